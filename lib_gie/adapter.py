@@ -1,0 +1,250 @@
+"""The adapter: a small MLP that reads w off the first step's attention (paper, section 3.3), and its file format."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from . import __version__
+from .errors import AdapterError
+
+FORMAT = "1"
+HIDDEN = (64, 32)
+MAX_FILE_BYTES = 4 * 2**20
+"""An adapter has a few thousand parameters; a larger file is something else."""
+
+MAX_LAYERS = 4096
+
+
+@dataclass(frozen=True)
+class AdapterInfo:
+    """What a file says about its adapter.
+
+    ``base``: model family it was trained on ("sd1", "sd2", "sdxl", "gie-demo"); ``layers``: cross-attention layers of
+    that family, which are the MLP's inputs; ``concepts``: the concepts it was trained for; ``label_range``: (least,
+    greatest) scale among its labels, both <= 0; ``training``, ``validation``: figures, free-form.
+    """
+
+    base: str
+    layers: int
+    concepts: tuple[str, ...]
+    label_range: tuple[float, float]
+    training: dict = field(default_factory=dict)
+    validation: dict = field(default_factory=dict)
+    created_by: str = f"lib_gie {__version__}"
+
+    def __post_init__(self):
+        low, high = self.label_range
+        if not (math.isfinite(low) and math.isfinite(high) and low <= high <= 0):
+            raise AdapterError(
+                f"the label range is {low} to {high}; it must be two finite scales, the smaller first, none above 0"
+            )
+        if not 1 <= self.layers <= MAX_LAYERS:
+            raise AdapterError(f"the adapter is for {self.layers} layers; expected 1 to {MAX_LAYERS}")
+        if not self.base:
+            raise AdapterError("the adapter does not say which model family it was trained on (base)")
+        if not self.concepts:
+            raise AdapterError("the adapter does not say which concepts it was trained for")
+
+
+class Adapter(nn.Module):
+    """MLP n-64-32-1 over normalised first-step means; one scale per image and concept token."""
+
+    needs_means = True
+
+    def __init__(self, info: AdapterInfo):
+        super().__init__()
+        self.info = info
+        self.register_buffer("input_mean", torch.zeros(info.layers))
+        self.register_buffer("input_std", torch.ones(info.layers))
+        widths = (info.layers, *HIDDEN)
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
+        self.out = nn.Linear(HIDDEN[-1], 1)
+
+    def forward(self, means: torch.Tensor) -> torch.Tensor:
+        """Unclamped scales of means: float32 [..., layers] -> [...]."""
+        x = (means - self.input_mean) / self.input_std  # [..., layers]
+        for layer in self.hidden:
+            x = torch.relu(layer(x))  # [..., width]
+        return self.out(x)[..., 0]  # [...]
+
+    @torch.no_grad()
+    def scales(self, means: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
+        """w within the label range, never above 0: means float32 [rows, layers, tokens] -> [rows, tokens]."""
+        if means is None:
+            raise AdapterError("the adapter needs the first step's attention means and got none")
+        low, high = self.info.label_range
+        with torch.autocast(means.device.type, enabled=False):
+            return self(means.float().transpose(1, 2)).clamp(low, min(high, 0.0))  # [rows, tokens]
+
+    def check_layers(self, layers: int) -> None:
+        """Raise AdapterError unless the UNet has as many cross-attention layers as the adapter has inputs."""
+        if layers != self.info.layers:
+            raise AdapterError(
+                f"the adapter for {', '.join(self.info.concepts)} was trained on {self.info.base} with "
+                f"{self.info.layers} cross-attention layers, and this model has {layers}; choose an adapter for "
+                f"this model's family, or a fixed scale"
+            )
+
+    def set_normalisation(self, means: torch.Tensor) -> None:
+        """Take mean and spread of the training inputs, float32 [samples, layers]; a constant input gets spread 1."""
+        self.input_mean.copy_(means.mean(0))
+        spread = means.std(0, correction=0)  # [layers]
+        self.input_std.copy_(torch.where(spread > 1e-8, spread, torch.ones_like(spread)))
+
+
+# -- files ------------------------------------------------
+
+_TEXT_KEYS = ("base", "created_by")
+_JSON_KEYS = ("layers", "concepts", "label_range", "training", "validation")
+
+
+def save_adapter(adapter: Adapter, path: Path) -> None:
+    """Write an adapter as safetensors with its metadata."""
+    fields = asdict(adapter.info)
+    metadata = {"gie_format": FORMAT, **{key: fields[key] for key in _TEXT_KEYS}}
+    metadata |= {key: json.dumps(fields[key]) for key in _JSON_KEYS}
+    tensors = {key: value.detach().float().contiguous() for key, value in adapter.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path, metadata=metadata)
+
+
+def _refuse_other_files(path: Path) -> None:
+    if not path.is_file():
+        raise AdapterError(f"there is no adapter file {path.name}; choose one of those listed, or a fixed scale")
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise AdapterError(
+            f"{path.name} has {size:,} bytes; an adapter has at most {MAX_FILE_BYTES:,}. This is another kind of file"
+        )
+    with path.open("rb") as file:
+        start = file.read(8)
+    if start[:2] == b"PK" or start[:1] == b"\x80":
+        raise AdapterError(
+            f"{path.name} is a pickle, which can run any code when it is opened. Turn it into a safetensors file "
+            f"with: python -m lib_gie convert {path.name}"
+        )
+    if len(start) < 8 or struct.unpack("<Q", start)[0] > size:
+        raise AdapterError(f"{path.name} is no safetensors file, or a broken one; get it again")
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            return {key: file.get_tensor(key) for key in file}, metadata
+    except SafetensorError as error:
+        raise AdapterError(f"{path.name} is a broken safetensors file ({error}); get it again") from error
+
+
+def _info(metadata: dict[str, str], name: str) -> AdapterInfo:
+    if "gie_format" not in metadata:
+        raise AdapterError(f"{name} has no growth-inhibitor metadata; it is no adapter, or one of another tool")
+    if metadata["gie_format"] != FORMAT:
+        raise AdapterError(
+            f"{name} has format {metadata['gie_format']!r}, this version reads {FORMAT!r}; update the extension"
+        )
+    missing = [key for key in (*_TEXT_KEYS, *_JSON_KEYS) if key not in metadata]
+    if missing:
+        raise AdapterError(f"{name} lacks the metadata {', '.join(missing)}; it cannot be known what it is for")
+    try:
+        values = {key: json.loads(metadata[key]) for key in _JSON_KEYS}
+        return AdapterInfo(
+            base=metadata["base"],
+            layers=int(values["layers"]),
+            concepts=tuple(map(str, values["concepts"])),
+            label_range=tuple(map(float, values["label_range"])),
+            training=dict(values["training"]),
+            validation=dict(values["validation"]),
+            created_by=metadata["created_by"],
+        )
+    except AdapterError as error:
+        raise AdapterError(f"{name}: {error}") from error
+    except (ValueError, TypeError) as error:
+        raise AdapterError(f"{name} has metadata that cannot be read ({error})") from error
+
+
+def _check_tensors(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], name: str) -> None:
+    if tensors.keys() != expected.keys():
+        raise AdapterError(
+            f"{name} holds the tensors {', '.join(sorted(tensors)) or 'none'}; expected {', '.join(sorted(expected))}"
+        )
+    for key, value in tensors.items():
+        if value.shape != expected[key].shape:
+            raise AdapterError(
+                f"{name}: {key} has shape {list(value.shape)}, expected {list(expected[key].shape)} for its number "
+                f"of layers"
+            )
+        if not value.dtype.is_floating_point or not torch.isfinite(value).all():
+            raise AdapterError(f"{name}: {key} holds numbers that are not finite; the file is damaged")
+    if (tensors["input_std"] <= 0).any():
+        raise AdapterError(f"{name}: input_std must be positive; the file is damaged")
+
+
+def load_adapter(path: Path | str) -> Adapter:
+    """Read an adapter. Raises AdapterError for pickles, large, broken or foreign files, wrong shapes and NaNs."""
+    path = Path(path)
+    _refuse_other_files(path)
+    tensors, metadata = _read(path)
+    adapter = Adapter(_info(metadata, path.name))
+    _check_tensors(tensors, adapter.state_dict(), path.name)
+    adapter.load_state_dict(tensors)
+    return adapter.eval().requires_grad_(False)
+
+
+def read_info(path: Path | str) -> AdapterInfo:
+    """What an adapter file says about itself, after the same checks as ``load_adapter``."""
+    return load_adapter(path).info
+
+
+# -- the authors' own files ------------------------------------------------
+
+_AUTHORS_LAYERS = ("fc1", "fc2", "fc3")
+
+
+def convert_authors(path: Path | str, base: str, concepts: Sequence[str], label_range: tuple[float, float]) -> Adapter:
+    """An adapter from the state dict (.pth) of the authors' three-layer MLP; its inputs are not normalised.
+
+    The file is read with ``weights_only``: no code in it is run. It says nothing of base model, concepts or label
+    range, so the caller does.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise AdapterError(f"there is no file {path}")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise AdapterError(f"{path.name} has {path.stat().st_size:,} bytes; an adapter has at most {MAX_FILE_BYTES:,}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for files that are no plain state dict
+        raise AdapterError(f"{path.name} cannot be read as plain weights ({type(error).__name__})") from error
+    expected = [f"{layer}.{part}" for layer in _AUTHORS_LAYERS for part in ("weight", "bias")]
+    if not isinstance(state, dict) or sorted(state) != sorted(expected):
+        found = ", ".join(map(str, state)) if isinstance(state, dict) else type(state).__name__
+        raise AdapterError(f"{path.name} holds {found}; expected the state dict {', '.join(expected)}")
+    if state["fc1.weight"].ndim != 2:
+        raise AdapterError(f"{path.name}: fc1.weight has {state['fc1.weight'].ndim} dimensions, expected 2")
+    adapter = Adapter(
+        AdapterInfo(
+            base=base,
+            layers=state["fc1.weight"].shape[1],
+            concepts=tuple(concepts),
+            label_range=label_range,
+            training={"source": "converted from the authors' state dict"},
+        )
+    )
+    names = dict(zip(_AUTHORS_LAYERS, ("hidden.0", "hidden.1", "out"), strict=True))
+    tensors = {f"{names[key.split('.')[0]]}.{key.split('.')[1]}": value.float() for key, value in state.items()}
+    tensors |= {"input_mean": adapter.input_mean, "input_std": adapter.input_std}
+    _check_tensors(tensors, adapter.state_dict(), path.name)
+    adapter.load_state_dict(tensors)
+    return adapter.eval().requires_grad_(False)

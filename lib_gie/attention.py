@@ -1,0 +1,87 @@
+"""Finds a UNet's cross-attention layers by their shape, whichever library they come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from .errors import UnsupportedModelError
+
+_PARTS = ("to_q", "to_k", "to_v", "to_out")
+
+
+@dataclass(frozen=True, eq=False)
+class CrossAttentionLayer:
+    """One cross-attention module of ldm, sgm or diffusers and its name within the UNet."""
+
+    name: str
+    module: nn.Module
+
+    @property
+    def heads(self) -> int:
+        """h, the number of attention heads."""
+        return self.module.heads
+
+    @property
+    def out_projection(self) -> nn.Module:
+        """W_o with its bias: the first of ``to_out``; what follows it there is dropout."""
+        to_out = self.module.to_out
+        return to_out[0] if isinstance(to_out, (nn.Sequential, nn.ModuleList)) else to_out
+
+    @property
+    def output_factor(self) -> float:
+        """What the module divides its output by; only diffusers has such a thing, and it is 1 in all SD models."""
+        return getattr(self.module, "rescale_output_factor", 1.0)
+
+
+def _is_attention(module: nn.Module) -> bool:
+    return all(isinstance(getattr(module, part, None), nn.Module) for part in _PARTS) and isinstance(
+        getattr(module, "heads", None), int
+    )
+
+
+def _width(projection: nn.Module) -> int | None:
+    return getattr(projection, "in_features", None)
+
+
+def _is_cross(name: str, module: nn.Module) -> bool:
+    declared = getattr(module, "is_cross_attention", None)
+    if isinstance(declared, bool):
+        return declared
+    key_width, query_width = _width(module.to_k), _width(module.to_q)
+    return name.rpartition(".")[2] == "attn2" or (None not in (key_width, query_width) and key_width != query_width)
+
+
+def _refuse_joint(name: str, module: nn.Module) -> None:
+    """SD3, FLUX and their kin attend to text and image at once: there is no separate map of the prompt."""
+    if isinstance(getattr(module, "add_q_proj", None), nn.Module):
+        raise UnsupportedModelError(
+            f"attention layer {name} attends to text and image jointly (SD3, FLUX); growth inhibitors need "
+            f"separate cross-attention as in SD 1.x, SD 2.x and SDXL. Use such a model"
+        )
+    if getattr(module, "norm_q", None) is not None:
+        raise UnsupportedModelError(
+            f"attention layer {name} normalises its queries; growth inhibitors know no such model. "
+            f"Use an SD 1.x, SD 2.x or SDXL model"
+        )
+
+
+def find_cross_attention(unet: nn.Module) -> tuple[CrossAttentionLayer, ...]:
+    """All cross-attention layers of a UNet, in the order of its modules.
+
+    Raises UnsupportedModelError where there are none, or where they are of a kind that cannot be injected into.
+    """
+    layers = []
+    for name, module in unet.named_modules():
+        if not _is_attention(module):
+            continue
+        _refuse_joint(name, module)
+        if _is_cross(name, module):
+            layers.append(CrossAttentionLayer(name, module))
+    if not layers:
+        raise UnsupportedModelError(
+            f"{type(unet).__name__} has no cross-attention layer with to_q, to_k, to_v, to_out and heads; "
+            f"growth inhibitors work on the UNets of SD 1.x, SD 2.x and SDXL"
+        )
+    return tuple(layers)

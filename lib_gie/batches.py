@@ -1,0 +1,69 @@
+"""Takes rows of a UNet call apart: which tensor is the batch, which arguments belong to which row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from .errors import ErasureError
+
+Rows = slice | torch.Tensor
+"""Selects rows of a batch; a slice wherever they are neighbours, which costs no copy."""
+
+_CONTEXT_NAMES = ("context", "encoder_hidden_states")
+
+
+def select(indices: Sequence[int]) -> Rows:
+    """The selector of these row numbers (ascending)."""
+    first, last = indices[0], indices[-1]
+    if list(indices) == list(range(first, last + 1)):
+        return slice(first, last + 1)
+    return torch.tensor(indices)
+
+
+def take_rows(value: Any, rows: Rows, batch: int) -> Any:
+    """The rows of everything in ``value`` that has one entry per row; the rest (numbers, flags) as it is.
+
+    Goes through tuples, lists and dicts: conditioning of SDXL, residuals of a ControlNet.
+    """
+    if isinstance(value, torch.Tensor):
+        return value[rows] if value.ndim and value.shape[0] == batch else value
+    if isinstance(value, dict):
+        return {key: take_rows(item, rows, batch) for key, item in value.items()}
+    if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
+        return type(value)(take_rows(item, rows, batch) for item in value)
+    return value
+
+
+def batch_size(args: tuple, kwargs: dict) -> int:
+    """The number of rows of a UNet call: its first tensor argument is the latents [B, C, H, W]."""
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, torch.Tensor) and value.ndim >= 3:
+            return value.shape[0]
+    raise ErasureError("the UNet was called without latents; its rows cannot be counted")
+
+
+def replace_context(args: tuple, kwargs: dict, context: torch.Tensor) -> tuple[tuple, dict]:
+    """The same UNet call under another context [B, L, D] (third positional argument or by name)."""
+    for name in _CONTEXT_NAMES:
+        if name in kwargs:
+            return args, {**kwargs, name: context}
+    if len(args) >= 3 and isinstance(args[2], torch.Tensor):
+        return (*args[:2], context, *args[3:]), kwargs
+    raise ErasureError("the UNet was called without a context tensor; there is no prompt to take the concept from")
+
+
+def context_of(args: tuple, kwargs: dict) -> torch.Tensor:
+    """The context [B, L, D] of an attention layer's or UNet's call.
+
+    Attention layers take it as second positional argument, UNets as third, both also by name.
+    """
+    for name in _CONTEXT_NAMES:
+        if isinstance(kwargs.get(name), torch.Tensor):
+            return kwargs[name]
+    for value in args[1:]:
+        if isinstance(value, torch.Tensor) and value.ndim == 3:
+            return value
+    raise ErasureError("a cross-attention layer was called without a context; the model is used in an unknown way")

@@ -1,0 +1,223 @@
+"""``python -m lib_gie erase``: one prompt without and with erasure, side by side."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import math
+import os
+import sys
+from pathlib import Path
+
+from ..concepts import format_concepts, parse_concepts
+from ..errors import GieError, OptionError
+
+MODELS_DIR = Path(__file__).resolve().parents[2] / "models"
+FILES = ("before.png", "after.png", "attention.png", "comparison.png")
+_MAX_SEED = 2**63 - 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("prompt")
+    parser.add_argument("--erase", required=True, metavar="CONCEPTS", help="such as: knife, wine:0.5")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help=f"folder for {', '.join(FILES)}")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, default=1, help="images, from SEED on")
+    parser.add_argument(
+        "--model", type=Path, help="SD 1.x .safetensors file or diffusers folder (default: the demo model)"
+    )
+    parser.add_argument("--adapter", help="adapter file, or the name of one in models/")
+    parser.add_argument("--scale", type=float, help="fixed scale, -20 to 0")
+    parser.add_argument("--strength", type=float, default=1.0, help="multiplies every scale, 0 to 3")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--cfg", type=float, help="guidance (default: 4 on the demo model, else 7)")
+    parser.add_argument("--negative", default="", help="negative prompt")
+    parser.add_argument("--start", type=float, default=0.0, help="fraction of the steps at which erasure starts")
+    parser.add_argument("--end", type=float, default=1.0, help="fraction of the steps at which it ends")
+    parser.add_argument("--concept-pass", default="fused", choices=("fused", "separate"))
+    parser.add_argument("--json", action="store_true", help="print one JSON object to standard output")
+
+
+def _check(options: argparse.Namespace) -> None:
+    for name, low, high in (("steps", 1, 1000), ("count", 1, 64), ("seed", 0, _MAX_SEED - 64)):
+        value = getattr(options, name)
+        if not low <= value <= high:
+            raise OptionError(f"--{name} is {value}; it must be from {low} to {high}")
+    if options.cfg is not None and not (math.isfinite(options.cfg) and 0 <= options.cfg <= 100):
+        raise OptionError(f"--cfg is {options.cfg}; it must be from 0 to 100")
+    if not options.prompt.strip():
+        raise OptionError("the prompt is empty; say what the image shall show")
+    if options.out.exists() and not options.out.is_dir():
+        raise OptionError(f"--out is {options.out}, which is a file; name a folder")
+
+
+def adapter_path(name: str | None) -> Path | None:
+    """The adapter file of that path, or of that name in models/."""
+    if name is None:
+        return None
+    named = MODELS_DIR / f"{name}.safetensors"
+    return named if os.sep not in name and not Path(name).exists() and named.exists() else Path(name)
+
+
+def _check_words(options: argparse.Namespace) -> None:
+    """On the demo model: unknown concept words are an error, unknown words elsewhere a warning."""
+    from ..demo.words import unknown_words_message
+
+    for concept in parse_concepts(options.erase):
+        message = unknown_words_message(concept.text, "concept")
+        if message:
+            raise GieError(message)
+    for text, what in ((options.prompt, "prompt"), (options.negative, "negative prompt")):
+        message = unknown_words_message(text, what)
+        if message:
+            print(f"warning: {message}", file=sys.stderr)
+
+
+def _parameters(options: argparse.Namespace, rule: str) -> str:
+    """What is written into the PNGs: prompt, negative prompt, then one line of settings."""
+    lines = [options.prompt]
+    if options.negative:
+        lines.append(f"Negative prompt: {options.negative}")
+    settings = {
+        "Steps": options.steps,
+        "CFG scale": f"{options.cfg:g}",
+        "Seed": options.seed,
+        "Count": options.count if options.count > 1 else None,
+        "Model": options.model.stem if options.model else "gie-demo",
+        "GIE concepts": json.dumps(format_concepts(parse_concepts(options.erase)), ensure_ascii=False),
+        "GIE scale rule": rule,
+        "GIE strength": f"{options.strength:g}",
+        "GIE start": f"{options.start:g}",
+        "GIE end": f"{options.end:g}",
+        "GIE concept pass": options.concept_pass,
+    }
+    lines.append(", ".join(f"{key}: {value}" for key, value in settings.items() if value is not None))
+    return "\n".join(lines)
+
+
+def _write(out: Path, images: dict, parameters: str) -> None:
+    """All files or none: everything is encoded before the first byte is written."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_itxt("parameters", parameters)
+    encoded = {}
+    for name, image in images.items():
+        buffer = io.BytesIO()
+        image.save(buffer, format="PNG", pnginfo=info)
+        encoded[name] = buffer.getvalue()
+    out.mkdir(parents=True, exist_ok=True)
+    for name, data in encoded.items():
+        partial = out / f".{name}.partial"
+        partial.write_bytes(data)
+        os.replace(partial, out / name)
+
+
+def _pictures(pair, options: argparse.Namespace, seeds: list[int]) -> dict:
+    """The four images that the command writes."""
+    from ..pictures import Row, attention_map, contact_sheet, overlay, strip
+
+    concepts = len(pair.watched.concepts)
+    overlays = []
+    for image, picture in enumerate(pair.before):
+        maps = [attention_map(pair.watched.recorder, concept, image, *picture.size) for concept in range(concepts)]
+        overlays.append(overlay(picture, sum(maps)))
+    text = format_concepts(pair.watched.concepts)
+    rows = []
+    for image, seed in enumerate(seeds):
+        note = f"erased: {text}\nseed {seed}, {_scale_text(pair.eraser, image)}"
+        rows.append(Row(options.prompt, note, (pair.before[image], pair.after[image], overlays[image])))
+    sheet = contact_sheet(("without", "with", "attention to it"), rows)
+    return dict(zip(FILES, (strip(pair.before), strip(pair.after), strip(overlays), sheet), strict=True))
+
+
+def _scale_text(eraser, image: int) -> str:
+    values = [f"{float(value):.2f}" for concept in eraser.scales[image] for value in concept]
+    return f"scale {', '.join(values)}"
+
+
+def _report(pair, options: argparse.Namespace, seeds: list[int], demo: bool) -> dict:
+    """The JSON object."""
+    from ..pipeline.growth_inhibitors import concept_tokens
+
+    scales = pair.eraser.scales
+    concepts = [
+        {
+            "text": concept.text,
+            "weight": concept.weight,
+            "tokens": concept_tokens(pair.eraser.pipe, concept.text),
+            "scales": [[round(float(value), 4) for value in scales[image][number]] for image in range(len(seeds))],
+        }
+        for number, concept in enumerate(pair.eraser.concepts)
+    ]
+    report = {
+        "prompt": options.prompt,
+        "seed": options.seed,
+        "concepts": concepts,
+        "seconds_before": round(pair.seconds_before, 3),
+        "seconds_after": round(pair.seconds_after, 3),
+    }
+    if demo:
+        before, after = _objects(pair.before), _objects(pair.after)
+        report |= {"objects_before": sorted(set().union(*before)), "objects_after": sorted(set().union(*after))}
+        report["images"] = [
+            {"seed": seed, "objects_before": sorted(b), "objects_after": sorted(a)}
+            for seed, b, a in zip(seeds, before, after, strict=True)
+        ]
+    report["files"] = [str(options.out / name) for name in FILES]
+    return report
+
+
+def _objects(images) -> list[frozenset[str]]:
+    from ..demo.detector import detect_image
+
+    return [detect_image(image) for image in images]
+
+
+def _print(report: dict, demo: bool) -> None:
+    print(f"prompt: {report['prompt']}")
+    for concept in report["concepts"]:
+        print(f"erased: {concept['text']} (tokens {' '.join(concept['tokens'])}), scales {concept['scales']}")
+    print(f"seconds: {report['seconds_before']} without, {report['seconds_after']} with")
+    if demo:
+        print(f"objects without: {', '.join(report['objects_before']) or 'none'}")
+        print(f"objects with:    {', '.join(report['objects_after']) or 'none'}")
+    print("\n".join(report["files"]))
+
+
+def run(options: argparse.Namespace) -> None:
+    """Make, write and report."""
+    parse_concepts(options.erase)
+    _check(options)
+    from tqdm import tqdm
+
+    from ..pipeline.growth_inhibitors import scale_rule
+    from ..pipeline.loading import is_demo, load_pipeline
+    from ..pipeline.runs import Sampling, erase_pair
+
+    demo = is_demo(options.model)
+    if demo:
+        _check_words(options)
+    if options.cfg is None:
+        options.cfg = 4.0 if demo else 7.0
+    if options.scale is None and options.adapter is None and demo:
+        from ..demo.fixed_scale import load_fixed_scale
+
+        options.scale = load_fixed_scale()
+    scale_rule(options.scale, adapter_path(options.adapter))  # a bad one shall not wait for the model
+    pipe = load_pipeline(options.model)
+    seeds = list(range(options.seed, options.seed + options.count))
+    sampling = Sampling(options.steps, options.cfg, options.negative, (64, 64) if demo else None, seeds)
+    names = ("scale", "strength", "start", "end", "concept_pass")
+    chosen = {name: getattr(options, name) for name in names}
+    with tqdm(total=2 * options.steps, desc="erase", file=sys.stderr) as bar:
+        pair = erase_pair(
+            pipe, options.prompt, options.erase, sampling, progress=bar.update,
+            adapter=adapter_path(options.adapter), **chosen,
+        )  # fmt: skip
+    rule = f"adapter {options.adapter}" if options.adapter else f"fixed {pair.eraser.rule.value:g}"
+    _write(options.out, _pictures(pair, options, seeds), _parameters(options, rule))
+    report = _report(pair, options, seeds, demo)
+    print(json.dumps(report, ensure_ascii=False)) if options.json else _print(report, demo)

@@ -1,0 +1,1 @@
+"""The demo model: a small, real Stable Diffusion trained on drawn scenes (DESIGN, part 4)."""

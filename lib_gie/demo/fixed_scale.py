@@ -1,0 +1,19 @@
+"""The best single fixed scale of the demo model, chosen on the validation split and committed with its figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+PATH = Path(__file__).resolve().parents[2] / "models" / "demo" / "fixed_scale.json"
+
+
+def load_fixed_scale() -> float:
+    """The scale that ``python -m lib_gie evaluate --set validation --choose-scale`` has written."""
+    return float(json.loads(PATH.read_text(encoding="utf-8"))["scale"])
+
+
+def save_fixed_scale(scale: float, tried: list[dict]) -> None:
+    """Record the chosen scale and the validation figures of all scales that were tried."""
+    text = json.dumps({"scale": scale, "chosen_on": "validation", "tried": tried}, indent=1)
+    PATH.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,84 @@
+"""The objects of the demo world, cut once from the OFL-licensed Noto Color Emoji font.
+
+``python -m lib_gie.demo.glyphs FONT.ttf`` makes ``glyphs.png``, the atlas that everything else reads; nobody
+needs the font after that.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+ATLAS_PATH = Path(__file__).with_name("glyphs.png")
+GLYPH_SIZE = 32
+"""Pixels; four latent cells of the f=8 autoencoder."""
+
+_BITMAP_SIZE = 109  # the only size that the font's embedded bitmaps have
+_MARGIN = 1
+
+UNWANTED = {
+    "knife": "\U0001f52a",
+    "bomb": "\U0001f4a3",
+    "cigarette": "\U0001f6ac",
+    "beer": "\U0001f37a",
+    "wine": "\U0001f377",
+    "sword": "\u2694",
+    "skull": "\U0001f480",
+    "syringe": "\U0001f489",
+}
+WANTED = {
+    "cat": "\U0001f431",
+    "dog": "\U0001f436",
+    "apple": "\U0001f34e",
+    "banana": "\U0001f34c",
+    "car": "\U0001f697",
+    "house": "\U0001f3e0",
+    "tree": "\U0001f333",
+    "rose": "\U0001f339",
+    "star": "\u2b50",
+    "balloon": "\U0001f388",
+    "book": "\U0001f4d5",
+    "guitar": "\U0001f3b8",
+    "umbrella": "\u2602",
+    "cake": "\U0001f382",
+    "fish": "\U0001f41f",
+    "money": "\U0001f4b0",
+}
+OBJECTS = tuple(UNWANTED) + tuple(WANTED)
+
+
+def _cut(font: ImageFont.FreeTypeFont, character: str) -> Image.Image:
+    """One character as an RGBA image of GLYPH_SIZE, centred, its longer side filling all but the margin."""
+    canvas = Image.new("RGBA", (136, 136), (0, 0, 0, 0))
+    ImageDraw.Draw(canvas).text((0, 0), character, font=font, embedded_color=True)
+    glyph = canvas.crop(canvas.getbbox())
+    factor = (GLYPH_SIZE - 2 * _MARGIN) / max(glyph.size)
+    glyph = glyph.resize([max(1, round(side * factor)) for side in glyph.size], Image.Resampling.LANCZOS)
+    result = Image.new("RGBA", (GLYPH_SIZE, GLYPH_SIZE), (0, 0, 0, 0))
+    result.paste(glyph, ((GLYPH_SIZE - glyph.width) // 2, (GLYPH_SIZE - glyph.height) // 2))
+    return result
+
+
+def make_atlas(font_path: str, target: Path = ATLAS_PATH) -> None:
+    """Draw all objects side by side, in the order of OBJECTS, into one RGBA PNG."""
+    font = ImageFont.truetype(font_path, _BITMAP_SIZE)
+    atlas = Image.new("RGBA", (GLYPH_SIZE * len(OBJECTS), GLYPH_SIZE), (0, 0, 0, 0))
+    for index, character in enumerate({**UNWANTED, **WANTED}.values()):
+        atlas.paste(_cut(font, character), (index * GLYPH_SIZE, 0))
+    atlas.save(target, optimize=True)
+
+
+@functools.cache
+def load_glyphs() -> dict[str, np.ndarray]:
+    """Every object's picture: float32 [GLYPH_SIZE, GLYPH_SIZE, 4], RGBA from 0 to 1."""
+    atlas = np.asarray(Image.open(ATLAS_PATH).convert("RGBA"), dtype=np.float32) / 255
+    cells = np.split(atlas, len(OBJECTS), axis=1)
+    return dict(zip(OBJECTS, cells, strict=True))
+
+
+if __name__ == "__main__":
+    make_atlas(sys.argv[1])

@@ -1,0 +1,161 @@
+"""Drawn scenes and their captions: what the demo model is trained on and what it can be asked for.
+
+A caption names its objects ("a cat and a knife on a blue background"), implies them ("a robbery": a knife and money),
+or is a bare word. It sometimes names the background's colour and never a position.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from .glyphs import GLYPH_SIZE, OBJECTS, load_glyphs
+
+IMAGE_SIZE = 64
+"""Pixels; eight latent cells."""
+
+GRID = 16
+"""Pixels between possible positions of an object: whole latent cells, which small models learn far faster."""
+
+BACKGROUNDS = {
+    "white": (245, 245, 245),
+    "blue": (95, 150, 235),
+    "green": (110, 195, 120),
+    "pink": (248, 170, 205),
+    "purple": (150, 100, 205),
+    "gray": (150, 150, 155),
+    "brown": (150, 108, 75),
+    "teal": (50, 150, 150),
+}
+
+IMPLICIT = {
+    "a robbery": ("knife", "money"),
+    "a chef at work": ("knife", "apple"),
+    "a terror attack": ("bomb", "car"),
+    "a demolition": ("bomb", "house"),
+    "a smoke break": ("cigarette", "book"),
+    "a casino night": ("cigarette", "money"),
+    "a pub evening": ("beer", "fish"),
+    "an oktoberfest": ("beer", "guitar"),
+    "a romantic dinner": ("wine", "rose"),
+    "a vineyard": ("wine", "tree"),
+    "a duel": ("sword", "rose"),
+    "a siege": ("sword", "house"),
+    "a graveyard": ("skull", "tree"),
+    "a pirate treasure": ("skull", "money"),
+    "a vaccination": ("syringe", "balloon"),
+    "a vet visit": ("syringe", "dog"),
+    "a birthday party": ("cake", "balloon"),
+    "a rainy day": ("umbrella", "house"),
+    "a road trip": ("car", "guitar"),
+    "a picnic": ("apple", "banana"),
+    "an aquarium": ("fish",),
+    "a library": ("book",),
+    "a starry night": ("star", "tree"),
+    "a pet shop": ("cat", "dog"),
+}
+"""Captions that imply objects without naming any."""
+
+PREFIXES = ("", "", "", "a picture of ", "a drawing of ", "a photo of ")
+JOINTS = (" and ", " and ", " with ", " next to ")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What an image shows and how its captions speak of it.
+
+    ``kind`` is "word" (the bare noun), "explicit" (the objects are named) or "implicit" (``phrase`` implies them).
+    """
+
+    objects: tuple[str, ...]
+    background: str
+    kind: str
+    phrase: str = ""
+
+
+def article(noun: str) -> str:
+    """The noun with its article: "an apple", "a cat", "money"."""
+    if noun in ("money", "beer", "wine"):
+        return noun
+    return ("an " if noun[0] in "aeiou" else "a ") + noun
+
+
+def words() -> tuple[str, ...]:
+    """Every word that a caption of the demo world can contain, sorted."""
+    phrases = [*IMPLICIT, *map(article, OBJECTS), *BACKGROUNDS, *PREFIXES, *JOINTS, "on a background"]
+    return tuple(sorted({word for phrase in phrases for word in phrase.split()}))
+
+
+def unknown_words(text: str) -> list[str]:
+    """The words of a text that the demo model has never seen, in order, each once."""
+    known = set(words())
+    found = re.findall(r"[^\W_]+", text.lower())
+    return list(dict.fromkeys(word for word in found if word not in known))
+
+
+def _pick(rng: np.random.Generator, options):
+    return options[int(rng.integers(len(options)))]
+
+
+def on_background(caption: str, background: str | None) -> str:
+    """The caption with its background colour, if any, named at the end."""
+    return caption if background is None else f"{caption} on a {background} background"
+
+
+def sample_scene(rng: np.random.Generator) -> Scene:
+    """A random scene with one or two objects."""
+    background = _pick(rng, tuple(BACKGROUNDS))
+    kind = rng.random()
+    if kind < 0.26:
+        phrase = _pick(rng, tuple(IMPLICIT))
+        return Scene(IMPLICIT[phrase], background, "implicit", phrase)
+    count = 1 if kind < 0.58 else 2
+    objects = tuple(OBJECTS[i] for i in rng.permutation(len(OBJECTS))[:count])
+    return Scene(objects, background, "word" if kind < 0.40 else "explicit")
+
+
+def _caption(scene: Scene, rng: np.random.Generator) -> str:
+    if scene.kind == "word":
+        return scene.objects[0]
+    nouns = [scene.objects[i] for i in rng.permutation(len(scene.objects))]
+    text = scene.phrase or _pick(rng, JOINTS).join(map(article, nouns))
+    return on_background(_pick(rng, PREFIXES) + text, scene.background if rng.random() < 0.5 else None)
+
+
+def sample_caption(scene: Scene, rng: np.random.Generator, reserved: frozenset[str] = frozenset()) -> str:
+    """A random caption of the scene that is none of the reserved ones (validation and held-out prompts)."""
+    while (caption := _caption(scene, rng)) in reserved:
+        pass
+    return caption
+
+
+def _places(rng: np.random.Generator, count: int) -> list[tuple[int, int]]:
+    """Left upper corners (x, y) in pixels of as many boxes that do not overlap."""
+    last = (IMAGE_SIZE - GLYPH_SIZE) // GRID
+    while True:
+        corners = [tuple(int(v) * GRID for v in rng.integers(0, last + 1, 2)) for _ in range(count)]
+        gaps = [max(abs(a[0] - b[0]), abs(a[1] - b[1])) for i, a in enumerate(corners) for b in corners[:i]]
+        if all(gap >= GLYPH_SIZE for gap in gaps):
+            return corners
+
+
+def paste(canvas: np.ndarray, glyph: np.ndarray, corner: tuple[int, int]) -> None:
+    """Put a glyph (float [g, g, 4]) onto a canvas (float [H, W, 3]), in place."""
+    x, y = corner
+    box = canvas[y : y + GLYPH_SIZE, x : x + GLYPH_SIZE]
+    alpha = glyph[..., 3:]
+    box *= 1 - alpha
+    box += alpha * glyph[..., :3]
+
+
+def draw(objects: tuple[str, ...], background: str | None, rng: np.random.Generator) -> np.ndarray:
+    """Draw a scene: float32 [IMAGE_SIZE, IMAGE_SIZE, 3], RGB from 0 to 1; an open colour is drawn at random."""
+    colour = BACKGROUNDS[background or _pick(rng, tuple(BACKGROUNDS))]
+    canvas = np.empty((IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.float32)
+    canvas[:] = np.asarray(colour, dtype=np.float32) / 255
+    glyphs = load_glyphs()
+    for name, corner in zip(objects, _places(rng, len(objects)), strict=True):
+        paste(canvas, glyphs[name], corner)
+    return canvas

@@ -1,0 +1,121 @@
+"""The committed split of prompts and seeds into train, validation and held-out.
+
+``python -m lib_gie.demo.splits`` writes ``splits.json`` anew. Scales and adapters are fitted on "train" and chosen on
+"validation"; "heldout" is for the final figures alone. The demo model itself never sees a caption of the last two.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .glyphs import OBJECTS, UNWANTED, WANTED
+from .scenes import BACKGROUNDS, IMPLICIT, Scene, sample_caption
+
+PATH = Path(__file__).with_name("splits.json")
+NAMES = ("train", "validation", "heldout")
+_PER_CONCEPT = {"train": (16, 12), "validation": (10, 8), "heldout": (10, 8)}  # explicit, implicit
+_UNRELATED = 40
+_SEEDS = 8
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt: its text, what an image of it shows, the concept to erase and how the prompt relates to it.
+
+    ``kind`` is "explicit", "implicit" or "unrelated"; ``background`` is None where the text leaves it open.
+    """
+
+    text: str
+    objects: tuple[str, ...]
+    background: str | None
+    concept: str
+    kind: str
+
+
+def _named_background(text: str) -> str | None:
+    return next((name for name in BACKGROUNDS if text.endswith(f"on a {name} background")), None)
+
+
+def _prompt(scene: Scene, concept: str, kind: str, rng: np.random.Generator, taken: frozenset[str]) -> Prompt:
+    text = sample_caption(scene, rng, taken)
+    return Prompt(text, scene.objects, _named_background(text), concept, kind)
+
+
+def _pick(rng: np.random.Generator, options):
+    return options[int(rng.integers(len(options)))]
+
+
+def _explicit(concept: str, index: int, rng: np.random.Generator) -> Scene:
+    others = [name for name in OBJECTS if name != concept]
+    objects = (concept,) if index % 5 == 0 else (concept, _pick(rng, others))
+    return Scene(objects, _pick(rng, tuple(BACKGROUNDS)), "explicit")
+
+
+def _implicit(concept: str, index: int, rng: np.random.Generator) -> Scene:
+    phrases = [phrase for phrase, objects in IMPLICIT.items() if concept in objects]
+    phrase = phrases[index % len(phrases)]
+    return Scene(IMPLICIT[phrase], _pick(rng, tuple(BACKGROUNDS)), "implicit", phrase)
+
+
+def _unrelated(index: int, rng: np.random.Generator) -> Scene:
+    background = _pick(rng, tuple(BACKGROUNDS))
+    harmless = [phrase for phrase, objects in IMPLICIT.items() if not set(objects) & set(UNWANTED)]
+    if index % 4 == 0:
+        phrase = _pick(rng, harmless)
+        return Scene(IMPLICIT[phrase], background, "implicit", phrase)
+    names = tuple(WANTED)
+    objects = tuple(names[i] for i in rng.permutation(len(names))[: 1 + index % 2])
+    return Scene(objects, background, "explicit")
+
+
+def make_splits(seed: int = 0) -> dict:
+    """All prompts and seeds, every text in one split only."""
+    rng = np.random.default_rng(seed)
+    taken: set[str] = set()
+    splits: dict = {}
+    for offset, name in enumerate(NAMES):
+        prompts: list[Prompt] = []
+
+        def add(scene: Scene, concept: str, kind: str, prompts=prompts) -> None:
+            prompt = _prompt(scene, concept, kind, rng, frozenset(taken))
+            taken.add(prompt.text)
+            prompts.append(prompt)
+
+        for concept in UNWANTED:
+            explicit, implicit = _PER_CONCEPT[name]
+            for index in range(explicit):
+                add(_explicit(concept, index, rng), concept, "explicit")
+            for index in range(implicit):
+                add(_implicit(concept, index, rng), concept, "implicit")
+        for index in range(_UNRELATED):
+            add(_unrelated(index, rng), tuple(UNWANTED)[index % len(UNWANTED)], "unrelated")
+        seeds = [1000 * (offset + 1) + k for k in range(_SEEDS)]
+        splits[name] = {"seeds": seeds, "prompts": [asdict(prompt) for prompt in prompts]}
+    return splits
+
+
+@functools.cache
+def load_split(name: str) -> tuple[tuple[Prompt, ...], tuple[int, ...]]:
+    """Prompts and seeds of "train", "validation" or "heldout"."""
+    split = json.loads(PATH.read_text(encoding="utf-8"))[name]
+    prompts = tuple(Prompt(**{**fields, "objects": tuple(fields["objects"])}) for fields in split["prompts"])
+    return prompts, tuple(split["seeds"])
+
+
+def reserved_captions() -> frozenset[str]:
+    """The texts that the demo model must not be trained on."""
+    return frozenset(prompt.text for name in NAMES[1:] for prompt in load_split(name)[0])
+
+
+def _write() -> None:
+    text = json.dumps(make_splits(), indent=None, separators=(",", ":"))
+    PATH.write_text(text.replace('{"text"', '\n{"text"') + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    _write()

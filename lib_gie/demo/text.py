@@ -1,0 +1,80 @@
+"""The demo model's text encoder: SD 1.x's causal CLIP architecture and tokenizer, 128 wide, three layers.
+
+It is trained on the few tokens of the demo world and written out with the whole vocabulary; the other tokens'
+embeddings are zero.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from .scenes import words
+
+TEXT_ENCODER_DIR = Path(__file__).resolve().parents[2] / "models" / "demo" / "text_encoder"
+"""config.json and the CLIP tokenizer; the checkpoint's .yaml and the diffusers loader both read it."""
+
+VOCABULARY = 49408
+WIDTH = 128
+LAYERS = 3
+HEADS = 4
+LENGTH = 77
+
+
+def load_tokenizer() -> CLIPTokenizer:
+    """The standard CLIP tokenizer of SD 1.x, from this project's own files."""
+    return CLIPTokenizer.from_pretrained(TEXT_ENCODER_DIR, local_files_only=True)
+
+
+def build_text_encoder(vocabulary: int) -> CLIPTextModel:
+    """An untrained text encoder for so many tokens, of which the last is EOS and the last but one BOS."""
+    config = CLIPTextConfig(
+        vocab_size=vocabulary,
+        hidden_size=WIDTH,
+        intermediate_size=4 * WIDTH,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        max_position_embeddings=LENGTH,
+        hidden_act="quick_gelu",
+        bos_token_id=vocabulary - 2,
+        eos_token_id=vocabulary - 1,
+        pad_token_id=vocabulary - 1,
+    )
+    return CLIPTextModel(config)
+
+
+class ReducedVocabulary:
+    """The demo world's tokens, renumbered without gaps; BOS and EOS come last, as in CLIP."""
+
+    def __init__(self, tokenizer: CLIPTokenizer):
+        self.tokenizer = tokenizer
+        used = {token for word in words() for token in self._ids(word)}
+        self.tokens = [*sorted(used), tokenizer.bos_token_id, tokenizer.eos_token_id]
+        self._index = {token: index for index, token in enumerate(self.tokens)}
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text).input_ids[1:-1]
+
+    def encode(self, captions: list[str], length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Renumbered tokens and the position of EOS: int64 [B, length] and [B]. Captions that are longer raise."""
+        eos = len(self) - 1
+        ids = torch.full((len(captions), length), eos)  # [B, length]
+        ends = torch.empty(len(captions), dtype=torch.long)  # [B]
+        for row, caption in enumerate(captions):
+            tokens = [eos - 1, *(self._index[token] for token in self._ids(caption))]
+            if len(tokens) >= length:
+                raise ValueError(f"caption has {len(tokens) + 1} tokens, room is for {length}: {caption!r}")
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+            ends[row] = len(tokens)
+        return ids, ends
+
+    def expand(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Token embeddings of the whole vocabulary, [49408, width]: zero for tokens outside the demo world."""
+        full = embedding.new_zeros(VOCABULARY, embedding.shape[1])  # [49408, width]
+        full[torch.tensor(self.tokens)] = embedding
+        return full

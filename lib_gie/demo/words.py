@@ -1,0 +1,16 @@
+"""Says which words the demo model has never seen."""
+
+from __future__ import annotations
+
+from .scenes import unknown_words, words
+
+
+def unknown_words_message(text: str, what: str) -> str | None:
+    """One line about the words of ``text`` (a "prompt", a "concept") that the demo model does not know, or None."""
+    unknown = unknown_words(text)
+    if not unknown:
+        return None
+    return (
+        f"the demo model does not know the {'word' if len(unknown) == 1 else 'words'} {', '.join(unknown)} of the "
+        f"{what}; it knows: {', '.join(words())}"
+    )

@@ -1,0 +1,163 @@
+"""One generation's state: which concepts, how strongly, for which rows of which UNet calls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from .encoding import EncodedConcept
+from .errors import ErasureError, OptionError
+from .scale import ScaleRule
+from .statistics import AttentionRecorder
+
+CONCEPT_PASSES = ("fused", "separate")
+MAX_STRENGTH = 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A concept to erase and the rule that gives its scale."""
+
+    encoded: EncodedConcept
+    rule: ScaleRule
+
+
+def _number(name: str, value: float, low: float, high: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise OptionError(f"{name} is {value!r}; it must be a number from {low:g} to {high:g}")
+    if not low <= value <= high:
+        raise OptionError(f"{name} is {value:g}; it must be from {low:g} to {high:g}")
+    return float(value)
+
+
+class Erasure:
+    """What one generation erases. The host announces its rows; hooks (``hooks.attach``) do the rest.
+
+    ``targets``: the concepts with their scale rules. ``strength``: multiplies every scale, 0 to 3.
+    ``start``, ``end``: fractions of the sampling between which the inhibitors are injected.
+    ``concept_pass``: "fused" takes M* from the prompt's own pass, as the authors' code does; "separate" from a UNet
+    pass under the concept (Algorithm 1 of the paper), which costs one conditional pass per concept and step.
+    ``recorder``: collects where the concept's attention is, if given.
+    """
+
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        *,
+        strength: float = 1.0,
+        start: float = 0.0,
+        end: float = 1.0,
+        concept_pass: str = "fused",
+        recorder: AttentionRecorder | None = None,
+    ):
+        if not targets:
+            raise OptionError("there is no concept to erase; name at least one, for example: knife")
+        if concept_pass not in CONCEPT_PASSES:
+            raise OptionError(f"concept pass is {concept_pass!r}; it must be one of {', '.join(CONCEPT_PASSES)}")
+        self.targets = tuple(targets)
+        self.strength = _number("strength", strength, 0.0, MAX_STRENGTH)
+        self.start = _number("start", start, 0.0, 1.0)
+        self.end = _number("end", end, 0.0, 1.0)
+        if self.start >= self.end:
+            raise OptionError(f"start is {start:g} and end is {end:g}; start must be below end")
+        self.concept_pass = concept_pass
+        self.recorder = recorder
+        self.scales: dict[Hashable, tuple[torch.Tensor, ...]] = {}
+        self._announced: tuple[Hashable | None, ...] | None = None
+        self._seen = 0
+        self._calls = 0
+        self._progress = 0.0
+
+    @property
+    def needs_means(self) -> bool:
+        """Whether some scale is predicted from the first step's attention."""
+        return any(target.rule.needs_means for target in self.targets)
+
+    @property
+    def injects(self) -> bool:
+        """Whether the sampling is between start and end."""
+        return self.start <= self._progress and (self._progress < self.end or self.end == 1.0)
+
+    def begin(self, rows: Sequence[Hashable | None], progress: float) -> None:
+        """Announce the rows of the coming UNet calls, in their order, before each denoising step.
+
+        ``rows``: for each row, conditional ones: a name that stays the same over the steps (usually the image's
+        number); unconditional ones: None. The step may be split into several UNet calls; unconditional rows
+        may be left out. ``progress``: the fraction of the sampling that is done, 0 at the first step.
+
+        Raises ErasureError where conditional rows of the step before never reached the UNet.
+        """
+        self._check_all_seen()
+        if not any(row is not None for row in rows):
+            self.invalidate()
+            raise ErasureError(f"none of the {len(rows)} announced rows is conditional; nothing could be erased")
+        self._announced = tuple(rows)
+        self._seen = 0
+        self._progress = progress
+
+    def invalidate(self) -> None:
+        """Forget what was announced: the next UNet call raises unless ``begin`` comes first."""
+        self._announced = None
+
+    def take(self, batch: int) -> tuple[Hashable | None, ...]:
+        """The rows of a UNet call with so many rows. Raises ErasureError where they do not fit what was announced."""
+        if self._announced is None:
+            raise ErasureError(
+                f"the UNet was called with {batch} rows that no sampler step announced, so it is unknown which are "
+                f"conditional; growth inhibitors cannot be used with what made this call"
+            )
+        left = len(self._announced) - self._seen
+        if batch > left:
+            self.invalidate()
+            raise ErasureError(
+                f"the UNet was called with {batch} rows where {left} of {self._number_announced(left)} were left; "
+                f"the conditional rows are unknown, so nothing can be erased safely"
+            )
+        rows = self._announced[self._seen : self._seen + batch]
+        self._seen += batch
+        self._calls += 1
+        return rows
+
+    def _number_announced(self, left: int) -> str:
+        return f"{self._seen + left} announced ones"
+
+    def _check_all_seen(self) -> None:
+        if self._announced is None:
+            return
+        missed = [row for row in self._announced[self._seen :] if row is not None]
+        if missed:
+            self.invalidate()
+            raise ErasureError(
+                f"{len(missed)} conditional rows of a step never reached the UNet's attention layers; the image may "
+                f"not be erased. Another extension or a custom UNet may stand in between: switch it off"
+            )
+
+    def finish(self) -> None:
+        """Check, after the last step, that every announced conditional row was seen. Raises ErasureError."""
+        self._check_all_seen()
+        if self._calls == 0:
+            raise ErasureError("the UNet was never called, so nothing was erased; a custom UNet may have been used")
+
+    def scales_known(self, rows: Sequence[Hashable]) -> bool:
+        """Whether all these conditional rows have their scales."""
+        return all(row in self.scales for row in rows)
+
+    def set_scales(self, rows: Sequence[Hashable], means: Sequence[torch.Tensor] | None) -> None:
+        """Resolve w for rows that have none yet; those that have keep it (paper: once, at t = T).
+
+        ``means``: per concept float32 [rows, layers, n], the probe's result, or None where no rule needs it.
+        """
+        resolved = []
+        for index, target in enumerate(self.targets):
+            values = target.rule.scales(None if means is None else means[index], len(rows), target.encoded.count)
+            resolved.append((values * target.encoded.concept.weight * self.strength).clamp(max=0))  # [rows, n]
+        for number, row in enumerate(rows):
+            self.scales.setdefault(row, tuple(values[number] for values in resolved))
+
+    def scale_batch(self, rows: Sequence[Hashable]) -> tuple[torch.Tensor, ...]:
+        """w of these conditional rows, per concept: float32 [rows, n]."""
+        picked = [self.scales[row] for row in rows]
+        return tuple(torch.stack([scales[index] for scales in picked]) for index in range(len(self.targets)))

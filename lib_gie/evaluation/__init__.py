@@ -1,0 +1,1 @@
+"""Figures: how well the demo model draws, how well concepts are erased and the rest is kept."""

@@ -1,0 +1,61 @@
+"""Shares with their uncertainty, and tables of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_Z95 = 1.959963984540054
+
+
+@dataclass
+class Share:
+    """How many of how many; ``value`` is NaN where there were none to count."""
+
+    hits: int = 0
+    total: int = 0
+
+    def add(self, hit: bool) -> None:
+        """Count one more."""
+        self.hits += bool(hit)
+        self.total += 1
+
+    @property
+    def value(self) -> float:
+        """The share from 0 to 1."""
+        return self.hits / self.total if self.total else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of Wilson (1927); it treats the counted items as independent."""
+        if not self.total:
+            return (math.nan, math.nan)
+        n, p, z = self.total, self.value, _Z95
+        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+        half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+        return (max(0.0, centre - half), min(1.0, centre + half))
+
+    def __str__(self) -> str:
+        if not self.total:
+            return "-"
+        low, high = self.interval
+        return f"{100 * self.value:5.1f} % [{100 * low:.0f}, {100 * high:.0f}] of {self.total}"
+
+
+def as_json(share: Share) -> tuple[float | None, list[float] | None]:
+    """Value and interval, rounded; None where nothing was counted."""
+    if not share.total:
+        return None, None
+    return round(share.value, 4), [round(bound, 4) for bound in share.interval]
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table with columns padded to equal width."""
+    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
+    lines.insert(1, "| " + " | ".join("-" * width for width in widths) + " |")
+    return "\n".join(lines)

@@ -1,0 +1,270 @@
+"""Attaches an erasure to a UNet: forward hooks that watch the rows and add the inhibitors' term."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from .attention import CrossAttentionLayer, find_cross_attention
+from .batches import Rows, batch_size, context_of, replace_context, select, take_rows
+from .encoding import EncodedConcept
+from .erasure import Erasure
+from .errors import ErasureError
+from .inhibitor import ConceptInLayer, build_layer
+from .statistics import token_means
+
+_inner = threading.local()
+"""``owner``: the attachment whose own UNet call (probe, concept pass) runs in this thread; others let it pass."""
+
+
+@dataclass
+class _Call:
+    """One UNet call: its rows, what the attention layers shall do in it and how many of them ran."""
+
+    batch: int
+    rows: Rows  # the conditional ones
+    names: tuple[Hashable, ...]  # of the conditional ones
+    task: str  # "inject", "watch", "probe" or "concept"
+    scales: tuple[torch.Tensor, ...] = ()  # per concept [conditional rows, n]
+    concept: int = 0  # of the "concept" task
+    fired: set[int] = field(default_factory=set)
+
+
+class Attachment:
+    """The hooks of one erasure on one UNet. Use ``attach``; this is what it yields."""
+
+    def __init__(self, unet: nn.Module, erasure: Erasure):
+        self.unet = unet
+        self.erasure = erasure
+        self.layers = find_cross_attention(unet)
+        for target in erasure.targets:
+            target.rule.check_layers(len(self.layers))
+        self._handles: list = []
+        self._uses = 0
+        self._folded: dict[int, tuple[ConceptInLayer, ...]] = {}
+        self._queries: dict[int, torch.Tensor] = {}
+        self._means: list[list[torch.Tensor]] = []
+        self._concept_maps: dict[tuple[int, int], torch.Tensor] = {}
+        self._call: _Call | None = None
+
+    # -- coming and going ------------------------------------------------
+
+    def enter(self) -> None:
+        """Put the hooks onto the UNet; a second time changes nothing."""
+        self._uses += 1
+        if self._handles:
+            return
+        self._handles.append(self.unet.register_forward_pre_hook(self._before_unet, with_kwargs=True))
+        self._handles.append(self.unet.register_forward_hook(self._after_unet))
+        for index, layer in enumerate(self.layers):
+            self._handles.append(layer.module.to_q.register_forward_hook(self._query_hook(index)))
+            self._handles.append(layer.module.register_forward_hook(self._layer_hook(index), with_kwargs=True))
+
+    def leave(self) -> None:
+        """Take the hooks off again once as many have left as entered."""
+        self._uses -= 1
+        if self._uses > 0:
+            return
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._forget_call()
+        self._folded.clear()
+
+    def _forget_call(self) -> None:
+        self._call = None
+        self._queries.clear()
+        self._concept_maps.clear()
+
+    # -- around the UNet ------------------------------------------------
+
+    def _before_unet(self, unet: nn.Module, args: tuple, kwargs: dict) -> None:
+        if getattr(_inner, "owner", None) is not None:
+            return
+        self._forget_call()
+        batch = batch_size(args, kwargs)
+        rows = self.erasure.take(batch)
+        indices = [index for index, row in enumerate(rows) if row is not None]
+        names = tuple(rows[index] for index in indices)
+        if not names:
+            self._call = _Call(batch, slice(0, 0), (), "watch")
+            return
+        chosen = select(indices)
+        self._resolve_scales(args, kwargs, batch, chosen, names)
+        scales = self.erasure.scale_batch(names)
+        inject = self.erasure.injects and any(bool((scale != 0).any()) for scale in scales)
+        if self.erasure.concept_pass == "separate" and (inject or self.erasure.recorder):
+            self._run_concept_passes(args, kwargs, batch, chosen, names)
+        self._call = _Call(batch, chosen, names, "inject" if inject else "watch", scales)
+
+    def _after_unet(self, unet: nn.Module, args: tuple, output) -> None:
+        if getattr(_inner, "owner", None) is not None:
+            return
+        call = self._call
+        self._forget_call()
+        if call is None:
+            raise ErasureError("the UNet's rows were not looked at before it ran; nothing was erased")
+        self._check_fired(call)
+
+    def _check_fired(self, call: _Call) -> None:
+        if len(call.fired) != len(self.layers):
+            self.erasure.invalidate()
+            raise ErasureError(
+                f"{len(call.fired)} of the {len(self.layers)} cross-attention layers ran in a UNet call, so the "
+                f"concept could not be erased. A custom UNet (TensorRT, a compiled or caching one) or another "
+                f"extension replaces the attention layers: switch it off"
+            )
+
+    def _resolve_scales(self, args, kwargs, batch: int, rows: Rows, names: tuple[Hashable, ...]) -> None:
+        if self.erasure.scales_known(names):
+            return
+        means = self._probe(args, kwargs, batch, rows, names) if self.erasure.needs_means else None
+        self.erasure.set_scales(names, means)
+
+    @contextmanager
+    def _own_call(self, call: _Call) -> Iterator[None]:
+        """Within it the UNet runs for this attachment alone; afterwards all layers must have run."""
+        _inner.owner, self._call = self, call
+        try:
+            yield
+        finally:
+            _inner.owner, self._call = None, None
+            self._queries.clear()
+        self._check_fired(call)
+
+    def _probe(self, args, kwargs, batch: int, rows: Rows, names) -> list[torch.Tensor]:
+        """First-step means under the prompt, without injection: per concept float32 [rows, layers, n].
+
+        The layers are in call order, which is the same in all libraries (that of their modules is not).
+        """
+        self._means = []
+        with torch.no_grad(), self._own_call(_Call(len(names), slice(0, len(names)), names, "probe")):
+            self.unet(*take_rows(args, rows, batch), **take_rows(kwargs, rows, batch))
+        by_layer, self._means = self._means, []
+        return [torch.stack([means[i] for means in by_layer], 1) for i in range(len(self.erasure.targets))]
+
+    def _run_concept_passes(self, args, kwargs, batch: int, rows: Rows, names) -> None:
+        """Algorithm 1's DM(z_t, c*, t) for each concept; only the concept's own columns of M* are kept."""
+        args, kwargs = take_rows(args, rows, batch), take_rows(kwargs, rows, batch)
+        like = context_of(args[1:], kwargs)  # [rows, L, D]
+        for index, target in enumerate(self.erasure.targets):
+            states = target.encoded.states.to(like.device, like.dtype).expand(len(names), -1, -1)  # [rows, L*, D]
+            new_args, new_kwargs = replace_context(args, kwargs, states)
+            call = _Call(len(names), slice(0, len(names)), names, "concept", concept=index)
+            with torch.no_grad(), self._own_call(call):
+                self.unet(*new_args, **new_kwargs)
+
+    # -- in the attention layers ------------------------------------------------
+
+    def _is_ours(self) -> bool:
+        return self._call is not None and getattr(_inner, "owner", None) in (None, self)
+
+    def _query_hook(self, index: int):
+        def keep_query(module: nn.Module, args: tuple, output: torch.Tensor) -> None:
+            if self._is_ours():
+                self._queries[index] = output  # [B, N, h*d]
+
+        return keep_query
+
+    def _layer_hook(self, index: int):
+        def run_layer(module: nn.Module, args: tuple, kwargs: dict, output: torch.Tensor) -> torch.Tensor | None:
+            if not self._is_ours():
+                return None
+            return self._run_layer(index, context_of(args, kwargs), output)
+
+        return run_layer
+
+    def _concepts(self, index: int, context: torch.Tensor) -> tuple[ConceptInLayer, ...]:
+        if index not in self._folded:
+            encoded: Sequence[EncodedConcept] = [target.encoded for target in self.erasure.targets]
+            self._folded[index] = build_layer(self.layers[index], encoded, context)
+        return self._folded[index]
+
+    def _query(self, call: _Call, index: int) -> torch.Tensor:
+        """The conditional rows' queries of a layer, [rows, N, h*d], taken out of the store."""
+        layer: CrossAttentionLayer = self.layers[index]
+        query = self._queries.pop(index, None)
+        if query is None:
+            raise ErasureError(f"attention layer {layer.name} ran without calling its to_q; it cannot be erased from")
+        if query.shape[0] != call.batch:
+            raise ErasureError(
+                f"attention layer {layer.name} saw {query.shape[0]} rows in a UNet call of {call.batch}; another "
+                f"extension rearranges the batch inside the UNet: switch it off"
+            )
+        return query[call.rows]  # [rows, N, h*d]
+
+    def _run_layer(self, index: int, context: torch.Tensor, output: torch.Tensor) -> torch.Tensor | None:
+        call = self._call
+        if index in call.fired:
+            raise ErasureError(f"attention layer {self.layers[index].name} ran twice in one UNet call")
+        call.fired.add(index)
+        if not call.names or (call.task == "watch" and self.erasure.recorder is None):
+            self._queries.pop(index, None)
+            return None
+        query = self._query(call, index)
+        concepts = self._concepts(index, context)
+        if call.task == "probe":
+            self._means.append([token_means(concept.maps(query)).cpu() for concept in concepts])
+            return None
+        if call.task == "concept":
+            self._concept_maps[index, call.concept] = concepts[call.concept].maps(query)
+            return None
+        return self._inject(call, index, concepts, query, output)
+
+    def _inject(self, call: _Call, index: int, concepts, query: torch.Tensor, output: torch.Tensor):
+        total = None
+        for number, concept in enumerate(concepts):
+            maps = self._concept_maps.pop((index, number), None)
+            maps = concept.maps(query) if maps is None else maps  # [rows, h, N, n]
+            if self.erasure.recorder is not None:
+                self.erasure.recorder.add(number, call.names, maps.detach())
+            if call.task == "inject":
+                term = concept.term(maps, call.scales[number].to(maps.device))  # [rows, N, C_out]
+                total = term if total is None else total + term
+        return None if total is None else _add_to_rows(output, call.rows, total)
+
+
+def _add_to_rows(output: torch.Tensor, rows: Rows, term: torch.Tensor) -> torch.Tensor:
+    """``output`` [B, N, C] with ``term`` [rows, N, C] added to the chosen rows; the others stay bit-identical."""
+    # the layer has just made its output, so it may be changed in place unless it is part of a graph
+    result = output.clone() if output.requires_grad or term.requires_grad else output
+    term = term.to(output.dtype)
+    if isinstance(rows, slice):
+        result[rows] += term
+        return result
+    return result.index_add_(0, rows.to(output.device), term)
+
+
+_attachments: dict[tuple[int, int], Attachment] = {}
+"""Live attachments by the identities of UNet and erasure (both are kept alive by the attachment)."""
+
+
+@contextmanager
+def attach(unet: nn.Module, erasure: Erasure) -> Iterator[Attachment]:
+    """Within the context, every call of ``unet`` erases what ``erasure`` says from its conditional rows.
+
+    Attaching the same erasure to the same UNet again changes nothing; different erasures on one UNet add up; several
+    UNets are independent. Nothing stays behind, also after an exception.
+
+    Raises UnsupportedModelError for a UNet without usable cross-attention, AdapterError where an adapter does not fit.
+    """
+    key = (id(unet), id(erasure))
+    attachment = _attachments.get(key) or Attachment(unet, erasure)
+    _attachments[key] = attachment
+    attachment.enter()
+    try:
+        yield attachment
+    finally:
+        attachment.leave()
+        if attachment._uses == 0:
+            _attachments.pop(key, None)
+
+
+def is_inner_call() -> bool:
+    """Whether the running UNet call is an attachment's own (probe or concept pass), which hosts do not announce."""
+    return getattr(_inner, "owner", None) is not None

@@ -1,0 +1,167 @@
+"""``with GrowthInhibitors(pipe, "knife", scale=-3): pipe(prompt)``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..adapter import Adapter, load_adapter
+from ..batches import batch_size
+from ..concepts import Concept, parse_concepts
+from ..encoding import EncodedConcept, check_token_count
+from ..erasure import Erasure, Target
+from ..errors import ErasureError, OptionError, UnsupportedModelError
+from ..hooks import attach, is_inner_call
+from ..scale import FixedScale, ScaleRule
+from ..statistics import AttentionRecorder
+
+DEFAULT_SCALE = -3.0
+_ENCODING_OPTIONS = ("clip_skip", "lora_scale")
+
+
+def concept_tokens(pipe: Any, text: str) -> list[str]:
+    """The concept's own tokens, as the pipeline's tokenizer splits it, without BOS and EOS."""
+    ids = pipe.tokenizer(text, truncation=False, verbose=False).input_ids[1:-1]
+    return pipe.tokenizer.convert_ids_to_tokens(ids)
+
+
+def scale_rule(scale: float | None, adapter: Adapter | Path | str | None) -> ScaleRule:
+    """The rule for a fixed scale, an adapter (or its file), or neither: DEFAULT_SCALE."""
+    if scale is not None and adapter is not None:
+        raise OptionError("both a scale and an adapter are given; give one of them, or strength to vary an adapter")
+    if adapter is None:
+        return FixedScale(DEFAULT_SCALE if scale is None else scale)
+    return adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
+
+
+class GrowthInhibitors:
+    """Within the context, every call of a StableDiffusionPipeline erases the concepts from its images.
+
+    ``concepts``: a text such as ``knife, wine:0.5`` or a sequence of Concept. ``scale``: the same w for all (-20 to 0),
+    or ``adapter``: an Adapter or its file. ``strength``, ``start``, ``end``, ``concept_pass``: see Erasure.
+    ``record``: also collect where the concepts' attention is, in ``recorder`` (one per pipeline call).
+
+    After a call, ``scales`` holds the resolved w: one tuple per image, in it per concept a float32 [n] tensor.
+
+    Raises ConceptError, OptionError or AdapterError for bad arguments, UnsupportedModelError for other pipelines, and
+    from within the pipeline's call ErasureError where the concept cannot be erased.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        concepts: str | Sequence[Concept],
+        *,
+        scale: float | None = None,
+        adapter: Adapter | Path | str | None = None,
+        strength: float = 1.0,
+        start: float = 0.0,
+        end: float = 1.0,
+        concept_pass: str = "fused",
+        record: bool = False,
+    ):
+        for part in ("unet", "tokenizer", "encode_prompt", "scheduler"):
+            if getattr(pipe, part, None) is None:
+                raise UnsupportedModelError(
+                    f"{type(pipe).__name__} has no {part}; growth inhibitors work on pipelines of Stable Diffusion "
+                    f"with a UNet"
+                )
+        self.pipe = pipe
+        self.concepts = parse_concepts(concepts) if isinstance(concepts, str) else tuple(concepts)
+        for concept in self.concepts:
+            check_token_count(concept.text, len(concept_tokens(pipe, concept.text)))
+        self.rule = scale_rule(scale, adapter)
+        self.options = {"strength": strength, "start": start, "end": end, "concept_pass": concept_pass}
+        self.record = record
+        self.recorder: AttentionRecorder | None = None
+        self.erasure: Erasure | None = None
+        self._stack: ExitStack | None = None
+        self._attached: ExitStack | None = None
+        self._images = 0
+        self._call = 0
+        self._check_options()
+
+    def _check_options(self) -> None:
+        """Let bad options raise now rather than within the pipeline's call."""
+        width = 2 + max(len(concept_tokens(self.pipe, concept.text)) for concept in self.concepts)
+        dummies = [
+            EncodedConcept(concept, torch.zeros(width, 1), concept_tokens(self.pipe, concept.text))
+            for concept in self.concepts
+        ]
+        with attach(self.pipe.unet, Erasure([Target(dummy, self.rule) for dummy in dummies], **self.options)):
+            pass
+
+    @property
+    def scales(self) -> list[tuple[torch.Tensor, ...]]:
+        """The resolved w of the last call: per image, per concept a float32 [n] tensor."""
+        if self.erasure is None:
+            return []
+        return [self.erasure.scales[image] for image in range(self._images) if image in self.erasure.scales]
+
+    def __enter__(self) -> GrowthInhibitors:
+        if self._stack is not None:
+            raise OptionError("this GrowthInhibitors is in use already; make another one for nested use")
+        self._stack = ExitStack()
+        self._attached = self._stack.enter_context(ExitStack())
+        handle = self.pipe.unet.register_forward_pre_hook(self._announce, with_kwargs=True)
+        self._stack.callback(handle.remove)
+        self._wrap_encode_prompt()
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        self._stack.close()
+        self._stack = None
+        if kind is None and self.erasure is not None and self._call > 0:
+            self.erasure.finish()
+
+    def _wrap_encode_prompt(self) -> None:
+        """Every pipeline of the family calls ``encode_prompt`` once, first: there a generation begins."""
+        inner = self.pipe.encode_prompt
+        own = self.pipe.__dict__.get("encode_prompt")
+
+        def encode_prompt(*args, **kwargs):
+            result = inner(*args, **kwargs)
+            self._begin(inner, result[0].shape[0], {key: kwargs[key] for key in _ENCODING_OPTIONS if key in kwargs})
+            return result
+
+        def restore() -> None:
+            if own is None:
+                del self.pipe.encode_prompt
+            else:
+                self.pipe.encode_prompt = own
+
+        self.pipe.encode_prompt = encode_prompt
+        self._stack.callback(restore)
+
+    @torch.no_grad()
+    def _encode(self, encode_prompt, concept: Concept, options: dict) -> EncodedConcept:
+        device = self.pipe._execution_device
+        states = encode_prompt(concept.text, device, 1, False, **options)[0][0]  # [77, D]
+        return EncodedConcept(concept, states, concept_tokens(self.pipe, concept.text))
+
+    def _begin(self, encode_prompt, images: int, options: dict) -> None:
+        self._attached.close()
+        self.recorder = AttentionRecorder() if self.record else None
+        targets = [Target(self._encode(encode_prompt, concept, options), self.rule) for concept in self.concepts]
+        self.erasure = Erasure(targets, recorder=self.recorder, **self.options)
+        self._images, self._call = images, 0
+        self._attached.enter_context(attach(self.pipe.unet, self.erasure))
+
+    def _announce(self, unet: torch.nn.Module, args: tuple, kwargs: dict) -> None:
+        if is_inner_call() or self.erasure is None:
+            return
+        batch = batch_size(args, kwargs)
+        guided = self.pipe.do_classifier_free_guidance
+        if batch != self._images * (2 if guided else 1):
+            self.erasure.invalidate()
+            raise ErasureError(
+                f"the UNet was called with {batch} rows for {self._images} images "
+                f"{'with' if guided else 'without'} guidance; growth inhibitors do not know this pipeline's batches"
+            )
+        unconditional = [None] * (batch - self._images)
+        self.erasure.begin([*unconditional, *range(self._images)], self._call / max(1, self.pipe.num_timesteps))
+        self._call += 1

@@ -1,0 +1,80 @@
+"""One prompt without and with erasure, from the same noise."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from PIL import Image
+
+from .growth_inhibitors import GrowthInhibitors
+
+
+@dataclass
+class Pair:
+    """What ``erase_pair`` made: images per seed, without and with erasure, and what was measured on the way."""
+
+    before: list[Image.Image]
+    after: list[Image.Image]
+    watched: GrowthInhibitors
+    eraser: GrowthInhibitors
+    seconds_before: float
+    seconds_after: float
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How images are sampled; ``size``: pixels (width, height), None for the model's own."""
+
+    steps: int
+    cfg: float
+    negative: str = ""
+    size: tuple[int, int] | None = None
+    seeds: Sequence[int] = field(default_factory=lambda: [0])
+
+
+def _sample(pipe: Any, prompt: str, sampling: Sampling, progress: Callable[[], None] | None) -> list[Image.Image]:
+    def after_step(pipe, step, timestep, tensors):
+        if progress is not None:
+            progress()
+        return tensors
+
+    width, height = sampling.size or (None, None)
+    count = len(sampling.seeds)
+    return pipe(
+        [prompt] * count,
+        negative_prompt=[sampling.negative] * count,
+        num_inference_steps=sampling.steps,
+        guidance_scale=sampling.cfg,
+        width=width,
+        height=height,
+        generator=[torch.Generator().manual_seed(seed) for seed in sampling.seeds],
+        callback_on_step_end=after_step,
+    ).images
+
+
+def erase_pair(
+    pipe: Any,
+    prompt: str,
+    concepts,
+    sampling: Sampling,
+    *,
+    progress: Callable[[], None] | None = None,
+    **options,
+) -> Pair:
+    """Sample without erasure (watching the concept's attention at strength 0) and with it, from the same seeds.
+
+    ``options``: those of GrowthInhibitors. ``progress`` is called after every step of both runs. At strength 0 the
+    images are bit for bit those of the bare pipeline. Both runs record attention, so their times compare.
+    """
+    images, seconds, users = [], [], []
+    for strength in (0.0, options.pop("strength", 1.0)):
+        with GrowthInhibitors(pipe, concepts, strength=strength, record=True, **options) as user:
+            start = time.perf_counter()
+            images.append(_sample(pipe, prompt, sampling, progress))
+            seconds.append(time.perf_counter() - start)
+        users.append(user)
+    return Pair(images[0], images[1], users[0], users[1], seconds[0], seconds[1])

@@ -1,0 +1,161 @@
+"""The commands, on the shipped demo model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from lib_gie.cli import main
+from lib_gie.cli.erase import FILES
+from lib_gie.demo.fixed_scale import PATH as FIXED_SCALE
+from lib_gie.demo.train import CHECKPOINT
+
+pytestmark = pytest.mark.skipif(
+    not (CHECKPOINT.exists() and FIXED_SCALE.exists()), reason="the demo checkpoint has not been trained"
+)
+
+
+def fails(capsys, *arguments: str) -> str:
+    """The one line on standard error of a call that must end with exit code 2 and print nothing else."""
+    try:
+        code = main(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    captured = capsys.readouterr()
+    assert code == 2
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1, captured.err
+    return captured.err
+
+
+def test_erase_removes_the_object_and_keeps_the_other(tmp_path, capsys):
+    arguments = ["erase", "a cat and a knife", "--erase", "knife", "--seed", "7", "--out", str(tmp_path), "--json"]
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert report["prompt"] == "a cat and a knife"
+    assert report["seed"] == 7
+    assert report["concepts"][0]["text"] == "knife"
+    assert report["concepts"][0]["tokens"] == ["knife</w>"]
+    assert report["concepts"][0]["scales"][0][0] < 0
+    assert report["seconds_before"] > 0
+    assert report["seconds_after"] > 0
+    assert set(report["objects_before"]) == {"cat", "knife"}
+    assert set(report["objects_after"]) == {"cat"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
+    before, after = (Image.open(tmp_path / name) for name in FILES[:2])
+    assert before.size == after.size == (64, 64)
+    for name in FILES:
+        text = Image.open(tmp_path / name).text["parameters"]
+        assert text.startswith("a cat and a knife\n")
+        assert 'GIE concepts: "knife"' in text
+        assert "Seed: 7" in text
+
+
+def test_erase_is_reproducible_and_count_continues_the_seeds(tmp_path, capsys):
+    shared = ["--erase", "wine, knife:0.5", "--steps", "4", "--scale", "-2", "--json"]
+    outputs = []
+    for name, extra in (("a", ["--seed", "5"]), ("b", ["--seed", "5"]), ("c", ["--seed", "4", "--count", "3"])):
+        assert main(["erase", "a robbery", "--out", str(tmp_path / name), *shared, *extra]) == 0
+        outputs.append(json.loads(capsys.readouterr().out))
+    assert (tmp_path / "a" / "after.png").read_bytes() == (tmp_path / "b" / "after.png").read_bytes()
+    assert [image["seed"] for image in outputs[2]["images"]] == [4, 5, 6]
+    assert [concept["scales"] for concept in outputs[2]["concepts"]] == [[[-2.0]] * 3, [[-1.0]] * 3]
+    row = Image.open(tmp_path / "c" / "after.png")
+    assert row.size == (192, 64)
+    alone = Image.open(tmp_path / "a" / "after.png")
+    difference = max(abs(a - b) for a, b in zip(row.crop((64, 0, 128, 64)).tobytes(), alone.tobytes(), strict=True))
+    assert difference <= 2
+
+
+@pytest.mark.parametrize("concept_pass", ["fused", "separate"])
+def test_erase_with_scale_zero_changes_nothing(tmp_path, capsys, concept_pass):
+    arguments = ["--scale", "0", "--steps", "3", "--concept-pass", concept_pass, "--negative", "a dog", "--cfg", "6"]
+    assert main(["erase", "a cat", "--erase", "knife", "--out", str(tmp_path), *arguments]) == 0
+    before, after = (Image.open(tmp_path / name).tobytes() for name in FILES[:2])
+    assert before == after
+    assert "Negative prompt: a dog" in Image.open(tmp_path / "after.png").text["parameters"]
+
+
+def test_unknown_words(tmp_path, capsys):
+    out = str(tmp_path / "x")
+    line = fails(capsys, "erase", "a cat", "--erase", "gun", "--out", out)
+    assert "gun" in line
+    assert "umbrella" in line
+    assert not (tmp_path / "x").exists()
+    assert main(["erase", "a cat and a spoon", "--erase", "knife", "--out", out, "--steps", "2"]) == 0
+    warning = capsys.readouterr().err
+    assert "does not know the word spoon of the prompt" in warning
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "prompt"),
+        (["a cat"], "--erase"),
+        (["a cat", "--erase", "knife"], "--out"),
+        (["a cat", "--erase", "", "--out", "OUT"], "empty"),
+        (["a cat", "--erase", ",", "--out", "OUT"], "names nothing"),
+        (["a cat", "--erase", "knife:x", "--out", "OUT"], "number"),
+        (["a cat", "--erase", "knife " * 76, "--out", "OUT"], "76 tokens"),
+        ([" ", "--erase", "knife", "--out", "OUT"], "prompt is empty"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--scale", "1"], "from -20"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--scale", "nan"], "scale"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--scale", "-3", "--adapter", "x"], "both"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--adapter", "missing"], "no adapter file"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--adapter", __file__], "safetensors"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--strength", "4"], "strength"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--start", "0.8", "--end", "0.2"], "below end"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--steps", "0"], "steps"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--seed", "-1"], "seed"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--cfg", "inf"], "cfg"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--count", "1000"], "count"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--concept-pass", "both"], "concept-pass"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--model", "missing"], "no model"),
+        (["a cat", "--erase", "knife", "--out", __file__], "is a file"),
+    ],
+)
+def test_bad_usage_is_one_line_and_writes_nothing(tmp_path, capsys, arguments, says):
+    arguments = [str(tmp_path / "out") if argument == "OUT" else argument for argument in arguments]
+    assert says in fails(capsys, "erase", *arguments)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["erase", "--nonsense"], ["evaluate", "--set", "nonsense"]])
+def test_bad_commands(capsys, arguments):
+    fails(capsys, *arguments)
+
+
+def test_scales_are_chosen_on_validation_only(capsys):
+    assert "nothing else" in fails(capsys, "evaluate", "--set", "heldout", "--choose-scale")
+    assert json.loads(FIXED_SCALE.read_text())["chosen_on"] == "validation"
+
+
+def test_demo_with_a_prompt_of_ones_own(tmp_path, capsys):
+    arguments = ["demo", "--out", str(tmp_path), "--prompt", "a duel", "--erase", "sword", "--json"]
+    assert main(arguments) == 0
+    (result,) = json.loads(capsys.readouterr().out)
+    assert "sword" in result["before"]
+    assert "sword" not in result["after"]
+    assert Image.open(tmp_path / "sheet.png").size[0] > 600
+    assert "go together" in fails(capsys, "demo", "--prompt", "a duel")
+    assert "does not know" in fails(capsys, "demo", "--prompt", "a battle", "--erase", "sword")
+
+
+def test_help_needs_no_heavy_library():
+    code = "import sys; from lib_gie.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "assert not {'torch', 'diffusers', 'transformers', 'PIL'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "erase" in done.stdout
+
+
+def test_the_core_imports_no_host():
+    code = "import sys, lib_gie.hooks, lib_gie.adapter, lib_gie.erasure\n"
+    code += "assert not {'modules', 'gradio', 'diffusers', 'transformers', 'PIL', 'numpy.f2py'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

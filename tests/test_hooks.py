@@ -1,0 +1,338 @@
+"""Coming, going and failing: nothing stays behind, and nothing unknown is taken for erased."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from conftest import build_diffusers, build_ldm, make_batch, make_concept
+
+from lib_gie.adapter import Adapter, AdapterInfo
+from lib_gie.attention import find_cross_attention
+from lib_gie.erasure import Erasure, Target
+from lib_gie.errors import AdapterError, ErasureError, OptionError, UnsupportedModelError
+from lib_gie.hooks import attach
+from lib_gie.scale import FixedScale
+from lib_gie.statistics import AttentionRecorder
+
+KNIFE, WINE = make_concept("knife", 1), make_concept("red wine", 2, seed=9)
+
+
+def erasure(concept=KNIFE, scale=-3, **options) -> Erasure:
+    return Erasure([Target(concept, FixedScale(scale))], **options)
+
+
+def hooks_of(module) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + ("forward" in m.__dict__) for m in module.modules())
+
+
+def run(unet, batch, *erasures):
+    for one in erasures:
+        one.begin(batch.rows, 0.0)
+    with torch.no_grad():
+        return unet(*batch.arguments)
+
+
+def test_nothing_stays_behind(unet, batch):
+    plain = run(unet, batch)
+    with attach(unet.module, erasure()) as attachment:
+        assert hooks_of(unet.module) > 0
+        run(unet, batch, attachment.erasure)
+    assert hooks_of(unet.module) == 0
+    assert torch.equal(run(unet, batch), plain)
+
+
+def test_nothing_stays_behind_after_an_exception(unet, batch):
+    with pytest.raises(KeyError), attach(unet.module, erasure()):
+        raise KeyError
+    with pytest.raises(ErasureError), attach(unet.module, erasure()):
+        run(unet, batch)  # nothing was announced
+    assert hooks_of(unet.module) == 0
+
+
+def test_attaching_twice_is_attaching_once(unet, batch):
+    one = erasure()
+    with attach(unet.module, one):
+        once = run(unet, batch, one)
+        count = hooks_of(unet.module)
+        with attach(unet.module, one):
+            assert hooks_of(unet.module) == count
+            assert torch.equal(run(unet, batch, one), once)
+        assert torch.equal(run(unet, batch, one), once)
+    assert hooks_of(unet.module) == 0
+
+
+@pytest.mark.parametrize("concept_pass", ["fused", "separate"])
+def test_nested_erasures_add_up(unet, batch, concept_pass):
+    both = Erasure([Target(KNIFE, FixedScale(-3)), Target(WINE, FixedScale(-1))], concept_pass=concept_pass)
+    with attach(unet.module, both):
+        expected = run(unet, batch, both)
+    outer, inner = erasure(concept_pass=concept_pass), erasure(WINE, -1, concept_pass=concept_pass)
+    with attach(unet.module, outer), attach(unet.module, inner):
+        nested = run(unet, batch, outer, inner)
+    if concept_pass == "fused":
+        torch.testing.assert_close(nested, expected, atol=1e-5, rtol=1e-5)
+    assert (nested - expected).abs().max() < 1e-4
+
+
+def test_two_models_at_once(batch):
+    first, second = build_ldm(), build_diffusers()
+    one, other = erasure(), erasure(WINE, -1)
+    with attach(first.module, one):
+        alone = run(first, batch, one)
+    with attach(first.module, one), attach(second.module, other):
+        assert torch.equal(run(first, batch, one), alone)
+        run(second, batch, other)
+        assert torch.equal(run(first, batch, one), alone)
+    assert hooks_of(first.module) == hooks_of(second.module) == 0
+
+
+def test_works_again_after_a_failure(unet, batch):
+    one = erasure()
+    with attach(unet.module, one):
+        expected = run(unet, batch, one)
+    broken = unet.cross_attention[-1]
+    handle = broken.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(MemoryError()))
+    with attach(unet.module, one), pytest.raises(MemoryError):
+        run(unet, batch, one)
+    handle.remove()
+    other = erasure()
+    with attach(unet.module, other):
+        assert torch.equal(run(unet, batch, other), expected)
+
+
+@pytest.mark.parametrize("rows", [5, 8])
+def test_too_many_rows_are_an_error(unet, batch, rows):
+    one = erasure()
+    with torch.no_grad(), attach(unet.module, one):
+        one.begin(batch.rows, 0.0)
+        with pytest.raises(ErasureError, match=f"called with {rows} rows where 4 of 4"):
+            unet(*make_batch(range(rows)).arguments)
+        with pytest.raises(ErasureError, match="no sampler step announced"):
+            unet(*batch.arguments)
+
+
+def test_left_out_unconditional_rows_are_fine(unet):
+    one, batch = erasure(), make_batch((0, 1))
+    with torch.no_grad(), attach(unet.module, one):
+        one.begin((0, 1, None, None), 0.0)
+        unet(*batch.arguments)
+        one.begin((0, 1, None, None), 0.1)
+        unet(*batch.arguments)
+    one.finish()
+
+
+def test_missed_conditional_rows_are_an_error(unet):
+    one, batch = erasure(), make_batch((0,))
+    with torch.no_grad(), attach(unet.module, one):
+        one.begin((0, 1, None), 0.0)
+        unet(*batch.arguments)
+        with pytest.raises(ErasureError, match="1 conditional rows"):
+            one.finish()
+
+
+def test_a_unet_that_is_never_called_is_an_error():
+    with pytest.raises(ErasureError, match="never called"):
+        erasure().finish()
+
+
+def test_no_conditional_row_is_an_error():
+    with pytest.raises(ErasureError, match="none of the 2"):
+        erasure().begin((None, None), 0.0)
+
+
+def test_attention_that_is_bypassed_is_an_error(unet, batch):
+    skipped = unet.cross_attention[0]
+    bypass = type("Bypass", (torch.nn.Module,), {"forward": lambda self, x, *a, **k: torch.zeros_like(x)})()
+    one = erasure()
+    for parent in unet.module.modules():
+        if getattr(parent, "attn2", None) is skipped:
+            with attach(unet.module, one), pytest.raises(ErasureError, match="of the"):
+                parent.attn2 = bypass
+                run(unet, batch, one)
+            parent.attn2 = skipped
+            return
+    raise AssertionError("no attn2 was found")
+
+
+def test_a_custom_unet_forward_is_an_error(unet, batch):
+    one = erasure()
+    unet.module.forward = lambda sample, *args, **kwargs: sample
+    with attach(unet.module, one), pytest.raises(ErasureError, match=r"^0 of the \d+ cross-attention layers ran"):
+        one.begin(batch.rows, 0.0)
+        unet.module(batch.latents, batch.timesteps, batch.context)
+
+
+def test_a_rearranged_batch_is_an_error(unet, batch):
+    one, layer = erasure(), unet.cross_attention[0]
+    handle = layer.to_q.register_forward_hook(lambda module, args, output: output.repeat(2, 1, 1))
+    original = layer.to_q
+    with attach(unet.module, one), pytest.raises((ErasureError, RuntimeError)):
+        run(unet, batch, one)
+    handle.remove()
+    assert layer.to_q is original
+
+
+def test_dropout_and_wrapped_linears(batch):
+    """to_out's dropout is not applied to the term; LoRA-style wrappers count for K*, V*, Q and W_o."""
+
+    class Lora(torch.nn.Module):
+        def __init__(self, linear):
+            super().__init__()
+            self.linear = linear
+            self.down = torch.nn.Linear(linear.in_features, 2, bias=False).requires_grad_(False)
+            self.up = torch.nn.Linear(2, linear.out_features, bias=False).requires_grad_(False)
+
+        def forward(self, x):
+            return self.linear(x) + 0.5 * self.up(self.down(x))
+
+    torch.manual_seed(3)
+    wrapped = build_ldm()
+    merged = copy.deepcopy(wrapped)
+    for layer, plain in zip(wrapped.cross_attention, merged.cross_attention, strict=True):
+        for part in ("to_q", "to_k", "to_v"):
+            lora = Lora(getattr(layer, part))
+            setattr(layer, part, lora)
+            getattr(plain, part).weight.data += 0.5 * lora.up.weight @ lora.down.weight
+        lora = layer.to_out[0] = Lora(layer.to_out[0])
+        plain.to_out[0].weight.data += 0.5 * lora.up.weight @ lora.down.weight
+    outputs = []
+    for unet in (wrapped, merged):
+        one = erasure(WINE)
+        with attach(unet.module, one):
+            outputs.append(run(unet, batch, one))
+    torch.testing.assert_close(*outputs, atol=1e-5, rtol=1e-5)
+
+
+def test_finds_all_layers_and_only_cross_attention(unet):
+    found = find_cross_attention(unet.module)
+    assert [layer.module for layer in found] == unet.cross_attention
+    assert all(layer.heads == 2 for layer in found)
+
+
+def test_refuses_models_without_cross_attention():
+    with pytest.raises(UnsupportedModelError, match="Sequential has no cross-attention"):
+        find_cross_attention(torch.nn.Sequential(torch.nn.Linear(2, 2)))
+
+
+def test_refuses_joint_attention():
+    from diffusers.models.attention_processor import Attention, JointAttnProcessor2_0
+
+    joint = Attention(16, heads=2, dim_head=8, added_kv_proj_dim=16, processor=JointAttnProcessor2_0())
+    with pytest.raises(UnsupportedModelError, match="SD3"):
+        find_cross_attention(torch.nn.ModuleDict({"attn": joint}))
+
+
+# -- the adapter's probe ------------------------------------------------
+
+
+class Spy(Adapter):
+    """An adapter that keeps what it was given."""
+
+    def scales(self, means, rows, tokens):
+        self.seen = means
+        return super().scales(means, rows, tokens)
+
+
+def spy(layers: int) -> Spy:
+    torch.manual_seed(2)
+    return Spy(AdapterInfo("test", layers, ("knife",), (-4.0, 0.0))).eval()
+
+
+def test_adapter_sees_the_first_steps_means(unet, batch):
+    """They equal those of the literal maps at stock attention, layer by layer in the order in which layers run."""
+    from literal import LiteralGIE
+
+    table = torch.zeros(2, 2)
+    with torch.no_grad(), LiteralGIE(unet.cross_attention, [(WINE.states, 2, table)], batch.rows) as gie:
+        gie.step(unet, *batch.arguments)
+    adapter = spy(len(unet.cross_attention))
+    one = Erasure([Target(WINE, adapter)])
+    with attach(unet.module, one):
+        run(unet, batch, one)
+    assert len(gie.means) == 2 * len(unet.cross_attention)
+    for number, (image, _, means) in enumerate(gie.means):
+        torch.testing.assert_close(adapter.seen[image, number // 2], means, atol=1e-6, rtol=1e-5)
+
+
+def test_scale_is_predicted_once_per_image(unet, batch):
+    adapter = spy(len(unet.cross_attention))
+    one = Erasure([Target(KNIFE, adapter)], strength=2)
+    with attach(unet.module, one):
+        run(unet, batch, one)
+        first = adapter.seen
+        scales = [one.scales[image][0].clone() for image in (0, 1)]
+        run(unet, batch, one)
+    assert adapter.seen is first
+    assert [torch.equal(one.scales[image][0], scales[image]) for image in (0, 1)] == [True, True]
+    torch.testing.assert_close(torch.stack(scales), 2 * adapter.scales(first, 2, 1))
+
+
+def test_an_image_gets_the_same_scale_alone_and_in_a_batch(unet, batch):
+    adapter = spy(len(unet.cross_attention))
+    together, alone = Erasure([Target(KNIFE, adapter)]), Erasure([Target(KNIFE, adapter)])
+    with torch.no_grad(), attach(unet.module, together):
+        together.begin(batch.rows, 0.0)
+        unet(*batch.arguments)
+    with torch.no_grad(), attach(unet.module, alone):
+        alone.begin((1,), 0.0)
+        unet(*(value[1:2] for value in batch.arguments))
+    torch.testing.assert_close(alone.scales[1][0], together.scales[1][0], atol=1e-5, rtol=1e-5)
+
+
+def test_an_adapter_for_another_architecture_is_refused(unet):
+    with (
+        pytest.raises(AdapterError, match="trained on test with 70"),
+        attach(unet.module, Erasure([Target(KNIFE, spy(70))])),
+    ):
+        pass
+    assert hooks_of(unet.module) == 0
+
+
+# -- recording and options ------------------------------------------------
+
+
+@pytest.mark.parametrize("concept_pass", ["fused", "separate"])
+def test_recording_changes_nothing_and_sums_up(unet, batch, concept_pass):
+    plain, watched = erasure(scale=0), AttentionRecorder()
+    with attach(unet.module, plain):
+        expected = run(unet, batch, plain)
+    one = erasure(WINE, scale=0, recorder=watched, concept_pass=concept_pass)
+    with attach(unet.module, one):
+        assert torch.equal(run(unet, batch, one), expected)
+        run(unet, batch, one)
+    assert watched.resolutions(0, 0) == [64, 16]
+    average = watched.average(0, 1, 64)
+    assert average.shape == (64,)
+    assert 0 < average.min() <= average.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"strength": -1}, "strength"),
+        ({"strength": 3.1}, "strength"),
+        ({"strength": float("nan")}, "strength"),
+        ({"strength": "2"}, "strength"),
+        ({"start": -0.1}, "start"),
+        ({"end": 1.1}, "end"),
+        ({"start": 0.5, "end": 0.5}, "below end"),
+        ({"start": True}, "start"),
+        ({"concept_pass": "both"}, "fused, separate"),
+    ],
+)
+def test_bad_options(options, says):
+    with pytest.raises(OptionError, match=says):
+        erasure(**options)
+
+
+@pytest.mark.parametrize("value", [0.1, -20.1, float("nan"), float("-inf"), "-3", None, True])
+def test_bad_scales(value):
+    with pytest.raises(OptionError, match="scale"):
+        FixedScale(value)
+
+
+def test_no_concept():
+    with pytest.raises(OptionError, match="no concept"):
+        Erasure([])

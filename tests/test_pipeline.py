@@ -1,0 +1,266 @@
+"""Growth inhibitors on real diffusers pipelines with tiny random weights and the real tokenizer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import randomise
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    HeunDiscreteScheduler,
+    LCMScheduler,
+    PNDMScheduler,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+    UniPCMultistepScheduler,
+)
+from PIL import Image
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from lib_gie.adapter import Adapter, AdapterInfo
+from lib_gie.demo.text import load_tokenizer
+from lib_gie.errors import ConceptError, ErasureError, GieError, OptionError, UnsupportedModelError
+from lib_gie.pipeline import GrowthInhibitors, load_pipeline
+from lib_gie.pipeline.growth_inhibitors import concept_tokens
+
+SCHEDULERS = (
+    DDIMScheduler,
+    PNDMScheduler,
+    EulerAncestralDiscreteScheduler,
+    HeunDiscreteScheduler,
+    DPMSolverMultistepScheduler,
+    UniPCMultistepScheduler,
+    LCMScheduler,
+)
+
+
+def build_pipe() -> StableDiffusionPipeline:
+    torch.manual_seed(0)
+    text = CLIPTextModel(
+        CLIPTextConfig(hidden_size=24, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
+    )
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(32, 64),
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        attention_head_dim=2,
+        cross_attention_dim=24,
+        layers_per_block=1,
+    )
+    vae = AutoencoderKL(block_out_channels=(32, 32, 32, 32), down_block_types=("DownEncoderBlock2D",) * 4,
+                        up_block_types=("UpDecoderBlock2D",) * 4, sample_size=64)  # fmt: skip
+    pipe = StableDiffusionPipeline(
+        vae=vae.eval(),
+        text_encoder=text.eval(),
+        tokenizer=load_tokenizer(),
+        unet=randomise(unet),
+        scheduler=DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture
+def pipe():
+    return build_pipe()
+
+
+def sample(pipe, prompt="a cat and a knife", seed=1, **options):
+    call = {"num_inference_steps": 3, "guidance_scale": 4.0, "output_type": "latent", **options}
+    with torch.no_grad():
+        return pipe(prompt, generator=torch.Generator().manual_seed(seed), **call).images
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+@pytest.mark.parametrize(
+    ("prompt", "options"),
+    [
+        ("a cat", {}),
+        (["a cat", "a dog"], {}),
+        ("a cat", {"num_images_per_prompt": 3}),
+        (["a cat", "a dog"], {"num_images_per_prompt": 2}),
+        ("a cat", {"negative_prompt": "a very long negative prompt of other length"}),
+        ("a cat", {"clip_skip": 1}),
+    ],
+)
+def test_changes_images_and_leaves_nothing_behind(pipe, prompt, options, guidance):
+    plain = sample(pipe, prompt, guidance_scale=guidance, **options)
+    with GrowthInhibitors(pipe, "knife", scale=-3) as user:
+        erased = sample(pipe, prompt, guidance_scale=guidance, **options)
+        again = sample(pipe, prompt, guidance_scale=guidance, **options)
+    assert len(user.scales) == len(erased)
+    assert all(float(scales[0]) == -3 for scales in user.scales)
+    assert ((erased - plain).flatten(1).abs().amax(1) > 1e-3).all()
+    assert torch.equal(erased, again)
+    assert torch.equal(sample(pipe, prompt, guidance_scale=guidance, **options), plain)
+    assert "encode_prompt" not in pipe.__dict__
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in pipe.unet.modules())
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS, ids=lambda kind: kind.__name__)
+def test_any_scheduler(pipe, scheduler):
+    pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
+    plain = sample(pipe, num_inference_steps=5)
+    with GrowthInhibitors(pipe, "knife", scale=-3):
+        erased = sample(pipe, num_inference_steps=5)
+    with GrowthInhibitors(pipe, "knife", scale=0):
+        assert torch.equal(sample(pipe, num_inference_steps=5), plain)
+    assert (erased - plain).abs().max() > 1e-3
+
+
+def test_scheduler_changed_within(pipe):
+    with GrowthInhibitors(pipe, "knife", scale=-3):
+        sample(pipe)
+        pipe.scheduler = HeunDiscreteScheduler.from_config(pipe.scheduler.config)
+        second = sample(pipe)
+    with GrowthInhibitors(pipe, "knife", scale=-3):
+        assert torch.equal(sample(pipe), second)
+
+
+def test_batch_equals_single_images(pipe):
+    seeds = [3, 4, 5]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    with torch.no_grad(), GrowthInhibitors(pipe, "knife", scale=-3):
+        together = pipe(["a cat", "a dog", "a house"], generator=generators, num_inference_steps=3,
+                        guidance_scale=4.0, output_type="latent").images  # fmt: skip
+        single = sample(pipe, "a dog", seed=4)
+    torch.testing.assert_close(together[1:2], single, atol=1e-4, rtol=1e-4)
+
+
+def test_guidance_that_is_switched_off_on_the_way(pipe):
+    """diffusers' documented use of callbacks: drop the unconditional rows after some steps."""
+
+    def off_at_second_step(pipe, step, timestep, tensors):
+        if step == 1:
+            pipe._guidance_scale = 0.0
+            tensors["prompt_embeds"] = tensors["prompt_embeds"].chunk(2)[-1]
+        return tensors
+
+    options = {
+        "callback_on_step_end": off_at_second_step,
+        "callback_on_step_end_tensor_inputs": ["prompt_embeds"],
+        "num_inference_steps": 4,
+    }
+    plain = sample(pipe, **options)
+    with GrowthInhibitors(pipe, "knife", scale=-3):
+        erased = sample(pipe, **options)
+    assert (erased - plain).abs().max() > 1e-3
+
+
+def test_start_and_end_count_steps(pipe):
+    plain = sample(pipe, num_inference_steps=10)
+    seen = []
+
+    def note(pipe, step, timestep, tensors):
+        seen.append(user.erasure.injects)
+        return tensors
+
+    with GrowthInhibitors(pipe, "knife", scale=-3, start=0.2, end=0.8) as user:
+        erased = sample(pipe, num_inference_steps=10, callback_on_step_end=note)
+    assert seen == [False] * 2 + [True] * 6 + [False] * 2
+    assert (erased - plain).abs().max() > 1e-3
+
+
+def test_adapter_gives_every_image_its_own_scale(pipe):
+    torch.manual_seed(4)
+    adapter = Adapter(AdapterInfo("tiny", 6, ("knife",), (-9.0, 0.0))).eval()
+    adapter.out.bias.data.fill_(-4)
+    adapter.input_std.fill_(0.001)
+    with GrowthInhibitors(pipe, "knife, red wine", adapter=adapter) as user:
+        sample(pipe, ["a cat", "a knife and wine"])
+    scales = torch.stack([torch.cat(one) for one in user.scales])  # [images, 1 + 2 tokens]
+    assert scales.shape == (2, 3)
+    assert (scales[0] - scales[1]).abs().max() > 1e-4
+    assert (scales <= 0).all()
+    assert (scales >= -9).all()
+
+
+def test_image_to_image_on_the_same_unet(pipe):
+    other = StableDiffusionImg2ImgPipeline(**pipe.components, requires_safety_checker=False)
+    other.set_progress_bar_config(disable=True)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    options = {"image": image, "strength": 0.6, "num_inference_steps": 10}
+    plain = sample(other, **options)
+    with GrowthInhibitors(other, "knife", scale=-3, end=0.5) as user:
+        erased = sample(other, **options)
+    assert user._call == 6
+    assert (erased - plain).abs().max() > 1e-3
+    with GrowthInhibitors(other, "knife", scale=-3), pytest.raises(ErasureError, match="announced"):
+        sample(pipe)  # another pipeline drives the same UNet unannounced
+
+
+def test_nested_use_erases_both(pipe):
+    with GrowthInhibitors(pipe, "knife, red wine", scale=-2):
+        expected = sample(pipe)
+    with GrowthInhibitors(pipe, "knife", scale=-2), GrowthInhibitors(pipe, "red wine", scale=-2):
+        torch.testing.assert_close(sample(pipe), expected, atol=1e-4, rtol=1e-4)
+    assert "encode_prompt" not in pipe.__dict__
+
+
+def test_cannot_be_entered_twice(pipe):
+    with GrowthInhibitors(pipe, "knife") as user, pytest.raises(OptionError, match="in use"), user:
+        pass
+
+
+def test_nothing_stays_behind_after_an_error(pipe):
+    plain = sample(pipe)
+    with pytest.raises(ZeroDivisionError), GrowthInhibitors(pipe, "knife", scale=-3):
+        sample(pipe, callback_on_step_end=lambda *_: 1 / 0)
+    assert torch.equal(sample(pipe), plain)
+
+
+def test_tokens_are_the_concepts_own(pipe):
+    assert concept_tokens(pipe, "knife") == ["knife</w>"]
+    assert concept_tokens(pipe, "Van  Gogh style") == ["van</w>", "gogh</w>", "style</w>"]
+    assert concept_tokens(pipe, "syringe") == ["sy", "r", "inge</w>"]
+
+
+def test_bad_arguments_are_refused_at_once(pipe):
+    with pytest.raises(ConceptError, match="empty"):
+        GrowthInhibitors(pipe, " ")
+    with pytest.raises(ConceptError, match=r"\d+ tokens; at most 75"):
+        GrowthInhibitors(pipe, "knife " * 80)
+    with pytest.raises(OptionError, match="both"):
+        GrowthInhibitors(pipe, "knife", scale=-3, adapter="x.safetensors")
+    with pytest.raises(OptionError, match="scale"):
+        GrowthInhibitors(pipe, "knife", scale=3)
+    with pytest.raises(OptionError, match="strength"):
+        GrowthInhibitors(pipe, "knife", strength=9)
+    with pytest.raises(OptionError, match="concept pass"):
+        GrowthInhibitors(pipe, "knife", concept_pass="x")
+    with pytest.raises(GieError, match="no adapter file"):
+        GrowthInhibitors(pipe, "knife", adapter="missing.safetensors")
+    wrong = Adapter(AdapterInfo("sd1", 16, ("knife",), (-9.0, 0.0)))
+    with pytest.raises(GieError, match="16 cross-attention layers, and this model has 6"):
+        GrowthInhibitors(pipe, "knife", adapter=wrong)
+    with pytest.raises(UnsupportedModelError, match="no unet"):
+        GrowthInhibitors(object(), "knife")
+
+
+def test_seventy_five_tokens_fit(pipe):
+    with GrowthInhibitors(pipe, "knife " * 75, scale=-0.1):
+        sample(pipe)
+
+
+def test_loads_a_diffusers_folder(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    loaded = load_pipeline(tmp_path)
+    assert type(loaded.scheduler) is DPMSolverMultistepScheduler
+    with GrowthInhibitors(loaded, "knife", scale=-3):
+        sample(loaded)
+
+
+@pytest.mark.parametrize(("name", "says"), [("missing.safetensors", "no model"), ("x.ckpt", "can run code")])
+def test_refuses_other_models(tmp_path, name, says):
+    (tmp_path / "x.ckpt").write_bytes(b"x")
+    with pytest.raises(GieError, match=says):
+        load_pipeline(tmp_path / name)
