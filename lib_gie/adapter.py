@@ -142,7 +142,7 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
-            return {key: file.get_tensor(key) for key in file}, metadata
+            return {key: file.get_tensor(key) for key in file.keys()}, metadata
     except SafetensorError as error:
         raise AdapterError(f"{path.name} is a broken safetensors file ({error}); get it again") from error
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import BUILDERS, make_batch, make_concept
 from literal import LiteralGIE
+from tiny import BUILDERS, make_batch, make_concept
 
 from lib_gie.erasure import Erasure, Target
 from lib_gie.hooks import attach

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from conftest import build_diffusers, build_ldm, make_batch, make_concept
+from tiny import build_diffusers, build_ldm, make_batch, make_concept
 
 from lib_gie.adapter import Adapter, AdapterInfo
 from lib_gie.attention import find_cross_attention
@@ -219,7 +219,8 @@ def test_refuses_models_without_cross_attention():
 def test_refuses_joint_attention():
     from diffusers.models.attention_processor import Attention, JointAttnProcessor2_0
 
-    joint = Attention(16, heads=2, dim_head=8, added_kv_proj_dim=16, processor=JointAttnProcessor2_0())
+    processor = JointAttnProcessor2_0()
+    joint = Attention(16, heads=2, dim_head=8, added_kv_proj_dim=16, context_pre_only=False, processor=processor)
     with pytest.raises(UnsupportedModelError, match="SD3"):
         find_cross_attention(torch.nn.ModuleDict({"attn": joint}))
 

@@ -125,7 +125,7 @@ class GrowthInhibitors:
 
         def encode_prompt(*args, **kwargs):
             result = inner(*args, **kwargs)
-            self._begin(inner, result[0].shape[0], {key: kwargs[key] for key in _ENCODING_OPTIONS if key in kwargs})
+            self._begin(result[0].shape[0], {key: kwargs[key] for key in _ENCODING_OPTIONS if key in kwargs})
             return result
 
         def restore() -> None:
@@ -138,22 +138,35 @@ class GrowthInhibitors:
         self._stack.callback(restore)
 
     @torch.no_grad()
-    def _encode(self, encode_prompt, concept: Concept, options: dict) -> EncodedConcept:
-        device = self.pipe._execution_device
-        states = encode_prompt(concept.text, device, 1, False, **options)[0][0]  # [77, D]
+    def _encode(self, concept: Concept, options: dict) -> EncodedConcept:
+        """Through the class's own method: this object's and others' wrappers shall not take it for a generation."""
+        encoded = type(self.pipe).encode_prompt(
+            self.pipe,
+            concept.text,
+            device=self.pipe._execution_device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=False,
+            **options,
+        )
+        states = encoded[0][0]  # [77, D]
         return EncodedConcept(concept, states, concept_tokens(self.pipe, concept.text))
 
-    def _begin(self, encode_prompt, images: int, options: dict) -> None:
+    def _begin(self, images: int, options: dict) -> None:
         self._attached.close()
         self.recorder = AttentionRecorder() if self.record else None
-        targets = [Target(self._encode(encode_prompt, concept, options), self.rule) for concept in self.concepts]
+        targets = [Target(self._encode(concept, options), self.rule) for concept in self.concepts]
         self.erasure = Erasure(targets, recorder=self.recorder, **self.options)
         self._images, self._call = images, 0
         self._attached.enter_context(attach(self.pipe.unet, self.erasure))
 
     def _announce(self, unet: torch.nn.Module, args: tuple, kwargs: dict) -> None:
-        if is_inner_call() or self.erasure is None:
+        if is_inner_call():
             return
+        if self.erasure is None or self._call >= self.pipe.num_timesteps:
+            raise ErasureError(
+                "the UNet was called outside the steps of the pipeline that growth inhibitors watch; make one "
+                "GrowthInhibitors for each pipeline that shares the UNet"
+            )
         batch = batch_size(args, kwargs)
         guided = self.pipe.do_classifier_free_guidance
         if batch != self._images * (2 if guided else 1):
@@ -163,5 +176,5 @@ class GrowthInhibitors:
                 f"{'with' if guided else 'without'} guidance; growth inhibitors do not know this pipeline's batches"
             )
         unconditional = [None] * (batch - self._images)
-        self.erasure.begin([*unconditional, *range(self._images)], self._call / max(1, self.pipe.num_timesteps))
+        self.erasure.begin([*unconditional, *range(self._images)], self._call / self.pipe.num_timesteps)
         self._call += 1

@@ -61,7 +61,7 @@ def _text_encoder(path: Path, dtype: torch.dtype) -> CLIPTextModel:
     model = CLIPTextModel(config).to(dtype)
     wanted = {key.removeprefix("text_model."): key for key in model.state_dict()}
     with safe_open(path, framework="pt") as file:
-        keys = [key for key in file if key.startswith(_TEXT_PREFIX) and not key.endswith("position_ids")]
+        keys = [key for key in file.keys() if key.startswith(_TEXT_PREFIX) and not key.endswith("position_ids")]
         names = {key: key.removeprefix(_TEXT_PREFIX).removeprefix("text_model.") for key in keys}
         state = {wanted[name]: file.get_tensor(key) for key, name in names.items() if name in wanted}
     missing = model.load_state_dict(state, strict=False).missing_keys
