@@ -173,6 +173,11 @@ class Attachment:
 
     def _layer_hook(self, index: int):
         def run_layer(module: nn.Module, args: tuple, kwargs: dict, output: torch.Tensor) -> torch.Tensor | None:
+            if self._call is None and not is_inner_call():
+                raise ErasureError(
+                    f"attention layer {self.layers[index].name} ran outside a call of the UNet that could be watched; "
+                    f"nothing was erased. Something calls the UNet's forward directly: switch it off"
+                )
             if not self._is_ours():
                 return None
             return self._run_layer(index, context_of(args, kwargs), output)

@@ -30,25 +30,26 @@ class TinyUNet:
         return [module for name, module in self.module.named_modules() if name.endswith("attn2")]
 
 
+_OPENAI_UNET = {
+    "in_channels": 4,
+    "model_channels": 32,
+    "out_channels": 4,
+    "num_res_blocks": 1,
+    "attention_resolutions": [1, 2],
+    "channel_mult": [1, 2],
+    "use_spatial_transformer": True,
+    "transformer_depth": 1,
+    "context_dim": CONTEXT_WIDTH,
+    "use_checkpoint": False,
+    "legacy": False,
+}
+
+
 def build_ldm(heads: int = 2) -> TinyUNet:
+    """SD 1.x's and 2.x's own library."""
     from ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-    module = UNetModel(
-        image_size=8,
-        in_channels=4,
-        model_channels=32,
-        out_channels=4,
-        num_res_blocks=1,
-        attention_resolutions=[1, 2],
-        channel_mult=[1, 2],
-        num_heads=heads,
-        use_spatial_transformer=True,
-        transformer_depth=1,
-        context_dim=CONTEXT_WIDTH,
-        use_checkpoint=False,
-        legacy=False,
-    )
-    return TinyUNet(randomise(module), "ldm")
+    return TinyUNet(randomise(UNetModel(image_size=8, num_heads=heads, **_OPENAI_UNET)), "ldm")
 
 
 def build_diffusers(heads: int = 2) -> TinyUNet:
@@ -85,23 +86,9 @@ def randomise(module: torch.nn.Module) -> torch.nn.Module:
 
 def build_sgm(heads: int = 2) -> TinyUNet:
     """SDXL's library; not on PyPI, so it is only there where a WebUI's checkout is on the path."""
-    attention = pytest.importorskip("sgm.modules.diffusionmodules.openaimodel", exc_type=ImportError)
-    module = attention.UNetModel(
-        in_channels=4,
-        model_channels=32,
-        out_channels=4,
-        num_res_blocks=1,
-        attention_resolutions=[1, 2],
-        channel_mult=[1, 2],
-        num_heads=heads,
-        use_spatial_transformer=True,
-        transformer_depth=1,
-        context_dim=CONTEXT_WIDTH,
-        use_checkpoint=False,
-        legacy=False,
-        spatial_transformer_attn_type="softmax",
-    )
-    return TinyUNet(randomise(module), "sgm")
+    library = pytest.importorskip("sgm.modules.diffusionmodules.openaimodel", exc_type=ImportError)
+    unet = library.UNetModel(num_heads=heads, spatial_transformer_attn_type="softmax", **_OPENAI_UNET)
+    return TinyUNet(randomise(unet), "sgm")
 
 
 BUILDERS = {"ldm": build_ldm, "diffusers": build_diffusers, "sgm": build_sgm}

@@ -15,10 +15,10 @@ PROMPTS = (
     ("a romantic dinner on a pink background", "wine", 14),
     ("a tree with a skull on a blue background", "skull", 15),
     ("a demolition on a green background", "bomb", 16),
-    ("a photo of an oktoberfest", "beer", 17),
+    ("beer next to a banana", "beer", 17),
     ("a vet visit on a purple background", "syringe", 18),
 )
-"""Prompt, concept, seed. The last one of three kinds of prompt would be unrelated; the sheet shows erasure."""
+"""Prompt, concept, seed; four name the concept, four imply it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
