@@ -115,6 +115,7 @@ def train_diffusion(
     rate: float = 1e-3,
     share_empty: float = 0.1,
     share_clean: float = 0.6,
+    share_partial: float = 0.15,
 ) -> TextToLatents:
     """Train from nothing, or go on from ``folder``; returns the averaged weights, ready to be exported."""
     scenes, latents = make_pool(vae, seed, pool, folder / "latents.pt")
@@ -126,7 +127,7 @@ def train_diffusion(
         torch.manual_seed(step_seed(seed, step))
         rng = np.random.default_rng(step_seed(seed, step))
         chosen = rng.integers(0, len(scenes), batch)
-        captions = [sample_caption(scenes[i], rng, reserved) for i in chosen]
+        captions = [sample_caption(scenes[i], rng, reserved, share_partial) for i in chosen]
         captions = ["" if rng.random() < share_empty else caption for caption in captions]
         length = LENGTH if step % 5 == 4 or step >= 0.9 * steps else SHORT_LENGTH
         states = model.encode(captions, length, share_clean)  # [B, length, width]
