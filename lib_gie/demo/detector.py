@@ -23,7 +23,7 @@ SIMILARITY = 0.70
 STRENGTH = 0.35
 """Least contrast of the patch, relative to the glyph's own: fainter is not there."""
 
-_OVERLAP = 20  # pixels between two finds, in x or y, below which they are one place
+_MOST = 8  # objects that are looked for in one image
 
 
 @dataclass(frozen=True)
@@ -60,29 +60,36 @@ def _templates(colour: torch.Tensor) -> torch.Tensor:
     return glyphs[:, 3:] * (glyphs[:, :3] - colour[:, None, None])  # [glyphs, 3, g, g]
 
 
-def similarities(image: torch.Tensor) -> torch.Tensor:
-    """Cosine of every glyph at every place, 0 where the patch is too faint: [glyphs, H - g + 1, W - g + 1]."""
-    colour = background_colour(image)
-    difference = (image - colour[:, None, None])[None]  # [1, 3, H, W]
-    templates = _templates(colour)  # [glyphs, 3, g, g]
-    energy = templates.square().sum((1, 2, 3))  # [glyphs]
-    dots = F.conv2d(difference, templates)[0]  # [glyphs, H', W']
+def similarities(difference: torch.Tensor, templates: torch.Tensor) -> torch.Tensor:
+    """Cosine of every glyph at every place, 0 where the patch is too faint: [glyphs, H - g + 1, W - g + 1].
+
+    ``difference``: the image less its background, [3, H, W]; ``templates``: [glyphs, 3, g, g].
+    """
+    energy = templates.square().sum((1, 2, 3))[:, None, None]  # [glyphs, 1, 1]
+    dots = F.conv2d(difference[None], templates)[0]  # [glyphs, H', W']
     window = torch.ones(1, 3, GLYPH_SIZE, GLYPH_SIZE)
-    patch = F.conv2d(difference.square(), window)[0]  # [1, H', W']
-    cosine = dots / (patch * energy[:, None, None]).clamp_min(1e-6).sqrt()  # [glyphs, H', W']
-    return cosine.masked_fill(dots / energy[:, None, None] < STRENGTH, 0)
+    patch = F.conv2d(difference.square()[None], window)[0]  # [1, H', W']
+    cosine = dots / (patch * energy).clamp_min(1e-6).sqrt()  # [glyphs, H', W']
+    return cosine.masked_fill(dots / energy < STRENGTH, 0)
 
 
 def find_objects(image: torch.Tensor) -> list[Find]:
-    """All objects in one image (float [3, H, W], 0 to 1), best match first."""
-    scores = similarities(image)  # [glyphs, H', W']
+    """All objects in one image (float [3, H, W], 0 to 1), best match first.
+
+    What a find explains is taken out of the image before the next is looked for.
+    """
+    colour = background_colour(image)
+    templates = _templates(colour)
+    difference = image - colour[:, None, None]  # [3, H, W]
     finds: list[Find] = []
-    height, width = scores.shape[1:]
-    while (best := float(scores.max())) >= SIMILARITY:
-        glyph, y, x = np.unravel_index(int(scores.argmax()), scores.shape)
-        finds.append(Find(OBJECTS[glyph], int(x), int(y), best))
-        top, left = max(0, y - _OVERLAP + 1), max(0, x - _OVERLAP + 1)
-        scores[:, top : min(height, y + _OVERLAP), left : min(width, x + _OVERLAP)] = 0
+    while len(finds) < _MOST:
+        scores = similarities(difference, templates)  # [glyphs, H', W']
+        best = float(scores.max())
+        if best < SIMILARITY:
+            break
+        glyph, y, x = (int(v) for v in np.unravel_index(int(scores.argmax()), scores.shape))
+        finds.append(Find(OBJECTS[glyph], x, y, best))
+        difference[:, y : y + GLYPH_SIZE, x : x + GLYPH_SIZE] = 0
     return finds
 
 

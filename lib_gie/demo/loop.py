@@ -110,9 +110,11 @@ def run(
     state = load_state(state_path)
     if state is not None:
         module.load_state_dict(state["module"])
-        average.shadow = state["average"]
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        average = Average(module, decay)
+        if "optimizers" in state:  # a state that was kept small has the averaged weights alone
+            average.shadow = state["average"]
+            for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
         first = state["step"]
     smooth = None
     bar = tqdm(range(first, steps), initial=first, total=steps, desc=label, mininterval=5, dynamic_ncols=True)
