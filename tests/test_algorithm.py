@@ -148,6 +148,7 @@ def test_half_precision(unet, batch, dtype, tolerance):
     with torch.autocast("cpu", dtype=dtype, enabled=unet.library != "diffusers"):
         ours = erase(unet, batch, [Target(CONCEPTS[1], FixedScale(-2))])
         plain = stock(unet, batch)
+    assert ours.dtype == dtype
     error = (ours.float() - exact).abs().max() / exact.abs().max()
     assert error < tolerance
     assert torch.equal(ours[2:], plain[2:])

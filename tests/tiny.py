@@ -15,7 +15,7 @@ CONTEXT_WIDTH = 24
 
 @dataclass
 class TinyUNet:
-    """A UNet, how to call it and its cross-attention modules in the order in which they run."""
+    """A UNet, how to call it and its cross-attention modules in module order."""
 
     module: torch.nn.Module
     library: str

@@ -105,17 +105,15 @@ def run(
     the matrices and convolutions. Returns the average after the last step.
     """
     optimizers = _optimizers(module, rate, muon_rate)
-    average = Average(module, decay)
-    first = 0
-    state = load_state(state_path)
+    first, state = 0, load_state(state_path)
     if state is not None:
         module.load_state_dict(state["module"])
-        average = Average(module, decay)
-        if "optimizers" in state:  # a state that was kept small has the averaged weights alone
-            average.shadow = state["average"]
-            for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-                optimizer.load_state_dict(saved)
         first = state["step"]
+    average = Average(module, decay)
+    if state is not None and "optimizers" in state:  # a state that was kept small has the averaged weights alone
+        average.shadow = state["average"]
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
     smooth = None
     bar = tqdm(range(first, steps), initial=first, total=steps, desc=label, mininterval=5, dynamic_ncols=True)
     for step in bar:
