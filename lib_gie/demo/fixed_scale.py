@@ -5,11 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ..errors import GieError
+
 PATH = Path(__file__).resolve().parents[2] / "models" / "demo" / "fixed_scale.json"
 
 
 def load_fixed_scale() -> float:
     """The scale that ``python -m lib_gie evaluate --set validation --choose-scale`` has written."""
+    if not PATH.exists():
+        raise GieError(
+            f"there is no models/demo/{PATH.name}: no scale has been chosen for the demo model; give one with --scale, or "
+            f"run python -m lib_gie evaluate --set validation --choose-scale"
+        )
     return float(json.loads(PATH.read_text(encoding="utf-8"))["scale"])
 
 
