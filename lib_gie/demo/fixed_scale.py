@@ -14,7 +14,7 @@ def load_fixed_scale() -> float:
     """The scale that ``python -m lib_gie evaluate --set validation --choose-scale`` has written."""
     if not PATH.exists():
         raise GieError(
-            f"there is no models/demo/{PATH.name}: no scale has been chosen for the demo model; give one with --scale, or "
+            f"there is no models/demo/{PATH.name}: no scale has been chosen for the demo model; give --scale, or "
             f"run python -m lib_gie evaluate --set validation --choose-scale"
         )
     return float(json.loads(PATH.read_text(encoding="utf-8"))["scale"])
