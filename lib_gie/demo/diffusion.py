@@ -115,7 +115,7 @@ def train_diffusion(
     rate: float = 1e-3,
     share_empty: float = 0.1,
     share_clean: float = 0.6,
-    share_partial: float = 0.15,
+    share_partial: float = 0.2,
 ) -> TextToLatents:
     """Train from nothing, or go on from ``folder``; returns the averaged weights, ready to be exported."""
     scenes, latents = make_pool(vae, seed, pool, folder / "latents.pt")

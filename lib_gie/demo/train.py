@@ -26,7 +26,7 @@ CHECKPOINT = Path(__file__).resolve().parents[2] / "models" / "demo" / "gie-demo
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m lib_gie.demo.train", description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=9000, help="of text encoder and UNet")
+    parser.add_argument("--steps", type=int, default=7500, help="of text encoder and UNet")
     parser.add_argument("--pool", type=int, default=12288, help="drawn scenes to train on, a multiple of 64")
     parser.add_argument("--state", type=Path, default=Path("runs/demo"), help="folder of the resumable state")
     parser.add_argument("--out", type=Path, default=CHECKPOINT)
