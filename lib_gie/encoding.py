@@ -25,11 +25,15 @@ class EncodedConcept:
 
     ``states``: float [L, D], the text encoder's output for the concept alone, L being 77 for CLIP.
     ``tokens``: the concept's own n tokens, which are positions 1..n of ``states`` (C in DESIGN, part 2).
+    ``key_states``, ``value_states``: what the layers make K* and V* of where that is something else than ``states``
+    (the WebUI's hypernetworks), of the same shape.
     """
 
     concept: Concept
     states: torch.Tensor
     tokens: Sequence[str]
+    key_states: torch.Tensor | None = None
+    value_states: torch.Tensor | None = None
 
     def __post_init__(self):
         check_token_count(self.concept.text, len(self.tokens))

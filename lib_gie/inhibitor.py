@@ -30,9 +30,12 @@ class ConceptInLayer:
         self.span = encoded.span
         self.heads = layer.heads
         with torch.no_grad():
-            states = encoded.states.to(like.device, like.dtype)[None]  # [1, L, D]
-            keys = layer.module.to_k(states)[0]  # [L, h*d]
-            values = layer.module.to_v(states)[0, self.span]  # [n, h*d]
+            key_states, value_states = (
+                (encoded.states if states is None else states).to(like.device, like.dtype)[None]  # [1, L, D]
+                for states in (encoded.key_states, encoded.value_states)
+            )
+            keys = layer.module.to_k(key_states)[0]  # [L, h*d]
+            values = layer.module.to_v(value_states)[0, self.span]  # [n, h*d]
             width = keys.shape[-1] // self.heads  # d
             self.keys = keys.unflatten(-1, (self.heads, width)).permute(1, 2, 0) * width**-0.5  # [h, d, L]
             self.outputs = _out_without_bias(layer, self._by_head(values))  # [h*n, C_out]
