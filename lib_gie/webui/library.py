@@ -1,0 +1,88 @@
+"""The adapters that are installed: where they lie, what they are called, what they are for."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..adapter import Adapter, AdapterInfo, load_adapter
+from ..errors import AdapterError
+from .options import AUTOMATIC, FIXED
+
+
+@dataclass(frozen=True)
+class InstalledAdapter:
+    """One file. ``hash``: the first 10 hex digits of its SHA-256."""
+
+    name: str
+    path: Path
+    hash: str
+    adapter: Adapter
+
+    @property
+    def info(self) -> AdapterInfo:
+        """What the file says about itself."""
+        return self.adapter.info
+
+    @property
+    def label(self) -> str:
+        """What the dropdown shows."""
+        return f"{self.name} ({self.info.base})"
+
+
+@functools.lru_cache(maxsize=256)
+def _read(path: Path, changed: int, size: int) -> InstalledAdapter:
+    """``changed``, ``size``: a file that was replaced is read again."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:10]
+    return InstalledAdapter(path.stem, path, digest, load_adapter(path))
+
+
+def _files(folders: Sequence[Path]) -> dict[str, Path]:
+    """Files by stem; of two with one name the first folder's counts. Subfolders hold other things (the demo model)."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for path in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
+            if path.stem not in (AUTOMATIC, FIXED):
+                found.setdefault(path.stem, path)
+    return found
+
+
+def _open(path: Path) -> InstalledAdapter:
+    try:
+        stat = path.stat()
+        return _read(path, stat.st_mtime_ns, stat.st_size)
+    except OSError as error:
+        raise AdapterError(f"{path.name} cannot be read ({error.strerror}); choose another adapter") from error
+
+
+def list_adapters(folders: Sequence[Path]) -> tuple[list[InstalledAdapter], dict[str, str]]:
+    """All usable adapters by name, and for files that are none their name and what is wrong with them."""
+    usable, broken = [], {}
+    for name, path in sorted(_files(folders).items()):
+        try:
+            usable.append(_open(path))
+        except AdapterError as error:
+            broken[name] = str(error)
+    return usable, broken
+
+
+def find_adapter(name: str, folders: Sequence[Path]) -> InstalledAdapter:
+    """The adapter with this name (a file's stem). Raises AdapterError where there is none or it cannot be used."""
+    files = _files(folders)
+    if name not in files:  # only listed names are opened: a path can lead nowhere
+        known = ", ".join([AUTOMATIC, FIXED, *sorted(files)])
+        raise AdapterError(f"there is no adapter {name!r}; installed are: {known}")
+    return _open(files[name])
+
+
+def adapter_for(concept_key: str, base: str, layers: int, folders: Sequence[Path]) -> InstalledAdapter | None:
+    """The first adapter that was trained for a concept (its folded text) on this model family, if there is one."""
+    for installed in list_adapters(folders)[0]:
+        info = installed.info
+        trained_for = {concept.casefold() for concept in info.concepts}
+        if info.base == base and info.layers == layers and concept_key in trained_for:
+            return installed
+    return None
