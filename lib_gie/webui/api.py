@@ -1,0 +1,92 @@
+"""Endpoints under /gie/v1, described in the WebUI's /docs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import Depends, FastAPI, HTTPException
+from modules import shared
+from pydantic import BaseModel, Field
+
+from ..concepts import MAX_TOKENS, parse_concepts
+from ..errors import GieError
+from .library import list_adapters
+from .model import check_supported, loaded_model, split_tokens
+from .options import TITLE
+from .plans import adapter_folders, enforced_text
+
+
+class AdapterAnswer(BaseModel):
+    """An installed adapter."""
+
+    name: str = Field(description="what the argument `adapter` takes")
+    base: str = Field(description="model family: sd1, sd2, sdxl, gie-demo")
+    layers: int = Field(description="cross-attention layers of that family")
+    concepts: list[str] = Field(description="concepts that it was trained for")
+    hash: str = Field(description="first 10 digits of the file's SHA-256, as in infotexts")
+    figures: dict = Field(description="validation figures from the file")
+
+
+class AdaptersAnswer(BaseModel):
+    """All adapters."""
+
+    adapters: list[AdapterAnswer]
+    unusable: dict[str, str] = Field(description="files that are no usable adapter, and why")
+    enforced: str = Field(description="concepts that this WebUI always erases")
+
+
+class TokensAnswer(BaseModel):
+    """How the loaded model splits one concept."""
+
+    concept: str
+    weight: float
+    tokens: list[str] = Field(description="without begin and end of text")
+    fits: bool = Field(description=f"whether there are at most {MAX_TOKENS}")
+
+
+def _adapters() -> AdaptersAnswer:
+    usable, broken = list_adapters(adapter_folders())
+    answers = [
+        AdapterAnswer(
+            name=found.name, base=found.info.base, layers=found.info.layers, concepts=list(found.info.concepts),
+            hash=found.hash, figures=found.info.validation,
+        )
+        for found in usable
+    ]  # fmt: skip
+    return AdaptersAnswer(adapters=answers, unusable=broken, enforced=enforced_text())
+
+
+def _tokens(concepts: str) -> list[TokensAnswer]:
+    model = loaded_model()
+    if model is None:
+        raise HTTPException(status_code=409, detail="no model is loaded yet; load one, then ask again")
+    try:
+        check_supported(model)
+        parsed = parse_concepts(concepts)
+    except GieError as error:
+        raise HTTPException(status_code=422, detail=str(error)) from error
+    split = [(concept, split_tokens(concept.text, model)[1]) for concept in parsed]
+    return [
+        TokensAnswer(concept=concept.text, weight=concept.weight, tokens=tokens, fits=len(tokens) <= MAX_TOKENS)
+        for concept, tokens in split
+    ]
+
+
+def _authorised() -> list[Any]:
+    """The WebUI's own check of --api-auth, as for its own endpoints."""
+    from modules.api.api import Api
+
+    if not shared.cmd_opts.api_auth:
+        return []
+    checker = Api.__new__(Api)
+    checker.credentials = dict(pair.split(":") for pair in shared.cmd_opts.api_auth.split(","))
+    return [Depends(checker.auth)]
+
+
+def register(_blocks: Any, app: FastAPI) -> None:
+    """The WebUI's on_app_started callback; only where the WebUI has an API at all (--api)."""
+    if not (shared.cmd_opts.api or shared.cmd_opts.nowebui):
+        return
+    common: dict[str, Any] = {"methods": ["GET"], "dependencies": _authorised(), "tags": [TITLE]}
+    app.add_api_route("/gie/v1/adapters", _adapters, response_model=AdaptersAnswer, **common)
+    app.add_api_route("/gie/v1/tokens", _tokens, response_model=list[TokensAnswer], **common)

@@ -1,0 +1,50 @@
+"""Axes of the X/Y/Z plot: one for each option that has one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from modules import scripts
+
+from .guard import OVERRIDES
+from .options import OPTIONS, Option
+
+
+def _apply(option: Option) -> Callable:
+    def apply(p: Any, value: Any, values: Any) -> None:
+        setattr(p, OVERRIDES, {**getattr(p, OVERRIDES, {}), option.name: value})
+
+    return apply
+
+
+def _choices(option: Option) -> Callable | None:
+    if option.kind == "choice":
+        return lambda: list(option.choices)
+    if option.kind == "adapter":
+        return _adapter_names
+    return None
+
+
+def _adapter_names() -> list[str]:
+    from .page import adapter_choices
+
+    return [name for _, name in adapter_choices()]
+
+
+def _plot_module() -> Any | None:
+    modules = (data.module for data in scripts.scripts_data)
+    return next((module for module in modules if str(getattr(module, "__file__", "")).endswith("xyz_grid.py")), None)
+
+
+def register() -> None:
+    """The WebUI's on_before_ui callback; adds each axis once, also after Reload UI."""
+    plot = _plot_module()
+    if plot is None:
+        return
+    known = {axis.label for axis in plot.axis_options}
+    for option in OPTIONS:
+        label = f"[GIE] {option.label}"
+        if option.axis and label not in known:
+            kind = float if option.kind == "number" else str
+            plot.axis_options.append(plot.AxisOption(label, kind, _apply(option), choices=_choices(option)))

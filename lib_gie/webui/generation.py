@@ -1,0 +1,243 @@
+"""One ``process_images`` call that erases: hooks on whatever model samples, rows for every denoiser call."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from modules import shared
+
+from ..erasure import Erasure, Target
+from ..errors import ErasureError
+from ..hooks import attach, is_inner_call
+from ..scale import ScaleRule
+from .infotext import Rule
+from .model import encode_concept, unet_of
+from .options import Request
+
+_PASSES = {"both": (False, True), "first only": (False,), "second only": (True,)}  # of p.is_hr_pass
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request and, for each of its concepts, the rule for its scale and that rule's description.
+
+    ``enforced``: the admin's request, not the user's.
+    """
+
+    request: Request
+    rules: tuple[ScaleRule, ...]
+    described: tuple[Rule, ...]
+    enforced: bool = False
+
+    def new_erasure(self, model: Any, scales: dict | None) -> Erasure:
+        """Concepts encoded by the model as it is now; ``scales``: those that were resolved already."""
+        request = self.request
+        targets = [
+            Target(encode_concept(concept, model), rule)
+            for concept, rule in zip(request.concepts, self.rules, strict=True)
+        ]
+        erasure = Erasure(
+            targets,
+            strength=request.strength,
+            start=request.start,
+            end=request.end,
+            concept_pass=request.concept_pass,
+        )
+        erasure.scales.update(scales or {})
+        return erasure
+
+
+def conditional_rows(denoiser: Any, total: int) -> list[Hashable | None]:
+    """Names of a denoiser call's rows: (image, part of its AND) for conditional ones, None for the others.
+
+    The WebUI puts all conditional rows first. Rows with a negative weight push their prompt away: they count as
+    unconditional here, for inhibiting the concept in them would bring it in. Raises ErasureError where the rows do not
+    add up or where the unconditional ones have a say in the image (CFG scale below 1).
+    """
+    arguments = denoiser.sampler.sampler_extra_args
+    parts = [[part.weight for part in image] for image in arguments["cond"].batch]
+    rows: list[Hashable | None] = [
+        (image, number) if weight >= 0 else None
+        for image, weights in enumerate(parts)
+        for number, weight in enumerate(weights)
+    ]
+    if not len(rows) < total:
+        raise ErasureError(
+            f"the sampler announced {total} rows for {len(parts)} images with {len(rows)} prompts; their order is "
+            f"unknown, so nothing can be erased"
+        )
+    scale = arguments["cond_scale"] * denoiser.cond_scale_miltiplier
+    if min(sum(weights) for weights in parts) * scale < 1 - 1e-6:
+        raise ErasureError(
+            f"the CFG scale times the prompt's weights is below 1 (CFG scale {arguments['cond_scale']:g}): then the "
+            f"negative prompt draws a part of the image, which is never erased from. Use a CFG scale of 1 or more"
+        )
+    return rows + [None] * (total - len(rows))
+
+
+@dataclass(eq=False)
+class _Progress:
+    """How far one plan has come in the current batch."""
+
+    plan: Plan
+    erasure: Erasure | None = None
+    steps: int = 0
+
+    def applies(self, p: Any) -> bool:
+        """Whether the pass that runs now (first or of Hires. fix) is to be erased from."""
+        return bool(getattr(p, "is_hr_pass", False)) in _PASSES[self.plan.request.hires]
+
+    def renew(self, model: Any) -> Erasure:
+        """Encode for the model as it is now; scales that are known stay, for w is found once."""
+        self.check()
+        self.erasure = self.plan.new_erasure(model, None if self.erasure is None else self.erasure.scales)
+        self.steps = 0
+        return self.erasure
+
+    def check(self) -> None:
+        """Raise ErasureError where announced rows were never seen."""
+        if self.steps:
+            self.erasure.finish()
+
+
+class Generation:
+    """What is to be erased from the images of one processing object ``p``, and how far that has come."""
+
+    def __init__(self, p: Any, plans: Sequence[Plan], request: Request | None = None):
+        """``request``: the user's, which nested generations inherit."""
+        self.p = p
+        self.request = request
+        self.plans = tuple(plans)
+        self.failure: BaseException | None = None
+        self._progress: list[_Progress] = []
+        self._attached = ExitStack()
+        self._unet: torch.nn.Module | None = None
+        self._pass: tuple[Any, bool] = (None, False)  # denoiser object, whether it is of Hires. fix
+        self._done: set[int] = set()  # plans that have erased from at least one step
+        self._kept: dict[tuple[int, int], dict[int, list]] = {}  # by plan and batch: scales by image
+        self.batches = 0
+
+    # -- a batch ------------------------------------------------
+
+    def begin_batch(self) -> None:
+        """Before ``p.sample``: extra networks are active, nothing is sampled yet."""
+        self.failure, self._done = None, set()
+        self._progress = [_Progress(plan) for plan in self.plans]
+        self.batches += 1
+        self._attach(None)
+
+    def end_batch(self) -> None:
+        """After ``p.sample``: raise unless every step of the chosen passes was erased from."""
+        self._keep_scales()
+        if self.failure is not None:
+            raise self.failure
+        for progress in self._progress:
+            progress.check()
+        if shared.state.interrupted or shared.state.skipped:
+            return
+        for number, progress in enumerate(self._progress):
+            if number not in self._done:
+                raise ErasureError(self._nothing_done(progress.plan.request))
+
+    def _nothing_done(self, request: Request) -> str:
+        if request.hires != "both":
+            return (
+                f"only the {request.hires.split()[0]} pass of Hires. fix is to be erased from, and there was none, so "
+                f"nothing was erased; set the Hires. fix pass to both"
+            )
+        return (
+            "no sampling step reached growth inhibitors, so nothing was erased; another extension samples in its own "
+            "way: switch it off"
+        )
+
+    def detach(self) -> None:
+        """Take all hooks off; the next denoiser call puts them on again."""
+        self._attached.close()
+        self._unet = None
+
+    # -- a step ------------------------------------------------
+
+    def on_step(self, params: Any) -> None:
+        """The WebUI's cfg_denoiser callback, which swallows exceptions: they are kept and raised in the UNet call."""
+        if self.failure is not None:
+            return
+        try:
+            if not self.batches:
+                self.begin_batch()  # something replaced p.sample
+            self._announce(params)
+        except BaseException as error:  # whatever it is, the image must not come out
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self.failure = error
+        self._attached.close()
+
+        def raise_failure(module, args):
+            raise error
+
+        unet = getattr(getattr(shared.sd_model, "model", None), "diffusion_model", None)
+        if isinstance(unet, torch.nn.Module):
+            self._attached.callback(unet.register_forward_pre_hook(raise_failure).remove)
+
+    def _announce(self, params: Any) -> None:
+        denoiser = params.denoiser
+        is_hires = bool(getattr(self.p, "is_hr_pass", False))
+        if unet_of(shared.sd_model) is not self._unet or self._pass not in ((denoiser, is_hires), (None, is_hires)):
+            self._attach(denoiser)
+        self._pass = (denoiser, is_hires)
+        rows = conditional_rows(denoiser, params.x.shape[0])
+        done = min(1.0, denoiser.step / max(1, denoiser.total_steps))
+        for number, progress in enumerate(self._progress):
+            if progress.applies(self.p):
+                progress.erasure.begin(rows, done)
+                progress.steps += 1
+                self._done.add(number)
+
+    def _attach(self, denoiser: Any) -> None:
+        """Hooks for the model and pass that run now, with concepts encoded anew."""
+        self._attached.close()
+        model = shared.sd_model
+        self._unet = unet_of(model)
+        self._pass = (denoiser, bool(getattr(self.p, "is_hr_pass", False)))
+        for progress in self._progress:
+            if progress.applies(self.p):
+                self._attached.enter_context(attach(self._unet, progress.renew(model)))
+
+    # -- afterwards ------------------------------------------------
+
+    def _keep_scales(self) -> None:
+        for number, progress in enumerate(self._progress):
+            scales = {} if progress.erasure is None else progress.erasure.scales
+            by_image: dict[int, list] = {}
+            for name in sorted(scales):
+                by_image.setdefault(name[0], []).append([values.tolist() for values in scales[name]])
+            self._kept[number, getattr(self.p, "iteration", 0)] = by_image
+
+    def scales_of(self, plan: int, batch: int, image: int) -> list[list[list[float]]] | None:
+        """Resolved w of an image: per row, per concept, per token; None if not known (yet)."""
+        if batch == getattr(self.p, "iteration", 0):
+            self._keep_scales()
+        return self._kept.get((plan, batch), {}).get(image)
+
+
+# -- which generation is running ------------------------------------------------
+
+_running = threading.local()
+
+
+def stack() -> list[Generation]:
+    """The generations that run in this thread, nested ones last."""
+    if not hasattr(_running, "stack"):
+        _running.stack = []
+    return _running.stack
+
+
+def on_cfg_denoiser(params: Any) -> None:
+    """Registered with the WebUI: tells the innermost generation of a step."""
+    if stack() and not is_inner_call():
+        stack()[-1].on_step(params)

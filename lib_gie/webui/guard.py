@@ -1,0 +1,209 @@
+"""Wraps the host's functions through which every image passes, so that errors in here cannot be swallowed.
+
+The WebUI prints and forgets exceptions in a script's methods and in callbacks. What is raised from within
+``process_images_inner`` and ``p.sample`` ends the request with an error that the user sees.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from modules import processing, scripts, shared
+
+from ..errors import ErasureError, GieError
+from .generation import Generation, stack
+from .infotext import ALL_KEYS, ENFORCED, ENFORCED_SCALE, SCALE, concepts_text, scales_text, write_params
+from .options import TITLE, Request, check_api_arguments, read_request
+from .plans import enforced_request, make_plan, without
+
+OVERRIDES = "gie_overrides"
+"""Attribute of ``p``: option values by name that X/Y/Z axes set."""
+
+_MARK = "_gie_original"
+_ambient = threading.local()
+
+
+def _own_request(p: Any) -> Request | None:
+    """What the accordion (or the API) asks of this very ``p``."""
+    runner = getattr(p, "scripts", None)
+    mine = [script for script in getattr(runner, "alwayson_scripts", ()) if getattr(script, "erases_concepts", False)]
+    args = (getattr(p, "script_args", None) or ())[mine[0].args_from : mine[0].args_to] if mine else ()
+    return read_request(args, getattr(p, OVERRIDES, None))
+
+
+def request_of(p: Any) -> Request | None:
+    """What is asked of ``p``: its own request, else that of what it runs in (another generation, a script)."""
+    own = _own_request(p)
+    if own is not None:
+        return own
+    if stack():
+        return stack()[-1].request
+    return getattr(_ambient, "request", None)
+
+
+def _plans(request: Request | None) -> list:
+    enforced = enforced_request()
+    if request is None and enforced is None:
+        return []
+    model = shared.sd_model
+    plans = [] if enforced is None else [make_plan(enforced, model, enforced=True)]
+    left = None if request is None else without(request, enforced)
+    return plans if left is None else [*plans, make_plan(left, model)]
+
+
+def _scale_writer(generation: Generation, number: int) -> Callable[..., str | None]:
+    """For the infotext: resolved scales of the very image that it is written for."""
+
+    def scale(p, index, all_seeds, use_main_prompt, **kwargs) -> str | None:
+        if not use_main_prompt and all_seeds is getattr(p, "seeds", None):
+            batch, image = getattr(p, "iteration", 0), index  # the WebUI counts within the batch here
+        else:
+            batch, image = divmod(index, p.batch_size)
+        rows = generation.scales_of(number, batch, image)
+        return None if rows is None else scales_text(rows)
+
+    return scale
+
+
+def _write_infotext(generation: Generation) -> None:
+    params = generation.p.extra_generation_params
+    for number, plan in enumerate(generation.plans):
+        if plan.enforced:
+            params[ENFORCED] = concepts_text(plan.request.concepts)
+            params[ENFORCED_SCALE] = _scale_writer(generation, number)
+        else:
+            params.update(write_params(plan.request, plan.described))
+            params[SCALE] = _scale_writer(generation, number)
+
+
+@contextmanager
+def _watched_sample(generation: Generation) -> Iterator[None]:
+    """``p.sample`` with hooks around it; what it returns has been erased from, or it raises."""
+    p, own = generation.p, vars(generation.p).get("sample")
+    inner = p.sample
+
+    def sample(*args, **kwargs):
+        generation.begin_batch()
+        try:
+            result = inner(*args, **kwargs)
+            generation.end_batch()
+            return result
+        finally:
+            generation.detach()
+
+    p.sample = sample
+    try:
+        yield
+    finally:
+        if vars(p).get("sample") is sample:
+            del p.sample
+            if own is not None:
+                p.sample = own
+
+
+@contextmanager
+def _erased_previews() -> Iterator[None]:
+    """The preview of the negative prompt shows what is never erased from; show the prompt's instead."""
+    options = shared.opts.data
+    before = options.get("live_preview_content")
+    if before == "Negative prompt":
+        options["live_preview_content"] = "Prompt"
+    try:
+        yield
+    finally:
+        if before == "Negative prompt":
+            options["live_preview_content"] = before
+
+
+@contextmanager
+def _on_stack(generation: Generation) -> Iterator[None]:
+    """While it runs, the hooks of a generation that it is nested in are off."""
+    if stack():
+        stack()[-1].detach()
+    stack().append(generation)
+    try:
+        yield
+    finally:
+        generation.detach()
+        stack().pop()
+
+
+def _process(inner: Callable, p: Any) -> Any:
+    request = request_of(p)
+    plans = _plans(request)
+    for key in ALL_KEYS:
+        p.extra_generation_params.pop(key, None)
+    if not plans:
+        return inner(p)
+    generation = Generation(p, plans, request)
+    _write_infotext(generation)
+    with _on_stack(generation), _watched_sample(generation), _erased_previews():
+        processed = inner(p)
+        if generation.failure is not None:
+            raise generation.failure
+        stopped = shared.state.interrupted or shared.state.skipped or shared.state.stopping_generation
+        if not generation.batches and processed.images and not stopped:
+            raise ErasureError(
+                "images were made without a sampling step that growth inhibitors saw, so nothing was erased; another "
+                "extension makes them in its own way: switch it off, or growth inhibitors"
+            )
+    return processed
+
+
+def _run_script(inner: Callable, runner: Any, p: Any, *args) -> Any:
+    """A selected script may make processing objects of its own: they inherit what ``p`` asks for."""
+    before = getattr(_ambient, "request", None)
+    _ambient.request = request_of(p)
+    try:
+        return inner(runner, p, *args)
+    finally:
+        _ambient.request = before
+
+
+def _init_script_args(inner: Callable, api: Any, request: Any, *args, **kwargs) -> Any:
+    """Refuses, with HTTP 422, what the WebUI would drop without a word."""
+    from fastapi import HTTPException
+
+    from .page import check_pasted
+
+    try:
+        for name, value in (request.alwayson_scripts or {}).items():
+            if str(name).lower() == TITLE.lower():
+                check_api_arguments(value)
+        check_pasted(getattr(request, "infotext", None))
+    except GieError as error:
+        raise HTTPException(status_code=422, detail=f"{TITLE}: {error}") from error
+    return inner(api, request, *args, **kwargs)
+
+
+def _wrap(owner: Any, name: str, around: Callable) -> None:
+    """Replace a function of the host once; Reload UI comes by here again."""
+    inner = getattr(owner, name)
+    if hasattr(inner, _MARK):
+        return
+
+    @functools.wraps(inner)
+    def wrapped(*args, **kwargs):
+        return around(inner, *args, **kwargs)
+
+    setattr(wrapped, _MARK, inner)
+    setattr(owner, name, wrapped)
+
+
+def install() -> None:
+    """Put the wrappers in place; a second time changes nothing."""
+    _wrap(processing, "process_images_inner", _process)
+    _wrap(scripts.ScriptRunner, "run", _run_script)
+
+
+def install_api() -> None:
+    """The same for the API, where the WebUI has one (--api)."""
+    if not (shared.cmd_opts.api or shared.cmd_opts.nowebui):
+        return
+    from modules.api.api import Api
+
+    _wrap(Api, "init_script_args", _init_script_args)

@@ -1,0 +1,92 @@
+"""What the loaded model is and how it reads a concept: the host's model object, seen through one door."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from modules import devices, sd_models, shared
+
+from ..attention import find_cross_attention
+from ..concepts import Concept
+from ..encoding import EncodedConcept, check_token_count
+from ..errors import UnsupportedModelError
+
+BASES = {768: "sd1", 1024: "sd2", 2048: "sdxl", 128: "gie-demo"}
+"""Model families by the width of their text states."""
+
+
+def loaded_model() -> Any | None:
+    """The model object if one is loaded; never starts loading one."""
+    return sd_models.model_data.sd_model
+
+
+def _name(model: Any) -> str:
+    info = getattr(model, "sd_checkpoint_info", None)
+    return getattr(info, "name_for_extra", None) or type(model).__name__
+
+
+def check_supported(model: Any) -> None:
+    """Raise UnsupportedModelError for models whose text or attention layers are of another kind."""
+    kind = next((text for flag, text in (("is_sdxl", "SDXL"), ("is_sd3", "SD3")) if getattr(model, flag, False)), None)
+    text_encoder = getattr(model, "cond_stage_model", None)
+    if kind is None and not (hasattr(text_encoder, "tokenize") and hasattr(text_encoder, "process_tokens")):
+        kind = f"a model with the text encoder {type(text_encoder).__name__}"
+    if kind is not None:
+        raise UnsupportedModelError(
+            f"{_name(model)} is {kind}; growth inhibitors work on SD 1.x and SD 2.x here. Load such a checkpoint, or "
+            f"switch growth inhibitors off"
+        )
+
+
+def unet_of(model: Any) -> torch.nn.Module:
+    """The UNet. Raises UnsupportedModelError where the model has none that can be erased from."""
+    check_supported(model)
+    unet = getattr(getattr(model, "model", None), "diffusion_model", None)
+    if not isinstance(unet, torch.nn.Module):
+        raise UnsupportedModelError(f"{_name(model)} has no UNet; load an SD 1.x or SD 2.x checkpoint")
+    return unet
+
+
+def family_of(unet: torch.nn.Module) -> tuple[str, int]:
+    """Base family ("sd1", "sd2", ..., "unknown") and number of cross-attention layers."""
+    layers = find_cross_attention(unet)
+    width = getattr(layers[0].module.to_k, "in_features", 0)
+    return BASES.get(width, "unknown"), len(layers)
+
+
+def split_tokens(text: str, model: Any) -> tuple[list[int], list[str]]:
+    """A concept's own tokens, numbers and texts, without BOS and EOS; emphasis marks are taken literally."""
+    ids = list(model.cond_stage_model.tokenize([text])[0])
+    tokenizer = getattr(model.cond_stage_model, "tokenizer", None)
+    if tokenizer is None:
+        from modules.sd_hijack_open_clip import tokenizer as open_clip
+
+        return ids, [open_clip.decoder[number] for number in ids]
+    return ids, tokenizer.convert_ids_to_tokens(ids)
+
+
+def encode_concept(concept: Concept, model: Any) -> EncodedConcept:
+    """The concept alone through the model's own text encoder, clip skip included. Call it outside the UNet's forward.
+
+    Raises ConceptError for a concept without tokens or with more than 75.
+    """
+    ids, tokens = split_tokens(concept.text, model)
+    check_token_count(concept.text, len(ids))
+    encoder = model.cond_stage_model
+    row = [encoder.id_start, *ids, *[encoder.id_end] * (76 - len(ids))]  # [77]
+    encoder.hijack.fixes = None  # textual inversions of the prompt are not the concept's
+    with torch.no_grad(), devices.autocast():
+        states = encoder.process_tokens([row], [[1.0] * len(row)])  # [1, 77, D]
+    return _through_hypernetworks(EncodedConcept(concept, states[0], tokens))
+
+
+def _through_hypernetworks(encoded: EncodedConcept) -> EncodedConcept:
+    if not shared.loaded_hypernetworks:
+        return encoded
+    from modules.hypernetworks.hypernetwork import apply_hypernetworks
+
+    with torch.no_grad(), devices.autocast():
+        keys, values = apply_hypernetworks(shared.loaded_hypernetworks, encoded.states[None])  # [1, 77, D] each
+    return dataclasses.replace(encoded, key_states=keys[0], value_states=values[0])

@@ -1,0 +1,95 @@
+"""From what is asked for to what is done: a request and the loaded model give rules for every concept's scale."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+from modules import paths_internal, shared
+
+from ..concepts import Concept, parse_concepts
+from ..errors import GieError, OptionError
+from ..scale import FixedScale, ScaleRule
+from .generation import Plan
+from .infotext import Rule
+from .library import adapter_for, find_adapter
+from .model import family_of, unet_of
+from .options import AUTOMATIC, BY_NAME, DEFAULT_SCALE, FIXED, Request
+
+EXTENSION = Path(__file__).resolve().parents[2]
+_DEMO_SCALE = EXTENSION / "models" / "demo" / "fixed_scale.json"
+
+
+def adapter_folders() -> list[Path]:
+    """Where adapters lie: shipped ones, and the user's own among the WebUI's models."""
+    return [EXTENSION / "models", Path(paths_internal.models_path) / "growth-inhibitors"]
+
+
+@functools.cache
+def _demo_scale() -> float:
+    return float(json.loads(_DEMO_SCALE.read_text(encoding="utf-8"))["scale"])
+
+
+def default_scale(base: str) -> float:
+    """The fixed scale that Automatic takes where no adapter fits."""
+    return _demo_scale() if base == "gie-demo" and _DEMO_SCALE.exists() else DEFAULT_SCALE
+
+
+def _rule(request: Request, concept: Concept, base: str, layers: int) -> tuple[ScaleRule, Rule]:
+    if request.adapter == FIXED:
+        return FixedScale(request.scale), Rule(None, None, request.scale)
+    if request.adapter == AUTOMATIC:
+        installed = adapter_for(concept.key, base, layers, adapter_folders())
+        if installed is None:
+            scale = default_scale(base)
+            return FixedScale(scale), Rule(None, None, scale)
+    else:
+        installed = find_adapter(request.adapter, adapter_folders())
+    installed.adapter.check_layers(layers)
+    return installed.adapter, Rule(installed.name, installed.hash, DEFAULT_SCALE)
+
+
+def make_plan(request: Request, model: Any, enforced: bool = False) -> Plan:
+    """Rules for a request on a model. Raises AdapterError, UnsupportedModelError where there can be none."""
+    base, layers = family_of(unet_of(model))
+    pairs = [_rule(request, concept, base, layers) for concept in request.concepts]
+    return Plan(request, tuple(rule for rule, _ in pairs), tuple(described for _, described in pairs), enforced)
+
+
+# -- what the admin enforces ------------------------------------------------
+
+
+def enforced_text() -> str:
+    """The concepts that are always erased, from the command line and the settings."""
+    texts = (getattr(shared.cmd_opts, "gie_enforce", None), getattr(shared.opts, "gie_enforced_concepts", None))
+    return ", ".join(text.strip().strip(",") for text in texts if text and text.strip(", \t\r\n"))
+
+
+def enforced_request() -> Request | None:
+    """What is always erased, None if nothing is. Raises OptionError where the admin's text cannot be read."""
+    text = enforced_text()
+    if not text:
+        return None
+    options = shared.opts
+    try:
+        return Request(
+            parse_concepts(text),
+            adapter=BY_NAME["adapter"].check(getattr(options, "gie_enforced_adapter", None)),
+            strength=BY_NAME["strength"].check(getattr(options, "gie_enforced_strength", None)) or 1.0,
+            scale=BY_NAME["scale"].check(getattr(options, "gie_enforced_scale", None)) or DEFAULT_SCALE,
+        )
+    except GieError as error:
+        raise OptionError(
+            f"this WebUI always erases {text!r}, and that cannot be read: {error}. Its admin must correct "
+            f"--gie-enforce or the settings of Growth Inhibitors"
+        ) from error
+
+
+def without(request: Request, enforced: Request | None) -> Request | None:
+    """A user's request without the concepts that are enforced anyway; None if nothing is left."""
+    taken = {concept.key for concept in enforced.concepts} if enforced else set()
+    left = tuple(concept for concept in request.concepts if concept.key not in taken)
+    return dataclasses.replace(request, concepts=left) if left else None

@@ -1,0 +1,43 @@
+"""The settings section "Growth Inhibitors": what is always erased. No API request and no infotext can change it."""
+
+from __future__ import annotations
+
+import gradio as gr
+from modules import shared
+
+from .options import AUTOMATIC, BY_NAME
+
+SECTION = ("growth_inhibitors", "Growth Inhibitors")
+
+
+def _adapter_arguments() -> dict:
+    from .page import adapter_choices
+
+    return {"choices": [name for _, name in adapter_choices()]}
+
+
+def register() -> None:
+    """The WebUI's on_ui_settings callback."""
+    strength, scale = BY_NAME["strength"], BY_NAME["scale"]
+    options = {
+        "gie_enforced_concepts": shared.OptionInfo(
+            "", "Concepts that are erased from every image", gr.Textbox, {"lines": 2}, restrict_api=True
+        ).info(
+            "separated by commas, as in the accordion; applies to every request, also to the API's, with the accordion "
+            "off; users can add to them and not take away"
+        ),
+        "gie_enforced_adapter": shared.OptionInfo(
+            AUTOMATIC, "Adapter for them", gr.Dropdown, _adapter_arguments, restrict_api=True
+        ),
+        "gie_enforced_strength": shared.OptionInfo(
+            1.0, "Strength for them", gr.Slider,
+            {"minimum": 0.1, "maximum": strength.high, "step": strength.step}, restrict_api=True,
+        ),
+        "gie_enforced_scale": shared.OptionInfo(
+            scale.default, "Scale for them, with the fixed scale", gr.Slider,
+            {"minimum": scale.low, "maximum": -0.25, "step": scale.step}, restrict_api=True,
+        ),
+    }  # fmt: skip
+    for name, info in options.items():
+        info.section = SECTION
+        shared.opts.add_option(name, info)

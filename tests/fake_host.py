@@ -1,0 +1,219 @@
+"""The least of the WebUI's names that lib_gie/webui imports, around a real ldm UNet and the CFG denoiser's calls."""
+
+from __future__ import annotations
+
+import sys
+import types
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import torch
+from tiny import CONTEXT_WIDTH, build_ldm
+
+LENGTH = 77
+
+
+class TextEncoder:
+    """States that depend on the token and its position alone."""
+
+    id_start, id_end = 0, 1
+    tokenizer = SimpleNamespace(convert_ids_to_tokens=lambda ids: [f"<{number}>" for number in ids])
+
+    def __init__(self):
+        self.hijack = SimpleNamespace(fixes=None)
+        self.encoded: list[list[int]] = []
+
+    def tokenize(self, texts):
+        return [[2 + sum(map(ord, word)) for word in text.split()] for text in texts]
+
+    def process_tokens(self, rows, multipliers):
+        self.encoded += rows
+        states = []
+        for row in rows:
+            generators = [torch.Generator().manual_seed(1000 * place + number) for place, number in enumerate(row)]
+            states.append(torch.stack([torch.randn(CONTEXT_WIDTH, generator=g) for g in generators]))  # [L, D]
+        return torch.stack(states)  # [B, L, D]
+
+
+def make_model(name: str = "tiny") -> SimpleNamespace:
+    return SimpleNamespace(
+        model=SimpleNamespace(diffusion_model=build_ldm().module),
+        cond_stage_model=TextEncoder(),
+        sd_checkpoint_info=SimpleNamespace(name_for_extra=name),
+    )
+
+
+@dataclass
+class Sampling:
+    """How the fake denoiser goes about a step: the ways that were recorded from the WebUI."""
+
+    steps: int = 2
+    parts: tuple[tuple[float, ...], ...] = ((1.0,), (1.0,))  # weights of the AND parts, per image
+    cond_scale: float = 4.0
+    split: tuple[int, ...] | None = None  # rows of each UNet call; None: one call for all
+    skip_uncond: frozenset[int] = frozenset()  # steps in which the unconditional rows are left out
+    seed: int = 0
+
+    @property
+    def conditional(self) -> int:
+        return sum(map(len, self.parts))
+
+
+class Denoiser:
+    """CFGDenoiser as far as it matters: announces a step through the callbacks, then calls the UNet."""
+
+    def __init__(self, host, p, sampling: Sampling):
+        self.host, self.p, self.sampling = host, p, sampling
+        self.step, self.total_steps, self.cond_scale_miltiplier = 0, sampling.steps, 1.0
+        batch = [[SimpleNamespace(weight=weight) for weight in image] for image in sampling.parts]
+        extra = {"cond": SimpleNamespace(batch=batch), "cond_scale": sampling.cond_scale}
+        self.sampler = SimpleNamespace(sampler_extra_args=extra)
+
+    def __call__(self, x):
+        sampling = self.sampling
+        total = sampling.conditional + len(sampling.parts)
+        generator = torch.Generator().manual_seed(sampling.seed)
+        context = torch.randn(total, LENGTH, CONTEXT_WIDTH, generator=generator)  # [rows, L, D]
+        images = [image for image, parts in enumerate(sampling.parts) for _ in parts]
+        rows = torch.cat([x[images], x])  # [rows, 4, 8, 8]
+        self.host.announce(SimpleNamespace(x=rows, denoiser=self))
+        if self.step in sampling.skip_uncond:
+            rows, context = rows[: sampling.conditional], context[: sampling.conditional]
+        unet = self.host.shared.sd_model.model.diffusion_model
+        timesteps = torch.full((len(rows),), 500)
+        outputs, first = [], 0
+        for size in sampling.split or (len(rows),):
+            chosen = slice(first, first + size)
+            outputs.append(unet(rows[chosen], timesteps[chosen], context=context[chosen]))
+            first += size
+        self.step += 1
+        output = torch.cat(outputs)  # [rows, 4, 8, 8]
+        self.host.outputs.append(output)
+        return x - 0.1 * output[: len(x)]
+
+
+class Runner:
+    """ScriptRunner: always-on scripts and the selected one."""
+
+    def __init__(self, *scripts):
+        self.alwayson_scripts = list(scripts)
+        self.selected = None
+
+    def run(self, p, *args):
+        return self.selected(p) if self.selected else None
+
+
+@dataclass
+class Processing:
+    """StableDiffusionProcessing as far as it matters."""
+
+    host: object
+    args: list = field(default_factory=list)
+    sampling: Sampling = field(default_factory=Sampling)
+    n_iter: int = 1
+    scripts: Runner | None = None
+    enable_hr: bool = False
+    is_hr_pass: bool = False
+    before_sampling: object = None
+    after_image: object = None
+
+    def __post_init__(self):
+        self.extra_generation_params = {}
+        self.batch_size = len(self.sampling.parts)
+        self.all_seeds = list(range(self.n_iter * self.batch_size))
+        self.script_args = [0, *self.args]
+        if self.scripts is None:
+            self.scripts = Runner(SimpleNamespace(erases_concepts=True, args_from=1, args_to=1 + len(self.args)))
+
+    def sample(self, **kwargs):
+        if self.before_sampling:
+            self.before_sampling(self)
+        x = torch.randn(self.batch_size, 4, 8, 8, generator=torch.Generator().manual_seed(self.iteration))
+        x = self.one_pass(x)
+        if self.enable_hr:
+            self.is_hr_pass = True
+            x = self.one_pass(x)
+            self.is_hr_pass = False
+        return x
+
+    def one_pass(self, x):
+        denoiser = Denoiser(self.host, self, self.sampling)
+        for _ in range(self.sampling.steps):
+            x = denoiser(x)
+        return x
+
+
+def process_images_inner(p):
+    """The job's loop: sample each batch, write each image's infotext while it is the current one."""
+    images, infotexts = [], []
+    for p.iteration in range(p.n_iter):
+        first = p.iteration * p.batch_size
+        p.seeds = p.all_seeds[first : first + p.batch_size]
+        with torch.no_grad():
+            samples = p.sample()
+        for index, image in enumerate(samples):
+            infotexts.append(infotext(p, index, p.seeds))
+            if p.after_image:
+                p.after_image(p)
+            images.append(image)
+    return SimpleNamespace(images=images, infotexts=infotexts)
+
+
+def infotext(p, index, all_seeds, use_main_prompt=False) -> dict:
+    call = {"p": p, "index": index, "all_seeds": all_seeds, "use_main_prompt": use_main_prompt, "iteration": 0}
+    params = p.extra_generation_params.items()
+    return {key: value(**call) if callable(value) else value for key, value in params}
+
+
+class Host:
+    """The fake, installed under the name ``modules``."""
+
+    def __init__(self, monkeypatch, tmp_path):
+        self.outputs: list[torch.Tensor] = []
+        self.errors: list[BaseException] = []
+        self.callbacks: list = []
+        state = SimpleNamespace(interrupted=False, skipped=False, stopping_generation=False)
+        self.shared = self._module(
+            "shared",
+            sd_model=make_model(),
+            state=state,
+            opts=SimpleNamespace(data={}),
+            cmd_opts=SimpleNamespace(gie_enforce=None),
+            loaded_hypernetworks=[],
+        )
+        self.processing = self._module("processing", process_images_inner=process_images_inner)
+        runner = type("ScriptRunner", (Runner,), {"run": Runner.run})
+        self.modules = {
+            "modules": types.ModuleType("modules"),
+            "modules.shared": self.shared,
+            "modules.processing": self.processing,
+            "modules.scripts": self._module("scripts", ScriptRunner=runner, Script=object),
+            "modules.devices": self._module("devices", autocast=nullcontext),
+            "modules.sd_models": self._module("sd_models", model_data=SimpleNamespace(sd_model=self.shared.sd_model)),
+            "modules.paths_internal": self._module("paths_internal", models_path=str(tmp_path)),
+        }
+        for name, module in self.modules.items():
+            monkeypatch.setitem(sys.modules, name, module)
+            if "." in name:
+                setattr(self.modules["modules"], name.rpartition(".")[2], module)
+        self.runner_class = runner
+
+    @staticmethod
+    def _module(name, **attributes):
+        module = types.ModuleType(f"modules.{name}")
+        vars(module).update(attributes)
+        return module
+
+    def announce(self, params):
+        """The WebUI's way with callbacks: exceptions are reported and forgotten."""
+        for callback in self.callbacks:
+            try:
+                callback(params)
+            except Exception as error:
+                self.errors.append(error)
+
+    def process(self, args=(), **options):
+        p = Processing(self, list(args), **options)
+        self.outputs.clear()
+        return p, self.processing.process_images_inner(p)

@@ -1,0 +1,347 @@
+"""The glue to the WebUI, on a fake of the host's names: right rows, nothing left behind, no way around an error."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fake_host import Denoiser, Host, Processing, Runner, Sampling, infotext, make_model
+from test_hooks import hooks_of
+
+from lib_gie.adapter import Adapter, AdapterInfo, save_adapter
+from lib_gie.concepts import Concept
+from lib_gie.encoding import EncodedConcept
+from lib_gie.erasure import Erasure, Target
+from lib_gie.errors import AdapterError, ConceptError, ErasureError, GieError, OptionError, UnsupportedModelError
+from lib_gie.hooks import attach
+from lib_gie.scale import FixedScale
+from lib_gie.webui.options import FIXED
+
+ON = [True, "knife", FIXED, 1.0, -3.0]
+
+
+@pytest.fixture
+def host(monkeypatch, tmp_path):
+    """The fake host with the extension installed, as at the WebUI's start."""
+    for name in [name for name in sys.modules if name.startswith("lib_gie.webui")]:
+        monkeypatch.delitem(sys.modules, name)
+    fake = Host(monkeypatch, tmp_path)
+    guard = importlib.import_module("lib_gie.webui.guard")
+    generation = importlib.import_module("lib_gie.webui.generation")
+    guard.install()
+    guard.install()  # Reload UI
+    fake.callbacks.append(generation.on_cfg_denoiser)
+    fake.stack = generation.stack
+    yield fake
+    assert generation.stack() == []
+    assert hooks_of(fake.shared.sd_model.model.diffusion_model) == 0
+    for name in [name for name in sys.modules if name.startswith("lib_gie.webui")]:
+        del sys.modules[name]
+
+
+def by_hand(host, sampling: Sampling, rows, scale=-3.0, step=0) -> torch.Tensor:
+    """The first step's UNet output when the core is used without any glue."""
+    model = host.shared.sd_model
+    encoder = model.cond_stage_model
+    ids = encoder.tokenize(["knife"])[0]
+    states = encoder.process_tokens([[0, *ids, *[1] * (76 - len(ids))]], None)[0]  # [77, D]
+    erasure = Erasure([Target(EncodedConcept(Concept("knife"), states, ["knife"] * len(ids)), FixedScale(scale))])
+    p = Processing(host, sampling=sampling)
+    quiet = SimpleNamespace(shared=host.shared, outputs=[], announce=lambda params: erasure.begin(rows, 0.0))
+    x = torch.randn(p.batch_size, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), attach(model.model.diffusion_model, erasure):
+        Denoiser(quiet, p, sampling)(x)
+    return quiet.outputs[step]
+
+
+def test_off_is_untouched(host):
+    plain = Processing(host)
+    _, stock = host.process([False, "knife"])
+    expected = torch.stack(stock.images)
+    assert plain.extra_generation_params == {}
+    _, off = host.process([])
+    assert torch.equal(torch.stack(off.images), expected)
+    assert host.shared.sd_model.cond_stage_model.encoded == []
+    _, zero = host.process([True, "knife", FIXED, 1.0, 0.0])
+    assert torch.equal(torch.stack(zero.images), expected)
+    _, on = host.process(ON)
+    assert not torch.equal(torch.stack(on.images), expected)
+
+
+PATTERNS = {
+    "joined": (Sampling(), [(0, 0), (1, 0), None, None]),
+    "split": (Sampling(split=(2, 2)), [(0, 0), (1, 0), None, None]),
+    "one by one": (Sampling(split=(1, 1, 1, 1)), [(0, 0), (1, 0), None, None]),
+    "mixed chunk": (Sampling(parts=((1.0, 1.0), (1.0,)), split=(2, 2, 1)), [(0, 0), (0, 1), (1, 0), None, None]),
+    "AND": (Sampling(parts=((1.0, 0.5), (1.0, 2.0))), [(0, 0), (0, 1), (1, 0), (1, 1), None, None]),
+    "negative part": (Sampling(parts=((1.0, -0.5), (1.0,))), [(0, 0), None, (1, 0), None, None]),
+    "no unconditional rows": (Sampling(skip_uncond=frozenset({0})), [(0, 0), (1, 0), None, None]),
+}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_rows(host, pattern):
+    sampling, rows = PATTERNS[pattern]
+    expected = by_hand(host, sampling, rows)
+    host.process(ON, sampling=sampling)
+    assert torch.equal(host.outputs[0], expected)
+    assert host.errors == []
+
+
+def test_unconditional_rows_stay_bit_identical(host):
+    host.process([])
+    plain = host.outputs[0]
+    host.process(ON)
+    assert torch.equal(host.outputs[0][2:], plain[2:])
+    assert not torch.equal(host.outputs[0][:2], plain[:2])
+
+
+@pytest.mark.parametrize("cond_scale", [0.0, 0.5, -7.0])
+def test_cfg_scale_at_which_the_negative_prompt_draws(host, cond_scale):
+    with pytest.raises(ErasureError, match="CFG scale"):
+        host.process(ON, sampling=Sampling(cond_scale=cond_scale))
+    host.process([], sampling=Sampling(cond_scale=cond_scale))
+    host.process(ON, sampling=Sampling(cond_scale=1.0))
+
+
+def test_prompt_weights_that_leave_the_drawing_to_the_negative_prompt(host):
+    with pytest.raises(ErasureError, match="negative prompt"):
+        host.process(ON, sampling=Sampling(parts=((0.01,), (1.0,))))
+
+
+def test_infotext_has_each_images_scale(host, tmp_path):
+    adapter = Adapter(AdapterInfo("unknown", 7, ("knife",), (-9.0, 0.0)))
+    with torch.no_grad():
+        adapter.out.bias.fill_(-4)
+        adapter.input_std.fill_(1e-3)
+    folder = tmp_path / "growth-inhibitors"
+    save_adapter(adapter, folder / "mine.safetensors")
+    p, done = host.process([True, "knife", "mine"], n_iter=2)
+    scales = [text["GIE scale"] for text in done.infotexts]
+    assert len(set(scales)) == 4
+    assert [infotext(p, index, p.all_seeds)["GIE scale"] for index in range(4)] == scales
+    assert infotext(p, 0, p.seeds, use_main_prompt=True)["GIE scale"] == scales[0]
+    assert done.infotexts[0]["GIE adapter"].startswith("mine [")
+    _, alone = host.process([True, "knife", "mine"], sampling=Sampling(parts=((1.0,),)))
+    assert alone.infotexts[0]["GIE adapter"] == done.infotexts[0]["GIE adapter"]
+
+
+def test_infotext_of_a_reused_object_is_cleared(host):
+    p, _ = host.process(ON)
+    assert p.extra_generation_params["GIE concepts"] == "knife"
+    p.script_args = [0, False, "knife"]
+    host.processing.process_images_inner(p)
+    assert p.extra_generation_params == {}
+
+
+def test_hires_passes(host):
+    first_plain, second_plain = _hires(host, [])
+    both = _hires(host, ON)
+    first_only = _hires(host, [*ON, 0.0, 1.0, "fused", "first only"])
+    second_only = _hires(host, [*ON, 0.0, 1.0, "fused", "second only"])
+    assert not torch.equal(both[0], first_plain)
+    assert torch.equal(first_only[0], both[0])
+    assert not torch.equal(first_only[1], both[1])
+    assert torch.equal(second_only[0], first_plain)
+    assert not torch.equal(second_only[1], second_plain)
+    with pytest.raises(ErasureError, match="only the second pass"):
+        host.process([*ON, 0.0, 1.0, "fused", "second only"])
+
+
+def _hires(host, args):
+    host.process(args, enable_hr=True)
+    return host.outputs[0], host.outputs[2]
+
+
+def test_model_changes_are_followed(host):
+    """A refiner, or sd_checkpoints_limit: another object in the middle of sampling, without any event."""
+    other, first = make_model("other"), host.shared.sd_model
+    with torch.no_grad():
+        for value in other.model.diffusion_model.parameters():
+            value.mul_(1.1)
+
+    def swap(params):
+        host.shared.sd_model = other if params.denoiser.step else first
+
+    host.callbacks.insert(0, swap)
+    host.process([])
+    plain = host.outputs[1]
+    host.process(ON)
+    assert not torch.equal(host.outputs[1][:2], plain[:2])
+    assert hooks_of(first.model.diffusion_model) == hooks_of(other.model.diffusion_model) == 0
+    host.shared.sd_model = first
+
+
+def test_a_unet_call_outside_the_denoiser(host):
+    def call(p):
+        host.shared.sd_model.model.diffusion_model(
+            torch.randn(2, 4, 8, 8), torch.tensor([1, 1]), torch.randn(2, 77, 24)
+        )
+
+    with pytest.raises(ErasureError, match="no sampler step announced"):
+        host.process(ON, before_sampling=call)
+    host.process([], before_sampling=call)
+
+
+def test_a_sampler_that_never_asks(host, monkeypatch):
+    monkeypatch.setattr(Processing, "one_pass", lambda self, x: x)
+    with pytest.raises(ErasureError, match="no sampling step reached"):
+        host.process(ON)
+    host.shared.state.interrupted = True
+    host.process(ON)
+
+
+def test_replaced_sample_is_caught(host):
+    """A script that puts its own function into p.sample after the hooks' one and never calls it."""
+    p = Processing(host, ON)
+    original = p.sample
+
+    def replace(*args):
+        p.sample = lambda **kwargs: original(**kwargs)
+        return original.__self__.host.inner(p)
+
+    host.inner = importlib.import_module("fake_host").process_images_inner
+    plain = Processing(host, [])
+    expected = host.processing.process_images_inner(plain).images
+    guard = sys.modules["lib_gie.webui.guard"]
+    done = guard._process(replace, p)
+    assert not torch.equal(torch.stack(done.images), torch.stack(expected))
+    p = Processing(host, ON)
+    with pytest.raises(ErasureError, match="without a sampling step"):
+        guard._process(lambda p: SimpleNamespace(images=[1]), p)
+
+
+def test_a_custom_unet(host, monkeypatch):
+    unet = host.shared.sd_model.model.diffusion_model
+    monkeypatch.setattr(unet, "forward", lambda x, timesteps, context=None: x, raising=False)
+    with pytest.raises(ErasureError, match="0 of the 7 cross-attention layers ran"):
+        host.process(ON)
+    monkeypatch.undo()
+
+
+def test_an_exception_of_ours_at_a_later_step(host, monkeypatch):
+    """The host swallows what callbacks raise; the UNet call must not go on with rows of the step before."""
+    generation = sys.modules["lib_gie.webui.generation"]
+    original = generation.conditional_rows
+
+    def breaks(denoiser, total):
+        if denoiser.step:
+            raise ZeroDivisionError("a defect")
+        return original(denoiser, total)
+
+    monkeypatch.setattr(generation, "conditional_rows", breaks)
+    with pytest.raises(ZeroDivisionError, match="a defect"):
+        host.process(ON)
+    monkeypatch.setattr(generation, "conditional_rows", original)
+    host.process(ON)
+
+
+@pytest.mark.parametrize(
+    ("args", "error", "message"),
+    [
+        ([True, ""], ConceptError, "empty"),
+        ([True, "knife", "nowhere"], AdapterError, "there is no adapter 'nowhere'"),
+        ([True, "knife " * 76], ConceptError, "has 76 tokens"),
+        ([True, "knife", FIXED, float("nan")], OptionError, "strength is nan"),
+    ],
+)
+def test_bad_requests_end_the_generation(host, args, error, message):
+    with pytest.raises(error, match=message):
+        host.process(args)
+    host.process(ON)
+
+
+def test_unsupported_models_are_named(host):
+    host.shared.sd_model.is_sdxl = True
+    with pytest.raises(UnsupportedModelError, match="tiny is SDXL"):
+        host.process(ON)
+    host.process([])
+    host.shared.sd_model.is_sdxl = False
+
+
+def test_an_adapter_for_another_architecture(host, tmp_path):
+    save_adapter(
+        Adapter(AdapterInfo("sdxl", 70, ("knife",), (-9.0, 0.0))), tmp_path / "growth-inhibitors" / "x.safetensors"
+    )
+    with pytest.raises(AdapterError, match="70 cross-attention layers, and this model has 7"):
+        host.process([True, "knife", "x"])
+
+
+# -- nested generations and scripts ------------------------------------------------
+
+
+def test_nested_generation_inherits_and_does_not_disturb(host):
+    """ADetailer: process_images within process_images, with other scripts."""
+    inner = []
+
+    def nested(p):
+        if not inner:
+            before = list(host.outputs)
+            inner.append(host.processing.process_images_inner(Processing(host, scripts=Runner())).images)
+            host.outputs[:] = before
+
+    _, alone = host.process(ON, n_iter=2)
+    expected = torch.stack(alone.images)
+    _, outer = host.process(ON, n_iter=2, after_image=nested)
+    assert torch.equal(torch.stack(outer.images), expected)
+    assert torch.equal(torch.stack(inner[0]), expected[:2])
+
+
+def test_nested_generation_of_an_unerased_one_stays_unerased(host):
+    inner = []
+
+    def nested(p):
+        inner.append(host.processing.process_images_inner(Processing(host, scripts=Runner())).images)
+
+    _, plain = host.process([], after_image=nested)
+    assert torch.equal(torch.stack(inner[0]), torch.stack(plain.images))
+
+
+def test_scripts_that_make_their_own_processing_objects(host):
+    _, erased = host.process(ON)
+    runner = host.runner_class(SimpleNamespace(erases_concepts=True, args_from=1, args_to=6))
+    runner.selected = lambda p: host.processing.process_images_inner(Processing(host, scripts=Runner()))
+    done = runner.run(Processing(host, ON, scripts=runner), 1, *ON)
+    assert torch.equal(torch.stack(done.images), torch.stack(erased.images))
+    with pytest.raises(GieError):
+        runner.run(Processing(host, [True, ""], scripts=runner), 1)
+
+
+# -- enforcement ------------------------------------------------
+
+
+@pytest.mark.parametrize("args", [[], [False, "x"], [True, "knife", FIXED, 0.0], [True, "knife", FIXED, 1.0, 0.0]])
+def test_enforced_concepts_cannot_be_skipped(host, args):
+    _, wanted = host.process([True, "knife"])
+    host.shared.cmd_opts.gie_enforce = "knife"
+    p, done = host.process(args)
+    assert torch.equal(torch.stack(done.images), torch.stack(wanted.images))
+    assert done.infotexts[0]["GIE enforced"] == "knife"
+    assert done.infotexts[0]["GIE enforced scale"] == "-3"
+    assert "GIE concepts" not in p.extra_generation_params
+
+
+def test_a_users_concepts_come_on_top(host):
+    host.shared.opts.gie_enforced_concepts = "knife"
+    _, enforced = host.process([])
+    _, both = host.process([True, "wine, knife:0.1", FIXED, 1.0, -2.0])
+    assert not torch.equal(torch.stack(both.images), torch.stack(enforced.images))
+    assert both.infotexts[0]["GIE concepts"] == "wine"
+    assert both.infotexts[0]["GIE scale"] == "-2"
+
+
+def test_an_enforced_text_that_cannot_be_read_stops_everything(host):
+    host.shared.cmd_opts.gie_enforce = "knife:x"
+    with pytest.raises(OptionError, match="admin must correct"):
+        host.process([])
+
+
+def test_previews_show_erased_latents_only(host):
+    host.shared.opts.data["live_preview_content"] = "Negative prompt"
+    seen = []
+    host.process(ON, before_sampling=lambda p: seen.append(host.shared.opts.data["live_preview_content"]))
+    host.process([], before_sampling=lambda p: seen.append(host.shared.opts.data["live_preview_content"]))
+    assert seen == ["Prompt", "Negative prompt"]
