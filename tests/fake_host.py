@@ -147,8 +147,8 @@ class Processing:
 def process_images_inner(p):
     """The job's loop: sample each batch, write each image's infotext while it is the current one."""
     images, infotexts = [], []
-    for p.iteration in range(p.n_iter):
-        first = p.iteration * p.batch_size
+    for iteration in range(p.n_iter):
+        p.iteration, first = iteration, iteration * p.batch_size
         p.seeds = p.all_seeds[first : first + p.batch_size]
         with torch.no_grad():
             samples = p.sample()

@@ -175,6 +175,26 @@ def test_model_changes_are_followed(host):
     host.shared.sd_model = first
 
 
+def test_weights_that_are_replaced_in_place_are_followed(host):
+    """A refiner of the same config: the same objects with other weights."""
+    model = host.shared.sd_model
+    changed = {name: value * 1.1 for name, value in model.model.diffusion_model.state_dict().items()}
+
+    def swap(params):
+        if params.denoiser.step == 1:
+            model.model.diffusion_model.load_state_dict(changed)
+            model.sd_checkpoint_info = SimpleNamespace(name_for_extra="refiner")
+
+    host.callbacks.insert(0, swap)
+    folded = []
+    inhibitor = sys.modules["lib_gie.hooks"]
+    original = inhibitor.build_layer
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inhibitor, "build_layer", lambda *args: folded.append(1) or original(*args))
+        host.process(ON)
+    assert len(folded) == 2 * 7
+
+
 def test_a_unet_call_outside_the_denoiser(host):
     def call(p):
         host.shared.sd_model.model.diffusion_model(

@@ -117,7 +117,8 @@ class Generation:
         self._progress: list[_Progress] = []
         self._attached = ExitStack()
         self._unet: torch.nn.Module | None = None
-        self._pass: tuple[Any, bool] = (None, False)  # denoiser object, whether it is of Hires. fix
+        self._denoiser: Any = None
+        self._state: tuple = ()  # what the encodings were made for
         self._done: set[int] = set()  # plans that have erased from at least one step
         self._kept: dict[tuple[int, int], dict[int, list]] = {}  # by plan and batch: scales by image
         self.batches = 0
@@ -129,7 +130,8 @@ class Generation:
         self.failure, self._done = None, set()
         self._progress = [_Progress(plan) for plan in self.plans]
         self.batches += 1
-        self._attach(None)
+        self._denoiser = None
+        self._attach()
 
     def end_batch(self) -> None:
         """After ``p.sample``: raise unless every step of the chosen passes was erased from."""
@@ -184,12 +186,16 @@ class Generation:
         if isinstance(unet, torch.nn.Module):
             self._attached.callback(unet.register_forward_pre_hook(raise_failure).remove)
 
+    def _current(self) -> tuple:
+        """What encodings depend on: the UNet, the weights in it (a refiner of its kind takes it over), the pass."""
+        model = shared.sd_model
+        return unet_of(model), getattr(model, "sd_checkpoint_info", None), bool(getattr(self.p, "is_hr_pass", False))
+
     def _announce(self, params: Any) -> None:
         denoiser = params.denoiser
-        is_hires = bool(getattr(self.p, "is_hr_pass", False))
-        if unet_of(shared.sd_model) is not self._unet or self._pass not in ((denoiser, is_hires), (None, is_hires)):
-            self._attach(denoiser)
-        self._pass = (denoiser, is_hires)
+        if self._unet is None or self._current() != self._state or self._denoiser not in (None, denoiser):
+            self._attach()
+        self._denoiser = denoiser
         rows = conditional_rows(denoiser, params.x.shape[0])
         done = min(1.0, denoiser.step / max(1, denoiser.total_steps))
         for number, progress in enumerate(self._progress):
@@ -198,15 +204,14 @@ class Generation:
                 progress.steps += 1
                 self._done.add(number)
 
-    def _attach(self, denoiser: Any) -> None:
+    def _attach(self) -> None:
         """Hooks for the model and pass that run now, with concepts encoded anew."""
         self._attached.close()
-        model = shared.sd_model
-        self._unet = unet_of(model)
-        self._pass = (denoiser, bool(getattr(self.p, "is_hr_pass", False)))
+        self._state = self._current()
+        self._unet = self._state[0]
         for progress in self._progress:
             if progress.applies(self.p):
-                self._attached.enter_context(attach(self._unet, progress.renew(model)))
+                self._attached.enter_context(attach(self._unet, progress.renew(shared.sd_model)))
 
     # -- afterwards ------------------------------------------------
 
