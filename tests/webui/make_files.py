@@ -1,0 +1,86 @@
+"""``python tests/webui/make_files.py FOLDER``: the demo checkpoint and small random add-ons for a WebUI's folder.
+
+A LoRA (with --lora-dir's default place), a textual inversion, a hypernetwork, an adapter, and a second checkpoint
+with another .yaml: a new model object for the WebUI.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from lib_gie.adapter import Adapter, AdapterInfo, save_adapter  # noqa: E402
+
+DEMO = ROOT / "models" / "demo"
+WIDTH, LAYERS = 128, 16
+
+
+def _random(*shape: int, seed: int, scale: float) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+def _checkpoints(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix in (".safetensors", ".yaml"):
+        shutil.copy(DEMO / f"gie-demo{suffix}", folder / f"gie-demo{suffix}")
+    shutil.copy(DEMO / "gie-demo.yaml", folder / "other-demo.yaml")
+    weights = load_file(DEMO / "gie-demo.safetensors")
+    key = "model.diffusion_model.out.2.weight"
+    weights[key] = weights[key] * 0.97
+    save_file(weights, folder / "other-demo.safetensors")
+
+
+def _lora(path: Path) -> None:
+    tensors = {}
+    block = "lora_unet_up_blocks_1_attentions_0_transformer_blocks_0_attn2"
+    for number, part in enumerate(("to_q", "to_k", "to_v", "to_out_0")):
+        tensors[f"{block}_{part}.lora_down.weight"] = _random(4, WIDTH, seed=number, scale=0.1)
+        tensors[f"{block}_{part}.lora_up.weight"] = _random(WIDTH, 4, seed=10 + number, scale=0.1)
+        tensors[f"{block}_{part}.alpha"] = torch.tensor(4.0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path)
+
+
+def _hypernetwork(path: Path) -> None:
+    def layer(seed: int) -> dict[str, torch.Tensor]:
+        wide = 2 * WIDTH
+        return {
+            "linear.0.weight": _random(wide, WIDTH, seed=seed, scale=0.02), "linear.0.bias": torch.zeros(wide),
+            "linear.1.weight": _random(WIDTH, wide, seed=seed + 1, scale=0.02), "linear.1.bias": torch.zeros(WIDTH),
+        }  # fmt: skip
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {WIDTH: (layer(1), layer(3)), "step": 1, "name": "gietest", "layer_structure": [1, 2, 1]}
+    torch.save({**state, "activation_func": "linear", "is_layer_norm": False, "activate_output": False}, path)
+
+
+def _adapter(path: Path) -> None:
+    adapter = Adapter(AdapterInfo("gie-demo", LAYERS, ("balloon",), (-9.0, 0.0)))
+    with torch.no_grad():
+        adapter.input_std.fill_(1e-3)
+        adapter.out.bias.fill_(-2.0)
+    save_adapter(adapter, path)
+
+
+def main(folder: Path) -> None:
+    """Write everything."""
+    torch.manual_seed(0)
+    models = folder / "models"
+    _checkpoints(models / "Stable-diffusion")
+    _lora(models / "Lora" / "gietest.safetensors")
+    _hypernetwork(models / "hypernetworks" / "gietest.pt")
+    _adapter(models / "growth-inhibitors" / "gietest.safetensors")
+    embeddings = folder / "embeddings"
+    embeddings.mkdir(exist_ok=True)
+    save_file({"emb_params": _random(2, WIDTH, seed=7, scale=0.05)}, embeddings / "gieembedding.safetensors")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

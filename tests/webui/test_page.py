@@ -1,0 +1,147 @@
+"""The page in headless Chromium: tick, type, generate, read the infotext, paste it back, see an error."""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+import pytest
+
+selenium = pytest.importorskip("selenium", reason="pip install selenium, and have chromium and chromedriver")
+
+from selenium import webdriver  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+
+WAIT = 120
+SET = """
+    const field = document.querySelector(arguments[0]);
+    field.value = arguments[1];
+    field.dispatchEvent(new Event('input', {bubbles: true}));
+    field.dispatchEvent(new Event('change', {bubbles: true}));
+"""
+
+
+class Page:
+    """The txt2img tab."""
+
+    def __init__(self, driver):
+        self.driver = driver
+
+    def find(self, selector: str):
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def wait(self, condition, what: str):
+        return WebDriverWait(self.driver, WAIT).until(lambda driver: condition(), what)
+
+    def click(self, selector: str) -> None:
+        self.driver.execute_script("arguments[0].click()", self.find(selector))
+
+    def fill(self, selector: str, value) -> None:
+        self.driver.execute_script(SET, selector, value)
+
+    def text(self, selector: str) -> str:
+        return self.driver.execute_script("return document.querySelector(arguments[0])?.textContent || ''", selector)
+
+    def value(self, selector: str) -> str:
+        return self.driver.execute_script("return document.querySelector(arguments[0]).value", selector)
+
+    def checked(self) -> bool:
+        return self.driver.execute_script(
+            "return document.querySelector('#gie_txt2img_enabled-checkbox input').checked"
+        )
+
+    def set_enabled(self, wanted: bool) -> None:
+        if self.checked() != wanted:
+            self.click("#gie_txt2img_enabled-checkbox input")
+        self.wait(lambda: self.checked() == wanted, "the checkbox to change")
+
+    def generate(self) -> str:
+        """Press Generate; the text under the image, or the error."""
+        self.driver.execute_script("document.querySelector('#html_info_txt2img').innerHTML = ''")
+        self.driver.execute_script("document.querySelector('#html_log_txt2img').innerHTML = ''")
+        self.click("#txt2img_generate")
+        both = "#html_info_txt2img", "#html_log_txt2img"
+        self.wait(lambda: "Steps:" in self.text(both[0]) or "Error" in self.text(both[1]), "an image or an error")
+        time.sleep(1)
+        return self.text(both[0]) + self.text(both[1])
+
+
+@pytest.fixture(scope="module")
+def page(webui):
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1600"):
+        options.add_argument(argument)
+    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost")
+    binary, driver = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
+    if not driver:
+        pytest.skip("no chromedriver on the path")
+    if binary:
+        options.binary_location = binary
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    browser.set_page_load_timeout(WAIT)
+    browser.get(f"{webui.url}/?__theme=light")
+    found = Page(browser)
+    found.wait(lambda: browser.execute_script("return !!document.querySelector('#gie_txt2img_enabled')"), "the page")
+    time.sleep(3)
+    found.fill("#txt2img_prompt textarea", "a cat and a knife")
+    for name, value in (("steps", 8), ("width", 64), ("height", 64), ("cfg_scale", 4)):
+        found.fill(f"#txt2img_{name} input[type=number]", value)
+    found.fill("#txt2img_seed input", 5)
+    yield found
+    browser.quit()
+
+
+def test_off_by_default_and_explained(page):
+    assert not page.checked()
+    assert "separated by commas" in page.find("#gie_txt2img_concepts").get_attribute("title")
+    assert "GIE" not in page.generate()
+
+
+def test_tick_type_generate(page):
+    page.set_enabled(True)
+    page.fill("#gie_txt2img_concepts textarea", "knife")
+    page.wait(lambda: "knife: 1/75" in page.text("#gie_txt2img_tokens"), "the token counter")
+    assert ": knife" in page.text("#gie_txt2img_enabled .label-wrap")
+    infotext = page.generate()
+    assert "GIE concepts: knife" in infotext
+    assert "GIE scale: -" in infotext
+
+
+def test_a_concept_that_is_too_long_is_named(page):
+    page.fill("#gie_txt2img_concepts textarea", "fish, " + "knife " * 80)
+    page.wait(lambda: "80/75 (too long" in page.text("#gie_txt2img_tokens"), "the token counter")
+    assert "has 80 tokens" in page.generate()
+
+
+def test_an_error_is_seen(page):
+    page.set_enabled(True)
+    page.fill("#gie_txt2img_concepts textarea", "")
+    assert "the concept text is empty" in page.generate()
+
+
+def test_paste(page):
+    """The infotext of an image, put into the prompt field and read by the arrow button, fills every field."""
+    text = (
+        "a dog and a knife\nSteps: 8, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 4.0, Seed: 9, Size: 64x64, "
+        'GIE concepts: "knife, wine:0.5", GIE adapter: Fixed scale, GIE fixed scale: -2.5, GIE strength: 0.5, '
+        "GIE steps: 0.1 to 0.8, GIE concept pass: separate, Version: 1.10.1"
+    )
+    page.fill("#txt2img_prompt textarea", text)
+    page.click("#paste")
+    page.wait(lambda: page.value("#gie_txt2img_concepts textarea") == "knife, wine:0.5", "the pasted concepts")
+    assert page.checked()
+    for name, value in (("strength", 0.5), ("scale", -2.5), ("start", 0.1), ("end", 0.8)):
+        assert float(page.value(f"#gie_txt2img_{name} input[type=number]")) == value
+    assert page.value("#gie_txt2img_concept_pass input") == "separate"
+    assert page.value("#gie_txt2img_adapter input") == "Fixed scale"
+    page.fill("#txt2img_prompt textarea", text.replace("GIE adapter: Fixed scale", "GIE adapter: gone [0123456789]"))
+    page.click("#paste")
+    page.wait(lambda: "cannot be read" in page.text("#gie_txt2img_notice"), "the notice")
+
+
+def test_paste_of_a_plain_infotext_switches_it_off(page):
+    page.set_enabled(True)
+    page.fill("#txt2img_prompt textarea", "a dog\nSteps: 8, Sampler: DPM++ 2M, CFG scale: 4.0, Seed: 9, Size: 64x64")
+    page.click("#paste")
+    page.wait(lambda: not page.checked(), "the checkbox to go off")
