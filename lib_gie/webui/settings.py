@@ -5,6 +5,7 @@ from __future__ import annotations
 import gradio as gr
 from modules import shared
 
+from . import demo_checkpoint
 from .options import AUTOMATIC, BY_NAME
 
 SECTION = ("growth_inhibitors", "Growth Inhibitors")
@@ -37,6 +38,9 @@ def register() -> None:
             scale.default, "Scale for them, with the fixed scale", gr.Slider,
             {"minimum": scale.low, "maximum": -0.25, "step": scale.step}, restrict_api=True,
         ),
+        demo_checkpoint.OPTION: shared.OptionInfo(
+            False, "Put the demo checkpoint among the checkpoints", onchange=demo_checkpoint.sync, restrict_api=True
+        ).info("gie-demo, 64x64 pixels, knows 24 objects; press Apply settings, then choose it at the top"),
     }  # fmt: skip
     for name, info in options.items():
         info.section = SECTION

@@ -1,0 +1,38 @@
+"""Puts the demo checkpoint among the WebUI's own, so that someone without any checkpoint sees erasing work."""
+
+from __future__ import annotations
+
+import filecmp
+import shutil
+from pathlib import Path
+
+from modules import paths_internal, sd_models, shared
+
+from .plans import EXTENSION
+
+OPTION = "gie_demo_checkpoint"
+_SHIPPED = EXTENSION / "models" / "demo"
+_FILES = ("gie-demo.safetensors", "gie-demo.yaml")
+
+
+def _folder() -> Path:
+    chosen = shared.cmd_opts.ckpt_dir
+    return Path(chosen) if chosen else Path(paths_internal.models_path) / "Stable-diffusion"
+
+
+def sync() -> None:
+    """Copy the checkpoint where the setting wants it; take our copy away where it does not."""
+    wanted, folder = bool(getattr(shared.opts, OPTION, False)), _folder()
+    changed = False
+    for name in _FILES:
+        source, target = _SHIPPED / name, folder / name
+        same = target.exists() and source.exists() and filecmp.cmp(source, target, shallow=False)
+        if wanted and not same and source.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+            changed = True
+        elif not wanted and same:
+            target.unlink()
+            changed = True
+    if changed:
+        sd_models.list_models()
