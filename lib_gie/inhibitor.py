@@ -43,7 +43,7 @@ class ConceptInLayer:
     def _by_head(self, values: torch.Tensor) -> torch.Tensor:
         """Each token's value once per head, zero outside that head's columns: [n, h*d] -> [h*n, h*d]."""
         split = values.unflatten(-1, (self.heads, -1))  # [n, h, d]
-        own_head = torch.eye(self.heads, dtype=values.dtype, device=values.device)  # [h, h]
+        own_head = torch.eye(self.heads, device=values.device).to(values.dtype)  # [h, h]; torch 2.1 has no bf16 eye
         return torch.einsum("nhd,gh->gnhd", split, own_head).flatten(2).flatten(0, 1)  # [h*n, h*d]
 
     def maps(self, query: torch.Tensor) -> torch.Tensor:

@@ -53,9 +53,9 @@ def build_ldm(heads: int = 2) -> TinyUNet:
 
 
 def build_diffusers(heads: int = 2) -> TinyUNet:
-    from diffusers import UNet2DConditionModel
+    diffusers = pytest.importorskip("diffusers", reason="not part of a WebUI")
 
-    module = UNet2DConditionModel(
+    module = diffusers.UNet2DConditionModel(
         sample_size=8,
         block_out_channels=(32, 64),
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),

@@ -9,7 +9,7 @@ import sys
 from ..errors import OptionError
 from ..scale import FixedScale
 
-GRID = (-1.0, -1.5, -2.0, -2.5, -3.0, -4.0, -5.0, -6.0, -8.0)
+GRID = (-0.25, -0.5, -0.75, -1.0, -1.5, -2.0, -3.0, -4.0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", default="validation", choices=("train", "validation", "heldout"), help="split of prompts"
     )
     parser.add_argument("--seeds", type=int, default=3, help="seeds per prompt")
+    parser.add_argument("--cfg", type=float, help="CFG scale (default: the one that all figures are made with)")
     parser.add_argument("--model", help="demo checkpoint to measure (default: the shipped one)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
@@ -22,5 +23,5 @@ def run(options: argparse.Namespace) -> None:
     """Measure and print."""
     from ..pipeline import load_pipeline
 
-    report = model_quality.measure(load_pipeline(options.model), options.set, options.seeds)
+    report = model_quality.measure(load_pipeline(options.model), options.set, options.seeds, options.cfg)
     print(json.dumps(report.as_json()) if options.json else report.as_text())

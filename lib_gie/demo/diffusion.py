@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -91,15 +93,40 @@ class TextToLatents(nn.Module):
         return torch.where((after & clean)[..., None], empty, states)  # [B, length, width]
 
 
-def _noise_loss(prediction, noise, signal) -> torch.Tensor:
-    """Weighted squared error of the predicted noise; ``signal`` is alphas_cumprod at the timesteps.
+def _noise_loss(error: torch.Tensor, signal: torch.Tensor, colour_weight: float) -> torch.Tensor:
+    """Weighted squared error of the predicted noise; ``error`` [B, 4, h, w], ``signal``: alphas_cumprod at timesteps.
 
     Min-SNR-5 weights (Hang et al., 2023), times sqrt(1 + 1/SNR): which object an image shows is decided while there is
-    almost nothing but noise, where errors of the noise are small and errors of the image large.
+    almost nothing but noise, where errors of the noise are small and errors of the image large. ``colour_weight``
+    counts the error of the image's mean once more, in the image's own units: a plain background is one number per
+    channel among h*w, too little to be learned beside the objects.
     """
     snr = signal / (1 - signal)  # [B]
     weight = snr.clamp(max=5) / snr * (1 + 1 / snr).sqrt()  # [B]
-    return (weight * (prediction - noise).square().mean((1, 2, 3))).mean()
+    loss = (weight * error.square().mean((1, 2, 3))).mean()
+    if colour_weight:
+        loss = loss + colour_weight * (error.mean((2, 3)).square().mean(1) / snr).mean()
+    return loss
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the training. ``share_background``: of the captions name it; ``state``: its file in the folder."""
+
+    state: str
+    steps: int
+    rate: float
+    decay: float = 0.999
+    share_background: float = 0.5
+    colour_weight: float = 0.0
+
+
+def phases(steps: int) -> tuple[Phase, Phase]:
+    """Objects first, then the background's colours."""
+    return (
+        Phase("diffusion.pt", steps, 1e-3),
+        Phase("colours.pt", steps * 3 // 25, 6e-4, 0.995, share_background=0.9, colour_weight=1.0),
+    )
 
 
 def train_diffusion(
@@ -112,7 +139,6 @@ def train_diffusion(
     pool: int,
     folder: Path,
     batch: int = 32,
-    rate: float = 1e-3,
     share_empty: float = 0.1,
     share_clean: float = 0.6,
     share_partial: float = 0.2,
@@ -123,13 +149,14 @@ def train_diffusion(
     model = TextToLatents(vocabulary)
     signals = alphas_cumprod()
 
-    def loss_of_step(step: int) -> torch.Tensor:
-        torch.manual_seed(step_seed(seed, step))
-        rng = np.random.default_rng(step_seed(seed, step))
+    def loss_of_step(phase: Phase, step: int) -> torch.Tensor:
+        number = step if phase.state == "diffusion.pt" else steps + step
+        torch.manual_seed(step_seed(seed, number))
+        rng = np.random.default_rng(step_seed(seed, number))
         chosen = rng.integers(0, len(scenes), batch)
-        captions = [sample_caption(scenes[i], rng, reserved, share_partial) for i in chosen]
+        captions = [sample_caption(scenes[i], rng, reserved, share_partial, phase.share_background) for i in chosen]
         captions = ["" if rng.random() < share_empty else caption for caption in captions]
-        length = LENGTH if step % 5 == 4 or step >= 0.9 * steps else SHORT_LENGTH
+        length = LENGTH if step % 5 == 4 or step >= 0.9 * phase.steps else SHORT_LENGTH
         states = model.encode(captions, length, share_clean)  # [B, length, width]
         clean = latents[torch.from_numpy(chosen)]  # [B, 4, h, w]
         # one timestep in each of B equal strata: less variance at no cost
@@ -137,10 +164,17 @@ def train_diffusion(
         signal = signals[timesteps]  # [B]
         noise = torch.randn_like(clean)  # [B, 4, h, w]
         noisy = signal.sqrt()[:, None, None, None] * clean + (1 - signal).sqrt()[:, None, None, None] * noise
-        return _noise_loss(model.unet(noisy, timesteps, states).sample, noise, signal)
+        return _noise_loss(model.unet(noisy, timesteps, states).sample - noise, signal, phase.colour_weight)
 
-    average = run(
-        model, loss_of_step, steps=steps, rate=rate, state_path=folder / "diffusion.pt", label="text and UNet"
-    )
-    model.load_state_dict(average.shadow)
+    for phase in phases(steps):
+        average = run(
+            model,
+            functools.partial(loss_of_step, phase),
+            steps=phase.steps,
+            rate=phase.rate,
+            decay=phase.decay,
+            state_path=folder / phase.state,
+            label=f"text and UNet ({phase.state.removesuffix('.pt')})",
+        )
+        model.load_state_dict(average.shadow)
     return model.eval()

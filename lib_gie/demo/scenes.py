@@ -116,25 +116,29 @@ def sample_scene(rng: np.random.Generator) -> Scene:
     return Scene(objects, background, "word" if kind < 0.40 else "explicit")
 
 
-def _caption(scene: Scene, rng: np.random.Generator, share_partial: float) -> str:
+def _caption(scene: Scene, rng: np.random.Generator, share_partial: float, share_background: float) -> str:
     if scene.kind == "word":
         return scene.objects[0]
     nouns = [scene.objects[i] for i in rng.permutation(len(scene.objects))]
     if share_partial and rng.random() < share_partial:
         nouns = nouns[:1]
     text = scene.phrase or _pick(rng, JOINTS).join(map(article, nouns))
-    return on_background(_pick(rng, PREFIXES) + text, scene.background if rng.random() < 0.5 else None)
+    return on_background(_pick(rng, PREFIXES) + text, scene.background if rng.random() < share_background else None)
 
 
 def sample_caption(
-    scene: Scene, rng: np.random.Generator, reserved: frozenset[str] = frozenset(), share_partial: float = 0.0
+    scene: Scene,
+    rng: np.random.Generator,
+    reserved: frozenset[str] = frozenset(),
+    share_partial: float = 0.0,
+    share_background: float = 0.5,
 ) -> str:
     """A random caption of the scene that is none of the reserved ones (validation and held-out prompts).
 
     ``share_partial`` of the explicit ones name a single object, whatever else there is: as in the captions of real
-    data, what is not named must come from somewhere else than the words that are.
+    data, what is not named must come from somewhere else than the words that are. ``share_background`` name the colour.
     """
-    while (caption := _caption(scene, rng, share_partial)) in reserved:
+    while (caption := _caption(scene, rng, share_partial, share_background)) in reserved:
         pass
     return caption
 

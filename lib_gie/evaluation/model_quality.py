@@ -120,10 +120,11 @@ def value_norms(pipe: Any, concepts: Sequence[str] = tuple(UNWANTED)) -> dict[st
     return result
 
 
-def measure(pipe: Any, split: str, seeds: int) -> Report:
-    """Make the split's images without erasure and measure everything."""
+def measure(pipe: Any, split: str, seeds: int, cfg: float | None = None) -> Report:
+    """Make the split's images without erasure and measure everything; ``cfg``: None for settings.CFG."""
     jobs = jobs_of(split, seeds)
-    images = images_of(pipe, jobs, f"{split} images")
+    options = {} if cfg is None else {"guidance_scale": cfg}
+    images = images_of(pipe, jobs, f"{split} images", **options)
     shown, whole = {kind: Share() for kind in KINDS}, {kind: Share() for kind in KINDS}
     background = Share()
     by_object = {name: Share() for name in OBJECTS}
