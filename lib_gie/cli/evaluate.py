@@ -9,7 +9,7 @@ import sys
 from ..errors import OptionError
 from ..scale import FixedScale
 
-GRID = (-0.25, -0.5, -0.75, -1.0, -1.5, -2.0, -3.0, -4.0)
+GRID = (-0.5, -0.75, -1.0, -1.5, -2.0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -125,7 +125,7 @@ def phases(steps: int) -> tuple[Phase, Phase]:
     """Objects first, then the background's colours."""
     return (
         Phase("diffusion.pt", steps, 1e-3),
-        Phase("colours.pt", steps * 3 // 25, 6e-4, 0.995, share_background=0.9, colour_weight=1.0),
+        Phase("colours.pt", steps * 14 // 75, 1e-3, 0.995, share_background=0.9, colour_weight=1.0),
     )
 
 
