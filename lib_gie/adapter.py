@@ -74,9 +74,10 @@ class Adapter(nn.Module):
     def forward(self, means: torch.Tensor) -> torch.Tensor:
         """Unclamped scales of means: float32 [..., layers] -> [...]."""
         x = (means - self.input_mean) / self.input_std  # [..., layers]
+        # not layer(x): the WebUI's LoRA support replaces nn.Linear.forward for all modules of the process
         for layer in self.hidden:
-            x = torch.relu(layer(x))  # [..., width]
-        return self.out(x)[..., 0]  # [...]
+            x = torch.relu(nn.functional.linear(x, layer.weight, layer.bias))  # [..., width]
+        return nn.functional.linear(x, self.out.weight, self.out.bias)[..., 0]  # [...]
 
     @torch.no_grad()
     def scales(self, means: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
@@ -191,6 +192,22 @@ def _check_tensors(tensors: dict[str, torch.Tensor], expected: dict[str, torch.T
         raise AdapterError(f"{name}: input_std must be positive; the file is damaged")
 
 
+def _filled(adapter: Adapter, tensors: dict[str, torch.Tensor]) -> Adapter:
+    """The adapter with these tensors, put in place one by one.
+
+    While the WebUI loads a model in another thread, it has every nn.Linear created without storage and replaces
+    load_state_dict, for the whole process: what went through either would be lost.
+    """
+    for key, value in tensors.items():
+        parent, _, name = key.rpartition(".")
+        module = adapter.get_submodule(parent)
+        if name in module._buffers:
+            module._buffers[name] = value.float().clone()
+        else:
+            module._parameters[name] = nn.Parameter(value.float().clone(), requires_grad=False)
+    return adapter.eval()
+
+
 def load_adapter(path: Path | str) -> Adapter:
     """Read an adapter. Raises AdapterError for pickles, large, broken or foreign files, wrong shapes and NaNs."""
     path = Path(path)
@@ -198,8 +215,7 @@ def load_adapter(path: Path | str) -> Adapter:
     tensors, metadata = _read(path)
     adapter = Adapter(_info(metadata, path.name))
     _check_tensors(tensors, adapter.state_dict(), path.name)
-    adapter.load_state_dict(tensors)
-    return adapter.eval().requires_grad_(False)
+    return _filled(adapter, tensors)
 
 
 def read_info(path: Path | str) -> AdapterInfo:
@@ -244,7 +260,6 @@ def convert_authors(path: Path | str, base: str, concepts: Sequence[str], label_
     )
     names = dict(zip(_AUTHORS_LAYERS, ("hidden.0", "hidden.1", "out"), strict=True))
     tensors = {f"{names[key.split('.')[0]]}.{key.split('.')[1]}": value.float() for key, value in state.items()}
-    tensors |= {"input_mean": adapter.input_mean, "input_std": adapter.input_std}
+    tensors |= {"input_mean": torch.zeros(adapter.info.layers), "input_std": torch.ones(adapter.info.layers)}
     _check_tensors(tensors, adapter.state_dict(), path.name)
-    adapter.load_state_dict(tensors)
-    return adapter.eval().requires_grad_(False)
+    return _filled(adapter, tensors)

@@ -196,3 +196,14 @@ def test_metadata_is_readable_text(file):
     metadata = parts(file)[1]
     assert json.loads(metadata["concepts"]) == ["knife"]
     assert metadata["created_by"].startswith("lib_gie ")
+
+
+def test_loading_while_modules_are_created_without_storage(tmp_path):
+    """As in the WebUI while it loads a model in another thread."""
+    adapter = Adapter(AdapterInfo("sd1", 16, ("knife",), (-9.0, 0.0)))
+    path = tmp_path / "knife.safetensors"
+    save_adapter(adapter, path)
+    with torch.device("meta"):
+        loaded = load_adapter(path)
+    means = torch.rand(3, 16)  # [samples, layers]
+    assert torch.equal(loaded(means), adapter(means))

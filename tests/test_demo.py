@@ -131,6 +131,16 @@ def exported(tmp_path_factory):
     return model, autoencoder, path
 
 
+def test_training_can_go_on_from_a_checkpoint(exported):
+    model, autoencoder, path = exported
+    restored, other_vae = diffusion.TextToLatents(model.vocabulary), vae.build_vae()
+    export.restore(restored, other_vae, path)
+    for ours, theirs in ((model, restored), (autoencoder, other_vae)):
+        after = theirs.state_dict()
+        for key, value in ours.state_dict().items():
+            assert torch.allclose(value, after[key], rtol=1e-3, atol=1e-6), key
+
+
 def test_checkpoint_has_sd1_names(exported):
     """The exported UNet loads strictly into ldm's own class and computes the same there."""
     from ldm.modules.diffusionmodules.openaimodel import UNetModel

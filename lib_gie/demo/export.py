@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from . import diffusion, text, vae
 
@@ -185,3 +185,19 @@ def export(model: diffusion.TextToLatents, autoencoder: AutoencoderKL, path: Pat
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(ldm_state_dict(model, autoencoder), path, metadata={"format": "pt", **metadata})
     path.with_suffix(".yaml").write_text(ldm_config(f"${{oc.env:{TEXT_ENCODER_VARIABLE}}}"), encoding="utf-8")
+
+
+@torch.no_grad()
+def restore(model: diffusion.TextToLatents, autoencoder: AutoencoderKL, path: Path) -> None:
+    """Load what ``export`` wrote into untrained modules, to train on from it (rounded to half precision)."""
+    tensors = {key: value.float() for key, value in load_file(path).items()}
+    for key, value in model.unet.state_dict().items():
+        value.copy_(tensors[f"model.diffusion_model.{unet_key(key)}"])
+    for key, value in autoencoder.state_dict().items():
+        value.copy_(tensors[f"first_stage_model.{vae_key(key)}"].reshape(value.shape))
+    for key, value in model.text.state_dict().items():
+        name = key.removeprefix("text_model.")
+        if name.endswith("position_ids"):
+            continue
+        found = tensors[f"cond_stage_model.transformer.text_model.{name}"]
+        value.copy_(model.vocabulary.reduce(found) if name.endswith("token_embedding.weight") else found)

@@ -78,3 +78,7 @@ class ReducedVocabulary:
         full = embedding.new_zeros(VOCABULARY, embedding.shape[1])  # [49408, width]
         full[torch.tensor(self.tokens)] = embedding
         return full
+
+    def reduce(self, embedding: torch.Tensor) -> torch.Tensor:
+        """The inverse of ``expand``: [49408, width] -> [tokens, width]."""
+        return embedding[torch.tensor(self.tokens)]

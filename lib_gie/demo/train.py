@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from .diffusion import TextToLatents, train_diffusion
-from .export import export
+from .export import export, restore
 from .loop import keep_memory, load_state, save_state, step_seed
 from .splits import reserved_captions
 from .text import ReducedVocabulary, load_tokenizer
@@ -29,6 +29,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=7500, help="of text encoder and UNet")
     parser.add_argument("--pool", type=int, default=12288, help="drawn scenes to train on, a multiple of 64")
     parser.add_argument("--state", type=Path, default=Path("runs/demo"), help="folder of the resumable state")
+    parser.add_argument("--start-from", type=Path, help="checkpoint to train on from, where --state is still empty")
     parser.add_argument("--out", type=Path, default=CHECKPOINT)
     return parser.parse_args()
 
@@ -44,6 +45,16 @@ def _trained_vae(options: argparse.Namespace):
     vae = build_vae()
     vae.load_state_dict(state)
     return vae.eval()
+
+
+def _start_from(options: argparse.Namespace) -> None:
+    """Put a checkpoint's weights where the phases of the training find them, at their step 0."""
+    if options.start_from is None or options.state.exists():
+        return
+    model, vae = TextToLatents(ReducedVocabulary(load_tokenizer())), build_vae()
+    restore(model, vae, options.start_from)
+    save_state(options.state / "vae_final.pt", vae.state_dict())
+    save_state(options.state / "diffusion.pt", {"step": 0, "module": model.state_dict()})
 
 
 def _metadata(options: argparse.Namespace, model: TextToLatents, vae_db: float) -> dict[str, str]:
@@ -69,6 +80,7 @@ def main() -> None:
     """Train what is not trained yet and write the checkpoint."""
     options = _arguments()
     keep_memory()
+    _start_from(options)
     vae = _trained_vae(options)
     images = random_images(np.random.default_rng(step_seed(options.seed, -3) % 2**32), 64)  # [64, 3, H, W]
     vae_db = psnr(images, reconstruct(vae, images))

@@ -78,6 +78,10 @@ class WebUI:
             body["alwayson_scripts"] = {TITLE: args if isinstance(args, dict) else {"args": args}}
         return Answer(self.call(route, body))
 
+    def from_infotext(self, infotext: str) -> Answer:
+        """Images from an infotext alone."""
+        return Answer(self.call("txt2img", {"infotext": infotext}))
+
     def use_checkpoint(self, name: str) -> None:
         """Switch to a checkpoint by the beginning of its name; a failed switch answers 200 all the same."""
         titles = [model["title"] for model in self.call("sd-models") if model["model_name"] == name]

@@ -76,22 +76,22 @@ def test_after_a_failure_the_next_request_is_clean(webui):
 )
 def test_an_infotext_gives_the_same_image(webui, args):
     first = webui.txt2img(args=args)
-    again = webui.txt2img(prompt="", infotext=first.infotexts[0])
+    again = webui.from_infotext(first.infotexts[0])
     assert again == first
     assert again.infotexts == first.infotexts
 
 
 def test_an_infotext_without_erasure_switches_it_off(webui):
     plain = webui.txt2img()
-    assert webui.txt2img(infotext=plain.infotexts[0]) == plain
+    assert webui.from_infotext(plain.infotexts[0]) == plain
 
 
 def test_an_infotext_with_a_missing_or_other_adapter(webui):
     text = webui.txt2img(args=[True, "balloon", "gietest"]).infotexts[0]
     with pytest.raises(RequestFailedError, match="is not installed here"):
-        webui.txt2img(infotext=text.replace("gietest [", "gone ["))
+        webui.from_infotext(text.replace("gietest [", "gone ["))
     with pytest.raises(RequestFailedError, match="is not this image's"):
-        webui.txt2img(infotext=re.sub(r"gietest \[\w{10}\]", "gietest [0123456789]", text))
+        webui.from_infotext(re.sub(r"gietest \[\w{10}\]", "gietest [0123456789]", text))
 
 
 def test_endpoints(webui):
