@@ -193,7 +193,7 @@ def run(options: argparse.Namespace) -> None:
     _check(options)
     from tqdm import tqdm
 
-    from ..pipeline.growth_inhibitors import scale_rule
+    from ..pipeline.growth_inhibitors import GrowthInhibitors, scale_rule
     from ..pipeline.loading import is_demo, load_pipeline
     from ..pipeline.runs import Sampling, erase_pair
 
@@ -212,6 +212,7 @@ def run(options: argparse.Namespace) -> None:
     sampling = Sampling(options.steps, options.cfg, options.negative, (64, 64) if demo else None, seeds)
     names = ("scale", "strength", "start", "end", "concept_pass")
     chosen = {name: getattr(options, name) for name in names}
+    GrowthInhibitors(pipe, options.erase, adapter=adapter_path(options.adapter), **chosen)  # or a bar before the error
     with tqdm(total=2 * options.steps, desc="erase", file=sys.stderr) as bar:
         pair = erase_pair(
             pipe, options.prompt, options.erase, sampling, progress=bar.update,

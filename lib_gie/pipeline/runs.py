@@ -70,11 +70,13 @@ def erase_pair(
     ``options``: those of GrowthInhibitors. ``progress`` is called after every step of both runs. At strength 0 the
     images are bit for bit those of the bare pipeline. Both runs record attention, so their times compare.
     """
-    images, seconds, users = [], [], []
-    for strength in (0.0, options.pop("strength", 1.0)):
-        with GrowthInhibitors(pipe, concepts, strength=strength, record=True, **options) as user:
+    strengths = (0.0, options.pop("strength", 1.0))
+    # both before the first image: bad options shall not wait for it
+    users = [GrowthInhibitors(pipe, concepts, strength=strength, record=True, **options) for strength in strengths]
+    images, seconds = [], []
+    for user in users:
+        with user:
             start = time.perf_counter()
             images.append(_sample(pipe, prompt, sampling, progress))
             seconds.append(time.perf_counter() - start)
-        users.append(user)
     return Pair(images[0], images[1], users[0], users[1], seconds[0], seconds[1])
