@@ -92,9 +92,13 @@ ROWS: dict[str, dict] = {
     "live preview of the negative prompt": settings(live_preview_content="Negative prompt"),
     **{f"sampler {name}": {"sampler_name": name, "scheduler": "Automatic"} for name in SAMPLERS},
 }
+ROWS["sampler DDIM CFG++"]["cfg_scale"] = 14  # it divides by 12.5, and below 1 the negative prompt draws
 
 
 def _ask(webui, row: dict, args) -> Answer:
+    if row.get("route") == "img2img":
+        # the WebUI encodes the given image with noise from where the request before has left the random numbers
+        webui.txt2img(args=args, **row)
     return webui.txt2img(args=args, **row)
 
 
