@@ -10,6 +10,7 @@ import torch
 from .errors import OptionError
 
 LOWEST_SCALE = -20.0
+DEFAULT_SCALE = -3.0
 
 
 class ScaleRule(Protocol):

@@ -111,9 +111,13 @@ def _noise_loss(error: torch.Tensor, signal: torch.Tensor, colour_weight: float)
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the training. ``share_background``: of the captions name it; ``state``: its file in the folder."""
+    """A part of the training. ``share_background``: of the captions name it; ``state``: its file in the folder.
+
+    ``first``: steps of the phases before, so that no two steps of the training draw the same data.
+    """
 
     state: str
+    first: int
     steps: int
     rate: float
     decay: float = 0.999
@@ -124,8 +128,8 @@ class Phase:
 def phases(steps: int) -> tuple[Phase, Phase]:
     """Objects first, then the background's colours."""
     return (
-        Phase("diffusion.pt", steps, 1e-3),
-        Phase("colours.pt", steps * 14 // 75, 1e-3, 0.995, share_background=0.9, colour_weight=1.0),
+        Phase("diffusion.pt", 0, steps, 1e-3),
+        Phase("colours.pt", steps, steps * 14 // 75, 1e-3, 0.995, share_background=0.9, colour_weight=1.0),
     )
 
 
@@ -150,7 +154,7 @@ def train_diffusion(
     signals = alphas_cumprod()
 
     def loss_of_step(phase: Phase, step: int) -> torch.Tensor:
-        number = step if phase.state == "diffusion.pt" else steps + step
+        number = phase.first + step
         torch.manual_seed(step_seed(seed, number))
         rng = np.random.default_rng(step_seed(seed, number))
         chosen = rng.integers(0, len(scenes), batch)

@@ -16,10 +16,9 @@ from ..encoding import EncodedConcept, check_token_count
 from ..erasure import Erasure, Target
 from ..errors import ErasureError, OptionError, UnsupportedModelError
 from ..hooks import attach, is_inner_call
-from ..scale import FixedScale, ScaleRule
+from ..scale import DEFAULT_SCALE, FixedScale, ScaleRule
 from ..statistics import AttentionRecorder
 
-DEFAULT_SCALE = -3.0
 _ENCODING_OPTIONS = ("clip_skip", "lora_scale")
 
 

@@ -22,14 +22,10 @@ def _choices(option: Option) -> Callable | None:
     if option.kind == "choice":
         return lambda: list(option.choices)
     if option.kind == "adapter":
-        return _adapter_names
+        from .page import adapter_names
+
+        return adapter_names
     return None
-
-
-def _adapter_names() -> list[str]:
-    from .page import adapter_choices
-
-    return [name for _, name in adapter_choices()]
 
 
 def _plot_module() -> Any | None:

@@ -10,10 +10,9 @@ from typing import Any
 from ..concepts import Concept, parse_concepts
 from ..erasure import CONCEPT_PASSES, MAX_STRENGTH
 from ..errors import OptionError
-from ..scale import LOWEST_SCALE
+from ..scale import DEFAULT_SCALE, LOWEST_SCALE
 
 AUTOMATIC, FIXED = "Automatic", "Fixed scale"
-DEFAULT_SCALE = -3.0
 HIRES_PASSES = ("both", "first only", "second only")
 TITLE = "Growth Inhibitors"
 

@@ -38,6 +38,11 @@ def adapter_choices() -> list[tuple[str, str]]:
     return [(AUTOMATIC, AUTOMATIC), (FIXED, FIXED), *((found.label, found.name) for found in usable)]
 
 
+def adapter_names() -> list[str]:
+    """The names alone, for lists that show what they send."""
+    return [name for _, name in adapter_choices()]
+
+
 def _hash_of(name: str) -> str:
     return find_adapter(name, adapter_folders()).hash
 
@@ -121,7 +126,7 @@ def build(is_img2img: bool) -> tuple[list[Any], list[PasteField]]:
             gr.HTML(enforced_note(), elem_id=f"{prefix}_state", elem_classes="gie-state")
         gr.HTML(
             f"<div data-help='{html.escape(json.dumps(help_texts), quote=True)}'></div>",
-            elem_id=f"{prefix}_help", visible=True, elem_classes="gie-hidden",
+            elem_id=f"{prefix}_help", elem_classes="gie-hidden",
         )  # fmt: skip
         fields = {"concepts": _field(BY_NAME["concepts"], prefix)}
         counter = gr.HTML("", elem_id=f"{prefix}_tokens")

@@ -12,12 +12,12 @@ from modules import paths_internal, shared
 
 from ..concepts import Concept, parse_concepts
 from ..errors import GieError, OptionError
-from ..scale import FixedScale, ScaleRule
+from ..scale import DEFAULT_SCALE, FixedScale, ScaleRule
 from .generation import Plan
 from .infotext import Rule
 from .library import adapter_for, find_adapter
 from .model import family_of, unet_of
-from .options import AUTOMATIC, BY_NAME, DEFAULT_SCALE, FIXED, Request
+from .options import AUTOMATIC, BY_NAME, FIXED, Request
 
 EXTENSION = Path(__file__).resolve().parents[2]
 _DEMO_SCALE = EXTENSION / "models" / "demo" / "fixed_scale.json"

@@ -12,9 +12,9 @@ SECTION = ("growth_inhibitors", "Growth Inhibitors")
 
 
 def _adapter_arguments() -> dict:
-    from .page import adapter_choices
+    from .page import adapter_names
 
-    return {"choices": [name for _, name in adapter_choices()]}
+    return {"choices": adapter_names()}
 
 
 def register() -> None:
