@@ -269,8 +269,10 @@ def test_an_exception_of_ours_at_a_later_step(host, monkeypatch):
     ],
 )
 def test_bad_requests_end_the_generation(host, args, error, message):
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=message) as failure:
         host.process(args)
+    assert failure.value.status_code == 422
+    assert str(failure.value) in failure.value.detail
     host.process(ON)
 
 
@@ -355,8 +357,9 @@ def test_a_users_concepts_come_on_top(host):
 
 def test_an_enforced_text_that_cannot_be_read_stops_everything(host):
     host.shared.cmd_opts.gie_enforce = "knife:x"
-    with pytest.raises(OptionError, match="admin must correct"):
+    with pytest.raises(ErasureError, match="admin must correct") as failure:
         host.process([])
+    assert failure.value.status_code == 500
 
 
 def test_previews_show_erased_latents_only(host):

@@ -111,7 +111,7 @@ def _noise_loss(error: torch.Tensor, signal: torch.Tensor, colour_weight: float)
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the training. ``share_background``: of the captions name it; ``state``: its file in the folder.
+    """A part of the training; ``state``: its file in the folder, ``share_...``: see :func:`.scenes.sample_caption`.
 
     ``first``: steps of the phases before, so that no two steps of the training draw the same data.
     """
@@ -121,15 +121,18 @@ class Phase:
     steps: int
     rate: float
     decay: float = 0.999
+    share_partial: float = 0.2
     share_background: float = 0.5
     colour_weight: float = 0.0
 
 
-def phases(steps: int) -> tuple[Phase, Phase]:
-    """Objects first, then the background's colours."""
+def phases(steps: int) -> tuple[Phase, ...]:
+    """Objects first, then the background's colours, at the objects' cost, then both together."""
+    colours, both = steps * 14 // 75, steps * 2 // 5
     return (
         Phase("diffusion.pt", 0, steps, 1e-3),
-        Phase("colours.pt", steps, steps * 14 // 75, 1e-3, 0.995, share_background=0.9, colour_weight=1.0),
+        Phase("colours.pt", steps, colours, 1e-3, 0.995, share_background=0.9, colour_weight=1.0),
+        Phase("both.pt", steps + colours, both, 6e-4, share_partial=0.05, share_background=0.6, colour_weight=0.15),
     )
 
 
@@ -145,7 +148,6 @@ def train_diffusion(
     batch: int = 32,
     share_empty: float = 0.1,
     share_clean: float = 0.6,
-    share_partial: float = 0.2,
 ) -> TextToLatents:
     """Train from nothing, or go on from ``folder``; returns the averaged weights, ready to be exported."""
     scenes, latents = make_pool(vae, seed, pool, folder / "latents.pt")
@@ -158,7 +160,8 @@ def train_diffusion(
         torch.manual_seed(step_seed(seed, number))
         rng = np.random.default_rng(step_seed(seed, number))
         chosen = rng.integers(0, len(scenes), batch)
-        captions = [sample_caption(scenes[i], rng, reserved, share_partial, phase.share_background) for i in chosen]
+        shares = (phase.share_partial, phase.share_background)
+        captions = [sample_caption(scenes[i], rng, reserved, *shares) for i in chosen]
         captions = ["" if rng.random() < share_empty else caption for caption in captions]
         length = LENGTH if step % 5 == 4 or step >= 0.9 * phase.steps else SHORT_LENGTH
         states = model.encode(captions, length, share_clean)  # [B, length, width]

@@ -132,7 +132,21 @@ def _on_stack(generation: Generation) -> Iterator[None]:
         stack().pop()
 
 
+def _for_the_api(error: GieError) -> None:
+    """The WebUI's API takes an answer's status and detail from the exception's attributes of these names."""
+    error.detail = f"{TITLE}: {error}"
+    error.status_code = 500 if isinstance(error, ErasureError) else 422
+
+
 def _process(inner: Callable, p: Any) -> Any:
+    try:
+        return _process_with_erasure(inner, p)
+    except GieError as error:
+        _for_the_api(error)
+        raise
+
+
+def _process_with_erasure(inner: Callable, p: Any) -> Any:
     request = request_of(p)
     plans = _plans(request)
     for key in ALL_KEYS:

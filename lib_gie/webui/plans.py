@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import json
 from pathlib import Path
 from typing import Any
 
 from modules import paths_internal, shared
 
 from ..concepts import Concept, parse_concepts
-from ..errors import GieError, OptionError
+from ..demo.fixed_scale import load_fixed_scale
+from ..errors import ErasureError, GieError
 from ..scale import DEFAULT_SCALE, FixedScale, ScaleRule
 from .generation import Plan
 from .infotext import Rule
@@ -20,7 +19,6 @@ from .model import family_of, unet_of
 from .options import AUTOMATIC, BY_NAME, FIXED, Request
 
 EXTENSION = Path(__file__).resolve().parents[2]
-_DEMO_SCALE = EXTENSION / "models" / "demo" / "fixed_scale.json"
 
 
 def adapter_folders() -> list[Path]:
@@ -28,14 +26,9 @@ def adapter_folders() -> list[Path]:
     return [EXTENSION / "models", Path(paths_internal.models_path) / "growth-inhibitors"]
 
 
-@functools.cache
-def _demo_scale() -> float:
-    return float(json.loads(_DEMO_SCALE.read_text(encoding="utf-8"))["scale"])
-
-
 def default_scale(base: str) -> float:
     """The fixed scale that Automatic takes where no adapter fits."""
-    return _demo_scale() if base == "gie-demo" and _DEMO_SCALE.exists() else DEFAULT_SCALE
+    return load_fixed_scale() if base == "gie-demo" else DEFAULT_SCALE
 
 
 def _rule(request: Request, concept: Concept, base: str, layers: int) -> tuple[ScaleRule, Rule]:
@@ -69,7 +62,7 @@ def enforced_text() -> str:
 
 
 def enforced_request() -> Request | None:
-    """What is always erased, None if nothing is. Raises OptionError where the admin's text cannot be read."""
+    """What is always erased, None if nothing is. Raises ErasureError where the admin's text cannot be read."""
     text = enforced_text()
     if not text:
         return None
@@ -82,7 +75,7 @@ def enforced_request() -> Request | None:
             scale=BY_NAME["scale"].check(getattr(options, "gie_enforced_scale", None)) or DEFAULT_SCALE,
         )
     except GieError as error:
-        raise OptionError(
+        raise ErasureError(
             f"this WebUI always erases {text!r}, and that cannot be read: {error}. Its admin must correct "
             f"--gie-enforce or the settings of Growth Inhibitors"
         ) from error

@@ -38,9 +38,9 @@ def test_a_dict_and_positions_are_the_same(webui):
         ([True, "knife", "Automatic", 1, -3, 0, 1, "fused", "third"], 422, "'both', 'first only'"),
         ([True, "knife", "Automatic", 1, -3, 0, 1, "fused", "both", 1], 422, "arguments were given"),
         ([{"concepts": "knife", "scales": 1}], 422, "unknown argument 'scales'"),
-        ([True, "knife", "../gietest"], 500, "there is no adapter"),
-        ([True, "knife", "missing"], 500, "there is no adapter"),
-        ([True, "knife " * 80], 500, "has 80 tokens"),
+        ([True, "knife", "../gietest"], 422, "there is no adapter"),
+        ([True, "knife", "missing"], 422, "there is no adapter"),
+        ([True, "knife " * 80], 422, "has 80 tokens"),
     ],
 )
 def test_bad_arguments_end_the_request(webui, args, code, message):
