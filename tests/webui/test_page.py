@@ -20,6 +20,12 @@ SET = """
     field.dispatchEvent(new Event('input', {bubbles: true}));
     field.dispatchEvent(new Event('change', {bubbles: true}));
 """
+FETCH = """
+    const done = arguments[arguments.length - 1];
+    fetch(document.querySelector('#txt2img_gallery img').src)
+        .then(answer => answer.arrayBuffer())
+        .then(bytes => done(Array.from(new Uint8Array(bytes))));
+"""
 
 
 class Page:
@@ -56,15 +62,19 @@ class Page:
             self.click("#gie_txt2img_enabled-checkbox input")
         self.wait(lambda: self.checked() == wanted, "the checkbox to change")
 
+    def busy(self) -> bool:
+        return self.driver.execute_script("return document.querySelector('#txt2img_interrupt').style.display") != "none"
+
     def generate(self) -> str:
         """Press Generate; the text under the image, or the error."""
-        self.driver.execute_script("document.querySelector('#html_info_txt2img').innerHTML = ''")
-        self.driver.execute_script("document.querySelector('#html_log_txt2img').innerHTML = ''")
         self.click("#txt2img_generate")
-        both = "#html_info_txt2img", "#html_log_txt2img"
-        self.wait(lambda: "Steps:" in self.text(both[0]) or "Error" in self.text(both[1]), "an image or an error")
-        time.sleep(1)
-        return self.text(both[0]) + self.text(both[1])
+        self.wait(lambda: not self.busy(), "the end of the generation")
+        time.sleep(2)
+        return self.text("#html_info_txt2img") + self.text("#html_log_txt2img")
+
+    def image(self) -> list[int]:
+        """The bytes of the image file in the gallery."""
+        return self.driver.execute_async_script(FETCH)
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +116,21 @@ def test_tick_type_generate(page):
     infotext = page.generate()
     assert "GIE concepts: knife" in infotext
     assert "GIE scale: -" in infotext
+
+
+def test_the_infotext_under_the_image_gives_it_again(page):
+    first, image = page.generate(), page.image()
+    infotext = page.driver.execute_script("return document.querySelector('#html_info_txt2img').innerText")
+    page.set_enabled(False)
+    page.fill("#gie_txt2img_concepts textarea", "")
+    assert "GIE" not in page.generate()
+    assert page.image() != image
+    page.fill("#txt2img_prompt textarea", infotext)
+    page.click("#paste")
+    page.wait(lambda: page.value("#gie_txt2img_concepts textarea") == "knife", "the pasted concept")
+    assert page.checked()
+    assert page.generate().split("Time taken")[0] == first.split("Time taken")[0]
+    assert page.image() == image
 
 
 def test_a_concept_that_is_too_long_is_named(page):
