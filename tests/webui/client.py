@@ -68,23 +68,35 @@ class WebUI:
         """The same below /sdapi/v1."""
         return self.get(f"sdapi/v1/{path}", body, timeout)
 
-    def txt2img(self, prompt: str = "a cat and a knife", args=None, route: str = "txt2img", **options) -> Answer:
-        """Images of the demo checkpoint; ``args``: those of the accordion, None leaves them out."""
+    def txt2img(
+        self,
+        prompt: str = "a cat and a knife",
+        args=None,
+        route: str = "txt2img",
+        others: dict | None = None,
+        **options,
+    ) -> Answer:
+        """Images of the demo checkpoint; ``args``: those of the accordion, None leaves them out.
+
+        ``others``: what other always-on scripts are given.
+        """
         body = {
             "prompt": prompt, "steps": 8, "cfg_scale": CFG, "width": SIZE, "height": SIZE, "seed": 5,
             "sampler_name": "DPM++ 2M", "scheduler": "Karras", **options,
         }  # fmt: skip
+        body["alwayson_scripts"] = dict(others or {})
         if args is not None:
-            body["alwayson_scripts"] = {TITLE: args if isinstance(args, dict) else {"args": args}}
+            body["alwayson_scripts"][TITLE] = args if isinstance(args, dict) else {"args": args}
         return Answer(self.call(route, body))
 
     def from_infotext(self, infotext: str) -> Answer:
         """Images from an infotext alone."""
         return Answer(self.call("txt2img", {"infotext": infotext}))
 
-    def use_checkpoint(self, name: str) -> None:
-        """Switch to a checkpoint by the beginning of its name; a failed switch answers 200 all the same."""
-        titles = [model["title"] for model in self.call("sd-models") if model["model_name"] == name]
+    def use_checkpoint(self, name: str, title: str = "") -> None:
+        """Switch to a checkpoint by its name, and the beginning of its title; a failed switch answers 200 as well."""
+        known = self.call("sd-models")
+        titles = [m["title"] for m in known if m["model_name"] == name and m["title"].startswith(title)]
         assert titles, f"there is no checkpoint {name}; run python tests/webui/make_files.py {self.folder}"
         self.call("options", {"sd_model_checkpoint": titles[0]})
         assert self.call("options")["sd_model_checkpoint"].startswith(name)

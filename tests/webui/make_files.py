@@ -1,7 +1,8 @@
 """``python tests/webui/make_files.py FOLDER``: the demo checkpoint and small random add-ons for a WebUI's folder.
 
-A LoRA (with --lora-dir's default place), a textual inversion, a hypernetwork, an adapter, and a second checkpoint
-with another .yaml: a new model object for the WebUI.
+A LoRA (with --lora-dir's default place), a textual inversion, a hypernetwork, an adapter, an autoencoder, a second
+checkpoint with another .yaml (a new model object for the WebUI), two with one .yaml (weights replaced in place), and
+an extension that does what other extensions do.
 """
 
 from __future__ import annotations
@@ -35,6 +36,18 @@ def _checkpoints(folder: Path) -> None:
     key = "model.diffusion_model.out.2.weight"
     weights[key] = weights[key] * 0.97
     save_file(weights, folder / "other-demo.safetensors")
+    shutil.copy(DEMO / "gie-demo.yaml", folder / "gie-inplace.yaml")
+    shutil.copy(DEMO / "gie-demo.safetensors", folder / "gie-inplace.safetensors")
+    torch.save({"state_dict": weights}, folder / "gie-inplace.ckpt")
+
+
+def _vae(path: Path) -> None:
+    prefix = "first_stage_model."
+    weights = load_file(DEMO / "gie-demo.safetensors")
+    vae = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    vae["decoder.conv_out.bias"] = vae["decoder.conv_out.bias"] + 0.1
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(vae, path)
 
 
 def _lora(path: Path) -> None:
@@ -74,6 +87,8 @@ def main(folder: Path) -> None:
     torch.manual_seed(0)
     models = folder / "models"
     _checkpoints(models / "Stable-diffusion")
+    _vae(models / "VAE" / "gietest.safetensors")
+    shutil.copytree(Path(__file__).parent / "extension", folder / "extensions" / "gie-test-routes", dirs_exist_ok=True)
     _lora(models / "Lora" / "gietest.safetensors")
     _hypernetwork(models / "hypernetworks" / "gietest.pt")
     _adapter(models / "growth-inhibitors" / "gietest.safetensors")

@@ -1,0 +1,55 @@
+"""What other extensions do, as an extension of its own: only for tests/webui, which tell it by its argument."""
+
+import gradio as gr
+import torch
+from modules import processing, script_callbacks, scripts, sd_unet, shared
+
+
+class ZeroUnet(sd_unet.SdUnet):
+    """A UNet that takes the place of the checkpoint's, as TensorRT's does."""
+
+    def forward(self, x, timesteps, context, *args, **kwargs):
+        return torch.zeros_like(x)
+
+
+class ZeroOption(sd_unet.SdUnetOption):
+    model_name, label = "no checkpoint", "gietest"
+
+    def create_unet(self):
+        return ZeroUnet()
+
+
+class Routes(scripts.Script):
+    """``nested``: every image is redrawn by a generation within the generation, without any script (ADetailer).
+
+    ``outside``: the UNet is called before the sampling, by itself.
+    """
+
+    def title(self):
+        return "GIE test routes"
+
+    def show(self, is_img2img):
+        return scripts.AlwaysVisible
+
+    def ui(self, is_img2img):
+        return [gr.Textbox(visible=False)]
+
+    def process_before_every_sampling(self, p, route, x=None, **kwargs):
+        if route == "outside":
+            context = torch.zeros(1, 77, 128)  # [1, 77, D]
+            shared.sd_model.model.diffusion_model(x[:1], torch.ones(1), context)  # [1, 4, h, w]
+
+    def postprocess_image(self, p, pp, route):
+        if route != "nested":
+            return
+        inner = processing.StableDiffusionProcessingImg2Img(
+            prompt="a dog and a knife", seed=7, steps=8, cfg_scale=p.cfg_scale, width=p.width, height=p.height,
+            init_images=[pp.image], denoising_strength=1.0, sampler_name=p.sampler_name, scheduler=p.scheduler,
+            do_not_save_samples=True, do_not_save_grid=True,
+        )  # fmt: skip
+        done = processing.process_images(inner)
+        p.extra_generation_params["Nested"] = done.infotexts[0]
+        pp.image = done.images[0]
+
+
+script_callbacks.on_list_unets(lambda options: options.append(ZeroOption()))
