@@ -149,3 +149,10 @@ def test_webuiapi_is_a_client(webui):
         alwayson_scripts={"Growth Inhibitors": {"args": [{"concepts": "knife"}]}},
     )  # fmt: skip
     assert "GIE concepts: knife" in result.info["infotexts"][0]
+
+
+def test_it_does_not_slow_the_start(webui):
+    start = webui.get("internal/profile-startup")
+    own = {name: seconds for name, seconds in start["records"].items() if "growth" in name}
+    assert len(own) >= 1
+    assert sum(own.values()) < 0.05 * start["total"], own

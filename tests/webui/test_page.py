@@ -6,6 +6,7 @@ import shutil
 import time
 
 import pytest
+from client import SCALE, TITLE, RequestFailedError
 
 selenium = pytest.importorskip("selenium", reason="pip install selenium, and have chromium and chromedriver")
 
@@ -170,3 +171,24 @@ def test_paste_of_a_plain_infotext_switches_it_off(page):
     page.fill("#txt2img_prompt textarea", "a dog\nSteps: 8, Sampler: DPM++ 2M, CFG scale: 4.0, Seed: 9, Size: 64x64")
     page.click("#paste")
     page.wait(lambda: not page.checked(), "the checkbox to go off")
+
+
+def _answers(webui) -> bool:
+    try:
+        return any(script["name"] == TITLE.lower() for script in webui.call("script-info", timeout=5))
+    except (OSError, RequestFailedError):
+        return False
+
+
+def test_reload_ui(page, webui):
+    """The scripts are loaded anew: one set of hooks, one set of axes, the same image."""
+    args = [True, "knife", "Fixed scale", 1, SCALE]
+    erased, plain = webui.txt2img(args=args), webui.txt2img()
+    page.click("#settings_restart_gradio")
+    page.wait(lambda: not _answers(webui), "the WebUI to go down")
+    page.wait(lambda: _answers(webui), "the WebUI to come back")
+    assert webui.txt2img(args=args) == erased
+    assert webui.txt2img() == plain
+    info = next(script for script in webui.call("script-info") if script["name"] == "x/y/z plot")
+    axes = next(arg for arg in info["args"] if arg["label"] == "X type")["choices"]
+    assert len([axis for axis in axes if axis == "[GIE] Scale"]) == 1
