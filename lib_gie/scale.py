@@ -52,3 +52,38 @@ class FixedScale:
 
     def __repr__(self) -> str:
         return f"FixedScale({self.value:g})"
+
+
+class GivenScales:
+    """A w for every image of one generation, in their order; with ``keep_means`` the first step's means are kept.
+
+    ``values``: float32 [images]. For labelling and experiments: use it for one generation only. ``means`` afterwards
+    holds float32 [images, layers, n].
+    """
+
+    def __init__(self, values: torch.Tensor, keep_means: bool = False):
+        low, high = float(values.min()), float(values.max())
+        if not LOWEST_SCALE <= low <= high <= 0:  # NaN fails too
+            raise OptionError(f"the scales are {low:g} to {high:g}; they must be from {LOWEST_SCALE:g} to 0")
+        self.values = values.float()
+        self.needs_means = keep_means
+        self._means: list[torch.Tensor] = []
+        self._used = 0
+
+    @property
+    def means(self) -> torch.Tensor:
+        """What the first step's attention was: float32 [images, layers, n]."""
+        return torch.cat(self._means)
+
+    def scales(self, means: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
+        """The next images' w, float32 [rows, tokens]."""
+        given = self.values[self._used : self._used + rows]  # [rows]
+        if len(given) != rows:
+            raise OptionError(f"{len(self.values)} scales were given, for fewer images than there are")
+        self._used += rows
+        if means is not None:
+            self._means.append(means.float())  # [rows, layers, n]
+        return given[:, None].expand(rows, tokens)  # [rows, n]
+
+    def check_layers(self, layers: int) -> None:
+        """Fits every UNet."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..adapter import Adapter, load_adapter
+from ..adapter import load_adapter
 from ..batches import batch_size
 from ..concepts import Concept, parse_concepts
 from ..encoding import EncodedConcept, check_token_count
@@ -28,20 +28,21 @@ def concept_tokens(pipe: Any, text: str) -> list[str]:
     return pipe.tokenizer.convert_ids_to_tokens(ids)
 
 
-def scale_rule(scale: float | None, adapter: Adapter | Path | str | None) -> ScaleRule:
-    """The rule for a fixed scale, an adapter (or its file), or neither: DEFAULT_SCALE."""
+def scale_rule(scale: float | None, adapter: ScaleRule | Path | str | None) -> ScaleRule:
+    """The rule for a fixed scale, an adapter (its file, or any ScaleRule), or neither: DEFAULT_SCALE."""
     if scale is not None and adapter is not None:
         raise OptionError("both a scale and an adapter are given; give one of them, or strength to vary an adapter")
     if adapter is None:
         return FixedScale(DEFAULT_SCALE if scale is None else scale)
-    return adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
+    return load_adapter(adapter) if isinstance(adapter, (Path, str)) else adapter
 
 
 class GrowthInhibitors:
     """Within the context, every call of a StableDiffusionPipeline erases the concepts from its images.
 
     ``concepts``: a text such as ``knife, wine:0.5`` or a sequence of Concept. ``scale``: the same w for all (-20 to 0),
-    or ``adapter``: an Adapter or its file. ``strength``, ``start``, ``end``, ``concept_pass``: see Erasure.
+    or ``adapter``: an Adapter, its file or another ScaleRule. ``strength``, ``start``, ``end``, ``concept_pass``: see
+    Erasure.
     ``record``: also collect where the concepts' attention is, in ``recorder`` (one per pipeline call).
 
     After a call, ``scales`` holds the resolved w: one tuple per image, in it per concept a float32 [n] tensor.
@@ -56,7 +57,7 @@ class GrowthInhibitors:
         concepts: str | Sequence[Concept],
         *,
         scale: float | None = None,
-        adapter: Adapter | Path | str | None = None,
+        adapter: ScaleRule | Path | str | None = None,
         strength: float = 1.0,
         start: float = 0.0,
         end: float = 1.0,

@@ -64,7 +64,13 @@ def _text_encoder(path: Path, dtype: torch.dtype) -> CLIPTextModel:
         keys = [key for key in file.keys() if key.startswith(_TEXT_PREFIX) and not key.endswith("position_ids")]
         names = {key: key.removeprefix(_TEXT_PREFIX).removeprefix("text_model.") for key in keys}
         state = {wanted[name]: file.get_tensor(key) for key, name in names.items() if name in wanted}
-    missing = model.load_state_dict(state, strict=False).missing_keys
+    try:
+        missing = model.load_state_dict(state, strict=False).missing_keys
+    except RuntimeError as error:
+        raise ModelError(
+            f"{path.name} has a text encoder of another size than SD 1.x's ({str(error).splitlines()[1].strip()}); "
+            f"a demo checkpoint needs the folder text_encoder beside it"
+        ) from error
     missing = [key for key in missing if not key.endswith("position_ids")]
     if missing:
         raise ModelError(

@@ -1,0 +1,108 @@
+"""A diffusers pipeline as the host of labelling (see ``lib_gie.training.host``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+
+from ..attention import find_cross_attention
+from ..scale import GivenScales
+from ..training.host import Made
+from .growth_inhibitors import GrowthInhibitors, concept_tokens
+
+_ROWS = 48  # of one UNet call, when noise is predicted
+
+
+class PipelineHost:
+    """Makes images with a StableDiffusionPipeline.
+
+    ``base``: model family. ``size``: pixels (width, height), None for the model's own. ``negative``: one for all.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        base: str,
+        *,
+        name: str,
+        steps: int,
+        cfg: float,
+        size: tuple[int, int] | None = None,
+        negative: str = "",
+        concept_pass: str = "fused",
+    ):
+        self.pipe, self.base, self.steps, self.cfg = pipe, base, steps, cfg
+        self.size, self.negative, self.concept_pass = size or (None, None), negative, concept_pass
+        self.layers = len(find_cross_attention(pipe.unet))
+        self.description = (
+            f"{name}, {type(pipe.scheduler).__name__}, {steps} steps, CFG {cfg:g}, size {size}, "
+            f"negative {negative!r}, {concept_pass}"
+        )
+
+    def tokens(self, concept: str) -> list[str]:
+        """The concept's own tokens."""
+        return concept_tokens(self.pipe, concept)
+
+    @torch.no_grad()
+    def make(
+        self, prompts: Sequence[str], seeds: Sequence[int], concept: str, scales: torch.Tensor, means: bool = False
+    ) -> Made:
+        """One image per prompt, seed and scale w (float32 [B])."""
+        rule = GivenScales(scales, keep_means=means)
+        needed = means or bool((scales != 0).any())
+        eraser = GrowthInhibitors(self.pipe, concept, adapter=rule, concept_pass=self.concept_pass)
+        with eraser if needed else nullcontext():
+            latents = self.sample(prompts, seeds)  # [B, 4, h, w]
+        return Made(self.decode(latents), latents.float().cpu(), rule.means if means else None)
+
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
+        """Clean latents [B, 4, h, w]; image k does not depend on the batch it is made in."""
+        return self.pipe(
+            list(prompts),
+            negative_prompt=[self.negative] * len(prompts),
+            num_inference_steps=self.steps,
+            guidance_scale=self.cfg,
+            width=self.size[0],
+            height=self.size[1],
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            output_type="latent",
+        ).images
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Images float32 [B, 3, H, W], 0 to 1."""
+        vae = self.pipe.vae
+        decoded = vae.decode((latents / vae.config.scaling_factor).to(vae.dtype)).sample  # [B, 3, H, W]
+        return (decoded.float() / 2 + 0.5).clamp(0, 1).cpu()
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> torch.Tensor:
+        """Text states [B, 77, D]; each different text is encoded once."""
+        different = list(dict.fromkeys(texts))
+        states, _ = self.pipe.encode_prompt(
+            different, device=self.pipe._execution_device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )  # [different, 77, D]
+        return states[[different.index(text) for text in texts]]  # [B, 77, D]
+
+    @torch.no_grad()
+    def noise_errors(
+        self, latents: torch.Tensor, texts: Sequence[str], timesteps: torch.Tensor, noises: torch.Tensor
+    ) -> torch.Tensor:
+        """Mean squared errors of the predicted noise, float32 [B, T]."""
+        device, dtype = self.pipe._execution_device, self.pipe.unet.dtype
+        states, latents, noises = self.encode(texts), latents.to(device), noises.to(device)
+        pairs = [(row, number) for row in range(len(latents)) for number in range(len(timesteps))]
+        errors = []
+        for start in range(0, len(pairs), _ROWS):
+            rows, numbers = map(list, zip(*pairs[start : start + _ROWS], strict=True))
+            noise, steps = noises[numbers], timesteps[numbers].to(device)  # [R, 4, h, w], [R]
+            signal = self.pipe.scheduler.alphas_cumprod.to(device)[steps].view(-1, 1, 1, 1)  # [R, 1, 1, 1]
+            noisy = signal.sqrt() * latents[rows] + (1 - signal).sqrt() * noise  # [R, 4, h, w]
+            predicted = self.pipe.unet(noisy.to(dtype), steps, states[rows]).sample.float()  # [R, 4, h, w]
+            if self.pipe.scheduler.config.prediction_type == "v_prediction":
+                predicted = signal.sqrt() * predicted + (1 - signal).sqrt() * noisy
+            errors.append((predicted - noise).square().mean((1, 2, 3)))  # [R]
+        return torch.cat(errors).view(len(latents), len(timesteps)).cpu()

@@ -1,0 +1,54 @@
+"""What labelling needs from whatever makes the images: a diffusers pipeline, or the WebUI."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+
+@dataclass
+class Made:
+    """A batch of images with what they were made from.
+
+    ``images``: float32 [B, 3, H, W], 0 to 1. ``latents``: float32 [B, 4, h, w], scaled as the UNet takes them.
+    ``means``: the first step's attention means float32 [B, layers, n], None unless they were asked for.
+    """
+
+    images: torch.Tensor
+    latents: torch.Tensor
+    means: torch.Tensor | None = None
+
+
+class Host(Protocol):
+    """Makes images and looks at them with the diffusion model that made them."""
+
+    base: str
+    """Model family, as adapters name it."""
+
+    layers: int
+    """Cross-attention layers of the UNet."""
+
+    description: str
+    """What else the images depend on (checkpoint, sampler, steps, ...); labels of another one are not reused."""
+
+    def tokens(self, concept: str) -> list[str]:
+        """The concept's own tokens."""
+        ...
+
+    def make(
+        self, prompts: Sequence[str], seeds: Sequence[int], concept: str, scales: torch.Tensor, means: bool = False
+    ) -> Made:
+        """One image per prompt, seed and scale w (float32 [B]); ``means``: also those of the first step."""
+        ...
+
+    def noise_errors(
+        self, latents: torch.Tensor, texts: Sequence[str], timesteps: torch.Tensor, noises: torch.Tensor
+    ) -> torch.Tensor:
+        """Mean squared errors of the predicted noise, float32 [B, T]: latents [B, 4, h, w] under one text each.
+
+        ``timesteps``: int64 [T]; ``noises``: float32 [T, 4, h, w], the same for all images.
+        """
+        ...

@@ -1,0 +1,47 @@
+"""What a judge is, and where each one lives."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ...errors import OptionError
+from ..host import Host, Made
+
+JUDGES = {
+    "detector": "the demo model's own detector of known glyphs",
+    "self": "the diffusion model as a zero-shot classifier; works for any checkpoint and needs nothing else",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``score``: how much the concept shows, in the judge's units. ``others``: other things seen, None if unknown."""
+
+    score: float
+    others: tuple[str, ...] | None = None
+
+
+class Judge(Protocol):
+    """Looks at images; made for one host and concept."""
+
+    name: str
+    """With all settings that its verdicts depend on: verdicts of a judge with another name are not reused."""
+
+    def look(self, made: Made, prompts: Sequence[str]) -> list[Verdict]:
+        """One verdict per image."""
+        ...
+
+    def shows(self, verdict: Verdict, before: Verdict) -> bool:
+        """Whether the concept shows; ``before``: the verdict on the same prompt and seed without erasure."""
+        ...
+
+
+def make_judge(name: str, host: Host, concept: str, **settings: Any) -> Judge:
+    """The judge of a name in JUDGES. Raises OptionError for others."""
+    if name not in JUDGES:
+        raise OptionError(f"there is no judge {name!r}; choose one of {', '.join(JUDGES)}")
+    module = importlib.import_module(f".{name}_judge", __package__)
+    return module.build(host, concept, **settings)

@@ -1,0 +1,175 @@
+"""Labels: for each prompt and seed the weakest scale that erases the concept, found by search, kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from .host import Host, Made
+from .judges.base import Judge, Verdict
+from .search import GRID, Search
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image to label: its prompt, the seed of its noise, and how the prompt relates to the concept.
+
+    ``kind`` is "explicit", "implicit" or "unrelated"; it is not used for labelling, only in reports.
+    """
+
+    prompt: str
+    seed: int
+    kind: str = "explicit"
+
+
+@dataclass(frozen=True)
+class Label:
+    """What the search found for a sample.
+
+    ``scale``: the weakest scale w at which the concept does not show, 0 where it never did. ``erased``: False where it
+    shows at every scale of the grid. ``lost``: other things that were seen without erasure and are not at that scale;
+    None where the judge cannot tell. ``means``: the first step's, float32 [layers, n].
+    """
+
+    sample: Sample
+    scale: float
+    erased: bool
+    lost: tuple[str, ...] | None
+    means: torch.Tensor
+
+
+class Cache:
+    """Verdicts and means on disk, one JSON line each, so that an interrupted labelling goes on where it was.
+
+    The file's name depends on everything that the verdicts depend on.
+    """
+
+    def __init__(self, folder: Path, concept: str, host: Host, judge: Judge):
+        identity = json.dumps([concept, host.base, host.description, judge.name])
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
+        self.path = folder / f"labels-{digest}.jsonl"
+        self.verdicts: dict[tuple[str, int, float], Verdict] = {}
+        self.means: dict[tuple[str, int], torch.Tensor] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
+                self._read(line)
+        else:
+            self.path.write_text(identity + "\n", encoding="utf-8")
+
+    def _read(self, line: str) -> None:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            return  # the line that an interruption cut off
+        if not isinstance(entry, dict):
+            return
+        key = (entry["prompt"], entry["seed"])
+        others = entry["others"]
+        self.verdicts[(*key, entry["scale"])] = Verdict(entry["score"], None if others is None else tuple(others))
+        if "means" in entry:
+            self.means[key] = torch.tensor(entry["means"])  # [layers, n]
+
+    def add(self, sample: Sample, scale: float, verdict: Verdict, means: torch.Tensor | None) -> None:
+        """Keep one verdict, and the means (float32 [layers, n]) where they were measured."""
+        entry = {"prompt": sample.prompt, "seed": sample.seed, "scale": scale, "score": verdict.score}
+        entry["others"] = verdict.others
+        if means is not None:
+            entry["means"] = means.tolist()
+        line = json.dumps(entry)
+        self._read(line)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write("\n" + line)
+
+
+def _pending(searches: dict[Sample, Search]) -> Iterator[tuple[Sample, int]]:
+    for sample, search in searches.items():
+        for number in search.tries():
+            yield sample, number
+
+
+class Labelling:
+    """A search for every sample, in batches that mix samples and scales."""
+
+    def __init__(
+        self,
+        host: Host,
+        judge: Judge,
+        concept: str,
+        samples: Sequence[Sample],
+        folder: Path,
+        *,
+        grid: Sequence[float] = GRID,
+        batch: int = 24,
+    ):
+        self.host, self.judge, self.concept, self.batch, self.grid = host, judge, concept, batch, tuple(grid)
+        self.cache = Cache(folder, concept, host, judge)
+        self.searches = {sample: Search(self.grid) for sample in dict.fromkeys(samples)}
+        self._replay()
+
+    def _tell(self, sample: Sample, number: int) -> bool:
+        """Pass a kept verdict on to the search; False where there is none."""
+        key = (sample.prompt, sample.seed)
+        verdict = self.cache.verdicts.get((*key, self.grid[number]))
+        if verdict is None or (number == 0 and key not in self.cache.means):
+            return False
+        before = self.cache.verdicts[(*key, self.grid[0])]
+        self.searches[sample].tell(number, self.judge.shows(verdict, before))
+        return True
+
+    def _replay(self) -> None:
+        for sample, search in self.searches.items():
+            while sum(self._tell(sample, number) for number in search.tries()):  # all of them, unlike any()
+                pass
+
+    @property
+    def done(self) -> int:
+        """Samples whose label is known."""
+        return sum(not search.tries() for search in self.searches.values())
+
+    def run(
+        self,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_batch: Callable[[Made, list[tuple[Sample, float]], list[Verdict]], None] | None = None,
+    ) -> list[Label]:
+        """Make and judge images until every label is known, or ``should_stop``; returns the labels that are known.
+
+        ``on_batch`` is shown every batch: images, what they are of, verdicts.
+        """
+        with tqdm(total=len(self.searches), initial=self.done, desc=f"labels for {self.concept}", mininterval=5) as bar:
+            while not should_stop() and (chunk := self._next_chunk()):
+                self._make(chunk, on_batch)
+                bar.update(self.done - bar.n)
+        return [self._label(sample) for sample, search in self.searches.items() if not search.tries()]
+
+    def _next_chunk(self) -> list[tuple[Sample, int]]:
+        """First images without erasure, which measure means, alone; then whatever is to be tried."""
+        pending = list(_pending(self.searches))
+        first = [entry for entry in pending if entry[1] == 0]
+        return (first or pending)[: self.batch]
+
+    def _make(self, chunk: list[tuple[Sample, int]], on_batch) -> None:
+        samples = [sample for sample, _ in chunk]
+        scales = torch.tensor([self.grid[number] for _, number in chunk])  # [B]
+        prompts = [sample.prompt for sample in samples]
+        measure = chunk[0][1] == 0
+        made = self.host.make(prompts, [sample.seed for sample in samples], self.concept, scales, measure)
+        verdicts = self.judge.look(made, prompts)
+        for row, ((sample, number), verdict) in enumerate(zip(chunk, verdicts, strict=True)):
+            self.cache.add(sample, self.grid[number], verdict, made.means[row] if measure else None)
+            self._tell(sample, number)
+        if on_batch is not None:
+            on_batch(made, [(sample, self.grid[number]) for sample, number in chunk], verdicts)
+
+    def _label(self, sample: Sample) -> Label:
+        search, key = self.searches[sample], (sample.prompt, sample.seed)
+        before = self.cache.verdicts[(*key, self.grid[0])].others
+        after = self.cache.verdicts[(*key, search.label)].others
+        lost = None if before is None or after is None else tuple(name for name in before if name not in after)
+        return Label(sample, search.label, search.erased, lost, self.cache.means[key])

@@ -1,0 +1,52 @@
+"""The weakest scale that suits an image, found with few images by a search over a grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+GRID = (0.0, -0.5, -0.75, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0, -8.0, -12.0, -16.0)
+"""Scales that are tried, weakest first. About equal ratios: what a scale does depends on the checkpoint."""
+
+
+@dataclass
+class Search:
+    """One image's search: which scales to try next, and the label in the end.
+
+    ``width``: scales per round; all of them can be made in one batch. The search takes it that a concept that a
+    scale has erased stays erased at stronger ones, as a bisection does.
+    """
+
+    grid: Sequence[float] = GRID
+    width: int = 3
+    shown: dict[int, bool] = field(default_factory=dict)
+
+    @property
+    def _bounds(self) -> tuple[int, int]:
+        """Numbers of the strongest scale at which it still shows (-1: none) and of the weakest at which it does not."""
+        gone = min((number for number, shows in self.shown.items() if not shows), default=len(self.grid))
+        left = max((number for number, shows in self.shown.items() if shows and number < gone), default=-1)
+        return left, gone
+
+    def tries(self) -> list[int]:
+        """Numbers of the scales to try next; empty once the label is known. First whether it shows without erasure."""
+        if 0 not in self.shown:
+            return [0]
+        left, gone = self._bounds
+        between = range(left + 1, gone)
+        count = min(self.width, len(between))
+        return [between[(k + 1) * len(between) // (count + 1)] for k in range(count)]
+
+    def tell(self, number: int, shows: bool) -> None:
+        """Whether the concept shows at a scale."""
+        self.shown[number] = shows
+
+    @property
+    def erased(self) -> bool:
+        """Whether some scale of the grid erases it (or it never showed)."""
+        return self._bounds[1] < len(self.grid)
+
+    @property
+    def label(self) -> float:
+        """The weakest scale at which it does not show, the strongest of the grid where it always does."""
+        return self.grid[min(self._bounds[1], len(self.grid) - 1)]
