@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ COMMANDS = {
     "demo": "erase in eight prompts on the demo model and draw a contact sheet",
     "evaluate": "figures of erasure and preservation on a split of prompts and seeds",
     "quality": "figures of the demo model itself: does it draw what it is asked for?",
+    "train": "label a concept's prompts on a model and fit an adapter to them",
     "convert": "turn an adapter of the authors' code (.pth) into a safetensors file",
 }
 
@@ -27,6 +29,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Errors on purpose are one line on standard error and code 2."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it tells of optional packages that nothing here uses
     parser = _Parser(prog="python -m lib_gie", description="Growth inhibitors: erase concepts from generated images.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     arguments = list(sys.argv[1:] if arguments is None else arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,8 +13,10 @@ from ..attention import find_cross_attention
 from ..scale import GivenScales
 from ..training.host import Made
 from .growth_inhibitors import GrowthInhibitors, concept_tokens
+from .loading import ModelError, is_demo, load_pipeline
 
 _ROWS = 48  # of one UNet call, when noise is predicted
+_FAMILIES = {768: "sd1", 1024: "sd2"}  # by the width of the text states
 
 
 class PipelineHost:
@@ -106,3 +109,25 @@ class PipelineHost:
                 predicted = signal.sqrt() * predicted + (1 - signal).sqrt() * noisy
             errors.append((predicted - noise).square().mean((1, 2, 3)))  # [R]
         return torch.cat(errors).view(len(latents), len(timesteps)).cpu()
+
+
+def family_of(pipe: Any) -> str:
+    """The model family, as adapters name it. Raises ModelError for others than SD 1.x and 2.x."""
+    width = pipe.unet.config.cross_attention_dim
+    if width not in _FAMILIES:
+        raise ModelError(f"the model's text states have width {width}; SD 1.x has 768, SD 2.x 1024")
+    return _FAMILIES[width]
+
+
+def demo_or_sd_host(path: Path | None, *, steps: int, cfg: float | None = None, **options: Any) -> PipelineHost:
+    """The host for a model file or folder, or for the demo model (None)."""
+    pipe, demo = load_pipeline(path, "cuda" if torch.cuda.is_available() else "cpu"), is_demo(path)
+    return PipelineHost(
+        pipe,
+        "gie-demo" if demo else family_of(pipe),
+        name="gie-demo" if demo else Path(path).stem,
+        steps=steps,
+        cfg=cfg or (4.0 if demo else 7.0),
+        size=(64, 64) if demo else None,
+        **options,
+    )

@@ -1,0 +1,99 @@
+"""``python -m lib_gie train``: labels for a concept's prompts, then an adapter fitted to them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from ..errors import OptionError
+
+MODELS_DIR = Path(__file__).resolve().parents[2] / "models"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("--concept", required=True, help="one, or several for a joint adapter: knife, wine")
+    parser.add_argument("--prompts", help="file, or a starter list's name (default on the demo model: its own)")
+    parser.add_argument("--out", required=True, metavar="NAME", help="of the adapter in models/, or a path")
+    parser.add_argument("--model", type=Path, help="SD 1.x or 2.x file or folder (default: the demo model)")
+    parser.add_argument("--judge", help="who says whether it shows (default: detector on the demo model, else self)")
+    parser.add_argument("--seeds", type=int, default=4, help="images per prompt")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--cfg", type=float, help="guidance (default: 4 on the demo model, else 7)")
+    parser.add_argument("--batch", type=int, default=24, help="images made at once")
+    parser.add_argument("--epochs", type=int, default=2000)
+    parser.add_argument("--weight-decay", type=float, default=0.0)
+    parser.add_argument("--no-early-stopping", action="store_true", help="keep the last epoch, as the paper does")
+    parser.add_argument("--quantile", type=float, help="fit a prompt's quantile over its seeds instead of each label")
+    parser.add_argument("--labels", type=Path, default=Path("runs/labels"), metavar="DIR", help="kept between runs")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _samples(options: argparse.Namespace, concept: str, demo: bool) -> list:
+    from ..demo.splits import load_split
+    from ..training.labels import Sample
+    from ..training.prompts import load_prompts, samples_of
+
+    if options.prompts is not None:
+        return samples_of(load_prompts(options.prompts, concept), range(options.seeds))
+    if not demo:
+        raise OptionError("give --prompts: a file with one prompt per line, or a starter list such as nudity")
+    prompts, seeds = load_split("train")
+    chosen = [p for p in prompts if p.kind == "unrelated" or p.concept == concept]
+    return [Sample(p.text, seed, p.kind) for p in chosen for seed in seeds[: options.seeds]]
+
+
+def _out(name: str) -> Path:
+    path = Path(name)
+    return path if path.suffix == ".safetensors" else MODELS_DIR / f"{name}.safetensors"
+
+
+def _check(options: argparse.Namespace) -> None:
+    for name, low, high in (("seeds", 1, 1000), ("steps", 1, 1000), ("batch", 1, 1024), ("epochs", 1, 10**6)):
+        value = getattr(options, name)
+        if not low <= value <= high:
+            raise OptionError(f"--{name} is {value}; it must be from {low} to {high}")
+    if options.quantile is not None and not 0 <= options.quantile <= 1:
+        raise OptionError(f"--quantile is {options.quantile:g}; it must be from 0 to 1")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Label, fit, save, report."""
+    _check(options)
+    from ..adapter import save_adapter
+    from ..concepts import parse_concepts
+    from ..pipeline.host import demo_or_sd_host
+    from ..training.fitting import Recipe, fit
+    from ..training.judges import make_judge
+    from ..training.labels import Labelling
+    from ..training.report import describe, summary
+
+    concepts = [concept.text for concept in parse_concepts(options.concept)]
+    demo = options.model is None
+    work = {concept: _samples(options, concept, demo) for concept in concepts}
+    host = demo_or_sd_host(options.model, steps=options.steps, cfg=options.cfg)
+    judge_name = options.judge or ("detector" if host.base == "gie-demo" else "self")
+    judges = {concept: make_judge(judge_name, host, concept) for concept in concepts}
+    labels = {}
+    for concept, samples in work.items():
+        labelling = Labelling(host, judges[concept], concept, samples, options.labels, batch=options.batch)
+        labels[concept] = labelling.run()
+    recipe = Recipe(
+        epochs=options.epochs,
+        weight_decay=options.weight_decay,
+        early_stopping=not options.no_early_stopping,
+        quantile=options.quantile,
+    )
+    result = fit(host.base, concepts, [label for part in labels.values() for label in part], recipe)
+    path = _out(options.out)
+    save_adapter(describe(result, labels, host, judges, recipe), path)
+    text = summary(result, labels)
+    print(json.dumps({"file": str(path), **text}) if options.json else _lines(path, text))
+    if not result.is_better:
+        print("warning: on the validation prompts the adapter is no better than one constant scale", file=sys.stderr)
+
+
+def _lines(path: Path, text: dict) -> str:
+    return "\n".join([*(f"{key}: {value}" for key, value in text.items()), str(path)])
