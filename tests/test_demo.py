@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import numpy as np
@@ -191,6 +192,10 @@ def test_shipped_checkpoint_is_small_and_says_what_it_is():
     with safe_open(CHECKPOINT, "pt") as file:
         metadata = file.metadata()
         assert "Growth Inhibitors demo model" in metadata["title"]
+        assert json.loads(metadata["training"])["steps"].keys() == {"diffusion", "colours", "both"}
+        figures = json.loads(metadata["figures"])
+        assert figures["set"] == "validation"
+        assert all(100 <= shown["n"] and 0 <= shown["value"] <= 1 for shown in figures["shown"].values())
         assert file.get_tensor("model.diffusion_model.input_blocks.0.0.weight").dtype == torch.float16
     assert "GIE_DEMO_TEXT_ENCODER" in CHECKPOINT.with_suffix(".yaml").read_text()
 

@@ -25,7 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--end", type=float, default=1.0)
     parser.add_argument("--concept-pass", default="fused", choices=("fused", "separate"))
     parser.add_argument("--model", help="demo checkpoint to measure (default: the shipped one)")
-    parser.add_argument("--json", action="store_true", help="print a JSON list with one object per row")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print a JSON list with one object per row, and the tables to standard error",
+    )
 
 
 def _scales(options: argparse.Namespace) -> list[float]:
@@ -61,18 +65,13 @@ def run(options: argparse.Namespace) -> None:
         tried.append(
             {"scale": scale, "sum_of_errors": round(sum_of_errors(new), 4), "rows": [r.as_json() for r in new]}
         )
+    tables = [format_rows(rows)]
+    for scale, concepts in details.items():
+        lines = [(concept, share["explicit"], share["implicit"]) for concept, share in concepts.items()]
+        tables.append(f"left per concept at scale {scale:g}\n\n" + table(("concept", "explicit", "implicit"), lines))
+    print("\n\n".join(tables), file=sys.stderr if options.json else sys.stdout)
     if options.json:
         print(json.dumps([row.as_json() for row in rows]))
-    else:
-        print(format_rows(rows))
-        for scale, concepts in details.items():
-            print(f"\nleft per concept at scale {scale:g}\n")
-            print(
-                table(
-                    ("concept", "explicit", "implicit"),
-                    [(c, s["explicit"], s["implicit"]) for c, s in concepts.items()],
-                )
-            )
     if options.choose_scale:
         best = min(tried, key=lambda entry: entry["sum_of_errors"])
         save_fixed_scale(best["scale"], tried)

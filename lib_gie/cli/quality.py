@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 from ..evaluation import model_quality
 
@@ -16,12 +17,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="seeds per prompt")
     parser.add_argument("--cfg", type=float, help="CFG scale (default: the one that all figures are made with)")
     parser.add_argument("--model", help="demo checkpoint to measure (default: the shipped one)")
+    parser.add_argument("--record", action="store_true", help="write the figures into the checkpoint's metadata")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
 
 def run(options: argparse.Namespace) -> None:
     """Measure and print."""
+    from ..demo.export import add_metadata
     from ..pipeline import load_pipeline
+    from ..pipeline.loading import DEMO_CHECKPOINT
 
     report = model_quality.measure(load_pipeline(options.model), options.set, options.seeds, options.cfg)
+    if options.record:
+        figures = {"set": options.set, "seeds": options.seeds, **report.as_json()}
+        add_metadata(Path(options.model or DEMO_CHECKPOINT), figures=json.dumps(figures))
     print(json.dumps(report.as_json()) if options.json else report.as_text())

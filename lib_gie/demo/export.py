@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from . import diffusion, text, vae
@@ -185,6 +187,15 @@ def export(model: diffusion.TextToLatents, autoencoder: AutoencoderKL, path: Pat
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(ldm_state_dict(model, autoencoder), path, metadata={"format": "pt", **metadata})
     path.with_suffix(".yaml").write_text(ldm_config(f"${{oc.env:{TEXT_ENCODER_VARIABLE}}}"), encoding="utf-8")
+
+
+def add_metadata(path: Path, **entries: str) -> None:
+    """Add to a checkpoint's metadata, in one move; its tensors stay as they are."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+    partial = path.with_suffix(".partial")
+    save_file(load_file(path), partial, metadata={**metadata, **entries})
+    os.replace(partial, path)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .diffusion import TextToLatents, train_diffusion
+from .diffusion import TextToLatents, phases, train_diffusion
 from .export import export, restore
 from .loop import keep_memory, load_state, save_state, step_seed
 from .splits import reserved_captions
@@ -26,7 +26,7 @@ CHECKPOINT = Path(__file__).resolve().parents[2] / "models" / "demo" / "gie-demo
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m lib_gie.demo.train", description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=7500, help="of text encoder and UNet")
+    parser.add_argument("--steps", type=int, default=7500, help="of the first phase of text encoder and UNet")
     parser.add_argument("--pool", type=int, default=12288, help="drawn scenes to train on, a multiple of 64")
     parser.add_argument("--state", type=Path, default=Path("runs/demo"), help="folder of the resumable state")
     parser.add_argument("--start-from", type=Path, help="checkpoint to train on from, where --state is still empty")
@@ -61,7 +61,7 @@ def _metadata(options: argparse.Namespace, model: TextToLatents, vae_db: float) 
     training = {
         "seed": options.seed,
         "vae_steps": sum(phase.steps for phase in PHASES),
-        "steps": options.steps,
+        "steps": {phase.state.removesuffix(".pt"): phase.steps for phase in phases(options.steps)},
         "pool": options.pool,
         "vae_psnr_db": round(vae_db, 2),
         "tokens": len(model.vocabulary),
