@@ -125,17 +125,18 @@ def test_axes_of_the_xyz_plot(webui):
     assert any("GIE fixed scale: 0" in text for text in infotexts)
 
 
-def test_interrupted_requests_end_without_an_error(webui):
+@pytest.mark.parametrize("how", ["interrupt", "skip"])
+def test_stopped_requests_end_without_an_error(webui, how):
     answer = {}
 
     def ask():
-        answer["images"] = webui.txt2img(args=ON, steps=150, width=128, height=128).images
+        answer["images"] = webui.txt2img(args=ON, steps=150, width=128, height=128, n_iter=2).images
 
     thread = threading.Thread(target=ask)
     thread.start()
     time.sleep(1.5)
-    webui.call("interrupt", {})
-    thread.join(120)
+    webui.call(how, {})
+    thread.join(240)
     assert answer["images"]
     assert webui.txt2img(args=ON) == webui.txt2img(args=ON)
 

@@ -5,9 +5,6 @@ The extension in ``tests/webui/extension`` plays the other extensions; ``make_fi
 
 from __future__ import annotations
 
-import threading
-import time
-
 import numpy as np
 import pytest
 from client import SCALE, RequestFailedError
@@ -117,21 +114,6 @@ def test_another_vae(webui):
     finally:
         webui.call("options", {"sd_vae": "Automatic"})
     assert webui.txt2img(args=ON) == expected
-
-
-def test_skipped_batches_end_without_an_error(webui):
-    answer = {}
-
-    def ask():
-        answer["images"] = webui.txt2img(args=ON, steps=150, width=128, height=128, n_iter=2).images
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    time.sleep(1.5)
-    webui.call("skip", {})
-    thread.join(240)
-    assert answer["images"]
-    assert webui.txt2img(args=ON) == webui.txt2img(args=ON)
 
 
 def test_options_of_a_request_do_not_stay(webui):

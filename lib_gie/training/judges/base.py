@@ -13,6 +13,8 @@ from ..host import Host, Made
 JUDGES = {
     "detector": "the demo model's own detector of known glyphs",
     "self": "the diffusion model as a zero-shot classifier; works for any checkpoint and needs nothing else",
+    "nudenet": "NudeNet, for nudity; needs the package nudenet",
+    "vision": "a vision language model behind an OpenAI-compatible endpoint",
 }
 
 
