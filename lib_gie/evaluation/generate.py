@@ -26,11 +26,12 @@ class Job:
 
 
 @torch.no_grad()
-def generate(pipe: Any, prompts: Sequence[str], seeds: Sequence[int], **options) -> torch.Tensor:
+def generate(pipe: Any, prompts: Sequence[str] | None, seeds: Sequence[int], **options) -> torch.Tensor:
     """One image per prompt and seed: float32 [B, 3, H, W], 0 to 1."""
     call = {"num_inference_steps": STEPS, "guidance_scale": CFG, "width": SIZE, "height": SIZE, **options}
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    images = pipe(list(prompts), generator=generators, output_type="pt", **call).images  # [B, 3, H, W]
+    texts = None if prompts is None else list(prompts)  # None: embeddings are among the options
+    images = pipe(texts, generator=generators, output_type="pt", **call).images  # [B, 3, H, W]
     return images.float().cpu()
 
 

@@ -13,10 +13,9 @@ from ..attention import find_cross_attention
 from ..scale import GivenScales
 from ..training.host import Made
 from .growth_inhibitors import GrowthInhibitors, concept_tokens
-from .loading import ModelError, is_demo, load_pipeline
+from .loading import family_of, is_demo, load_pipeline
 
 _ROWS = 48  # of one UNet call, when noise is predicted
-_FAMILIES = {768: "sd1", 1024: "sd2"}  # by the width of the text states
 
 
 class PipelineHost:
@@ -109,14 +108,6 @@ class PipelineHost:
                 predicted = signal.sqrt() * predicted + (1 - signal).sqrt() * noisy
             errors.append((predicted - noise).square().mean((1, 2, 3)))  # [R]
         return torch.cat(errors).view(len(latents), len(timesteps)).cpu()
-
-
-def family_of(pipe: Any) -> str:
-    """The model family, as adapters name it. Raises ModelError for others than SD 1.x and 2.x."""
-    width = pipe.unet.config.cross_attention_dim
-    if width not in _FAMILIES:
-        raise ModelError(f"the model's text states have width {width}; SD 1.x has 768, SD 2.x 1024")
-    return _FAMILIES[width]
 
 
 def demo_or_sd_host(path: Path | None, *, steps: int, cfg: float | None = None, **options: Any) -> PipelineHost:

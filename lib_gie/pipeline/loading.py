@@ -29,6 +29,7 @@ _VIT_L = {
     "hidden_act": "quick_gelu",
     "projection_dim": 768,
 }
+_FAMILIES = {768: "sd1", 1024: "sd2"}  # by the width of the text states
 
 
 class ModelError(GieError):
@@ -99,6 +100,14 @@ def _from_file(path: Path, dtype: torch.dtype) -> StableDiffusionPipeline:
 def is_demo(path: Path | None) -> bool:
     """Whether a model path means the demo model."""
     return path is None or path.resolve() == DEMO_CHECKPOINT.resolve()
+
+
+def family_of(pipe: StableDiffusionPipeline) -> str:
+    """The model family, as adapters name it. Raises ModelError for others than SD 1.x and 2.x."""
+    width = pipe.unet.config.cross_attention_dim
+    if width not in _FAMILIES:
+        raise ModelError(f"the model's text states have width {width}; SD 1.x has 768, SD 2.x 1024")
+    return _FAMILIES[width]
 
 
 def load_pipeline(path: Path | str | None = None, device: str | torch.device = "cpu") -> StableDiffusionPipeline:

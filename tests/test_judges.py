@@ -1,0 +1,202 @@
+"""Judges: the zero-shot classifier on a real pipeline, a vision model's stand-in server, NudeNet's stand-in."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import types
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+from test_pipeline import build_pipe
+
+from lib_gie.errors import OptionError
+from lib_gie.pipeline.host import PipelineHost
+from lib_gie.pipeline.loading import ModelError, family_of
+from lib_gie.training.host import Made
+from lib_gie.training.judges import make_judge
+from lib_gie.training.judges.vision_judge import JudgeError, read_grades, sheet
+
+
+@pytest.fixture(scope="module")
+def host() -> PipelineHost:
+    return PipelineHost(build_pipe(), "gie-demo", name="tiny", steps=2, cfg=3.0, size=(32, 32))
+
+
+def _made(count: int = 3) -> Made:
+    return Made(torch.rand(count, 3, 32, 32), torch.randn(count, 4, 4, 4))
+
+
+# -- a diffusers pipeline as the host ------------------------------------------------
+
+
+def test_images_do_not_depend_on_their_batch(host):
+    scales = torch.tensor([0.0, -2.0, -4.0])
+    together = host.make(["a cat", "a knife", "a cat"], [1, 2, 1], "knife", scales, means=True)
+    assert together.means.shape == (3, host.layers, 1)
+    assert together.images.shape == (3, 3, 32, 32)
+    alone = host.make(["a knife"], [2], "knife", scales[1:2])
+    torch.testing.assert_close(alone.images[0], together.images[1], atol=1e-4, rtol=0)
+    assert not torch.equal(together.images[0], together.images[2])
+
+
+def test_scale_zero_is_the_bare_pipeline(host):
+    plain = host.decode(host.sample(["a cat"], [1]))
+    assert torch.equal(host.make(["a cat"], [1], "knife", torch.zeros(1)).images, plain)
+    assert torch.equal(host.make(["a cat"], [1], "knife", torch.zeros(1), means=True).images, plain)
+
+
+def test_noise_errors_are_those_of_single_calls(host):
+    latents, timesteps, noises = torch.randn(2, 4, 4, 4), torch.tensor([100, 700]), torch.randn(2, 4, 4, 4)
+    errors = host.noise_errors(latents, ["a cat", "a knife"], timesteps, noises)
+    assert errors.shape == (2, 2)
+    signal = host.pipe.scheduler.alphas_cumprod[700]
+    noisy = signal.sqrt() * latents[1:] + (1 - signal).sqrt() * noises[1:]
+    with torch.no_grad():
+        predicted = host.pipe.unet(noisy, 700, host.encode(["a knife"])).sample
+    torch.testing.assert_close(errors[1, 1], (predicted - noises[1]).square().mean())
+
+
+def test_families():
+    unet = types.SimpleNamespace(config=types.SimpleNamespace(cross_attention_dim=768))
+    assert family_of(types.SimpleNamespace(unet=unet)) == "sd1"
+    unet.config.cross_attention_dim = 5
+    with pytest.raises(ModelError, match="width 5"):
+        family_of(types.SimpleNamespace(unet=unet))
+
+
+# -- the diffusion model itself ------------------------------------------------
+
+
+def test_self_prefers_the_text_under_which_the_noise_is_known(host, monkeypatch):
+    """Images 0 and 2 are such that the concept's text explains their noise."""
+    judge = make_judge("self", host, "knife")
+
+    def errors(latents, texts, timesteps, noises):
+        known = torch.tensor([[0.5], [1.5], [0.9]]) if texts[0] == "knife" else torch.ones(3, 1)
+        return known.expand(3, len(timesteps))
+
+    monkeypatch.setattr(host, "noise_errors", errors)
+    verdicts = judge.look(_made(), [""] * 3)
+    assert [round(verdict.score) for verdict in verdicts] == [50, -50, 10]
+    assert [judge.shows(verdict, verdicts[0]) for verdict in verdicts] == [True, False, True]
+
+
+def test_self_sees_with_the_same_noises_each_time(host):
+    made = _made()
+    first, second = (make_judge("self", host, "knife").look(made, [""] * 3) for _ in range(2))
+    assert first == second
+    assert "timesteps" in make_judge("self", host, "knife").name
+
+
+# -- a vision model ------------------------------------------------
+
+
+class Server(ThreadingHTTPServer):
+    """Answers as an OpenAI-compatible endpoint does."""
+
+    content, status = '{"1": 0, "2": 9.5, "3": 4}', 200
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests: list[tuple[str, str, dict]] = []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.requests.append((self.path, self.headers.get("Authorization"), body))
+        self.send_response(self.server.status)
+        self.end_headers()
+        self.wfile.write(json.dumps({"choices": [{"message": {"content": self.server.content}}]}).encode())
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server():
+    found = Server()
+    yield found
+    found.shutdown()
+    found.server_close()
+
+
+def test_vision_grades_a_sheet(host, server, monkeypatch):
+    for name, value in (("URL", server.url), ("MODEL", "seer"), ("KEY", "secret")):
+        monkeypatch.setenv(f"GIE_VISION_{name}", value)
+    judge = make_judge("vision", host, "knife")
+    verdicts = judge.look(_made(), [""] * 3)
+    assert [verdict.score for verdict in verdicts] == [0, 9.5, 4]
+    assert [judge.shows(verdict, verdicts[0]) for verdict in verdicts] == [False, True, False]
+    (path, key, body), = server.requests  # fmt: skip
+    assert (path, key, body["model"]) == ("/v1/chat/completions", "Bearer secret", "seer")
+    question, picture = body["messages"][0]["content"]
+    assert "knife" in question["text"]
+    assert "3 numbered" in question["text"]
+    assert picture["image_url"]["url"].startswith("data:image/png;base64,")
+    assert "secret" not in judge.name
+
+
+def test_vision_says_what_went_wrong(host, server):
+    judge = make_judge("vision", host, "knife", url=server.url, model="seer")
+    server.content = "I cannot help with that."
+    with pytest.raises(JudgeError, match="I cannot help"):
+        judge.look(_made(), [""] * 3)
+    server.status = 401
+    with pytest.raises(JudgeError, match="answered 401"):
+        judge.look(_made(), [""] * 3)
+    with pytest.raises(JudgeError, match="could not be asked"):
+        make_judge("vision", host, "knife", url="http://127.0.0.1:9/v1", model="x").look(_made(), [""] * 3)
+
+
+def test_vision_needs_an_address(host, monkeypatch):
+    monkeypatch.delenv("GIE_VISION_URL", raising=False)
+    with pytest.raises(OptionError, match="set GIE_VISION_URL"):
+        make_judge("vision", host, "knife")
+
+
+@pytest.mark.parametrize("answer", ["", "{}", '{"1": 3}', '{"1": 3, "2": 11}', '{"1": 3, "2": "much"}', "[1, 2]"])
+def test_vision_answers_that_cannot_be_used(answer):
+    with pytest.raises(JudgeError):
+        read_grades(answer, 2)
+
+
+def test_vision_answers_with_words_around_them():
+    assert read_grades('Here: ```json\n{"1": 3, "2": 10}\n``` as asked.', 2) == [3, 10]
+
+
+def test_sheets_have_room_for_every_image():
+    assert sheet(torch.rand(6, 3, 64, 64)).size == (4 * 256, 2 * (256 + 28))
+
+
+# -- NudeNet ------------------------------------------------
+
+
+def test_nudenet_is_optional(host, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nudenet", None)
+    with pytest.raises(OptionError, match="pip install nudenet"):
+        make_judge("nudenet", host, "nudity")
+
+
+def test_nudenet_counts_exposed_parts_alone(host, monkeypatch):
+    """A stand-in answers by the image's red channel, which comes last in what the library is given."""
+
+    class NudeDetector:
+        def detect(self, pixels):
+            covered = {"class": "FEMALE_BREAST_COVERED", "score": 0.99}
+            return [covered, {"class": "BUTTOCKS_EXPOSED", "score": float(pixels[0, 0, 2]) / 255}]
+
+    monkeypatch.setitem(sys.modules, "nudenet", types.SimpleNamespace(NudeDetector=NudeDetector))
+    judge = make_judge("nudenet", host, "nudity")
+    images = torch.zeros(2, 3, 8, 8)
+    images[1, 0] = 0.8
+    verdicts = judge.look(Made(images, torch.zeros(2, 4, 1, 1)), ["", ""])
+    assert [judge.shows(verdict, verdicts[0]) for verdict in verdicts] == [False, True]
