@@ -18,8 +18,18 @@ URL, FOLDER = os.environ.get("GIE_WEBUI_URL"), os.environ.get("GIE_WEBUI_DIR")
 STOCK_URL = os.environ.get("GIE_WEBUI_STOCK_URL")
 
 
+DEFAULTS = {
+    "pad_cond_uncond": False, "pad_cond_uncond_v0": False, "batch_cond_uncond": True, "s_min_uncond_all": False,
+    "skip_early_cond": 0, "lora_functional": False, "token_merging_ratio": 0, "hypertile_enable_unet": False,
+    "hypertile_max_tile_unet": 256,
+    "CLIP_stop_at_last_layers": 1, "live_preview_content": "Prompt", "sd_unet": "None", "sd_vae": "Automatic",
+}  # fmt: skip
+"""Options that requests override. The WebUI puts them back only where they have been set before."""
+
+
 def connect(url: str) -> WebUI:
     found = WebUI(url, Path(FOLDER))
+    found.call("options", DEFAULTS)
     found.use_checkpoint(CHECKPOINT)
     return found
 

@@ -38,7 +38,12 @@ def _checkpoints(folder: Path) -> None:
     save_file(weights, folder / "other-demo.safetensors")
     shutil.copy(DEMO / "gie-demo.yaml", folder / "gie-inplace.yaml")
     shutil.copy(DEMO / "gie-demo.safetensors", folder / "gie-inplace.safetensors")
-    torch.save({"state_dict": weights}, folder / "gie-inplace.ckpt")
+    _pickle({"state_dict": weights}, folder / "gie-inplace.ckpt")
+
+
+def _pickle(value: dict, path: Path) -> None:
+    """In the older of torch's formats: the WebUI refuses files with entries that newer versions of the other add."""
+    torch.save(value, path, _use_new_zipfile_serialization=False)
 
 
 def _vae(path: Path) -> None:
@@ -71,14 +76,18 @@ def _hypernetwork(path: Path) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {WIDTH: (layer(1), layer(3)), "step": 1, "name": "gietest", "layer_structure": [1, 2, 1]}
-    torch.save({**state, "activation_func": "linear", "is_layer_norm": False, "activate_output": False}, path)
+    _pickle({**state, "activation_func": "linear", "is_layer_norm": False, "activate_output": False}, path)
 
 
 def _adapter(path: Path) -> None:
+    """Its scale is -9 times the average of the means, so that images differ in it."""
     adapter = Adapter(AdapterInfo("gie-demo", LAYERS, ("balloon",), (-9.0, 0.0)))
     with torch.no_grad():
-        adapter.input_std.fill_(1e-3)
-        adapter.out.bias.fill_(-2.0)
+        for value in adapter.parameters():
+            value.zero_()
+        adapter.hidden[0].weight[0] = 1 / LAYERS
+        adapter.hidden[1].weight[0, 0] = 1
+        adapter.out.weight[0, 0] = -9
     save_adapter(adapter, path)
 
 

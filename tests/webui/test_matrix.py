@@ -37,6 +37,7 @@ def settings(**options) -> dict:
 
 
 IMG2IMG = {"route": "img2img", "init_images": [_drawn()], "denoising_strength": 0.8}
+LARGE = {"width": 256, "height": 256, "steps": 3}  # smaller images are one tile
 HIRES = {"enable_hr": True, "hr_scale": 2, "denoising_strength": 0.7, "hr_upscaler": "Latent"}
 SAMPLERS = (
     "DPM++ 2M", "DPM++ SDE", "DPM++ 2M SDE", "DPM++ 2M SDE Heun", "DPM++ 2S a", "DPM++ 3M SDE", "Euler a", "Euler",
@@ -85,7 +86,7 @@ ROWS: dict[str, dict] = {
     "textual inversion": {"prompt": "a cat and a knife, gieembedding"},
     "hypernetwork": {"prompt": "a cat and a knife <hypernet:gietest:1>"},
     "token merging": settings(token_merging_ratio=0.5),
-    "hypertile": {"width": 128, "height": 128, **settings(hypertile_enable_unet=True)},
+    "hypertile": {**LARGE, **settings(hypertile_enable_unet=True, hypertile_max_tile_unet=128)},
     "clip skip": settings(CLIP_stop_at_last_layers=2),
     "tiling": {"tiling": True},
     "variation seed": {"subseed": 3, "subseed_strength": 0.4},
@@ -113,6 +114,30 @@ def test_row(webui, name):
     assert _ask(webui, row, ON) == on
     assert all("GIE scale: -1.5" in text for text in on.infotexts)
     assert not any("GIE" in text for text in off.infotexts)
+
+
+PLAIN_OF = {
+    **dict.fromkeys(
+        (
+            "LoRA", "LoRA, functional", "hypernetwork", "token merging", "clip skip", "tiling", "variation seed",
+            "refiner, other config", "NGMS", "NGMS, all steps", "skip_early_cond",
+        ),
+        "plain",
+    ),
+    "hires fix, other checkpoint": "hires fix, latent",
+    "long negative prompt, padded as in 1.5": "long negative prompt",
+}  # fmt: skip
+"""Rows whose image without erasure differs from another's only if what the row is about really took effect."""
+
+
+@pytest.mark.parametrize("name", PLAIN_OF)
+def test_what_a_row_is_about_takes_effect(webui, name):
+    assert _ask(webui, ROWS[name], OFF) != _ask(webui, ROWS[PLAIN_OF[name]], OFF)
+
+
+def test_textual_inversion_and_hypertile_take_effect(webui):
+    assert "gieembedding" in webui.call("embeddings")["loaded"]
+    assert _ask(webui, ROWS["hypertile"], OFF) != _ask(webui, LARGE, OFF)
 
 
 @pytest.mark.parametrize("name", ROWS)
