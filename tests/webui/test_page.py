@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 
@@ -15,6 +16,9 @@ from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 WAIT = 120
+SCREENSHOTS = os.environ.get("GIE_WEBUI_SCREENSHOTS")
+"""A folder; the page is pictured there without and with erasure."""
+
 SET = """
     const field = document.querySelector(arguments[0]);
     field.value = arguments[1];
@@ -77,6 +81,12 @@ class Page:
         """The bytes of the image file in the gallery."""
         return self.driver.execute_async_script(FETCH)
 
+    def picture(self, name: str) -> None:
+        if SCREENSHOTS:
+            self.driver.execute_script("document.querySelector('#txt2img_prompt').scrollIntoView()")
+            time.sleep(1)
+            self.driver.save_screenshot(f"{SCREENSHOTS}/{name}.png")
+
 
 @pytest.fixture(scope="module")
 def page(webui):
@@ -107,6 +117,7 @@ def test_off_by_default_and_explained(page):
     assert not page.checked()
     assert "separated by commas" in page.find("#gie_txt2img_concepts").get_attribute("title")
     assert "GIE" not in page.generate()
+    page.picture("without")
 
 
 def test_tick_type_generate(page):
@@ -117,6 +128,7 @@ def test_tick_type_generate(page):
     infotext = page.generate()
     assert "GIE concepts: knife" in infotext
     assert "GIE scale: -" in infotext
+    page.picture("with")
 
 
 def test_the_infotext_under_the_image_gives_it_again(page):
