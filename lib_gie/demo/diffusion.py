@@ -113,8 +113,7 @@ def _noise_loss(error: torch.Tensor, signal: torch.Tensor, colour_weight: float)
 class Phase:
     """A part of the training; ``state``: its file in the folder, ``share_...``: see :func:`.scenes.sample_caption`.
 
-    ``first``: steps of the phases before, so that no two steps of the training draw the same data. ``whole_from``: the
-    fraction of the phase from which every step sees all 77 tokens; before, every fifth does.
+    ``first``: steps of the phases before, so that no two steps of the training draw the same data.
     """
 
     state: str
@@ -125,18 +124,15 @@ class Phase:
     share_partial: float = 0.2
     share_background: float = 0.5
     colour_weight: float = 0.0
-    whole_from: float = 0.9
 
 
 def phases(steps: int) -> tuple[Phase, ...]:
-    """Objects first, then the background's colours, at the objects' cost, then both, in the end at full length."""
-    colours, both, whole = steps * 14 // 75, steps * 2 // 5, steps * 2 // 25
-    together = {"share_partial": 0.05, "share_background": 0.6, "colour_weight": 0.15}
+    """Objects first, then the background's colours, at the objects' cost, then both together."""
+    colours, both = steps * 14 // 75, steps * 2 // 5
     return (
         Phase("diffusion.pt", 0, steps, 1e-3),
         Phase("colours.pt", steps, colours, 1e-3, 0.995, share_background=0.9, colour_weight=1.0),
-        Phase("both.pt", steps + colours, both, 6e-4, **together),
-        Phase("whole.pt", steps + colours + both, whole, 4e-4, 0.99, whole_from=0.0, **together),
+        Phase("both.pt", steps + colours, both, 6e-4, share_partial=0.05, share_background=0.6, colour_weight=0.15),
     )
 
 
@@ -167,7 +163,7 @@ def train_diffusion(
         shares = (phase.share_partial, phase.share_background)
         captions = [sample_caption(scenes[i], rng, reserved, *shares) for i in chosen]
         captions = ["" if rng.random() < share_empty else caption for caption in captions]
-        length = LENGTH if step % 5 == 4 or step >= phase.whole_from * phase.steps else SHORT_LENGTH
+        length = LENGTH if step % 5 == 4 or step >= 0.9 * phase.steps else SHORT_LENGTH
         states = model.encode(captions, length, share_clean)  # [B, length, width]
         clean = latents[torch.from_numpy(chosen)]  # [B, 4, h, w]
         # one timestep in each of B equal strata: less variance at no cost
