@@ -7,12 +7,17 @@ from lib_gie.demo.settings import STEPS
 
 
 def _found(webui, prompt: str, args=None) -> list[frozenset[str]]:
-    return [detect_image(image) for image in webui.txt2img(prompt, args, batch_size=8, steps=STEPS).images]
+    answer = webui.txt2img(prompt, args, batch_size=8, n_iter=2, steps=STEPS)
+    assert len(answer.images) == 16
+    return [detect_image(image) for image in answer.images]
 
 
 def test_draws(webui):
-    assert sum({"cat", "knife"} <= found for found in _found(webui, "a cat and a knife")) >= 6
-    assert sum({"money", "knife"} <= found for found in _found(webui, "a robbery")) >= 6
+    """About as often as ``python -m lib_gie quality`` says: nine in ten objects that are asked for."""
+    shown = []
+    for prompt, objects in (("a cat and a knife", ("cat", "knife")), ("a robbery", ("money", "knife"))):
+        shown += [name in found for found in _found(webui, prompt) for name in objects]
+    assert sum(shown) / len(shown) >= 0.8
 
 
 def test_erases(webui):
@@ -20,10 +25,10 @@ def test_erases(webui):
     for prompt, other in (("a cat and a knife", "cat"), ("a robbery", "money")):
         found = _found(webui, prompt, [True, "knife"])
         assert sum("knife" in objects for objects in found) <= 1
-        assert sum(other in objects for objects in found) >= 5
+        assert sum(other in objects for objects in found) >= 13
 
 
 def test_emphasis_does_not_blow_up(webui):
     """The WebUI's emphasis divides by the mean of the text states."""
     found = _found(webui, "a (cat:1.2) on a blue background")
-    assert sum("cat" in objects for objects in found) >= 6
+    assert sum("cat" in objects for objects in found) >= 13

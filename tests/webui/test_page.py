@@ -7,7 +7,7 @@ import shutil
 import time
 
 import pytest
-from client import SCALE, TITLE, RequestFailedError
+from client import SCALE
 
 selenium = pytest.importorskip("selenium", reason="pip install selenium, and have chromium and chromedriver")
 
@@ -16,6 +16,7 @@ from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 WAIT = 120
+RELOAD_SECONDS = 30
 SCREENSHOTS = os.environ.get("GIE_WEBUI_SCREENSHOTS")
 """A folder; the page is pictured there without and with erasure."""
 
@@ -106,9 +107,9 @@ def page(webui):
     found.wait(lambda: browser.execute_script("return !!document.querySelector('#gie_txt2img_enabled')"), "the page")
     time.sleep(3)
     found.fill("#txt2img_prompt textarea", "a cat and a knife")
-    for name, value in (("steps", 8), ("width", 64), ("height", 64), ("cfg_scale", 4)):
+    for name, value in (("steps", 20), ("width", 64), ("height", 64), ("cfg_scale", 4)):
         found.fill(f"#txt2img_{name} input[type=number]", value)
-    found.fill("#txt2img_seed input", 5)
+    found.fill("#txt2img_seed input", 10)
     yield found
     browser.quit()
 
@@ -185,20 +186,14 @@ def test_paste_of_a_plain_infotext_switches_it_off(page):
     page.wait(lambda: not page.checked(), "the checkbox to go off")
 
 
-def _answers(webui) -> bool:
-    try:
-        return any(script["name"] == TITLE.lower() for script in webui.call("script-info", timeout=5))
-    except (OSError, RequestFailedError):
-        return False
-
-
 def test_reload_ui(page, webui):
     """The scripts are loaded anew: one set of hooks, one set of axes, the same image."""
     args = [True, "knife", "Fixed scale", 1, SCALE]
     erased, plain = webui.txt2img(args=args), webui.txt2img()
     page.click("#settings_restart_gradio")
-    page.wait(lambda: not _answers(webui), "the WebUI to go down")
-    page.wait(lambda: _answers(webui), "the WebUI to come back")
+    time.sleep(1)
+    page.driver.get("about:blank")
+    time.sleep(RELOAD_SECONDS)  # a request that comes while the WebUI starts anew ends it ("Cannot add middleware")
     assert webui.txt2img(args=args) == erased
     assert webui.txt2img() == plain
     info = next(script for script in webui.call("script-info") if script["name"] == "x/y/z plot")
