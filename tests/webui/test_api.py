@@ -154,6 +154,8 @@ def test_webuiapi_is_a_client(webui):
 
 def test_it_does_not_slow_the_start(webui):
     start = webui.get("internal/profile-startup")
+    if "import torch" not in start["records"]:
+        pytest.skip("the WebUI has reloaded its UI since its start; start it anew for this test")
     own = {name: seconds for name, seconds in start["records"].items() if "growth" in name}
     assert len(own) >= 1
     assert sum(own.values()) < 0.05 * start["total"], own
