@@ -9,6 +9,7 @@ import sys
 import pytest
 from PIL import Image
 
+from lib_gie.adapter import load_adapter
 from lib_gie.cli import main
 from lib_gie.cli.erase import FILES
 from lib_gie.demo.fixed_scale import PATH as FIXED_SCALE
@@ -136,7 +137,7 @@ def test_scales_are_chosen_on_validation_only(capsys):
 
 
 def test_demo_with_a_prompt_of_ones_own(tmp_path, capsys):
-    arguments = ["demo", "--out", str(tmp_path), "--prompt", "a duel", "--erase", "sword", "--json"]
+    arguments = ["demo", "--out", str(tmp_path), "--prompt", "a duel", "--erase", "sword", "--seed", "2", "--json"]
     assert main(arguments) == 0
     (result,) = json.loads(capsys.readouterr().out)
     assert "sword" in result["before"]
@@ -144,6 +145,31 @@ def test_demo_with_a_prompt_of_ones_own(tmp_path, capsys):
     assert Image.open(tmp_path / "sheet.png").size[0] > 600
     assert "go together" in fails(capsys, "demo", "--prompt", "a duel")
     assert "does not know" in fails(capsys, "demo", "--prompt", "a battle", "--erase", "sword")
+
+
+def test_train_makes_an_adapter_that_the_other_commands_take(tmp_path, capsys):
+    prompts = tmp_path / "prompts.txt"
+    other = ("cat", "dog", "apple", "car", "house", "tree", "rose", "star")
+    lines = [f"a {name} and a knife" for name in other] + ["[unrelated]"] + [f"a {name} and a fish" for name in other]
+    prompts.write_text("\n".join(lines), encoding="utf-8")
+    out = tmp_path / "knife.safetensors"
+    shared = ["train", "--concept", "knife", "--prompts", str(prompts), "--labels", str(tmp_path / "labels"), "--json"]
+    arguments = [*shared, "--out", str(out), "--seeds", "1", "--steps", "6", "--epochs", "50"]
+    assert main(arguments) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["file"] == str(out)
+    assert report["prompts"] == report["images"] == 16
+    assert 4 <= report["shown_without_erasure"] <= 10
+    info = load_adapter(out).info
+    assert info.base == "gie-demo"
+    assert info.training["judge"] == ["detector"]
+    assert info.validation["constant_error"] == report["constant_error"]
+    erase = ["erase", "a cat and a knife", "--erase", "knife", "--out", str(tmp_path), "--adapter", str(out), "--json"]
+    assert main(erase) == 0
+    (scale,), = json.loads(capsys.readouterr().out)["concepts"][0]["scales"]  # fmt: skip
+    assert info.label_range[0] <= scale <= 0
+    assert "cannot be read" in fails(capsys, "train", "--concept", "knife", "--prompts", "nowhere", "--out", "x")
+    assert "--seeds is 0" in fails(capsys, "train", "--concept", "knife", "--out", "x", "--seeds", "0")
 
 
 def test_help_needs_no_heavy_library():

@@ -60,7 +60,9 @@ def build_pipe() -> StableDiffusionPipeline:
         text_encoder=text.eval(),
         tokenizer=load_tokenizer(),
         unet=randomise(unet),
-        scheduler=DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False),
+        scheduler=DDIMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1
+        ),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
