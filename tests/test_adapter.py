@@ -198,12 +198,15 @@ def test_metadata_is_readable_text(file):
     assert metadata["created_by"].startswith("lib_gie ")
 
 
-def test_loading_while_modules_are_created_without_storage(tmp_path):
-    """As in the WebUI while it loads a model in another thread."""
+def test_loading_while_modules_are_created_without_storage(tmp_path, monkeypatch):
+    """As in the WebUI while it loads a model in another thread: it replaces both for the whole process."""
     adapter = Adapter(AdapterInfo("sd1", 16, ("knife",), (-9.0, 0.0)))
     path = tmp_path / "knife.safetensors"
     save_adapter(adapter, path)
-    with torch.device("meta"):
+    inner = torch.nn.Linear.__init__
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.Linear, "__init__", lambda self, *a, **k: inner(self, *a, **{**k, "device": "meta"}))
+        patch.setattr(torch.nn.Module, "load_state_dict", lambda *args, **kwargs: None)
         loaded = load_adapter(path)
     means = torch.rand(3, 16)  # [samples, layers]
     assert torch.equal(loaded(means), adapter(means))

@@ -138,6 +138,9 @@ def test_a_call_split_into_parts_gives_the_same(unet):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.08), (torch.float16, 0.01)])
 def test_half_precision(unet, batch, dtype, tolerance):
+    autocast = unet.library != "diffusers"
+    if autocast and dtype == torch.float16 and tuple(map(int, torch.__version__.split(".")[:2])) < (2, 3):
+        pytest.skip("this torch has no fp16 autocast on the CPU")
     exact = erase(unet, batch, [Target(CONCEPTS[1], FixedScale(-2))])
     unet.module.to(dtype)
     for module in unet.module.modules():
@@ -145,7 +148,7 @@ def test_half_precision(unet, batch, dtype, tolerance):
             module.float()
     batch.latents, batch.context = batch.latents.to(dtype), batch.context.to(dtype)
     # ldm's own half precision is half weights under autocast: parts of it compute in fp32
-    with torch.autocast("cpu", dtype=dtype, enabled=unet.library != "diffusers"):
+    with torch.autocast("cpu", dtype=dtype, enabled=autocast):
         ours = erase(unet, batch, [Target(CONCEPTS[1], FixedScale(-2))])
         plain = stock(unet, batch)
     assert ours.dtype == dtype

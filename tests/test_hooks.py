@@ -230,10 +230,9 @@ def test_refuses_models_without_cross_attention():
 
 
 def test_refuses_joint_attention():
-    from diffusers.models.attention_processor import Attention, JointAttnProcessor2_0
-
-    processor = JointAttnProcessor2_0()
-    joint = Attention(16, heads=2, dim_head=8, added_kv_proj_dim=16, context_pre_only=False, processor=processor)
+    found = pytest.importorskip("diffusers.models.attention_processor")
+    processor = found.JointAttnProcessor2_0()
+    joint = found.Attention(16, heads=2, dim_head=8, added_kv_proj_dim=16, context_pre_only=False, processor=processor)
     with pytest.raises(UnsupportedModelError, match="SD3"):
         find_cross_attention(torch.nn.ModuleDict({"attn": joint}))
 
