@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -209,3 +210,18 @@ def test_detector_sees_through_the_autoencoder():
     assert precision.value >= 0.97
     assert recall.value >= 0.97
     assert decibel > 22
+
+
+@needs_checkpoint
+def test_other_checkpoints_are_sampled_at_512_pixels(tmp_path):
+    """The loader's image size is in pixels; the demo model's own is 64."""
+    from lib_gie.pipeline import load_pipeline
+
+    for suffix in (".safetensors", ".yaml"):
+        shutil.copy(CHECKPOINT.with_suffix(suffix), tmp_path / f"other{suffix}")
+    shutil.copytree(CHECKPOINT.parent / "text_encoder", tmp_path / "text_encoder")
+    sides = []
+    for path in (None, tmp_path / "other.safetensors"):
+        pipe = load_pipeline(path)
+        sides.append(pipe.unet.config.sample_size * pipe.vae_scale_factor)
+    assert sides == [64, 512]

@@ -93,7 +93,7 @@ def _from_file(path: Path, dtype: torch.dtype) -> StableDiffusionPipeline:
         torch_dtype=dtype,
         local_files_only=True,
         safety_checker=None,
-        image_size=8 if is_demo(path) else 64,
+        image_size=64 if is_demo(path) else 512,
     )
 
 
