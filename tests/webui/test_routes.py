@@ -57,6 +57,14 @@ def test_a_call_of_the_unet_outside_the_sampling(webui):
     assert routed(webui, "outside", OFF) == webui.txt2img(args=OFF)
 
 
+def test_a_defect_in_a_later_step_ends_the_request(webui):
+    """Where the WebUI swallows exceptions, rows of the step before must not be used again."""
+    expected = webui.txt2img(args=ON)
+    with pytest.raises(RequestFailedError, match="a defect of the test's own"):
+        routed(webui, "defect", ON)
+    assert webui.txt2img(args=ON) == expected
+
+
 def _script(webui, name: str, route: str, args, **values):
     """Ask for a script of the host, with its defaults but for ``values`` by position."""
     info = next(s for s in webui.call("script-info") if s["name"] == name and s["is_img2img"] == (route == "img2img"))

@@ -1,5 +1,7 @@
 """What other extensions do, as an extension of its own: only for tests/webui, which tell it by its argument."""
 
+import sys
+
 import gradio as gr
 import torch
 from modules import processing, script_callbacks, scripts, sd_unet, shared
@@ -19,10 +21,24 @@ class ZeroOption(sd_unet.SdUnetOption):
         return ZeroUnet()
 
 
+def break_second_step():
+    generation = sys.modules["lib_gie.webui.generation"]
+    working = generation.conditional_rows
+
+    def broken(denoiser, total):
+        if denoiser.step != 1:
+            return working(denoiser, total)
+        generation.conditional_rows = working
+        raise ZeroDivisionError("a defect of the test's own")
+
+    generation.conditional_rows = broken
+
+
 class Routes(scripts.Script):
     """``nested``: every image is redrawn by a generation within the generation, without any script (ADetailer).
 
-    ``outside``: the UNet is called before the sampling, by itself.
+    ``outside``: the UNet is called before the sampling, by itself. ``defect``: the second step's rows cannot be found
+    out, in a callback whose exceptions the WebUI swallows.
     """
 
     def title(self):
@@ -35,6 +51,8 @@ class Routes(scripts.Script):
         return [gr.Textbox(visible=False)]
 
     def process_before_every_sampling(self, p, route, x=None, **kwargs):
+        if route == "defect":
+            break_second_step()
         if route == "outside":
             context = torch.zeros(1, 77, 128)  # [1, 77, D]
             shared.sd_model.model.diffusion_model(x[:1], torch.ones(1), context)  # [1, 4, h, w]
