@@ -194,14 +194,15 @@ def run(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from ..pipeline.growth_inhibitors import GrowthInhibitors, scale_rule
-    from ..pipeline.loading import is_demo, load_pipeline
+    from ..pipeline.loading import default_sampling, is_demo, load_pipeline
     from ..pipeline.runs import Sampling, erase_pair
 
     demo = is_demo(options.model)
     if demo:
         _check_words(options)
+    default_cfg, size = default_sampling(options.model)
     if options.cfg is None:
-        options.cfg = 4.0 if demo else 7.0
+        options.cfg = default_cfg
     if options.scale is None and options.adapter is None and demo:
         from ..demo.fixed_scale import load_fixed_scale
 
@@ -209,7 +210,7 @@ def run(options: argparse.Namespace) -> None:
     scale_rule(options.scale, adapter_path(options.adapter))  # a bad one shall not wait for the model
     pipe = load_pipeline(options.model)
     seeds = list(range(options.seed, options.seed + options.count))
-    sampling = Sampling(options.steps, options.cfg, options.negative, (64, 64) if demo else None, seeds)
+    sampling = Sampling(options.steps, options.cfg, options.negative, size, seeds)
     names = ("scale", "strength", "start", "end", "concept_pass")
     chosen = {name: getattr(options, name) for name in names}
     GrowthInhibitors(pipe, options.erase, adapter=adapter_path(options.adapter), **chosen)  # or a bar before the error

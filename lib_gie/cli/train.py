@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 from ..errors import OptionError
-
-MODELS_DIR = Path(__file__).resolve().parents[2] / "models"
+from .erase import MODELS_DIR
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -58,7 +58,7 @@ def growth_inhibitors(pipe: Any, **options: Any) -> Make:
 
 def _states(pipe: Any, texts: Sequence[str]) -> torch.Tensor:
     """Text states [B, 77, D]."""
-    return pipe.encode_prompt(list(texts), "cpu", 1, False)[0]
+    return pipe.encode_prompt(list(texts), pipe._execution_device, 1, False)[0]
 
 
 def negpip(pipe: Any, strength: float) -> Make:

@@ -13,7 +13,7 @@ from ..attention import find_cross_attention
 from ..scale import GivenScales
 from ..training.host import Made
 from .growth_inhibitors import GrowthInhibitors, concept_tokens
-from .loading import family_of, is_demo, load_pipeline
+from .loading import default_sampling, family_of, is_demo, load_pipeline
 
 _ROWS = 48  # of one UNet call, when noise is predicted
 
@@ -113,12 +113,13 @@ class PipelineHost:
 def demo_or_sd_host(path: Path | None, *, steps: int, cfg: float | None = None, **options: Any) -> PipelineHost:
     """The host for a model file or folder, or for the demo model (None)."""
     pipe, demo = load_pipeline(path, "cuda" if torch.cuda.is_available() else "cpu"), is_demo(path)
+    default_cfg, size = default_sampling(path)
     return PipelineHost(
         pipe,
         "gie-demo" if demo else family_of(pipe),
         name="gie-demo" if demo else Path(path).stem,
         steps=steps,
-        cfg=cfg or (4.0 if demo else 7.0),
-        size=(64, 64) if demo else None,
+        cfg=default_cfg if cfg is None else cfg,
+        size=size,
         **options,
     )

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from ..demo.settings import CFG, SIZE
 from ..errors import GieError
 
 MODELS_DIR = Path(__file__).resolve().parents[2] / "models"
@@ -108,6 +109,11 @@ def family_of(pipe: StableDiffusionPipeline) -> str:
     if width not in _FAMILIES:
         raise ModelError(f"the model's text states have width {width}; SD 1.x has 768, SD 2.x 1024")
     return _FAMILIES[width]
+
+
+def default_sampling(path: Path | None) -> tuple[float, tuple[int, int] | None]:
+    """CFG scale and size (pixels; None: the model's own) where nobody asks for others."""
+    return (CFG, (SIZE, SIZE)) if is_demo(path) else (7.0, None)
 
 
 def load_pipeline(path: Path | str | None = None, device: str | torch.device = "cpu") -> StableDiffusionPipeline:

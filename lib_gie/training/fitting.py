@@ -117,7 +117,7 @@ def _descend(adapter, inputs, wanted, held_inputs, held_wanted, recipe: Recipe):
     """Full-batch gradient descent; returns errors per epoch, the chosen weights and their epoch."""
     optimizer = torch.optim.AdamW(adapter.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
     history: list[tuple[float, float]] = []
-    best, best_epoch = copy.deepcopy(adapter.state_dict()), 0
+    best, best_epoch, least = copy.deepcopy(adapter.state_dict()), 0, float("inf")
     for epoch in tqdm(range(recipe.epochs), desc="adapter", mininterval=5, leave=False):
         loss = (adapter(inputs) - wanted).square().mean()
         optimizer.zero_grad()
@@ -127,6 +127,6 @@ def _descend(adapter, inputs, wanted, held_inputs, held_wanted, recipe: Recipe):
             low, high = adapter.info.label_range
             held = (adapter(held_inputs).clamp(low, high) - held_wanted).square().mean()
         history.append((loss.item(), held.item()))
-        if not recipe.early_stopping or held.item() <= min(error for _, error in history[:-1] or [(0, float("inf"))]):
-            best, best_epoch = copy.deepcopy(adapter.state_dict()), epoch
+        if not recipe.early_stopping or held.item() <= least:
+            best, best_epoch, least = copy.deepcopy(adapter.state_dict()), epoch, held.item()
     return history, best, best_epoch

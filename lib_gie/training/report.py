@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-import torch
-
 from ..adapter import Adapter
-from .fitting import Fit, Recipe, is_validation, targets
+from .fitting import Fit, Recipe
 from .host import Host
 from .judges import Judge
 from .labels import Label
@@ -53,16 +51,3 @@ def describe(
     info = dataclasses.replace(result.adapter.info, training=training, validation=validation)
     result.adapter.info = info
     return result.adapter
-
-
-@torch.no_grad()
-def predictions(adapter: Adapter, labels: Sequence[Label], quantile: float | None) -> list[tuple[float, float, bool]]:
-    """For a scatter: what each label is fitted to, what the adapter says (mean over tokens), and whether held back."""
-    wanted = targets(labels, quantile)
-    share = adapter.info.training["recipe"]["share_validation"]
-    rows = []
-    for label, scale in zip(labels, wanted, strict=True):
-        means = label.means[None]  # [1, layers, n]
-        said = float(adapter.scales(means, 1, means.shape[2]).mean())
-        rows.append((scale, said, is_validation(label.sample.prompt, share)))
-    return rows
