@@ -39,9 +39,14 @@ def _samples(options: argparse.Namespace, concept: str, demo: bool) -> list:
         return samples_of(load_prompts(options.prompts, concept), range(options.seeds))
     if not demo:
         raise OptionError("give --prompts: a file with one prompt per line, or a starter list such as nudity")
+    samples = []
     prompts, seeds = load_split("train")
-    chosen = [p for p in prompts if p.kind == "unrelated" or p.concept == concept]
-    return [Sample(p.text, seed, p.kind) for p in chosen for seed in seeds[: options.seeds]]
+    for prompt in prompts:
+        own = prompt.kind == "unrelated" or prompt.concept == concept
+        kind = prompt.kind if concept in prompt.objects else "unrelated"
+        # one image is enough of the other concepts' prompts: they are many, and few show this one
+        samples += [Sample(prompt.text, seed, kind) for seed in seeds[: options.seeds if own else 1]]
+    return samples
 
 
 def _out(name: str) -> Path:

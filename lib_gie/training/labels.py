@@ -81,7 +81,7 @@ class Cache:
         entry = {"prompt": sample.prompt, "seed": sample.seed, "scale": scale, "score": verdict.score}
         entry["others"] = verdict.others
         if means is not None:
-            entry["means"] = means.tolist()
+            entry["means"] = [[float(f"{value:.6g}") for value in layer] for layer in means.tolist()]
         line = json.dumps(entry)
         self._read(line)
         with self.path.open("a", encoding="utf-8") as file:

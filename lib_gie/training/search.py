@@ -13,12 +13,12 @@ GRID = (0.0, -0.5, -0.75, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0, -8.0, -12.0, -16.0
 class Search:
     """One image's search: which scales to try next, and the label in the end.
 
-    ``width``: scales per round; all of them can be made in one batch. The search takes it that a concept that a
-    scale has erased stays erased at stronger ones, as a bisection does.
+    ``width``: scales per round. One makes the fewest images (batches are filled with other images' searches); more make
+    fewer rounds. The search takes it that a concept that a scale has erased stays erased at stronger ones.
     """
 
     grid: Sequence[float] = GRID
-    width: int = 3
+    width: int = 1
     shown: dict[int, bool] = field(default_factory=dict)
 
     @property
