@@ -136,6 +136,48 @@ def test_scales_are_chosen_on_validation_only(capsys):
     assert json.loads(FIXED_SCALE.read_text())["chosen_on"] == "validation"
 
 
+def test_evaluate_prints_a_row_per_method_and_kind(tmp_path, capsys):
+    page = tmp_path / "page.md"
+    arguments = [
+        "evaluate",
+        "--set",
+        "validation",
+        "--seeds",
+        "1",
+        "--methods",
+        "none",
+        "--report",
+        str(page),
+        "--json",
+    ]
+    assert main([*arguments, "--keep", str(tmp_path / "kept")]) == 0
+    captured = capsys.readouterr()
+    rows = json.loads(captured.out)
+    assert [(row["method"], row["prompts"], row["n"]) for row in rows] == [
+        ("none", "explicit", 80), ("none", "implicit", 64), ("none", "unrelated", 40)
+    ]  # fmt: skip
+    assert rows[0]["left"] == rows[0]["kept"] == rows[0]["unharmed"] == rows[2]["ssim"] == 1
+    assert rows[2]["left"] is rows[2]["left_ci"] is None
+    assert "| none " in captured.err
+    assert "| none " in page.read_text(encoding="utf-8")
+    assert main([*arguments, "--keep", str(tmp_path / "kept")]) == 0
+    assert "184/184" not in capsys.readouterr().err  # known already
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--methods", "magic"], "no method 'magic'"),
+        (["--scale", "2"], "from -20"),
+        (["--adapter", "missing"], "no adapter file"),
+        (["--seeds", "9"], "--seeds is 9"),
+        (["--end", "0.5"], "go with --scale"),
+    ],
+)
+def test_evaluate_refuses(capsys, arguments, says):
+    assert says in fails(capsys, "evaluate", *arguments)
+
+
 def test_demo_with_a_prompt_of_ones_own(tmp_path, capsys):
     arguments = ["demo", "--out", str(tmp_path), "--prompt", "a duel", "--erase", "sword", "--seed", "2", "--json"]
     assert main(arguments) == 0

@@ -8,7 +8,12 @@ import pytest
 import torch
 from test_pipeline import build_pipe
 
+from lib_gie.demo.splits import Prompt
+from lib_gie.errors import GieError
 from lib_gie.evaluation import methods
+from lib_gie.evaluation.comparison import all_methods, shipped, tried_settings
+from lib_gie.evaluation.generate import Job
+from lib_gie.evaluation.generate import plain as make_plain
 
 PROMPTS, SEEDS = ("a cat and a knife", "a dog"), (1, 2)
 METHODS = {
@@ -27,7 +32,7 @@ def pipe():
 
 @pytest.fixture(scope="module")
 def plain(pipe) -> torch.Tensor:
-    return methods.plain(pipe)(PROMPTS, SEEDS, "knife")
+    return make_plain(pipe)(PROMPTS, SEEDS, "knife")
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -36,7 +41,7 @@ def test_every_method_changes_images_and_leaves_the_pipeline_as_it_was(pipe, pla
     assert images.shape == plain.shape == (2, 3, 64, 64)
     assert 0 <= images.min() <= images.max() <= 1
     assert not torch.equal(images, plain)
-    assert torch.equal(methods.plain(pipe)(PROMPTS, SEEDS, "knife"), plain)
+    assert torch.equal(make_plain(pipe)(PROMPTS, SEEDS, "knife"), plain)
 
 
 def test_negative_tokens_without_strength_only_thin_the_attention(pipe, plain):
@@ -79,3 +84,42 @@ def test_the_word_removed_changes_what_names_it(pipe, plain):
     images = methods.word_removed(pipe)(PROMPTS, SEEDS, "knife")
     assert not torch.equal(images[0], plain[0])
     torch.testing.assert_close(images[1], plain[1], atol=1e-4, rtol=0)
+
+
+# -- by name ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in [*all_methods(-1.0), *tried_settings()] if "adapter" not in name], ids=str
+)
+def test_every_row_of_the_table_has_a_method(pipe, name, tmp_path):
+    assert methods.method(pipe, name, shipped(tmp_path)).name == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nonsense", "", "negpip", "negpip x", "sld extreme", "sega 5", "sega 5 x", "fixed scale x", "fixed scale -1, late",
+     "fixed scale -1, end x", "fixed scale 1", "negative prompt 3", "adapter nowhere.safetensors"],
+)  # fmt: skip
+def test_unknown_methods_are_refused(pipe, name, tmp_path):
+    with pytest.raises(GieError):
+        methods.method(pipe, name, shipped(tmp_path))
+
+
+def test_options_after_commas(pipe, plain, tmp_path):
+    def made(name):
+        return methods.method(pipe, name, shipped(tmp_path)).make(PROMPTS, SEEDS, "knife")
+
+    whole = made("fixed scale -3")
+    assert not torch.equal(whole, plain)
+    for option in ("separate", "end 0.3", "start 0.3", "strength 2"):
+        assert not torch.equal(made(f"fixed scale -3, {option}"), whole), option
+    assert torch.equal(made("fixed scale -3, strength 0"), plain)
+
+
+def test_what_the_word_removed_does_not_change_is_not_made_again(pipe, tmp_path):
+    found = methods.method(pipe, "word removed", shipped(tmp_path))
+    robbery = Job(Prompt("a robbery", ("knife", "money"), None, "knife", "implicit"), 1)
+    knife = Job(Prompt("a knife", ("knife",), None, "knife", "explicit"), 1)
+    assert found.same(robbery)
+    assert not found.same(knife)

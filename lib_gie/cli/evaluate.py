@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
+from pathlib import Path
 
 from ..errors import OptionError
 from ..scale import FixedScale
+from .erase import MODELS_DIR, adapter_path
 
 GRID = (-0.5, -0.75, -1.0, -1.5, -2.0)
 
@@ -17,14 +20,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", default="validation", choices=("train", "validation", "heldout"), help="split of prompts"
     )
-    parser.add_argument("--seeds", type=int, default=3, help="seeds per prompt")
-    parser.add_argument("--scale", type=float, nargs="+", help="fixed scales to measure (default: the chosen one)")
+    parser.add_argument("--seeds", type=int, default=5, help="seeds per prompt, 1 to 8")
+    parser.add_argument("--methods", nargs="+", metavar="NAME", help="what to compare (default: everything there is)")
+    parser.add_argument("--scale", type=float, nargs="+", help="fixed scales to measure, and nothing else")
+    parser.add_argument("--adapter", nargs="+", help="adapters (files, or names in models/), and nothing else")
     parser.add_argument("--choose-scale", action="store_true", help="try a grid on validation and record the best")
-    parser.add_argument("--strength", type=float, default=1.0)
-    parser.add_argument("--start", type=float, default=0.0)
-    parser.add_argument("--end", type=float, default=1.0)
+    parser.add_argument("--strength", type=float, default=1.0, help="of --scale and --adapter")
+    parser.add_argument("--start", type=float, default=0.0, help="of --scale and --adapter")
+    parser.add_argument("--end", type=float, default=1.0, help="of --scale and --adapter")
     parser.add_argument("--concept-pass", default="fused", choices=("fused", "separate"))
     parser.add_argument("--model", help="demo checkpoint to measure (default: the shipped one)")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep outcomes there; a second run goes on from them")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="also write the tables as a Markdown page")
     parser.add_argument(
         "--json",
         action="store_true",
@@ -32,47 +39,71 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _scales(options: argparse.Namespace) -> list[float]:
+_USUAL = {"strength": 1.0, "start": 0.0, "end": 1.0}
+
+
+def _suffix(options: argparse.Namespace) -> str:
+    values = {name: getattr(options, name) for name in _USUAL}
+    parts = [f", {name} {value:g}" for name, value in values.items() if value != _USUAL[name]]
+    return "".join(parts) + (", separate" if options.concept_pass == "separate" else "")
+
+
+def _names(options: argparse.Namespace) -> list[str]:
+    """The methods to measure."""
     from ..demo.fixed_scale import load_fixed_scale
+    from ..evaluation.comparison import all_methods
 
     if options.choose_scale:
-        if options.set != "validation" or options.scale:
+        if options.set != "validation" or options.scale or options.adapter or options.methods:
             raise OptionError("--choose-scale goes with --set validation and without --scale: nothing else is tuned on")
-        return list(GRID)
-    return options.scale or [load_fixed_scale()]
+        return [f"fixed scale {scale:g}" for scale in GRID]
+    own = [f"fixed scale {FixedScale(scale).value:g}" for scale in options.scale or ()]
+    own += [f"adapter {adapter_path(name)}" for name in options.adapter or ()]
+    chosen = [name + _suffix(options) for name in own] + list(options.methods or ())
+    if not chosen and _suffix(options):
+        raise OptionError("--strength, --start, --end and --concept-pass go with --scale or --adapter")
+    return chosen or _available(all_methods(load_fixed_scale()))
+
+
+def _available(names: list[str]) -> list[str]:
+    """Without the rows of adapters that are not there, said on standard error."""
+    from ..evaluation.comparison import shipped
+
+    files = shipped(MODELS_DIR)
+    if all(path.is_file() for path in (*files.single.values(), files.joint, files.unseen)):
+        return names
+    print("models/ does not hold the demo model's adapters; their rows are left out", file=sys.stderr)
+    return [name for name in names if "adapter" not in name]
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def run(options: argparse.Namespace) -> None:
     """Measure and print."""
-    for scale in _scales(options):
-        FixedScale(scale)
+    if not 1 <= options.seeds <= 8:
+        raise OptionError(f"--seeds is {options.seeds}; a split has 8 seeds for each prompt, give 1 to 8")
+    names = _names(options)
     from ..demo.fixed_scale import save_fixed_scale
-    from ..evaluation.erasure import compare, detect_all, format_rows, jobs_of, per_concept, sum_of_errors
-    from ..evaluation.figures import table
-    from ..pipeline import load_pipeline
+    from ..evaluation.comparison import Comparison
+    from ..evaluation.erasure import jobs_of
+    from ..pipeline import load_pipeline, processes
+    from ..pipeline.loading import DEMO_CHECKPOINT
 
-    pipe = load_pipeline(options.model)
-    jobs = jobs_of(options.set, options.seeds)
-    before = detect_all(pipe, jobs, "without erasure")
-    rows = compare("none", jobs, before, before)
-    shared = {name: getattr(options, name) for name in ("strength", "start", "end", "concept_pass")}
-    tried, details = [], {}
-    for scale in _scales(options):
-        after = detect_all(pipe, jobs, f"scale {scale:g}", {"scale": scale, **shared})
-        new = compare(f"fixed scale {scale:g}", jobs, before, after)
-        rows += new
-        details[scale] = per_concept(jobs, before, after)
-        tried.append(
-            {"scale": scale, "sum_of_errors": round(sum_of_errors(new), 4), "rows": [r.as_json() for r in new]}
-        )
-    tables = [format_rows(rows)]
-    for scale, concepts in details.items():
-        lines = [(concept, share["explicit"], share["implicit"]) for concept, share in concepts.items()]
-        tables.append(f"left per concept at scale {scale:g}\n\n" + table(("concept", "explicit", "implicit"), lines))
-    print("\n\n".join(tables), file=sys.stderr if options.json else sys.stdout)
+    pipe = load_pipeline(options.model, processes.device())
+    model = Path(options.model) if options.model else DEMO_CHECKPOINT
+    comparison = Comparison(
+        pipe, jobs_of(options.set, options.seeds), names, MODELS_DIR, keep=options.keep, model=_digest(model)
+    )
+    comparison.run()
+    if not processes.is_first():
+        return
+    print(comparison.as_text(), file=sys.stderr if options.json else sys.stdout)
     if options.json:
-        print(json.dumps([row.as_json() for row in rows]))
+        print(json.dumps([row.as_json() for row in comparison.rows]))
+    if options.report:
+        options.report.write_text(comparison.as_page(options.set, options.seeds), encoding="utf-8")
     if options.choose_scale:
-        best = min(tried, key=lambda entry: entry["sum_of_errors"])
-        save_fixed_scale(best["scale"], tried)
-        print(f"chosen on validation: {best['scale']:g}", file=sys.stderr)
+        best = save_fixed_scale(comparison.fixed_scales())
+        print(f"chosen on validation: {best:g}", file=sys.stderr)

@@ -20,7 +20,9 @@ def load_fixed_scale() -> float:
     return float(json.loads(PATH.read_text(encoding="utf-8"))["scale"])
 
 
-def save_fixed_scale(scale: float, tried: list[dict]) -> None:
-    """Record the chosen scale and the validation figures of all scales that were tried."""
-    text = json.dumps({"scale": scale, "chosen_on": "validation", "tried": tried}, indent=1)
+def save_fixed_scale(tried: list[dict]) -> float:
+    """Record the scale with the least sum of errors, and the validation figures of all that were tried."""
+    best = min(tried, key=lambda entry: entry["sum_of_errors"])["scale"]
+    text = json.dumps({"scale": best, "chosen_on": "validation", "tried": tried}, indent=1)
     PATH.write_text(text + "\n", encoding="utf-8")
+    return best

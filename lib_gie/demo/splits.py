@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from .glyphs import OBJECTS, UNWANTED, WANTED
-from .scenes import BACKGROUNDS, IMPLICIT, Scene, sample_caption
+from .scenes import BACKGROUNDS, IMPLICIT, Scene, sample_caption, sample_scene
 
 PATH = Path(__file__).with_name("splits.json")
 NAMES = ("train", "validation", "heldout")
@@ -105,6 +105,33 @@ def load_split(name: str) -> tuple[tuple[Prompt, ...], tuple[int, ...]]:
     split = json.loads(PATH.read_text(encoding="utf-8"))[name]
     prompts = tuple(Prompt(**{**fields, "objects": tuple(fields["objects"])}) for fields in split["prompts"])
     return prompts, tuple(split["seeds"])
+
+
+def more_prompts(concept: str, explicit: int = 70, implicit: int = 30, unrelated: int = 400) -> list[Prompt]:
+    """Further prompts to fit an adapter for a concept on, in none of the splits; the same at every call.
+
+    Half of the unrelated ones may show the other unwanted objects.
+    """
+    rng = np.random.default_rng([len(NAMES), tuple(UNWANTED).index(concept)])
+    taken = {prompt.text for name in NAMES for prompt in load_split(name)[0]}
+    prompts: list[Prompt] = []
+
+    def other(index: int) -> Scene:
+        while True:
+            scene = _unrelated(index, rng) if index % 2 else sample_scene(rng)
+            if concept not in scene.objects and scene.kind != "word":
+                return scene
+
+    for kind, count, scene_of in (
+        ("explicit", explicit, lambda index: _explicit(concept, index, rng)),
+        ("implicit", implicit, lambda index: _implicit(concept, index, rng)),
+        ("unrelated", unrelated, other),
+    ):
+        for index in range(count):
+            prompt = _prompt(scene_of(index), concept, kind, rng, frozenset(taken))
+            taken.add(prompt.text)
+            prompts.append(prompt)
+    return prompts
 
 
 def reserved_captions() -> frozenset[str]:

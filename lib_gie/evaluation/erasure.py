@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from ..demo.detector import detect
 from ..demo.splits import load_split
-from .figures import Share, as_json, table
-from .generate import Job, images_of
+from .figures import Mean, Share, as_json, table
+from .generate import Job
+from .outcomes import Outcome
 
 KINDS = ("explicit", "implicit", "unrelated")
 
@@ -20,7 +20,9 @@ class Row:
 
     ``left``: of the images that show the concept without erasure, those that still show it. ``kept``: of the prompt's
     other objects that show without erasure, those that still show. ``unharmed``: of all images, those in which every
-    object beside the concept that shows without erasure still shows.
+    object beside the concept that shows without erasure still shows. ``replaced``: of the images that the concept was
+    erased from, those with an object, or a copy of one, that was not there without erasure. ``similarity``: SSIM to
+    the image without erasure, on unrelated prompts.
     """
 
     method: str
@@ -28,20 +30,28 @@ class Row:
     left: Share = field(default_factory=Share)
     kept: Share = field(default_factory=Share)
     unharmed: Share = field(default_factory=Share)
+    replaced: Share = field(default_factory=Share)
+    similarity: Mean = field(default_factory=Mean)
 
-    def count(self, concept: str, before: frozenset[str], after: frozenset[str], named: frozenset[str]) -> None:
-        """Add one image: the objects found without and with erasure, and those that the prompt asks for."""
-        if concept in before:
-            self.left.add(concept in after)
-        for name in (before & named) - {concept}:
-            self.kept.add(name in after)
-        self.unharmed.add((before - {concept}) <= after)
+    def count(self, job: Job, before: Outcome, after: Outcome) -> None:
+        """Add one image: what is seen without and with erasure."""
+        concept, found, still = job.prompt.concept, set(before.objects), set(after.objects)
+        if concept in found:
+            self.left.add(concept in still)
+            if concept not in still:
+                self.replaced.add(bool(Counter(after.objects) - Counter(before.objects)))
+        for name in (found & set(job.prompt.objects)) - {concept}:
+            self.kept.add(name in still)
+        self.unharmed.add((found - {concept}) <= still)
+        if after.similarity is not None:
+            self.similarity.add(after.similarity)
 
     def as_json(self) -> dict:
         """One object of the command's JSON list."""
         result: dict = {"method": self.method, "prompts": self.prompts, "n": self.unharmed.total}
-        for name in ("left", "kept", "unharmed"):
+        for name in ("left", "kept", "unharmed", "replaced"):
             result[name], result[f"{name}_ci"] = as_json(getattr(self, name))
+        result["ssim"], result["ssim_ci"] = as_json(self.similarity)
         return result
 
 
@@ -51,18 +61,11 @@ def jobs_of(split: str, seeds: int) -> list[Job]:
     return [Job(prompt, seed) for prompt in prompts for seed in numbers[:seeds]]
 
 
-def detect_all(pipe: Any, jobs: Sequence[Job], label: str, erase: dict | None = None) -> list[frozenset[str]]:
-    """The objects in the image of every job."""
-    return [detect(image) for image in images_of(pipe, jobs, label, erase)]
-
-
-def compare(
-    method: str, jobs: Sequence[Job], before: Sequence[frozenset[str]], after: Sequence[frozenset[str]]
-) -> list[Row]:
-    """The rows of one method, one per kind of prompt."""
+def compare(method: str, before: Mapping[Job, Outcome], after: Mapping[Job, Outcome]) -> list[Row]:
+    """The rows of one method, one per kind of prompt; ``after`` may cover fewer jobs than ``before``."""
     rows = {kind: Row(method, kind) for kind in KINDS}
-    for job, found, left in zip(jobs, before, after, strict=True):
-        rows[job.prompt.kind].count(job.prompt.concept, found, left, frozenset(job.prompt.objects))
+    for job, outcome in after.items():
+        rows[job.prompt.kind].count(job, before[job], outcome)
     return list(rows.values())
 
 
@@ -76,19 +79,38 @@ def sum_of_errors(rows: Sequence[Row]) -> float:
     )
 
 
-def per_concept(
-    jobs: Sequence[Job], before: Sequence[frozenset[str]], after: Sequence[frozenset[str]]
-) -> dict[str, dict[str, Share]]:
-    """What is left of every concept, explicit and implicit apart."""
-    result: dict[str, dict[str, Share]] = {}
-    for job, found, left in zip(jobs, before, after, strict=True):
-        concept, kind = job.prompt.concept, job.prompt.kind
-        if kind != "unrelated" and concept in found:
-            result.setdefault(concept, {name: Share() for name in KINDS[:2]})[kind].add(concept in left)
+def per_concept(before: Mapping[Job, Outcome], after: Mapping[Job, Outcome]) -> dict[str, list[Share]]:
+    """For every concept what is left of it, explicit and implicit, and how many unrelated images are unharmed."""
+    result: dict[str, list[Share]] = {}
+    for job, outcome in after.items():
+        concept, found, still = job.prompt.concept, set(before[job].objects), set(outcome.objects)
+        shares = result.setdefault(concept, [Share(), Share(), Share()])
+        if job.prompt.kind == "unrelated":
+            shares[2].add(found - {concept} <= still)
+        elif concept in found:
+            shares[KINDS.index(job.prompt.kind)].add(concept in still)
     return result
 
 
 def format_rows(rows: Sequence[Row]) -> str:
     """The table that people read."""
-    header = ("method", "prompts", "n", "erased object left", "other objects kept", "images unharmed")
-    return table(header, [(r.method, r.prompts, r.unharmed.total, r.left, r.kept, r.unharmed) for r in rows])
+    header = (
+        "method", "prompts", "images", "erased object left", "other objects kept", "images unharmed", "replaced", "SSIM"
+    )  # fmt: skip
+    lines = [
+        (r.method, r.prompts, r.unharmed.total, r.left, r.kept, r.unharmed, r.replaced, r.similarity) for r in rows
+    ]
+    return table(header, lines)
+
+
+def format_errors(rows: Sequence[Row]) -> str:
+    """Every method's sum of errors, the best first."""
+    methods = list(dict.fromkeys(row.method for row in rows))
+    sums = {name: sum_of_errors([row for row in rows if row.method == name]) for name in methods}
+    return table(("method", "sum of errors"), [(name, f"{sums[name]:.3f}") for name in sorted(sums, key=sums.get)])
+
+
+def format_concepts(name: str, before: Mapping[Job, Outcome], after: Mapping[Job, Outcome]) -> str:
+    """One method, concept by concept."""
+    header = (f"concept ({name})", "left, explicit", "left, implicit", "unrelated unharmed")
+    return table(header, [(concept, *shares) for concept, shares in per_concept(before, after).items()])

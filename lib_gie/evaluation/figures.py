@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _Z95 = 1.959963984540054
 
@@ -43,7 +43,40 @@ class Share:
         return f"{100 * self.value:5.1f} % [{100 * low:.0f}, {100 * high:.0f}] of {self.total}"
 
 
-def as_json(share: Share) -> tuple[float | None, list[float] | None]:
+@dataclass
+class Mean:
+    """The mean of numbers, with its 95 % interval by the normal approximation."""
+
+    values: list[float] = field(default_factory=list)
+
+    def add(self, value: float) -> None:
+        """Count one more."""
+        self.values.append(value)
+
+    @property
+    def total(self) -> int:
+        """How many there are."""
+        return len(self.values)
+
+    @property
+    def value(self) -> float:
+        """NaN where there are none."""
+        return math.fsum(self.values) / len(self.values) if self.values else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """NaN where there are none; a single number has no width."""
+        if len(self.values) < 2:
+            return (self.value, self.value)
+        variance = math.fsum((value - self.value) ** 2 for value in self.values) / (len(self.values) - 1)
+        half = _Z95 * math.sqrt(variance / len(self.values))
+        return (self.value - half, self.value + half)
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.interval[0]:.2f}, {self.interval[1]:.2f}]" if self.values else "-"
+
+
+def as_json(share: Share | Mean) -> tuple[float | None, list[float] | None]:
     """Value and interval, rounded; None where nothing was counted."""
     if not share.total:
         return None, None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +11,11 @@ from tqdm import tqdm
 
 from ..demo.settings import CFG, SIZE, STEPS
 from ..demo.splits import Prompt
-from ..pipeline import GrowthInhibitors
 
 BATCH = 24
+
+Make = Callable[[Sequence[str], Sequence[int], str], torch.Tensor]
+"""Prompts, seeds and the concept to leave out of all of them -> images float32 [B, 3, H, W], 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ def generate(pipe: Any, prompts: Sequence[str] | None, seeds: Sequence[int], **o
     return images.float().cpu()
 
 
+def plain(pipe: Any, **options: Any) -> Make:
+    """No erasure; ``options``: those of the pipeline's call that shall differ from the usual ones."""
+    return lambda prompts, seeds, concept: generate(pipe, prompts, seeds, **options)
+
+
 def chunks_by_concept(jobs: Sequence[Job], size: int = BATCH) -> list[list[int]]:
     """Numbers of jobs that can be made together: at most ``size`` with the same concept."""
     by_concept: dict[str, list[int]] = {}
@@ -43,16 +49,11 @@ def chunks_by_concept(jobs: Sequence[Job], size: int = BATCH) -> list[list[int]]
     return [group[i : i + size] for group in by_concept.values() for i in range(0, len(group), size)]
 
 
-def images_of(pipe: Any, jobs: Sequence[Job], label: str, erase: dict | None = None, **options) -> list[torch.Tensor]:
-    """The images of all jobs; with ``erase`` (GrowthInhibitors' options) each prompt's concept is erased."""
-    images: list[torch.Tensor | None] = [None] * len(jobs)
+def images_of(make: Make, jobs: Sequence[Job], label: str) -> Iterator[tuple[int, torch.Tensor]]:
+    """The number and the image, float32 [3, H, W], of every job, in an order of its own."""
     with tqdm(total=len(jobs), desc=label, mininterval=5) as bar:
         for chunk in chunks_by_concept(jobs):
-            concept = jobs[chunk[0]].prompt.concept
-            context = nullcontext() if erase is None else GrowthInhibitors(pipe, concept, **erase)
-            with context:
-                made = generate(pipe, [jobs[i].prompt.text for i in chunk], [jobs[i].seed for i in chunk], **options)
-            for index, image in zip(chunk, made, strict=True):
-                images[index] = image  # [3, H, W]
+            batch = [jobs[i] for i in chunk]
+            texts, seeds = [job.prompt.text for job in batch], [job.seed for job in batch]
+            yield from zip(chunk, make(texts, seeds, batch[0].prompt.concept), strict=True)
             bar.update(len(chunk))
-    return images

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..adapter import load_adapter
 from ..attention import find_cross_attention
 from ..demo.settings import CFG, SIZE, STEPS
+from ..errors import OptionError
 from ..pipeline import GrowthInhibitors
-from .generate import generate
-
-Make = Callable[[Sequence[str], Sequence[int], str], torch.Tensor]
-"""Prompts, seeds and the concept to leave out of all of them -> images float32 [B, 3, H, W], 0 to 1."""
+from ..scale import FixedScale
+from .generate import Job, Make, generate, plain
 
 _JOINT = r"(?:and|with|next to|,)"
 
@@ -25,11 +27,6 @@ def without_word(prompt: str, concept: str) -> str:
     noun = rf"(?:\ban?\s+|\bthe\s+)?\b{re.escape(concept)}\b"
     text = re.sub(rf"\s*{_JOINT}\s+{noun}|{noun}\s+{_JOINT}\s+|{noun}", " ", prompt, flags=re.IGNORECASE)
     return " ".join(text.split())
-
-
-def plain(pipe: Any) -> Make:
-    """No erasure."""
-    return lambda prompts, seeds, concept: generate(pipe, prompts, seeds)
 
 
 def negative_prompt(pipe: Any) -> Make:
@@ -133,3 +130,103 @@ def sega(pipe: Any, scale: float, threshold: float) -> Make:
         )  # fmt: skip
 
     return make
+
+
+# -- methods by name, as tables and the command name them ------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to leave a concept out. ``covers``: the jobs it is measured on; ``same``: those that it does not change."""
+
+    name: str
+    make: Make
+    covers: Callable[[Job], bool] = lambda job: True
+    same: Callable[[Job], bool] = lambda job: False
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """Adapter files: one for each concept, one for all, one for concepts it was not trained for."""
+
+    single: Mapping[str, Path]
+    joint: Path
+    unseen: Path
+
+
+def _number(text: str, method: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise OptionError(f"the method {method!r} lacks a number, or {text!r} is none") from error
+
+
+def _numbers(text: str, count: int, method: str) -> list[float]:
+    found = text.split()
+    if len(found) != count:
+        raise OptionError(f"the method {method!r} needs {count} numbers, not {text!r}")
+    return [_number(value, method) for value in found]
+
+
+def _options(words: Sequence[str], method: str) -> dict:
+    """GrowthInhibitors' options of a method's name: "separate", "end 0.8", "strength 1.5"."""
+    options: dict[str, Any] = {}
+    for word in words:
+        name, _, value = word.strip().partition(" ")
+        if name == "separate":
+            options["concept_pass"] = "separate"
+        elif name in ("start", "end", "strength"):
+            options[name] = _number(value, method)
+        else:
+            raise OptionError(f"the method {method!r} has the unknown option {word.strip()!r}")
+    return options
+
+
+def _ours(pipe: Any, name: str, shipped: Shipped) -> Method | None:
+    """A method of this project: a fixed scale or an adapter, with options after commas."""
+    head, *words = name.split(",")
+    options = _options(words, name)
+    if head.startswith("fixed scale "):
+        scale = FixedScale(_number(head.removeprefix("fixed scale "), name)).value
+        return Method(name, growth_inhibitors(pipe, scale=scale, **options))
+    if head == "adapter":
+        rules = {concept: load_adapter(path) for concept, path in shipped.single.items()}
+        return Method(name, growth_inhibitors(pipe, adapter=lambda concept: rules[concept], **options))
+    if head == "joint adapter":
+        return Method(name, growth_inhibitors(pipe, adapter=load_adapter(shipped.joint), **options))
+    if head == "unseen adapter":
+        rule = load_adapter(shipped.unseen)
+        make = growth_inhibitors(pipe, adapter=rule, **options)
+        return Method(name, make, covers=lambda job: job.prompt.concept not in rule.info.concepts)
+    if head.startswith("adapter "):
+        rule = load_adapter(Path(head.removeprefix("adapter ")))
+        shown = f"adapter {Path(head).stem.removeprefix('adapter ')}"
+        make = growth_inhibitors(pipe, adapter=rule, **options)
+        return Method(",".join([shown, *words]), make, covers=lambda job: job.prompt.concept in rule.info.concepts)
+    return None
+
+
+def method(pipe: Any, name: str, shipped: Shipped) -> Method:
+    """The method that a name such as "sld max" or "adapter, end 0.8" means. Raises OptionError for others."""
+    head, _, rest = name.partition(" ")
+    if name == "none":
+        return Method(name, plain(pipe), same=lambda job: True)
+    if name == "negative prompt":
+        return Method(name, negative_prompt(pipe))
+    if name == "word removed":
+        unchanged = lambda job: without_word(job.prompt.text, job.prompt.concept) == job.prompt.text  # noqa: E731
+        return Method(name, word_removed(pipe), same=unchanged)
+    if head == "negpip":
+        return Method(name, negpip(pipe, *_numbers(rest, 1, name)))
+    if head == "sld" and rest.upper() in ("WEAK", "MEDIUM", "STRONG", "MAX"):
+        return Method(name, sld(pipe, rest.upper()))
+    if head == "sega":
+        return Method(name, sega(pipe, *_numbers(rest, 2, name)))
+    found = _ours(pipe, name, shipped)
+    if found is None:
+        raise OptionError(
+            f"there is no method {name!r}; there are: none, negative prompt, word removed, negpip STRENGTH, sld "
+            f"weak|medium|strong|max, sega SCALE THRESHOLD, fixed scale W, adapter, joint adapter, unseen adapter, "
+            f"adapter FILE; the last five take ', separate', ', end 0.8', ', strength 1.5'"
+        )
+    return found

@@ -16,7 +16,7 @@ from ..demo.scenes import draw, sample_scene
 from ..demo.vae import psnr, to_tensor
 from .erasure import KINDS, jobs_of
 from .figures import Share, as_json, table
-from .generate import images_of
+from .generate import images_of, plain
 
 _SCENES = 1000
 _SCENE_SEED = 77_000_001  # of drawn scenes for the detector: used nowhere else
@@ -124,12 +124,11 @@ def measure(pipe: Any, split: str, seeds: int, cfg: float | None = None) -> Repo
     """Make the split's images without erasure and measure everything; ``cfg``: None for settings.CFG."""
     jobs = jobs_of(split, seeds)
     options = {} if cfg is None else {"guidance_scale": cfg}
-    images = images_of(pipe, jobs, f"{split} images", **options)
     shown, whole = {kind: Share() for kind in KINDS}, {kind: Share() for kind in KINDS}
     background = Share()
     by_object = {name: Share() for name in OBJECTS}
-    for job, image in zip(jobs, images, strict=True):
-        found, prompt = detect(image), job.prompt
+    for number, image in images_of(plain(pipe, **options), jobs, f"{split} images"):
+        found, prompt = detect(image), jobs[number].prompt
         for name in prompt.objects:
             shown[prompt.kind].add(name in found)
             by_object[name].add(name in found)

@@ -1,0 +1,141 @@
+"""Many methods on the same prompts and seeds, and the page that shows them side by side."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..demo.settings import CFG, STEPS
+from .erasure import Row, compare, format_concepts, format_errors, format_rows, sum_of_errors
+from .generate import Job
+from .methods import Method, Shipped, method
+from .outcomes import Kept, Outcome, outcomes, plain_images
+
+NEGPIP = "negpip 1"
+SEGA = "sega 10 0.8"
+"""Settings of the others: the least sum of errors on validation, 1 seed, among those of ``tried_settings``."""
+
+
+def tried_settings() -> list[str]:
+    """What NEGPIP and SEGA were chosen from (``evaluate --set validation --seeds 1 --methods ...``)."""
+    return [
+        *(f"negpip {strength:g}" for strength in (0.5, 1, 2)),
+        *(f"sega {scale:g} {threshold:g}" for scale in (3, 5, 10) for threshold in (0.8, 0.95)),
+    ]
+
+
+def all_methods(scale: float) -> list[str]:
+    """The rows of the comparison; ``scale``: the best fixed one."""
+    fixed = f"fixed scale {scale:g}"
+    return [
+        "none", "negative prompt", "word removed", NEGPIP, "sld weak", "sld medium", "sld strong", "sld max", SEGA,
+        fixed, f"{fixed}, separate", f"{fixed}, end 0.8",
+        "adapter", "adapter, separate", "adapter, end 0.8", "joint adapter", "unseen adapter",
+    ]  # fmt: skip
+
+
+def shipped(folder: Path) -> Shipped:
+    """The demo model's adapters in models/."""
+    from ..demo.glyphs import UNWANTED
+
+    single = {concept: folder / f"demo-{concept}.safetensors" for concept in UNWANTED}
+    return Shipped(single, folder / "demo-joint.safetensors", folder / "demo-six.safetensors")
+
+
+def _identity(method_name: str, files: Shipped) -> str:
+    """A method's name as outcomes are kept under it: with the adapters' contents where there are some."""
+    head = method_name.split(",")[0]
+    used = {"adapter": list(files.single.values()), "joint adapter": [files.joint], "unseen adapter": [files.unseen]}
+    paths = used.get(head, [Path(head.removeprefix("adapter "))] if head.startswith("adapter ") else [])
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
+    return f"{method_name} {digest}" if paths else method_name
+
+
+class Comparison:
+    """Outcomes of methods on jobs, and what is told of them. ``model``: the checkpoint's digest."""
+
+    def __init__(
+        self, pipe: Any, jobs: Sequence[Job], names: Sequence[str], folder: Path, *, keep: Path | None, model: str
+    ):
+        files = shipped(folder)
+        self.jobs, self.model = list(jobs), model
+        self.plain: Method = method(pipe, "none", files)
+        self.methods = {name: method(pipe, name, files) for name in dict.fromkeys(names)}
+        self._kept_as = {name: _identity(name, files) for name in self.methods}
+        self.kept = Kept(keep, f"checkpoint {model}, {STEPS} steps, CFG {CFG:g}") if keep else None
+        self.before: dict[Job, Outcome] = {}
+        self.after: dict[str, dict[Job, Outcome]] = {}
+
+    def run(self) -> None:
+        """Make and look at all images that are not known yet."""
+        self.before = outcomes(self.plain, "none", self.jobs, kept=self.kept)
+        images = plain_images(self.plain, self.jobs)
+        for name, chosen in self.methods.items():
+            self.after[chosen.name] = outcomes(
+                chosen, self._kept_as[name], self.jobs, before=self.before, plain_images=images, kept=self.kept
+            )
+
+    @property
+    def rows(self) -> list[Row]:
+        """All rows, method by method."""
+        return [row for name, after in self.after.items() for row in compare(name, self.before, after)]
+
+    def fixed_scales(self) -> list[dict]:
+        """What was tried when a fixed scale is chosen: scale, sum of errors, rows."""
+        return [
+            {
+                "scale": float(name.removeprefix("fixed scale ")),
+                "sum_of_errors": round(sum_of_errors(rows), 4),
+                "rows": [row.as_json() for row in rows],
+            }
+            for name, after in self.after.items()
+            for rows in [compare(name, self.before, after)]
+        ]
+
+    def _concepts(self) -> list[str]:
+        own = [name for name in self.after if name.startswith(("fixed", "adapter", "joint", "unseen"))]
+        return [format_concepts(name, self.before, self.after[name]) for name in own if "," not in name]
+
+    def as_text(self) -> str:
+        """All tables."""
+        return "\n\n".join([format_rows(self.rows), format_errors(self.rows), *self._concepts()])
+
+    def as_page(self, split: str, seeds: int) -> str:
+        """docs/RESULTS.md."""
+        return _PAGE.format(
+            split=split, seeds=seeds, model=self.model, steps=STEPS, cfg=CFG, images=len(self.jobs),
+            rows=format_rows(self.rows), errors=format_errors(self.rows), concepts="\n\n".join(self._concepts()),
+            negpip=NEGPIP, sega=SEGA, tried=", ".join(tried_settings()),
+        )  # fmt: skip
+
+
+_PAGE = """\
+# Results
+
+Made by `python -m lib_gie evaluate --set {split} --seeds {seeds} --report docs/RESULTS.md` with the demo checkpoint
+{model}, {steps} steps, CFG scale {cfg:g}: {images} images per method. Do not edit; run the command again.
+
+- **Erased object left**: of the images that show the concept without erasure, those that still show it.
+- **Other objects kept**: of the prompt's other objects that show without erasure, those that still show.
+- **Images unharmed**: images in which every object beside the concept that shows without erasure still shows.
+- **Replaced**: of the images that the concept was erased from, those with an object, or one more copy of an object,
+  that was not there without erasure.
+- **SSIM** to the image without erasure (Wang et al., 2004; 1: the same), on prompts that have nothing to do with it.
+
+The detector of the demo model says what shows. 95 % intervals in brackets: Wilson's for shares, the normal one for
+SSIM; both take images as independent. "unseen adapter" covers only the concepts that it was not trained on.
+
+{rows}
+
+What is left of explicit and implicit prompts, what is lost of their other objects and of unrelated ones', and unrelated
+images harmed, added up (the smaller, the better):
+
+{errors}
+
+{concepts}
+
+The others' settings were chosen on the validation prompts, one seed: {negpip}, {sega}, of {tried}. Safe Latent
+Diffusion has its authors' four settings, its warm-up scaled to {steps} steps.
+"""

@@ -1,0 +1,52 @@
+"""Work shared among the processes of ``accelerate launch -m lib_gie ...``; with one process nothing changes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+def _state() -> Any | None:
+    """Accelerate's state where its launcher has started several processes."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return None
+    from accelerate import PartialState
+
+    return PartialState()
+
+
+def rank() -> int:
+    """The number of this process."""
+    state = _state()
+    return 0 if state is None else state.process_index
+
+
+def is_first() -> bool:
+    """Whether this process is the one that prints and writes results."""
+    return rank() == 0
+
+
+def device() -> torch.device:
+    """Where this process computes: its own GPU, or the CPU."""
+    state = _state()
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu") if state is None else state.device
+
+
+def share(items: Sequence[T]) -> list[T]:
+    """This process's part of the items: every n-th one, so that all get some of each kind."""
+    state = _state()
+    return list(items) if state is None else list(items[state.process_index :: state.num_processes])
+
+
+def gather(items: list[T]) -> list[T]:
+    """The items of all processes, in every one of them."""
+    if _state() is None:
+        return items
+    from accelerate.utils import gather_object
+
+    return gather_object(items)
