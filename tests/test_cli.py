@@ -140,8 +140,8 @@ def test_evaluate_prints_a_row_per_method_and_kind(tmp_path, capsys):
     page = tmp_path / "page.md"
     arguments = [
         "evaluate",
-        "--set",
-        "validation",
+        "--concepts",
+        "knife",
         "--seeds",
         "1",
         "--methods",
@@ -154,14 +154,14 @@ def test_evaluate_prints_a_row_per_method_and_kind(tmp_path, capsys):
     captured = capsys.readouterr()
     rows = json.loads(captured.out)
     assert [(row["method"], row["prompts"], row["n"]) for row in rows] == [
-        ("none", "explicit", 80), ("none", "implicit", 64), ("none", "unrelated", 40)
+        ("none", "explicit", 10), ("none", "implicit", 8), ("none", "unrelated", 5)
     ]  # fmt: skip
     assert rows[0]["left"] == rows[0]["kept"] == rows[0]["unharmed"] == rows[2]["ssim"] == 1
     assert rows[2]["left"] is rows[2]["left_ci"] is None
     assert "| none " in captured.err
     assert "| none " in page.read_text(encoding="utf-8")
     assert main([*arguments, "--keep", str(tmp_path / "kept")]) == 0
-    assert "184/184" not in capsys.readouterr().err  # known already
+    assert "23/23" not in capsys.readouterr().err  # known already
 
 
 @pytest.mark.parametrize(
@@ -172,6 +172,7 @@ def test_evaluate_prints_a_row_per_method_and_kind(tmp_path, capsys):
         (["--adapter", "missing"], "no adapter file"),
         (["--seeds", "9"], "--seeds is 9"),
         (["--end", "0.5"], "go with --scale"),
+        (["--concepts", "gun"], "takes some of knife"),
     ],
 )
 def test_evaluate_refuses(capsys, arguments, says):

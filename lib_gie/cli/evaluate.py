@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", default="validation", choices=("train", "validation", "heldout"), help="split of prompts"
     )
     parser.add_argument("--seeds", type=int, default=5, help="seeds per prompt, 1 to 8")
+    parser.add_argument("--concepts", nargs="+", help="only the prompts of these concepts (default: all eight)")
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="what to compare (default: everything there is)")
     parser.add_argument("--scale", type=float, nargs="+", help="fixed scales to measure, and nothing else")
     parser.add_argument("--adapter", nargs="+", help="adapters (files, or names in models/), and nothing else")
@@ -86,16 +87,19 @@ def run(options: argparse.Namespace) -> None:
         raise OptionError(f"--seeds is {options.seeds}; a split has 8 seeds for each prompt, give 1 to 8")
     names = _names(options)
     from ..demo.fixed_scale import save_fixed_scale
+    from ..demo.glyphs import UNWANTED
     from ..evaluation.comparison import Comparison
     from ..evaluation.erasure import jobs_of
     from ..pipeline import load_pipeline, processes
     from ..pipeline.loading import DEMO_CHECKPOINT
 
+    unknown = set(options.concepts or ()) - set(UNWANTED)
+    if unknown or (options.choose_scale and options.concepts):
+        raise OptionError(f"--concepts takes some of {', '.join(UNWANTED)}, and does not go with --choose-scale")
     pipe = load_pipeline(options.model, processes.device())
     model = Path(options.model) if options.model else DEMO_CHECKPOINT
-    comparison = Comparison(
-        pipe, jobs_of(options.set, options.seeds), names, MODELS_DIR, keep=options.keep, model=_digest(model)
-    )
+    jobs = [job for job in jobs_of(options.set, options.seeds) if job.prompt.concept in (options.concepts or UNWANTED)]
+    comparison = Comparison(pipe, jobs, names, MODELS_DIR, keep=options.keep, model=_digest(model))
     comparison.run()
     if not processes.is_first():
         return
