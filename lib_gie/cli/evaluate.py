@@ -85,17 +85,18 @@ def run(options: argparse.Namespace) -> None:
     """Measure and print."""
     if not 1 <= options.seeds <= 8:
         raise OptionError(f"--seeds is {options.seeds}; a split has 8 seeds for each prompt, give 1 to 8")
+    from ..demo.glyphs import UNWANTED
+
+    unknown = set(options.concepts or ()) - set(UNWANTED)
+    if unknown or (options.choose_scale and options.concepts):
+        raise OptionError(f"--concepts takes some of {', '.join(UNWANTED)}, and does not go with --choose-scale")
     names = _names(options)
     from ..demo.fixed_scale import save_fixed_scale
-    from ..demo.glyphs import UNWANTED
     from ..evaluation.comparison import Comparison
     from ..evaluation.erasure import jobs_of
     from ..pipeline import load_pipeline, processes
     from ..pipeline.loading import DEMO_CHECKPOINT
 
-    unknown = set(options.concepts or ()) - set(UNWANTED)
-    if unknown or (options.choose_scale and options.concepts):
-        raise OptionError(f"--concepts takes some of {', '.join(UNWANTED)}, and does not go with --choose-scale")
     pipe = load_pipeline(options.model, processes.device())
     model = Path(options.model) if options.model else DEMO_CHECKPOINT
     jobs = [job for job in jobs_of(options.set, options.seeds) if job.prompt.concept in (options.concepts or UNWANTED)]
