@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import OptionError
 from .glyphs import OBJECTS, UNWANTED, WANTED
 from .scenes import BACKGROUNDS, IMPLICIT, Scene, sample_caption, sample_scene
 
@@ -127,11 +128,25 @@ def more_prompts(concept: str, explicit: int = 70, implicit: int = 30, unrelated
         ("implicit", implicit, lambda index: _implicit(concept, index, rng)),
         ("unrelated", unrelated, other),
     ):
-        for index in range(count):
-            prompt = _prompt(scene_of(index), concept, kind, rng, frozenset(taken))
-            taken.add(prompt.text)
-            prompts.append(prompt)
+        prompts += _different(kind, count, scene_of, concept, rng, taken)
     return prompts
+
+
+def _different(
+    kind: str, count: int, scene_of, concept: str, rng: np.random.Generator, taken: set[str]
+) -> list[Prompt]:
+    """So many prompts whose texts are not taken yet; another scene is drawn where the text is, for some have few."""
+    found: list[Prompt] = []
+    for index in range(100 * count):
+        if len(found) == count:
+            break
+        prompt = _prompt(scene_of(index), concept, kind, rng, frozenset())
+        if prompt.text not in taken:
+            taken.add(prompt.text)
+            found.append(prompt)
+    if len(found) < count:
+        raise OptionError(f"{count} {kind} prompts for {concept} were asked for; there are no more than {len(found)}")
+    return found
 
 
 def reserved_captions() -> frozenset[str]:
