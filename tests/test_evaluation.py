@@ -7,12 +7,14 @@ import math
 import pytest
 import torch
 
+from lib_gie.demo.glyphs import UNWANTED
 from lib_gie.demo.splits import Prompt, load_split, more_prompts
+from lib_gie.errors import OptionError
 from lib_gie.evaluation.erasure import Row, compare, per_concept, sum_of_errors
 from lib_gie.evaluation.figures import Mean, Share
 from lib_gie.evaluation.generate import Job
 from lib_gie.evaluation.methods import Method
-from lib_gie.evaluation.outcomes import Kept, Outcome, outcomes, plain_images, ssim
+from lib_gie.evaluation.outcomes import Comparer, Kept, Outcome, ssim
 
 NAMED = Job(Prompt("a cat and a knife", ("cat", "knife"), None, "knife", "explicit"), 1)
 OTHER = Job(Prompt("a dog", ("dog",), None, "knife", "unrelated"), 2)
@@ -79,18 +81,30 @@ class _Maker:
 
 
 def test_outcomes_are_kept_and_not_made_again(tmp_path):
-    maker = _Maker()
+    maker, plain = _Maker(), _Maker()
     chosen = Method("m", maker)
-    images = plain_images(Method("none", _Maker()), [NAMED, OTHER])
-    assert list(images) == [OTHER]
     for _ in range(2):  # the second from disk alone
-        found = outcomes(chosen, "m", [NAMED, OTHER], BEFORE, images, Kept(tmp_path, "a"))
-        assert found == {NAMED: Outcome(()), OTHER: Outcome((), 1.0)}
-        assert maker.asked == 2
-    outcomes(chosen, "m", [NAMED, OTHER], BEFORE, images, Kept(tmp_path, "another checkpoint"))
-    assert maker.asked == 4
-    assert outcomes(Method("n", maker, same=lambda job: True), "n", [NAMED], BEFORE) == {NAMED: BEFORE[NAMED]}
-    assert outcomes(Method("k", maker, covers=lambda job: job is OTHER), "k", [NAMED, OTHER], BEFORE).keys() == {OTHER}
+        comparer = Comparer(Method("none", plain), [NAMED, OTHER], Kept(tmp_path, "a"))
+        assert comparer.before == {NAMED: Outcome(()), OTHER: Outcome(())}
+        assert comparer.outcomes(chosen) == {NAMED: Outcome(()), OTHER: Outcome((), 1.0)}
+        assert maker.asked == plain.asked == 2  # the images to compare with are not made once more
+    comparer = Comparer(Method("none", plain), [NAMED, OTHER], Kept(tmp_path, "another checkpoint"))
+    comparer.outcomes(chosen)
+    assert maker.asked == plain.asked == 4
+    assert comparer.outcomes(Method("n", maker, same=lambda job: True)) == {NAMED: Outcome(()), OTHER: Outcome((), 1.0)}
+    assert comparer.outcomes(Method("k", maker, covers=lambda job: job is OTHER)).keys() == {OTHER}
+    again = Comparer(Method("none", plain), [NAMED, OTHER], Kept(tmp_path, "a"))
+    again.outcomes(Method("new", maker))
+    assert plain.asked == 5  # the unrelated one, whose image is not kept on disk
+
+
+def test_other_files_are_another_identity(tmp_path):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(b"1")
+    first = Method("adapter", _Maker(), files=(path,)).identity
+    path.write_bytes(b"2")
+    assert Method("adapter", _Maker(), files=(path,)).identity != first
+    assert Method("none", _Maker()).identity == "none"
 
 
 def test_a_line_that_was_cut_off_is_made_again(tmp_path):
@@ -113,3 +127,10 @@ def test_more_prompts_are_in_no_split():
     }
     for prompt in found:
         assert ("knife" in prompt.objects) == (prompt.kind != "unrelated")
+
+
+def test_every_concept_has_enough_further_prompts():
+    for concept in UNWANTED:
+        assert len(more_prompts(concept)) == 500
+    with pytest.raises(OptionError, match="no more than"):
+        more_prompts("knife", 0, 1000, 0)

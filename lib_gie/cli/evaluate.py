@@ -77,8 +77,13 @@ def _available(names: list[str]) -> list[str]:
     return [name for name in names if "adapter" not in name]
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+def _digest(model: Path) -> str:
+    """Of a model's file, or of all files of its folder."""
+    files = sorted(path for path in model.rglob("*") if path.is_file()) if model.is_dir() else [model]
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def run(options: argparse.Namespace) -> None:

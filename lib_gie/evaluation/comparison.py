@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 from ..demo.settings import CFG, STEPS
 from .erasure import Row, compare, format_concepts, format_errors, format_rows, sum_of_errors
 from .generate import Job
-from .methods import Method, Shipped, method
-from .outcomes import Kept, Outcome, outcomes, plain_images
+from .methods import Shipped, method
+from .outcomes import Comparer, Kept, Outcome
 
 NEGPIP = "negpip 1"
 SEGA = "sega 10 0.8"
@@ -44,15 +43,6 @@ def shipped(folder: Path) -> Shipped:
     return Shipped(single, folder / "demo-joint.safetensors", folder / "demo-six.safetensors")
 
 
-def _identity(method_name: str, files: Shipped) -> str:
-    """A method's name as outcomes are kept under it: with the adapters' contents where there are some."""
-    head = method_name.split(",")[0]
-    used = {"adapter": list(files.single.values()), "joint adapter": [files.joint], "unseen adapter": [files.unseen]}
-    paths = used.get(head, [Path(head.removeprefix("adapter "))] if head.startswith("adapter ") else [])
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
-    return f"{method_name} {digest}" if paths else method_name
-
-
 class Comparison:
     """Outcomes of methods on jobs, and what is told of them. ``model``: the checkpoint's digest."""
 
@@ -61,21 +51,17 @@ class Comparison:
     ):
         files = shipped(folder)
         self.jobs, self.model = list(jobs), model
-        self.plain: Method = method(pipe, "none", files)
-        self.methods = {name: method(pipe, name, files) for name in dict.fromkeys(names)}
-        self._kept_as = {name: _identity(name, files) for name in self.methods}
-        self.kept = Kept(keep, f"checkpoint {model}, {STEPS} steps, CFG {CFG:g}") if keep else None
+        self._plain = method(pipe, "none", files)
+        self._methods = [method(pipe, name, files) for name in dict.fromkeys(names)]
+        self._kept = Kept(keep, f"checkpoint {model}, {STEPS} steps, CFG {CFG:g}") if keep else None
         self.before: dict[Job, Outcome] = {}
         self.after: dict[str, dict[Job, Outcome]] = {}
 
     def run(self) -> None:
         """Make and look at all images that are not known yet."""
-        self.before = outcomes(self.plain, "none", self.jobs, kept=self.kept)
-        images = plain_images(self.plain, self.jobs)
-        for name, chosen in self.methods.items():
-            self.after[chosen.name] = outcomes(
-                chosen, self._kept_as[name], self.jobs, before=self.before, plain_images=images, kept=self.kept
-            )
+        comparer = Comparer(self._plain, self.jobs, self._kept)
+        self.before = comparer.before
+        self.after = {chosen.name: comparer.outcomes(chosen) for chosen in self._methods}
 
     @property
     def rows(self) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -137,12 +138,22 @@ def sega(pipe: Any, scale: float, threshold: float) -> Make:
 
 @dataclass(frozen=True)
 class Method:
-    """A way to leave a concept out. ``covers``: the jobs it is measured on; ``same``: those that it does not change."""
+    """A way to leave a concept out.
+
+    ``covers``: the jobs it is measured on; ``same``: those that it does not change; ``files``: adapters that it reads.
+    """
 
     name: str
     make: Make
     covers: Callable[[Job], bool] = lambda job: True
     same: Callable[[Job], bool] = lambda job: False
+    files: Sequence[Path] = ()
+
+    @property
+    def identity(self) -> str:
+        """What its outcomes are kept under: the name, with the files' contents where there are some."""
+        digest = hashlib.sha256(b"".join(path.read_bytes() for path in self.files)).hexdigest()[:12]
+        return f"{self.name} {digest}" if self.files else self.name
 
 
 @dataclass(frozen=True)
@@ -168,6 +179,10 @@ def _numbers(text: str, count: int, method: str) -> list[float]:
     return [_number(value, method) for value in found]
 
 
+def _names_concept(job: Job) -> bool:
+    return without_word(job.prompt.text, job.prompt.concept) != job.prompt.text
+
+
 def _options(words: Sequence[str], method: str) -> dict:
     """GrowthInhibitors' options of a method's name: "separate", "end 0.8", "strength 1.5"."""
     options: dict[str, Any] = {}
@@ -191,18 +206,26 @@ def _ours(pipe: Any, name: str, shipped: Shipped) -> Method | None:
         return Method(name, growth_inhibitors(pipe, scale=scale, **options))
     if head == "adapter":
         rules = {concept: load_adapter(path) for concept, path in shipped.single.items()}
-        return Method(name, growth_inhibitors(pipe, adapter=lambda concept: rules[concept], **options))
+        make = growth_inhibitors(pipe, adapter=lambda concept: rules[concept], **options)
+        return Method(name, make, files=tuple(shipped.single.values()))
     if head == "joint adapter":
-        return Method(name, growth_inhibitors(pipe, adapter=load_adapter(shipped.joint), **options))
+        make = growth_inhibitors(pipe, adapter=load_adapter(shipped.joint), **options)
+        return Method(name, make, files=(shipped.joint,))
     if head == "unseen adapter":
         rule = load_adapter(shipped.unseen)
         make = growth_inhibitors(pipe, adapter=rule, **options)
-        return Method(name, make, covers=lambda job: job.prompt.concept not in rule.info.concepts)
+        return Method(
+            name, make, covers=lambda job: job.prompt.concept not in rule.info.concepts, files=(shipped.unseen,)
+        )
     if head.startswith("adapter "):
-        rule = load_adapter(Path(head.removeprefix("adapter ")))
-        shown = f"adapter {Path(head).stem.removeprefix('adapter ')}"
-        make = growth_inhibitors(pipe, adapter=rule, **options)
-        return Method(",".join([shown, *words]), make, covers=lambda job: job.prompt.concept in rule.info.concepts)
+        path = Path(head.removeprefix("adapter "))
+        rule = load_adapter(path)
+        return Method(
+            ",".join([f"adapter {path.stem}", *words]),
+            growth_inhibitors(pipe, adapter=rule, **options),
+            covers=lambda job: job.prompt.concept in rule.info.concepts,
+            files=(path,),
+        )
     return None
 
 
@@ -214,8 +237,7 @@ def method(pipe: Any, name: str, shipped: Shipped) -> Method:
     if name == "negative prompt":
         return Method(name, negative_prompt(pipe))
     if name == "word removed":
-        unchanged = lambda job: without_word(job.prompt.text, job.prompt.concept) == job.prompt.text  # noqa: E731
-        return Method(name, word_removed(pipe), same=unchanged)
+        return Method(name, word_removed(pipe), same=lambda job: not _names_concept(job))
     if head == "negpip":
         return Method(name, negpip(pipe, *_numbers(rest, 1, name)))
     if head == "sld" and rest.upper() in ("WEAK", "MEDIUM", "STRONG", "MAX"):

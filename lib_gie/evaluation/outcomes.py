@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from ..demo.detector import find_objects
+from ..journal import append_entry, read_entries
 from ..pipeline import processes
 from .generate import Job, images_of
 from .methods import Method
@@ -48,14 +48,11 @@ class Kept:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "identity.txt").write_text(identity + "\n", encoding="utf-8")
         for path in sorted(self.folder.glob("*.jsonl")):
-            for line in path.read_text(encoding="utf-8").splitlines():
-                self._read(line)
+            for entry in read_entries(path):
+                self._take(entry)
 
-    def _read(self, line: str) -> None:
-        try:
-            method, prompt, seed, objects, similarity = json.loads(line)
-        except ValueError:
-            return  # the line that an interruption cut off
+    def _take(self, entry: Sequence) -> None:
+        method, prompt, seed, objects, similarity = entry
         self.found[method, prompt, seed] = Outcome(tuple(objects), similarity)
 
     def get(self, method: str, job: Job) -> Outcome | None:
@@ -64,48 +61,56 @@ class Kept:
 
     def add(self, method: str, job: Job, outcome: Outcome) -> None:
         """Keep one outcome."""
-        line = json.dumps([method, job.prompt.text, job.seed, outcome.objects, outcome.similarity])
-        self._read(line)
-        with (self.folder / f"{processes.rank()}.jsonl").open("a", encoding="utf-8") as file:
-            file.write("\n" + line)
+        entry = [method, job.prompt.text, job.seed, outcome.objects, outcome.similarity]
+        self._take(entry)
+        append_entry(self.folder / f"{processes.rank()}.jsonl", entry)
 
 
-def outcomes(
-    method: Method,
-    identity: str,
-    jobs: Sequence[Job],
-    before: Mapping[Job, Outcome] | None = None,
-    plain_images: Mapping[Job, torch.Tensor] | None = None,
-    kept: Kept | None = None,
-) -> dict[Job, Outcome]:
-    """The outcome of every job that the method covers; each process makes its share of the images.
+class Comparer:
+    """Makes methods' images and says what is seen in them; each process makes its share.
 
-    ``identity``: what the method's outcomes are kept under. ``before``: the outcomes without erasure, None when these
-    are them. ``plain_images``: this process's images without erasure (float32 [3, H, W]) to compare with.
+    ``plain``: the method without erasure. ``before``: its outcomes. Its images of unrelated prompts are kept in memory
+    from when they are first made, for the SSIM of the others.
     """
-    result: dict[Job, Outcome] = {}
-    todo = []
-    for job in filter(method.covers, processes.share(jobs)):
-        known = kept.get(identity, job) if kept else None
-        if before is not None and method.same(job):
-            known = Outcome(before[job].objects, 1.0 if job.prompt.kind == "unrelated" else None)
-        if known is None:
-            todo.append(job)
-        else:
-            result[job] = known
-    for number, image in images_of(method.make, todo, method.name):
-        job = todo[number]
-        outcome = look(image)
-        if plain_images is not None and job in plain_images:
-            outcome = Outcome(outcome.objects, ssim(plain_images[job], image))
-        result[job] = outcome
-        if kept:
-            kept.add(identity, job, outcome)
-    gathered = dict(processes.gather(list(result.items())))
-    return {job: gathered[job] for job in jobs if job in gathered}  # in the order of the jobs, whoever made them
 
+    def __init__(self, plain: Method, jobs: Sequence[Job], kept: Kept | None = None):
+        self.plain, self.jobs, self.kept = plain, list(jobs), kept
+        self._images: dict[Job, torch.Tensor] = {}  # [3, H, W]
+        self.before = self._measure(plain, self._look_at_plain)
 
-def plain_images(method: Method, jobs: Sequence[Job]) -> dict[Job, torch.Tensor]:
-    """This process's share of the images of unrelated prompts without erasure, float32 [3, H, W]."""
-    chosen = [job for job in processes.share(jobs) if job.prompt.kind == "unrelated"]
-    return {chosen[number]: image for number, image in images_of(method.make, chosen, "unrelated images")}
+    def outcomes(self, method: Method) -> dict[Job, Outcome]:
+        """The outcome of every job that the method covers."""
+        return self._measure(method, self._look_at)
+
+    def _known(self, method: Method, job: Job) -> Outcome | None:
+        if method is not self.plain and method.same(job):
+            return Outcome(self.before[job].objects, 1.0 if job.prompt.kind == "unrelated" else None)
+        return self.kept.get(method.identity, job) if self.kept else None
+
+    def _measure(self, method: Method, look_at: Callable[[Job, torch.Tensor], Outcome]) -> dict[Job, Outcome]:
+        mine = [job for job in processes.share(self.jobs) if method.covers(job)]
+        result = {job: self._known(method, job) for job in mine}
+        todo = [job for job, known in result.items() if known is None]
+        if method is not self.plain:
+            self._make_plain_images(todo)
+        for number, image in images_of(method.make, todo, method.name):
+            job = todo[number]
+            result[job] = look_at(job, image)
+            if self.kept:
+                self.kept.add(method.identity, job, result[job])
+        gathered = dict(processes.gather(list(result.items())))
+        return {job: gathered[job] for job in self.jobs if job in gathered}  # in their order, whoever made them
+
+    def _make_plain_images(self, jobs: Sequence[Job]) -> None:
+        lacking = [job for job in jobs if job.prompt.kind == "unrelated" and job not in self._images]
+        for number, image in images_of(self.plain.make, lacking, "unrelated images"):
+            self._images[lacking[number]] = image
+
+    def _look_at_plain(self, job: Job, image: torch.Tensor) -> Outcome:
+        if job.prompt.kind == "unrelated":
+            self._images[job] = image
+        return look(image)
+
+    def _look_at(self, job: Job, image: torch.Tensor) -> Outcome:
+        similarity = ssim(self._images[job], image) if job.prompt.kind == "unrelated" else None
+        return Outcome(look(image).objects, similarity)

@@ -12,6 +12,7 @@ import torch
 from ..attention import find_cross_attention
 from ..scale import GivenScales
 from ..training.host import Made
+from . import processes
 from .growth_inhibitors import GrowthInhibitors, concept_tokens
 from .loading import default_sampling, family_of, is_demo, load_pipeline
 
@@ -112,7 +113,7 @@ class PipelineHost:
 
 def demo_or_sd_host(path: Path | None, *, steps: int, cfg: float | None = None, **options: Any) -> PipelineHost:
     """The host for a model file or folder, or for the demo model (None)."""
-    pipe, demo = load_pipeline(path, "cuda" if torch.cuda.is_available() else "cpu"), is_demo(path)
+    pipe, demo = load_pipeline(path, processes.device()), is_demo(path)
     default_cfg, size = default_sampling(path)
     return PipelineHost(
         pipe,

@@ -94,7 +94,7 @@ def _from_file(path: Path, dtype: torch.dtype) -> StableDiffusionPipeline:
         torch_dtype=dtype,
         local_files_only=True,
         safety_checker=None,
-        image_size=64 if is_demo(path) else 512,
+        image_size=SIZE if is_demo(path) else 512,
     )
 
 

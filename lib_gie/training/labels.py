@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from ..journal import append_entry, read_entries
 from .host import Host, Made
 from .judges.base import Judge, Verdict
 from .search import GRID, Search
@@ -57,19 +58,13 @@ class Cache:
         self.verdicts: dict[tuple[str, int, float], Verdict] = {}
         self.means: dict[tuple[str, int], torch.Tensor] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        if self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                self._read(line)
-        else:
+        if not self.path.exists():
             self.path.write_text(identity + "\n", encoding="utf-8")
+        for entry in read_entries(self.path):
+            if isinstance(entry, dict):  # the first line is the identity
+                self._take(entry)
 
-    def _read(self, line: str) -> None:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            return  # the line that an interruption cut off
-        if not isinstance(entry, dict):
-            return
+    def _take(self, entry: dict) -> None:
         key = (entry["prompt"], entry["seed"])
         others = entry["others"]
         self.verdicts[(*key, entry["scale"])] = Verdict(entry["score"], None if others is None else tuple(others))
@@ -82,10 +77,8 @@ class Cache:
         entry["others"] = verdict.others
         if means is not None:
             entry["means"] = [[float(f"{value:.6g}") for value in layer] for layer in means.tolist()]
-        line = json.dumps(entry)
-        self._read(line)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write("\n" + line)
+        self._take(entry)
+        append_entry(self.path, entry)
 
 
 def _pending(searches: dict[Sample, Search]) -> Iterator[tuple[Sample, int]]:
