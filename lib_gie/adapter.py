@@ -17,28 +17,30 @@ from torch import nn
 
 from . import __version__
 from .errors import AdapterError
+from .statistics import PAPER, Reading
 
 FORMAT = "1"
 HIDDEN = (64, 32)
 MAX_FILE_BYTES = 4 * 2**20
 """An adapter has a few thousand parameters; a larger file is something else."""
 
-MAX_LAYERS = 4096
+MAX_INPUTS = 4096
 
 
 @dataclass(frozen=True)
 class AdapterInfo:
     """What a file says about its adapter.
 
-    ``base``: model family it was trained on ("sd1", "sd2", "sdxl", "gie-demo"); ``layers``: cross-attention layers of
-    that family, which are the MLP's inputs; ``concepts``: the concepts it was trained for; ``label_range``: (least,
+    ``base``: model family it was trained on ("sd1", "sd2", "sdxl", "gie-demo"); ``inputs``: of the MLP, as many as
+    ``reading`` reads from that family's UNet; ``concepts``: the concepts it was trained for; ``label_range``: (least,
     greatest) scale among its labels, both <= 0; ``training``, ``validation``: figures, free-form.
     """
 
     base: str
-    layers: int
+    inputs: int
     concepts: tuple[str, ...]
     label_range: tuple[float, float]
+    reading: Reading = PAPER
     training: dict = field(default_factory=dict)
     validation: dict = field(default_factory=dict)
     created_by: str = f"lib_gie {__version__}"
@@ -49,8 +51,8 @@ class AdapterInfo:
             raise AdapterError(
                 f"the label range is {low} to {high}; it must be two finite scales, the smaller first, none above 0"
             )
-        if not 1 <= self.layers <= MAX_LAYERS:
-            raise AdapterError(f"the adapter is for {self.layers} layers; expected 1 to {MAX_LAYERS}")
+        if not 1 <= self.inputs <= MAX_INPUTS:
+            raise AdapterError(f"the adapter has {self.inputs} inputs; expected 1 to {MAX_INPUTS}")
         if not self.base:
             raise AdapterError("the adapter does not say which model family it was trained on (base)")
         if not self.concepts:
@@ -58,56 +60,60 @@ class AdapterInfo:
 
 
 class Adapter(nn.Module):
-    """MLP n-64-32-1 over normalised first-step means; one scale per image and concept token."""
-
-    needs_means = True
+    """MLP n-64-32-1 over normalised attention means; one scale per image and concept token."""
 
     def __init__(self, info: AdapterInfo):
         super().__init__()
         self.info = info
-        self.register_buffer("input_mean", torch.zeros(info.layers))
-        self.register_buffer("input_std", torch.ones(info.layers))
-        widths = (info.layers, *HIDDEN)
+        self.register_buffer("input_mean", torch.zeros(info.inputs))
+        self.register_buffer("input_std", torch.ones(info.inputs))
+        widths = (info.inputs, *HIDDEN)
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
         self.out = nn.Linear(HIDDEN[-1], 1)
 
-    def forward(self, means: torch.Tensor) -> torch.Tensor:
-        """Unclamped scales of means: float32 [..., layers] -> [...]."""
-        x = (means - self.input_mean) / self.input_std  # [..., layers]
+    @property
+    def reading(self) -> Reading:
+        """What its inputs are."""
+        return self.info.reading
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Unclamped scales: float32 [..., inputs] -> [...]."""
+        x = (inputs - self.input_mean) / self.input_std  # [..., inputs]
         # not layer(x): the WebUI's LoRA support replaces nn.Linear.forward for all modules of the process
         for layer in self.hidden:
             x = torch.relu(nn.functional.linear(x, layer.weight, layer.bias))  # [..., width]
         return nn.functional.linear(x, self.out.weight, self.out.bias)[..., 0]  # [...]
 
     @torch.no_grad()
-    def scales(self, means: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
-        """w within the label range, never above 0: means float32 [rows, layers, tokens] -> [rows, tokens]."""
-        if means is None:
-            raise AdapterError("the adapter needs the first step's attention means and got none")
+    def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
+        """w within the label range, never above 0: float32 [rows, inputs, tokens] -> [rows, tokens]."""
+        if inputs is None:
+            raise AdapterError("the adapter needs the attention at t = T and got none")
         low, high = self.info.label_range
-        with torch.autocast(means.device.type, enabled=False):
-            return self(means.float().transpose(1, 2)).clamp(low, min(high, 0.0))  # [rows, tokens]
+        with torch.autocast(inputs.device.type, enabled=False):
+            return self(inputs.float().transpose(1, 2)).clamp(low, min(high, 0.0))  # [rows, tokens]
 
-    def check_layers(self, layers: int) -> None:
-        """Raise AdapterError unless the UNet has as many cross-attention layers as the adapter has inputs."""
-        if layers != self.info.layers:
+    def check_layers(self, heads: Sequence[int]) -> None:
+        """Raise AdapterError unless the UNet gives as many inputs as the adapter has."""
+        found = self.reading.count(heads)
+        if found != self.info.inputs:
             raise AdapterError(
                 f"the adapter for {', '.join(self.info.concepts)} was trained on {self.info.base} with "
-                f"{self.info.layers} cross-attention layers, and this model has {layers}; choose an adapter for "
-                f"this model's family, or a fixed scale"
+                f"{self.info.inputs} inputs, and this model gives {found} ({len(heads)} cross-attention layers); "
+                f"choose an adapter for this model's family, or a fixed scale"
             )
 
-    def set_normalisation(self, means: torch.Tensor) -> None:
-        """Take mean and spread of the training inputs, float32 [samples, layers]; a constant input gets spread 1."""
-        self.input_mean.copy_(means.mean(0))
-        spread = means.std(0, correction=0)  # [layers]
+    def set_normalisation(self, inputs: torch.Tensor) -> None:
+        """Take mean and spread of the training inputs, float32 [samples, inputs]; a constant input gets spread 1."""
+        self.input_mean.copy_(inputs.mean(0))
+        spread = inputs.std(0, correction=0)  # [inputs]
         self.input_std.copy_(torch.where(spread > 1e-8, spread, torch.ones_like(spread)))
 
 
 # -- files ------------------------------------------------
 
 _TEXT_KEYS = ("base", "created_by")
-_JSON_KEYS = ("layers", "concepts", "label_range", "training", "validation")
+_JSON_KEYS = ("inputs", "reading", "concepts", "label_range", "training", "validation")
 
 
 def save_adapter(adapter: Adapter, path: Path) -> None:
@@ -129,14 +135,15 @@ def _refuse_other_files(path: Path) -> None:
             f"{path.name} has {size:,} bytes; an adapter has at most {MAX_FILE_BYTES:,}. This is another kind of file"
         )
     with path.open("rb") as file:
-        start = file.read(8)
+        start = file.read(9)
+    if len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] <= size:
+        return  # a safetensors file; its first bytes are a length, which can look like those of a pickle
     if start[:2] == b"PK" or start[:1] == b"\x80":
         raise AdapterError(
             f"{path.name} is a pickle, which can run any code when it is opened. Turn it into a safetensors file "
             f"with: python -m lib_gie convert {path.name}"
         )
-    if len(start) < 8 or struct.unpack("<Q", start)[0] > size:
-        raise AdapterError(f"{path.name} is no safetensors file, or a broken one; get it again")
+    raise AdapterError(f"{path.name} is no safetensors file, or a broken one; get it again")
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -146,6 +153,13 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
             return {key: file.get_tensor(key) for key in file.keys()}, metadata
     except SafetensorError as error:
         raise AdapterError(f"{path.name} is a broken safetensors file ({error}); get it again") from error
+
+
+def _reading(values: dict) -> Reading:
+    per_head, noise = values["per_head"], values["noise"]
+    if not isinstance(per_head, bool) or not (noise is None or (isinstance(noise, int) and 0 <= noise < 2**63)):
+        raise ValueError(f"reading is {values}")
+    return Reading(per_head, noise)
 
 
 def _info(metadata: dict[str, str], name: str) -> AdapterInfo:
@@ -162,16 +176,17 @@ def _info(metadata: dict[str, str], name: str) -> AdapterInfo:
         values = {key: json.loads(metadata[key]) for key in _JSON_KEYS}
         return AdapterInfo(
             base=metadata["base"],
-            layers=int(values["layers"]),
+            inputs=int(values["inputs"]),
             concepts=tuple(map(str, values["concepts"])),
             label_range=tuple(map(float, values["label_range"])),
+            reading=_reading(values["reading"]),
             training=dict(values["training"]),
             validation=dict(values["validation"]),
             created_by=metadata["created_by"],
         )
     except AdapterError as error:
         raise AdapterError(f"{name}: {error}") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise AdapterError(f"{name} has metadata that cannot be read ({error})") from error
 
 
@@ -184,7 +199,7 @@ def _check_tensors(tensors: dict[str, torch.Tensor], expected: dict[str, torch.T
         if value.shape != expected[key].shape:
             raise AdapterError(
                 f"{name}: {key} has shape {list(value.shape)}, expected {list(expected[key].shape)} for its number "
-                f"of layers"
+                f"of inputs"
             )
         if not value.dtype.is_floating_point or not torch.isfinite(value).all():
             raise AdapterError(f"{name}: {key} holds numbers that are not finite; the file is damaged")
@@ -192,7 +207,7 @@ def _check_tensors(tensors: dict[str, torch.Tensor], expected: dict[str, torch.T
         raise AdapterError(f"{name}: input_std must be positive; the file is damaged")
 
 
-def _filled(adapter: Adapter, tensors: dict[str, torch.Tensor]) -> Adapter:
+def filled(adapter: Adapter, tensors: dict[str, torch.Tensor]) -> Adapter:
     """The adapter with these tensors, put in place one by one.
 
     While the WebUI loads a model in another thread, it has every nn.Linear created without storage and replaces
@@ -215,7 +230,7 @@ def load_adapter(path: Path | str) -> Adapter:
     tensors, metadata = _read(path)
     adapter = Adapter(_info(metadata, path.name))
     _check_tensors(tensors, adapter.state_dict(), path.name)
-    return _filled(adapter, tensors)
+    return filled(adapter, tensors)
 
 
 def read_info(path: Path | str) -> AdapterInfo:
@@ -252,7 +267,7 @@ def convert_authors(path: Path | str, base: str, concepts: Sequence[str], label_
     adapter = Adapter(
         AdapterInfo(
             base=base,
-            layers=state["fc1.weight"].shape[1],
+            inputs=state["fc1.weight"].shape[1],
             concepts=tuple(concepts),
             label_range=label_range,
             training={"source": "converted from the authors' state dict"},
@@ -260,6 +275,6 @@ def convert_authors(path: Path | str, base: str, concepts: Sequence[str], label_
     )
     names = dict(zip(_AUTHORS_LAYERS, ("hidden.0", "hidden.1", "out"), strict=True))
     tensors = {f"{names[key.split('.')[0]]}.{key.split('.')[1]}": value.float() for key, value in state.items()}
-    tensors |= {"input_mean": torch.zeros(adapter.info.layers), "input_std": torch.ones(adapter.info.layers)}
+    tensors |= {"input_mean": torch.zeros(adapter.info.inputs), "input_std": torch.ones(adapter.info.inputs)}
     _check_tensors(tensors, adapter.state_dict(), path.name)
-    return _filled(adapter, tensors)
+    return filled(adapter, tensors)

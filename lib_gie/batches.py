@@ -12,7 +12,13 @@ from .errors import ErasureError
 Rows = slice | torch.Tensor
 """Selects rows of a batch; a slice wherever they are neighbours, which costs no copy."""
 
+LAST_TIMESTEP = 999
+"""t = T of all SD models: their noise schedules have 1,000 steps."""
+
+LATENT_CHANNELS = 4
 _CONTEXT_NAMES = ("context", "encoder_hidden_states")
+_LATENTS_NAMES = ("x", "sample")
+_TIMESTEP_NAMES = ("timesteps", "timestep")
 
 
 def select(indices: Sequence[int]) -> Rows:
@@ -67,3 +73,32 @@ def context_of(args: tuple, kwargs: dict) -> torch.Tensor:
         if isinstance(value, torch.Tensor) and value.ndim == 3:
             return value
     raise ErasureError("a cross-attention layer was called without a context; the model is used in an unknown way")
+
+
+def _replace(args: tuple, kwargs: dict, position: int, names: Sequence[str], change) -> tuple[tuple, dict]:
+    """The same call with ``change(value)`` for the positional argument, or that of one of these names."""
+    for name in names:
+        if name in kwargs:
+            return args, {**kwargs, name: change(kwargs[name])}
+    if len(args) <= position:
+        raise ErasureError(f"the UNet was called without {names[0]}; the model is used in an unknown way")
+    return (*args[:position], change(args[position]), *args[position + 1 :]), kwargs
+
+
+def at_noise(args: tuple, kwargs: dict, seed: int) -> tuple[tuple, dict]:
+    """The same UNet call at t = T, with the same noise in every row for the latents [B, C, H, W].
+
+    Channels beyond the latents' own (the mask and picture of an inpainting model) stay.
+    """
+
+    def noisy(latents: torch.Tensor) -> torch.Tensor:
+        shape = (1, LATENT_CHANNELS, *latents.shape[2:])
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))  # [1, 4, H, W]
+        noise = noise.to(latents.device, latents.dtype).expand(len(latents), -1, -1, -1)  # [B, 4, H, W]
+        return torch.cat([noise, latents[:, LATENT_CHANNELS:]], 1)  # [B, C, H, W]
+
+    def last(timesteps: torch.Tensor | float) -> torch.Tensor | float:
+        return torch.full_like(timesteps, LAST_TIMESTEP) if isinstance(timesteps, torch.Tensor) else LAST_TIMESTEP
+
+    args, kwargs = _replace(args, kwargs, 0, _LATENTS_NAMES, noisy)
+    return _replace(args, kwargs, 1, _TIMESTEP_NAMES, last)

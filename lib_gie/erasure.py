@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,15 +66,11 @@ class Erasure:
         self.concept_pass = concept_pass
         self.recorder = recorder
         self.scales: dict[Hashable, tuple[torch.Tensor, ...]] = {}
+        self.prompts: dict[tuple[Hashable, ...], torch.Tensor] = {}
         self._announced: tuple[Hashable | None, ...] | None = None
         self._seen = 0
         self._calls = 0
         self._progress = 0.0
-
-    @property
-    def needs_means(self) -> bool:
-        """Whether some scale is predicted from the first step's attention."""
-        return any(target.rule.needs_means for target in self.targets)
 
     @property
     def injects(self) -> bool:
@@ -141,21 +137,48 @@ class Erasure:
         if self._calls == 0:
             raise ErasureError("the UNet was never called, so nothing was erased; a custom UNet may have been used")
 
-    def scales_known(self, rows: Sequence[Hashable]) -> bool:
-        """Whether all these conditional rows have their scales."""
-        return all(row in self.scales for row in rows)
+    def go_on_from(self, other: Erasure) -> None:
+        """Take over what another erasure of the same concepts has resolved."""
+        self.scales, self.prompts = dict(other.scales), dict(other.prompts)
 
-    def set_scales(self, rows: Sequence[Hashable], means: Sequence[torch.Tensor] | None) -> None:
-        """Resolve w for rows that have none yet; those that have keep it (paper: once, at t = T).
+    def unresolved(self, rows: Sequence[Hashable], context: torch.Tensor) -> list[int]:
+        """Numbers of the targets whose scales are to be found for these conditional rows, ``context`` [rows, L, D].
 
-        ``means``: per concept float32 [rows, layers, n], the probe's result, or None where no rule needs it.
+        All of them where the rows are new. Later those whose rule reads the prompt alone, if that has changed (prompt
+        editing, another prompt for Hires. fix): the paper finds w once, at t = T, and would miss a concept that a
+        prompt brings in on the way.
         """
-        resolved = []
-        for index, target in enumerate(self.targets):
-            values = target.rule.scales(None if means is None else means[index], len(rows), target.encoded.count)
-            resolved.append((values * target.encoded.concept.weight * self.strength).clamp(max=0))  # [rows, n]
+        if not all(row in self.scales for row in rows):
+            return list(range(len(self.targets)))
+        reading = [target.rule.reading for target in self.targets]
+        changing = [index for index, read in enumerate(reading) if read is not None and read.reads_prompt]
+        if not changing:
+            return []
+        seen = self.prompts.get(tuple(rows))
+        same = seen is not None and seen.shape == context.shape and torch.equal(seen, context)
+        return [] if same else changing
+
+    def set_scales(
+        self, rows: Sequence[Hashable], context: torch.Tensor, inputs: Mapping[int, torch.Tensor | None]
+    ) -> None:
+        """Find w for these rows under ``context`` [rows, L, D]. It is never weaker than it was for an earlier prompt.
+
+        ``inputs``: for the number of each target to be resolved what its rule reads, float32 [rows, inputs, n] or None.
+        """
+        found = {}
+        for index, read in inputs.items():
+            target = self.targets[index]
+            values = target.rule.scales(read, len(rows), target.encoded.count)
+            found[index] = (values * target.encoded.concept.weight * self.strength).clamp(max=0)  # [rows, n]
         for number, row in enumerate(rows):
-            self.scales.setdefault(row, tuple(values[number] for values in resolved))
+            old = self.scales.get(row)
+            values = []
+            for index in range(len(self.targets)):
+                new = found[index][number] if index in found else old[index]
+                values.append(new if old is None else torch.minimum(new, old[index]))
+            self.scales[row] = tuple(values)
+        if any(self.targets[index].rule.reading is not None for index in inputs):
+            self.prompts[tuple(rows)] = context.detach().clone()
 
     def scale_batch(self, rows: Sequence[Hashable]) -> tuple[torch.Tensor, ...]:
         """w of these conditional rows, per concept: float32 [rows, n]."""

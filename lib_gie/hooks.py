@@ -11,12 +11,13 @@ import torch
 from torch import nn
 
 from .attention import CrossAttentionLayer, find_cross_attention
-from .batches import Rows, batch_size, context_of, replace_context, select, take_rows
+from .batches import Rows, at_noise, batch_size, context_of, replace_context, select, take_rows
 from .encoding import EncodedConcept
-from .erasure import Erasure
+from .erasure import Erasure, Target
 from .errors import ErasureError
 from .inhibitor import ConceptInLayer, build_layer
-from .statistics import token_means
+from .scale import FixedScale
+from .statistics import Reading, token_means
 
 _inner = threading.local()
 """``owner``: the attachment whose own UNet call (probe, concept pass) runs in this thread; others let it pass."""
@@ -42,13 +43,14 @@ class Attachment:
         self.unet = unet
         self.erasure = erasure
         self.layers = find_cross_attention(unet)
+        heads = [layer.heads for layer in self.layers]
         for target in erasure.targets:
-            target.rule.check_layers(len(self.layers))
+            target.rule.check_layers(heads)
         self._handles: list = []
         self._uses = 0
         self._folded: dict[int, tuple[ConceptInLayer, ...]] = {}
         self._queries: dict[int, torch.Tensor] = {}
-        self._means: list[list[torch.Tensor]] = []
+        self._means: list[list[torch.Tensor]] = []  # by layer, by concept: [rows, h, n]
         self._concept_maps: dict[tuple[int, int], torch.Tensor] = {}
         self._call: _Call | None = None
 
@@ -121,10 +123,21 @@ class Attachment:
             )
 
     def _resolve_scales(self, args, kwargs, batch: int, rows: Rows, names: tuple[Hashable, ...]) -> None:
-        if self.erasure.scales_known(names):
+        context = context_of(args[1:], kwargs)[rows]  # [rows, L, D]
+        numbers = self.erasure.unresolved(names, context)
+        if not numbers:
             return
-        means = self._probe(args, kwargs, batch, rows, names) if self.erasure.needs_means else None
-        self.erasure.set_scales(names, means)
+        args, kwargs = take_rows(args, rows, batch), take_rows(kwargs, rows, batch)
+        readings = {number: self.erasure.targets[number].rule.reading for number in numbers}
+        means = {
+            noise: self._probe(args, kwargs, names, noise)
+            for noise in {reading.noise for reading in readings.values() if reading is not None}
+        }
+        inputs = {
+            number: None if reading is None else reading.inputs([layer[number] for layer in means[reading.noise]])
+            for number, reading in readings.items()
+        }
+        self.erasure.set_scales(names, context, inputs)
 
     @contextmanager
     def _own_call(self, call: _Call) -> Iterator[None]:
@@ -137,16 +150,19 @@ class Attachment:
             self._queries.clear()
         self._check_fired(call)
 
-    def _probe(self, args, kwargs, batch: int, rows: Rows, names) -> list[torch.Tensor]:
-        """First-step means under the prompt, without injection: per concept float32 [rows, layers, n].
+    def _probe(self, args, kwargs, names: tuple[Hashable, ...], noise: int | None) -> list[list[torch.Tensor]]:
+        """Token means under the prompt, without injection: by layer, by concept float32 [rows, h, n].
 
-        The layers are in call order, which is the same in all libraries (that of their modules is not).
+        The layers are in call order, which is the same in all libraries (that of their modules is not). ``args``,
+        ``kwargs``: those of the conditional rows; ``noise``: the seed of the noise to read at, None: the images' own.
         """
+        if noise is not None:
+            args, kwargs = at_noise(args, kwargs, noise)
         self._means = []
         with torch.no_grad(), self._own_call(_Call(len(names), slice(0, len(names)), names, "probe")):
-            self.unet(*take_rows(args, rows, batch), **take_rows(kwargs, rows, batch))
-        by_layer, self._means = self._means, []
-        return [torch.stack([means[i] for means in by_layer], 1) for i in range(len(self.erasure.targets))]
+            self.unet(*args, **kwargs)
+        means, self._means = self._means, []
+        return means
 
     def _run_concept_passes(self, args, kwargs, batch: int, rows: Rows, names) -> None:
         """Algorithm 1's DM(z_t, c*, t) for each concept; only the concept's own columns of M* are kept."""
@@ -273,3 +289,21 @@ def attach(unet: nn.Module, erasure: Erasure) -> Iterator[Attachment]:
 def is_inner_call() -> bool:
     """Whether the running UNet call is an attachment's own (probe or concept pass), which hosts do not announce."""
     return getattr(_inner, "owner", None) is not None
+
+
+def read_attention(
+    unet: nn.Module, concepts: Sequence[EncodedConcept], reading: Reading, args: tuple, kwargs: dict | None = None
+) -> list[torch.Tensor]:
+    """What rules with this reading would see in a UNet call whose rows are all conditional.
+
+    ``args``, ``kwargs``: the call's (latents [B, C, H, W], timesteps, context [B, L, D]). Returns for each concept
+    float32 [B, inputs, n].
+    """
+    kwargs = kwargs or {}
+    attachment = Attachment(unet, Erasure([Target(concept, FixedScale(0)) for concept in concepts]))
+    attachment.enter()
+    try:
+        means = attachment._probe(args, kwargs, tuple(range(batch_size(args, kwargs))), reading.noise)
+    finally:
+        attachment.leave()
+    return [reading.inputs([layer[number] for layer in means]) for number in range(len(concepts))]

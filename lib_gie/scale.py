@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 
 from .errors import OptionError
+from .statistics import Reading
 
 LOWEST_SCALE = -20.0
 DEFAULT_SCALE = -3.0
@@ -16,22 +18,22 @@ DEFAULT_SCALE = -3.0
 class ScaleRule(Protocol):
     """Gives w for the rows of a batch."""
 
-    needs_means: bool
-    """Whether ``scales`` looks at the first step's attention, which costs half a UNet evaluation per image."""
+    reading: Reading | None
+    """What ``scales`` needs of the attention at t = T, which costs half a UNet evaluation per image; None: nothing."""
 
-    def scales(self, means: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
-        """w <= 0, float32 [rows, tokens]; ``means``: float32 [rows, layers, tokens] or None."""
+    def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
+        """w <= 0, float32 [rows, tokens]; ``inputs``: what was read, float32 [rows, inputs, tokens], or None."""
         ...
 
-    def check_layers(self, layers: int) -> None:
-        """Raise AdapterError where the rule does not fit a UNet with so many cross-attention layers."""
+    def check_layers(self, heads: Sequence[int]) -> None:
+        """Raise AdapterError where the rule does not fit a UNet whose cross-attention layers have so many heads."""
         ...
 
 
 class FixedScale:
     """The same w for every image and token."""
 
-    needs_means = False
+    reading = None
 
     def __init__(self, value: float):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
@@ -43,11 +45,11 @@ class FixedScale:
             )
         self.value = float(value)
 
-    def scales(self, means: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
+    def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
         """w, float32 [rows, tokens]."""
         return torch.full((rows, tokens), self.value)
 
-    def check_layers(self, layers: int) -> None:
+    def check_layers(self, heads: Sequence[int]) -> None:
         """Fits every UNet."""
 
     def __repr__(self) -> str:
@@ -55,35 +57,27 @@ class FixedScale:
 
 
 class GivenScales:
-    """A w for every image of one generation, in their order; with ``keep_means`` the first step's means are kept.
+    """A w for every image of one generation, in their order: for labelling and experiments.
 
-    ``values``: float32 [images]. For labelling and experiments: use it for one generation only. ``means`` afterwards
-    holds float32 [images, layers, n].
+    ``values``: float32 [images]. Use it for one generation only.
     """
 
-    def __init__(self, values: torch.Tensor, keep_means: bool = False):
+    reading = None
+
+    def __init__(self, values: torch.Tensor):
         low, high = float(values.min()), float(values.max())
         if not LOWEST_SCALE <= low <= high <= 0:  # NaN fails too
             raise OptionError(f"the scales are {low:g} to {high:g}; they must be from {LOWEST_SCALE:g} to 0")
         self.values = values.float()
-        self.needs_means = keep_means
-        self._means: list[torch.Tensor] = []
         self._used = 0
 
-    @property
-    def means(self) -> torch.Tensor:
-        """What the first step's attention was: float32 [images, layers, n]."""
-        return torch.cat(self._means)
-
-    def scales(self, means: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
+    def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
         """The next images' w, float32 [rows, tokens]."""
         given = self.values[self._used : self._used + rows]  # [rows]
         if len(given) != rows:
             raise OptionError(f"{len(self.values)} scales were given, for fewer images than there are")
         self._used += rows
-        if means is not None:
-            self._means.append(means.float())  # [rows, layers, n]
         return given[:, None].expand(rows, tokens)  # [rows, n]
 
-    def check_layers(self, layers: int) -> None:
+    def check_layers(self, heads: Sequence[int]) -> None:
         """Fits every UNet."""

@@ -4,13 +4,47 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
 import torch
 
 
 def token_means(maps: torch.Tensor) -> torch.Tensor:
-    """Means over heads and pixels, the adapter's inputs: [B, h, N, n] -> [B, n] (paper, section 3.3)."""
-    return maps.mean((1, 2))
+    """Means over pixels, for every head: [B, h, N, n] -> [B, h, n]."""
+    return maps.mean(2)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What of the attention at t = T a scale is read from.
+
+    ``per_head``: one input for every head of every layer; otherwise the means over heads, one per layer, as in the
+    paper (section 3.3). ``noise``: the seed of noise that stands in for every image's latents, at the last timestep;
+    None: the image's own at its first step, as in the paper. With the same noise for all, the inputs depend on the
+    prompt alone: what differs between two images' noise hides what differs between their prompts.
+    """
+
+    per_head: bool = False
+    noise: int | None = None
+
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether the inputs depend on the prompt alone, so that they can be read again when it changes."""
+        return self.noise is not None
+
+    def count(self, heads: Sequence[int]) -> int:
+        """The number of inputs for a UNet with so many heads in each of its cross-attention layers."""
+        return sum(heads) if self.per_head else len(heads)
+
+    def inputs(self, by_layer: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Token means of every layer, float32 [rows, h, n] each -> float32 [rows, inputs, n]."""
+        if self.per_head:
+            return torch.cat(list(by_layer), 1)  # [rows, inputs, n]
+        return torch.stack([means.mean(1) for means in by_layer], 1)  # [rows, layers, n]
+
+
+PAPER = Reading()
+"""The paper's (section 3.3) and the authors' adapters'."""
 
 
 class AttentionRecorder:

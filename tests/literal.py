@@ -67,7 +67,7 @@ class LiteralGIE:
             value_star = split(module.to_v(states), module.heads)[0]
             own_query = query[r] if self.mode == "fused" else self.queries_of_pass[number][module][r]
             maps_star = (own_query @ key_star.transpose(-1, -2) * scale).softmax(-1)  # M*  [h, N, 77]
-            self.means.append((image, number, maps_star[..., 1 : 1 + count].mean((0, 1))))
+            self.means.append((image, number, maps_star[..., 1 : 1 + count].mean(1)))
             inhibitor = maps_star[..., 1 : 1 + count] * scales[image]  # I
             maps = torch.cat([maps[..., :1], inhibitor, maps[..., 1:]], -1)  # M_replace
             value = torch.cat([value[:, :1], value_star[:, 1 : 1 + count], value[:, 1:]], -2)  # V_replace

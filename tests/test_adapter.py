@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import struct
 
 import pytest
 import torch
@@ -13,13 +14,14 @@ from lib_gie import adapter as module
 from lib_gie.adapter import Adapter, AdapterInfo, convert_authors, load_adapter, save_adapter
 from lib_gie.cli import main
 from lib_gie.errors import AdapterError
+from lib_gie.statistics import PAPER, Reading
 
 
-def make(layers=16, low=-8.0, high=-0.5, concepts=("knife",)) -> Adapter:
+def make(inputs=16, low=-8.0, high=-0.5, concepts=("knife",), reading=PAPER) -> Adapter:
     torch.manual_seed(0)
-    info = AdapterInfo("sd1", layers, concepts, (low, high), {"images": 60}, {"mse": 0.4})
+    info = AdapterInfo("sd1", inputs, concepts, (low, high), reading, {"images": 60}, {"mse": 0.4})
     adapter = Adapter(info)
-    adapter.set_normalisation(torch.rand(50, layers))
+    adapter.set_normalisation(torch.rand(50, inputs))
     return adapter.eval()
 
 
@@ -38,12 +40,12 @@ def parts(path):
         return load_file(path), dict(opened.metadata())
 
 
-@pytest.mark.parametrize("layers", [1, 16, 70])
-def test_survives_writing_and_reading(tmp_path, layers):
-    adapter, path = make(layers, concepts=("van gogh", "naïve, art")), tmp_path / "a.safetensors"
+@pytest.mark.parametrize(("inputs", "reading"), [(1, PAPER), (16, PAPER), (128, Reading(True, 7))])
+def test_survives_writing_and_reading(tmp_path, inputs, reading):
+    adapter, path = make(inputs, concepts=("van gogh", "naïve, art"), reading=reading), tmp_path / "a.safetensors"
     save_adapter(adapter, path)
     read = load_adapter(path)
-    means = torch.rand(3, layers, 2)
+    means = torch.rand(3, inputs, 2)
     assert read.info == adapter.info
     assert torch.equal(read.scales(means, 3, 2), adapter.scales(means, 3, 2))
 
@@ -75,8 +77,10 @@ def test_constant_inputs_do_not_blow_up():
 
 
 def test_names_both_architectures_when_it_does_not_fit():
-    with pytest.raises(AdapterError, match="sd1 with 16 cross-attention layers, and this model has 70"):
-        make().check_layers(70)
+    with pytest.raises(
+        AdapterError, match=r"sd1 with 16 inputs, and this model gives 70 \(70 cross-attention layers\)"
+    ):
+        make().check_layers([8] * 70)
 
 
 class Bomb:
@@ -103,6 +107,16 @@ def spoil(path, tensors=None, metadata=None):
     save_file(merged, path, metadata=texts)
 
 
+@pytest.mark.parametrize("length", [int.from_bytes(b"\x80\x20", "little"), int.from_bytes(b"PK", "little")])
+def test_a_length_that_looks_like_a_pickle_is_none(file, length):
+    """A safetensors file begins with the length of its header, which can be any number."""
+    content = file.read_bytes()
+    (old,) = struct.unpack("<Q", content[:8])
+    header = content[8 : 8 + old].ljust(length)  # a header may end with spaces
+    file.write_bytes(struct.pack("<Q", length) + header + content[8 + old :])
+    assert load_adapter(file).info == make().info
+
+
 @pytest.mark.parametrize(
     ("tensors", "metadata", "says"),
     [
@@ -117,11 +131,15 @@ def spoil(path, tensors=None, metadata=None):
         (None, {"gie_format": None}, "no growth-inhibitor metadata"),
         (None, {"gie_format": "99"}, "update"),
         (None, {"base": None}, "lacks the metadata base"),
-        (None, {"concepts": None, "layers": None}, "layers, concepts"),
-        (None, {"layers": "70"}, "shape"),
-        (None, {"layers": "-1"}, "layers"),
-        (None, {"layers": "100000000"}, "layers"),
-        (None, {"layers": "null"}, "cannot be read"),
+        (None, {"concepts": None, "inputs": None}, "inputs, concepts"),
+        (None, {"inputs": "70"}, "shape"),
+        (None, {"inputs": "-1"}, "inputs"),
+        (None, {"inputs": "100000000"}, "inputs"),
+        (None, {"inputs": "null"}, "cannot be read"),
+        (None, {"reading": "null"}, "cannot be read"),
+        (None, {"reading": '{"per_head": 1, "noise": null}'}, "cannot be read"),
+        (None, {"reading": '{"per_head": true, "noise": -1}'}, "cannot be read"),
+        (None, {"reading": '{"per_head": true}'}, "cannot be read"),
         (None, {"concepts": "[]"}, "concepts"),
         (None, {"concepts": "5"}, "cannot be read"),
         (None, {"label_range": "[-1, 3]"}, "label range"),
@@ -178,7 +196,7 @@ def test_converts_the_authors_files(tmp_path, inputs, capsys):
     means = torch.randn(6, inputs, 1) * 30
     expected = theirs(means[..., 0]).detach().clamp(-20, 0)
     torch.testing.assert_close(ours.scales(means, 6, 1), expected)
-    assert (ours.info.base, ours.info.layers, ours.info.concepts) == ("sd1", inputs, ("nudity",))
+    assert (ours.info.base, ours.info.inputs, ours.info.concepts) == ("sd1", inputs, ("nudity",))
     assert "wrote" in capsys.readouterr().out
 
 

@@ -15,16 +15,16 @@ from lib_gie.scale import FixedScale
 class PerImage:
     """Test rule: other scales for every image and token."""
 
-    needs_means = False
+    reading = None
 
     def __init__(self, table: torch.Tensor):
         self.table, self.given = table, 0
 
-    def scales(self, means, rows, tokens):
+    def scales(self, inputs, rows, tokens):
         self.given += rows
         return self.table[self.given - rows : self.given]
 
-    def check_layers(self, layers):
+    def check_layers(self, heads):
         pass
 
 

@@ -10,11 +10,12 @@ from tiny import build_diffusers, build_ldm, make_batch, make_concept
 
 from lib_gie.adapter import Adapter, AdapterInfo
 from lib_gie.attention import find_cross_attention
+from lib_gie.batches import at_noise
 from lib_gie.erasure import Erasure, Target
 from lib_gie.errors import AdapterError, ErasureError, OptionError, UnsupportedModelError
 from lib_gie.hooks import attach
 from lib_gie.scale import FixedScale
-from lib_gie.statistics import AttentionRecorder
+from lib_gie.statistics import PAPER, AttentionRecorder, Reading
 
 KNIFE, WINE = make_concept("knife", 1), make_concept("red wine", 2, seed=9)
 
@@ -243,14 +244,20 @@ def test_refuses_joint_attention():
 class Spy(Adapter):
     """An adapter that keeps what it was given."""
 
-    def scales(self, means, rows, tokens):
-        self.seen = means
-        return super().scales(means, rows, tokens)
+    def scales(self, inputs, rows, tokens):
+        self.seen.append(inputs)
+        return super().scales(inputs, rows, tokens)
 
 
-def spy(layers: int) -> Spy:
+def spy(inputs: int, reading: Reading = PAPER) -> Spy:
     torch.manual_seed(2)
-    return Spy(AdapterInfo("test", layers, ("knife",), (-4.0, 0.0))).eval()
+    adapter = Spy(AdapterInfo("test", inputs, ("knife",), (-4.0, 0.0), reading)).eval()
+    adapter.seen = []
+    return adapter
+
+
+def heads_of(unet) -> int:
+    return sum(module.heads for module in unet.cross_attention)
 
 
 def test_adapter_sees_the_first_steps_means(unet, batch):
@@ -266,7 +273,7 @@ def test_adapter_sees_the_first_steps_means(unet, batch):
         run(unet, batch, one)
     assert len(gie.means) == 2 * len(unet.cross_attention)
     for number, (image, _, means) in enumerate(gie.means):
-        torch.testing.assert_close(adapter.seen[image, number // 2], means, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(adapter.seen[0][image, number // 2], means.mean(0), atol=1e-6, rtol=1e-5)
 
 
 def test_scale_is_predicted_once_per_image(unet, batch):
@@ -274,12 +281,69 @@ def test_scale_is_predicted_once_per_image(unet, batch):
     one = Erasure([Target(KNIFE, adapter)], strength=2)
     with attach(unet.module, one):
         run(unet, batch, one)
-        first = adapter.seen
+        (first,) = adapter.seen
         scales = [one.scales[image][0].clone() for image in (0, 1)]
         run(unet, batch, one)
-    assert adapter.seen is first
+    assert len(adapter.seen) == 1
     assert [torch.equal(one.scales[image][0], scales[image]) for image in (0, 1)] == [True, True]
     torch.testing.assert_close(torch.stack(scales), 2 * adapter.scales(first, 2, 1))
+
+
+def test_every_head_at_the_same_noise(unet, batch):
+    """What is read is the same as from a batch that has this noise at t = T, whatever the image's own state."""
+    from literal import LiteralGIE
+
+    adapter = spy(heads_of(unet), Reading(per_head=True, noise=3))
+    one = Erasure([Target(WINE, adapter)])
+    with attach(unet.module, one):
+        run(unet, batch, one)
+    latents, timesteps, context = batch.arguments
+    noise = torch.randn(1, *latents.shape[1:], generator=torch.Generator().manual_seed(3)).expand_as(latents)
+    with torch.no_grad(), LiteralGIE(unet.cross_attention, [(WINE.states, 2, torch.zeros(2, 2))], batch.rows) as gie:
+        gie.step(unet, noise, torch.full_like(timesteps, 999), context)
+    for image in (0, 1):
+        expected = torch.cat([means for number, _, means in gie.means if number == image])  # [inputs, n]
+        torch.testing.assert_close(adapter.seen[0][image], expected, atol=1e-6, rtol=1e-5)
+
+
+def test_inpainting_keeps_its_mask_at_the_same_noise():
+    latents, timesteps = torch.randn(2, 9, 8, 8), torch.tensor([300.0, 300.0])
+    (changed,), kwargs = at_noise((latents,), {"timesteps": timesteps}, 5)
+    assert torch.equal(changed[:, 4:], latents[:, 4:])
+    assert torch.equal(changed[0, :4], changed[1, :4])
+    assert kwargs["timesteps"].tolist() == [999.0, 999.0]
+    with pytest.raises(ErasureError, match="without timesteps"):
+        at_noise((latents,), {}, 5)
+
+
+@pytest.mark.parametrize(("noise", "read"), [(3, 2), (None, 1)])
+def test_a_prompt_that_changes_on_the_way_is_read_again(unet, batch, noise, read):
+    """Prompt editing brings the concept in after the first step; at the images' own noise nothing can be read then."""
+    adapter = spy(len(unet.cross_attention), Reading(noise=noise))
+    adapter.out.bias.data.fill_(-1.5)
+    one = Erasure([Target(KNIFE, adapter), Target(WINE, FixedScale(-1))])
+    latents, timesteps, context = batch.arguments
+    with torch.no_grad(), attach(unet.module, one):
+        for step, now in enumerate((context, context, context.flip(0) * 2, context.flip(0) * 2)):
+            one.begin(batch.rows, step / 4)
+            unet(latents, timesteps, now)
+    assert len(adapter.seen) == read
+    strongest = torch.stack([adapter.scales(inputs, 2, 1) for inputs in list(adapter.seen)]).amin(0)  # [2, n]
+    for image in (0, 1):
+        assert torch.equal(one.scales[image][0], strongest[image])
+        assert one.scales[image][1].tolist() == [-1.0, -1.0]
+
+
+def test_what_was_read_goes_on_in_another_erasure(unet, batch):
+    """A second pass with the same prompt is not read again; one with another prompt is."""
+    adapter = spy(heads_of(unet), Reading(True, 3))
+    first, second = (Erasure([Target(KNIFE, adapter)]) for _ in range(2))
+    with attach(unet.module, first):
+        run(unet, batch, first)
+    second.go_on_from(first)
+    with attach(unet.module, second):
+        run(unet, batch, second)
+    assert len(adapter.seen) == 1
 
 
 def test_an_image_gets_the_same_scale_alone_and_in_a_batch(unet, batch):

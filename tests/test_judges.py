@@ -12,9 +12,13 @@ import pytest
 import torch
 from test_pipeline import build_pipe
 
+from lib_gie.adapter import Adapter, AdapterInfo
+from lib_gie.attention import find_cross_attention
 from lib_gie.errors import OptionError
+from lib_gie.pipeline import GrowthInhibitors
 from lib_gie.pipeline.host import PipelineHost
 from lib_gie.pipeline.loading import ModelError, family_of
+from lib_gie.statistics import Reading
 from lib_gie.training.host import Made
 from lib_gie.training.judges import make_judge
 from lib_gie.training.judges.vision_judge import JudgeError, read_grades, sheet
@@ -34,8 +38,7 @@ def _made(count: int = 3) -> Made:
 
 def test_images_do_not_depend_on_their_batch(host):
     scales = torch.tensor([0.0, -2.0, -4.0])
-    together = host.make(["a cat", "a knife", "a cat"], [1, 2, 1], "knife", scales, means=True)
-    assert together.means.shape == (3, host.layers, 1)
+    together = host.make(["a cat", "a knife", "a cat"], [1, 2, 1], "knife", scales)
     assert together.images.shape == (3, 3, 32, 32)
     alone = host.make(["a knife"], [2], "knife", scales[1:2])
     torch.testing.assert_close(alone.images[0], together.images[1], atol=1e-4, rtol=0)
@@ -45,7 +48,17 @@ def test_images_do_not_depend_on_their_batch(host):
 def test_scale_zero_is_the_bare_pipeline(host):
     plain = host.decode(host.sample(["a cat"], [1]))
     assert torch.equal(host.make(["a cat"], [1], "knife", torch.zeros(1)).images, plain)
-    assert torch.equal(host.make(["a cat"], [1], "knife", torch.zeros(1), means=True).images, plain)
+
+
+def test_the_host_reads_what_an_adapter_will_see(host):
+    heads = [layer.heads for layer in find_cross_attention(host.pipe.unet)]
+    adapter = Adapter(AdapterInfo("gie-demo", sum(heads), ("knife",), (-4.0, 0.0), Reading(True, 3)))
+    read = host.read(["a cat", "a knife"], "knife", adapter.reading)  # [2, inputs, n]
+    assert read.shape == (2, sum(heads), 1)
+    with GrowthInhibitors(host.pipe, "knife", adapter=adapter) as eraser:
+        host.sample(["a cat", "a knife"], [8, 9])
+    scales = torch.stack([scales[0] for scales in eraser.scales])  # [2, n]
+    torch.testing.assert_close(scales, adapter.scales(read, 2, 1), atol=1e-5, rtol=1e-4)
 
 
 def test_noise_errors_are_those_of_single_calls(host):

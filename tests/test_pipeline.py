@@ -251,7 +251,7 @@ def test_bad_arguments_are_refused_at_once(pipe):
     with pytest.raises(GieError, match="no adapter file"):
         GrowthInhibitors(pipe, "knife", adapter="missing.safetensors")
     wrong = Adapter(AdapterInfo("sd1", 16, ("knife",), (-9.0, 0.0)))
-    with pytest.raises(GieError, match="16 cross-attention layers, and this model has 7"):
+    with pytest.raises(GieError, match="16 inputs, and this model gives 7"):
         GrowthInhibitors(pipe, "knife", adapter=wrong)
     with pytest.raises(UnsupportedModelError, match="no unet"):
         GrowthInhibitors(object(), "knife")

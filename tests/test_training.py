@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lib_gie.adapter import load_adapter, save_adapter
 from lib_gie.errors import OptionError
 from lib_gie.scale import GivenScales
-from lib_gie.training.fitting import Recipe, fit, is_validation, targets
+from lib_gie.training.fitting import Example, Recipe, _errors, fit, fit_labels, is_validation, targets
 from lib_gie.training.host import Made
 from lib_gie.training.judges import Verdict, make_judge
-from lib_gie.training.labels import Labelling, Sample
+from lib_gie.training.labels import Label, Labelling, Sample
+from lib_gie.training.report import describe
 from lib_gie.training.search import GRID, Search
 
 # -- the search ------------------------------------------------
@@ -48,19 +48,23 @@ def test_the_search_ends_on_any_answers(answers):
 
 
 class Host:
-    """The concept shows down to a scale that the prompt names: "knife -1.5"."""
+    """The concept shows down to a scale that the prompt names: "knife -1.5", and its attention tells that scale."""
 
-    base, layers, description = "tiny", 4, "first"
+    base, description = "tiny", "first"
 
     def __init__(self):
         self.made: list[tuple[str, int, float]] = []
 
-    def make(self, prompts, seeds, concept, scales, means=False):
+    def make(self, prompts, seeds, concept, scales):
         self.made += zip(prompts, seeds, scales.tolist(), strict=True)
         gone = torch.tensor([float(prompt.split()[-1]) for prompt in prompts])  # [B]
         shows = ((scales > gone) & (gone < 0)).float()  # [B]
-        strength = gone[:, None, None].expand(-1, self.layers, 2)  # [B, layers, n]
-        return Made(shows.view(-1, 1, 1, 1), torch.zeros(len(prompts), 4, 2, 2), strength if means else None)
+        return Made(shows.view(-1, 1, 1, 1), torch.zeros(len(prompts), 4, 2, 2))
+
+    def read(self, prompts, concept, reading):
+        assert reading.reads_prompt
+        gone = torch.tensor([float(prompt.split()[-1]) for prompt in prompts])  # [B]
+        return gone[:, None, None].expand(-1, 4, 2)  # [B, inputs, n]
 
 
 class Judge:
@@ -84,7 +88,7 @@ def test_labels(tmp_path):
     assert {(label.sample.prompt, label.scale) for label in labels} == {
         ("knife 0", 0.0), ("knife -0.5", -0.5), ("knife -3", -3.0), ("knife -16", -16.0)
     }  # fmt: skip
-    assert all(label.means.shape == (4, 2) and label.erased for label in labels)
+    assert all(label.erased for label in labels)
     assert len(set(host.made)) == len(host.made)
 
 
@@ -125,61 +129,105 @@ def test_unknown_judges_are_refused():
         make_judge("detector", Host(), "knife")
 
 
+def test_unrelated_prompts_need_no_images(tmp_path):
+    host = Host()
+    labels = _labelling(host, tmp_path, [Sample("a cat -3", 1, "unrelated"), Sample("knife -1", 1)]).run()
+    assert {(label.sample.prompt, label.scale) for label in labels} == {("a cat -3", 0.0), ("knife -1", -1.0)}
+    assert {prompt for prompt, _, _ in host.made} == {"knife -1"}
+
+
+def test_processes_write_files_of_their_own_and_read_all(tmp_path):
+    samples = [Sample(f"knife {scale}", 1) for scale in (0, -0.5, -3, -16)]
+    for part in (0, 1):
+        Labelling(Host(), Judge(), "knife", samples[part::2], tmp_path, part=part).run()
+    assert len(list(tmp_path.iterdir())) == 2
+    host = Host()
+    labels = Labelling(host, Judge(), "knife", samples, tmp_path).run()
+    assert (len(labels), host.made) == (4, [])
+
+
 # -- the fit ------------------------------------------------
 
 
-def _labels(tmp_path, count=40, seeds=2):
+def _examples(count=60) -> list[Example]:
     scales = (0.0, -1.0, -3.0)
-    samples = [Sample(f"prompt {k} knife {scales[k % 3]}", seed) for k in range(count) for seed in range(seeds)]
-    return _labelling(Host(), tmp_path, samples).run()
+    return [Example(f"prompt {k}", scales[k % 3], torch.full((4, 2), scales[k % 3])) for k in range(count)]
 
 
-def test_an_adapter_learns_what_its_features_tell(tmp_path):
-    result = fit("tiny", ["knife"], _labels(tmp_path), Recipe(epochs=600))
+def test_an_adapter_learns_what_its_inputs_tell():
+    result = fit("tiny", ["knife"], _examples(), Recipe(epochs=600))
     assert result.is_better
     assert result.validation_error < 0.01 < result.constant_error
-    means = torch.full((1, 4, 2), -3.0)  # [rows, layers, n]
-    assert result.adapter.scales(means, 1, 2).tolist() == [[pytest.approx(-3.0, abs=0.1)] * 2]
+    inputs = torch.full((1, 4, 2), -3.0)  # [rows, inputs, n]
+    assert result.adapter.scales(inputs, 1, 2).tolist() == [[pytest.approx(-3.0, abs=0.1)] * 2]
     assert result.adapter.info.label_range == (-3.0, 0.0)
+    assert result.adapter.reading.reads_prompt
 
 
-def test_an_adapter_that_learns_nothing_says_so(tmp_path):
-    labels = _labels(tmp_path)
+def test_an_adapter_that_learns_nothing_says_so():
     generator = torch.Generator().manual_seed(0)
-    noise = [
-        type(label)(label.sample, label.scale, True, None, torch.randn(4, 2, generator=generator)) for label in labels
-    ]
+    noise = [Example(one.prompt, one.scale, torch.randn(4, 2, generator=generator)) for one in _examples()]
     assert not fit("tiny", ["knife"], noise, Recipe(epochs=50)).is_better
 
 
-def test_early_stopping_keeps_the_best_epoch(tmp_path):
-    labels = _labels(tmp_path)
-    stopped, whole = (fit("tiny", ["knife"], labels, Recipe(100, early_stopping=on)) for on in (True, False))
+def test_early_stopping_keeps_the_best_epoch():
+    stopped, whole = (fit("tiny", ["knife"], _examples(), Recipe(100, early_stopping=on)) for on in (True, False))
     assert whole.best_epoch == 99
     assert stopped.validation_error == min(held for _, held in stopped.history)
 
 
-def test_the_same_seed_gives_the_same_adapter(tmp_path):
-    labels = _labels(tmp_path)
-    first, second = (fit("tiny", ["knife"], labels, Recipe(epochs=20)) for _ in range(2))
+def test_the_same_seed_gives_the_same_adapter():
+    first, second = (fit("tiny", ["knife"], _examples(), Recipe(epochs=20)) for _ in range(2))
     for name, value in first.adapter.state_dict().items():
         assert torch.equal(value, second.adapter.state_dict()[name])
 
 
-def test_no_prompt_is_in_both_parts(tmp_path):
+def test_no_prompt_is_in_both_parts():
     parts = {is_validation(f"prompt {k}", 0.25) for k in range(50)}
     assert parts == {True, False}
     assert 150 < sum(is_validation(f"prompt {k}", 0.25) for k in range(1000)) < 350
     with pytest.raises(OptionError, match="too few"):
-        fit("tiny", ["knife"], _labels(tmp_path, count=1))
+        fit("tiny", ["knife"], _examples(1))
 
 
-def test_targets_can_be_a_prompts_own_quantile(tmp_path):
-    labels = list(islice(_labels(tmp_path, count=2, seeds=3), 6))
-    own = [label.scale for label in labels]
-    assert targets(labels, None) == own
-    strongest = targets(labels, 1.0)
-    assert strongest == [min(o.scale for o in labels if o.sample.prompt == label.sample.prompt) for label in labels]
+def _label(prompt: str, scale: float, seed: int) -> Label:
+    return Label(Sample(prompt, seed), scale, True, None)
+
+
+@pytest.mark.parametrize(
+    ("quantile", "floor", "expected"),
+    [
+        (1.0, None, {"a": -2.0, "b": -0.5, "c": 0.0}),
+        (0.5, None, {"a": -1.0, "b": -0.5, "c": 0.0}),
+        (0.5, 1.0, {"a": -2.0, "b": -2.0, "c": 0.0}),
+        (1.0, 0.75, {"a": -2.0, "b": -1.0, "c": 0.0}),
+    ],
+)
+def test_targets(quantile, floor, expected):
+    """A prompt that never shows the concept stays at 0; the floor is a quantile of the labels where it shows."""
+    scales = {"a": (-0.5, -1.0, -2.0), "b": (-0.5, -0.5), "c": (0.0, 0.0)}
+    labels = [_label(prompt, scale, seed) for prompt, own in scales.items() for seed, scale in enumerate(own)]
+    assert targets(labels, Recipe(quantile=quantile, floor=floor)) == expected
+
+
+def test_a_prediction_above_zero_is_an_error_in_the_paper_alone():
+    wanted, predicted = torch.tensor([0.0, 0.0, -1.0]), torch.tensor([2.0, -1.0, 1.0])
+    assert _errors(predicted, wanted, True).tolist() == [0.0, 1.0, 4.0]
+    assert _errors(predicted, wanted, False).tolist() == [4.0, 1.0, 4.0]
+
+
+def test_from_labels_to_an_adapter(tmp_path):
+    samples = [Sample(f"prompt {k} knife {(0.0, -1.0, -3.0)[k % 3]}", 1) for k in range(30)]
+    host = Host()
+    labels = {"knife": _labelling(host, tmp_path, samples).run()}
+    result = fit_labels(host, labels, Recipe(epochs=400, floor=None))
+    assert result.is_better
+    adapter = describe(result, labels, host, {"knife": Judge()}, Recipe(), {"command": "train"})
+    save_adapter(adapter, tmp_path / "a.safetensors")
+    read = load_adapter(tmp_path / "a.safetensors")
+    assert read.info.training["images"] == 30
+    assert read.info.training["shown_without_erasure"] == 20
+    assert read.info.validation["better_than_constant"] is True
 
 
 # -- scales that are given ------------------------------------------------

@@ -288,7 +288,7 @@ def test_an_adapter_for_another_architecture(host, tmp_path):
     save_adapter(
         Adapter(AdapterInfo("sdxl", 70, ("knife",), (-9.0, 0.0))), tmp_path / "growth-inhibitors" / "x.safetensors"
     )
-    with pytest.raises(AdapterError, match="70 cross-attention layers, and this model has 7"):
+    with pytest.raises(AdapterError, match="70 inputs, and this model gives 7"):
         host.process([True, "knife", "x"])
 
 

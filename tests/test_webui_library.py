@@ -9,8 +9,8 @@ from lib_gie.errors import AdapterError
 from lib_gie.webui.library import adapter_for, find_adapter, list_adapters
 
 
-def write(path, concept="knife", base="sd1", layers=16):
-    save_adapter(Adapter(AdapterInfo(base, layers, (concept,), (-5.0, 0.0))), path)
+def write(path, concept="knife", base="sd1", inputs=16, others=()):
+    save_adapter(Adapter(AdapterInfo(base, inputs, (concept, *others), (-5.0, 0.0))), path)
 
 
 def test_names_labels_hashes(tmp_path):
@@ -49,6 +49,12 @@ def test_a_replaced_file_is_read_again(tmp_path):
 def test_automatic_takes_what_fits_concept_and_model(tmp_path):
     write(tmp_path / "1.safetensors", concept="Knife", base="sd2")
     write(tmp_path / "2.safetensors", concept="Knife")
-    assert adapter_for("knife", "sd1", 16, [tmp_path]).name == "2"
-    assert adapter_for("wine", "sd1", 16, [tmp_path]) is None
-    assert adapter_for("knife", "sd1", 70, [tmp_path]) is None
+    assert adapter_for("knife", "sd1", [8] * 16, [tmp_path]).name == "2"
+    assert adapter_for("wine", "sd1", [8] * 16, [tmp_path]) is None
+    assert adapter_for("knife", "sd1", [8] * 70, [tmp_path]) is None
+
+
+def test_automatic_prefers_an_adapter_for_the_concept_alone(tmp_path):
+    write(tmp_path / "1.safetensors", others=("wine", "beer"))
+    write(tmp_path / "2.safetensors", others=("wine",))
+    assert adapter_for("knife", "sd1", [8] * 16, [tmp_path]).name == "2"

@@ -33,4 +33,4 @@ def run(options: argparse.Namespace) -> None:
         raise AdapterError(f"--out is {out.name}; adapters are .safetensors files")
     adapter = convert_authors(options.file, options.base, options.concept, tuple(options.range))
     save_adapter(adapter, out)
-    print(f"wrote {out}: {adapter.info.layers} inputs, base {adapter.info.base}, {', '.join(adapter.info.concepts)}")
+    print(f"wrote {out}: {adapter.info.inputs} inputs, base {adapter.info.base}, {', '.join(adapter.info.concepts)}")

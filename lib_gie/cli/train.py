@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import OptionError
 from .erase import MODELS_DIR
+
+if TYPE_CHECKING:
+    from ..training.fitting import Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,13 +30,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, default=2000)
     parser.add_argument("--weight-decay", type=float, default=0.0)
     parser.add_argument("--no-early-stopping", action="store_true", help="keep the last epoch, as the paper does")
-    parser.add_argument("--quantile", type=float, help="fit a prompt's quantile over its seeds instead of each label")
+    parser.add_argument(
+        "--quantile", type=float, default=1.0, help="of a prompt's labels over its seeds (1: strongest)"
+    )
+    parser.add_argument(
+        "--floor", type=float, default=0.9, help="quantile of all labels that a prompt with the concept gets at least"
+    )
+    parser.add_argument("--two-sided", action="store_true", help="predictions above 0 are errors too, as in the paper")
     parser.add_argument("--labels", type=Path, default=Path("runs/labels"), metavar="DIR", help="kept between runs")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _samples(options: argparse.Namespace, concept: str, demo: bool) -> list:
-    from ..demo.splits import load_split
+    from ..demo.splits import fitting_prompts, load_split
     from ..training.labels import Sample
     from ..training.prompts import load_prompts, samples_of
 
@@ -39,14 +50,14 @@ def _samples(options: argparse.Namespace, concept: str, demo: bool) -> list:
         return samples_of(load_prompts(options.prompts, concept), range(options.seeds))
     if not demo:
         raise OptionError("give --prompts: a file with one prompt per line, or a starter list such as nudity")
-    samples = []
-    prompts, seeds = load_split("train")
-    for prompt in prompts:
-        own = prompt.kind == "unrelated" or prompt.concept == concept
-        kind = prompt.kind if concept in prompt.objects else "unrelated"
-        # one image is enough of the other concepts' prompts: they are many, and few show this one
-        samples += [Sample(prompt.text, seed, kind) for seed in seeds[: options.seeds if own else 1]]
-    return samples
+    split, seeds = load_split("train")
+    drawn_before = {prompt.text for prompt in split}
+    return [
+        Sample(prompt.text, seed, prompt.kind)
+        for prompt in fitting_prompts(concept)
+        # one image is enough of each of the many that are drawn for fitting alone
+        for seed in (seeds[: options.seeds] if prompt.text in drawn_before else (0,))
+    ]
 
 
 def _out(name: str) -> Path:
@@ -59,17 +70,19 @@ def _check(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if not low <= value <= high:
             raise OptionError(f"--{name} is {value}; it must be from {low} to {high}")
-    if options.quantile is not None and not 0 <= options.quantile <= 1:
-        raise OptionError(f"--quantile is {options.quantile:g}; it must be from 0 to 1")
+    for name in ("quantile", "floor"):
+        if not 0 <= getattr(options, name) <= 1:
+            raise OptionError(f"--{name} is {getattr(options, name):g}; it must be from 0 to 1")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Label, fit, save, report."""
+    """Label, fit, save, report. Under ``accelerate launch`` every process labels its share."""
     _check(options)
     from ..adapter import save_adapter
     from ..concepts import parse_concepts
+    from ..pipeline import processes
     from ..pipeline.host import demo_or_sd_host
-    from ..training.fitting import Recipe, fit
+    from ..training.fitting import fit_labels
     from ..training.judges import make_judge
     from ..training.labels import Labelling
     from ..training.report import describe, summary
@@ -82,21 +95,44 @@ def run(options: argparse.Namespace) -> None:
     judges = {concept: make_judge(judge_name, host, concept) for concept in concepts}
     labels = {}
     for concept, samples in work.items():
-        labelling = Labelling(host, judges[concept], concept, samples, options.labels, batch=options.batch)
-        labels[concept] = labelling.run()
-    recipe = Recipe(
-        epochs=options.epochs,
-        weight_decay=options.weight_decay,
-        early_stopping=not options.no_early_stopping,
-        quantile=options.quantile,
-    )
-    result = fit(host.base, concepts, [label for part in labels.values() for label in part], recipe)
+        mine, part = processes.share(samples), processes.rank()
+        labelling = Labelling(host, judges[concept], concept, mine, options.labels, batch=options.batch, part=part)
+        labels[concept] = processes.gather(labelling.run())
+    if not processes.is_first():
+        return
+    recipe = _recipe(options)
+    result = fit_labels(host, labels, recipe)
     path = _out(options.out)
-    save_adapter(describe(result, labels, host, judges, recipe), path)
+    save_adapter(describe(result, labels, host, judges, recipe, {"command": command(options)}), path)
     text = summary(result, labels)
     print(json.dumps({"file": str(path), **text}) if options.json else _lines(path, text))
     if not result.is_better:
         print("warning: on the validation prompts the adapter is no better than one constant scale", file=sys.stderr)
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    from ..training.fitting import Recipe
+
+    return Recipe(
+        epochs=options.epochs,
+        weight_decay=options.weight_decay,
+        quantile=options.quantile,
+        floor=options.floor or None,
+        one_sided=not options.two_sided,
+        early_stopping=not options.no_early_stopping,
+    )
+
+
+def command(options: argparse.Namespace) -> str:
+    """The command line that gives the same adapter: what differs from the defaults, without folders and models."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    parts = [f"--concept {shlex.quote(options.concept)}"]
+    for name in ("prompts", "judge", "seeds", "steps", "cfg", "epochs", "weight_decay", "quantile", "floor"):
+        if (value := getattr(options, name)) != parser.get_default(name):
+            parts.append(f"--{name.replace('_', '-')} {shlex.quote(str(value))}")
+    parts += [f"--{name.replace('_', '-')}" for name in ("no_early_stopping", "two_sided") if getattr(options, name)]
+    return " ".join(["python -m lib_gie train", *parts, f"--out {shlex.quote(_out(options.out).stem)}"])
 
 
 def _lines(path: Path, text: dict) -> str:

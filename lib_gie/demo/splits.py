@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +130,21 @@ def more_prompts(concept: str, explicit: int = 70, implicit: int = 30, unrelated
     ):
         prompts += _different(kind, count, scene_of, concept, rng, taken)
     return prompts
+
+
+def fitting_prompts(concept: str) -> list[Prompt]:
+    """What an adapter for a concept is fitted on: those of the train split and of ``more_prompts``.
+
+    The concept's own ones, explicit and implicit, and from all concepts' those whose images lack it: kind "unrelated".
+    """
+    every = [*load_split("train")[0], *(prompt for name in UNWANTED for prompt in more_prompts(name))]
+    found: dict[str, Prompt] = {}
+    for prompt in every:
+        if concept not in prompt.objects:
+            found.setdefault(prompt.text, replace(prompt, concept=concept, kind="unrelated"))
+        elif prompt.concept == concept:
+            found.setdefault(prompt.text, prompt)
+    return list(found.values())
 
 
 def _different(

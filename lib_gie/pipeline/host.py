@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
-from ..attention import find_cross_attention
+from ..batches import LAST_TIMESTEP
+from ..concepts import Concept
+from ..encoding import EncodedConcept
+from ..hooks import read_attention
 from ..scale import GivenScales
+from ..statistics import Reading
 from ..training.host import Made
 from . import processes
 from .growth_inhibitors import GrowthInhibitors, concept_tokens
@@ -39,7 +44,6 @@ class PipelineHost:
     ):
         self.pipe, self.base, self.steps, self.cfg = pipe, base, steps, cfg
         self.size, self.negative, self.concept_pass = size or (None, None), negative, concept_pass
-        self.layers = len(find_cross_attention(pipe.unet))
         self.description = (
             f"{name}, {type(pipe.scheduler).__name__}, {steps} steps, CFG {cfg:g}, size {size}, "
             f"negative {negative!r}, {concept_pass}"
@@ -50,16 +54,33 @@ class PipelineHost:
         return concept_tokens(self.pipe, concept)
 
     @torch.no_grad()
-    def make(
-        self, prompts: Sequence[str], seeds: Sequence[int], concept: str, scales: torch.Tensor, means: bool = False
-    ) -> Made:
+    def make(self, prompts: Sequence[str], seeds: Sequence[int], concept: str, scales: torch.Tensor) -> Made:
         """One image per prompt, seed and scale w (float32 [B])."""
-        rule = GivenScales(scales, keep_means=means)
-        needed = means or bool((scales != 0).any())
-        eraser = GrowthInhibitors(self.pipe, concept, adapter=rule, concept_pass=self.concept_pass)
+        needed = bool((scales != 0).any())
+        eraser = GrowthInhibitors(
+            self.pipe, [Concept(concept)], adapter=GivenScales(scales), concept_pass=self.concept_pass
+        )
         with eraser if needed else nullcontext():
             latents = self.sample(prompts, seeds)  # [B, 4, h, w]
-        return Made(self.decode(latents), latents.float().cpu(), rule.means if means else None)
+        return Made(self.decode(latents), latents.float().cpu())
+
+    @torch.no_grad()
+    def read(self, prompts: Sequence[str], concept: str, reading: Reading) -> torch.Tensor:
+        """What an adapter with this reading would see, float32 [B, inputs, n]."""
+        unet, width, height = self.pipe.unet, *self._latent_size()
+        encoded = EncodedConcept(Concept(concept), self.encode([concept])[0], self.tokens(concept))
+        found = []
+        for start in tqdm(range(0, len(prompts), _ROWS), desc="attention", mininterval=5, leave=False):
+            states = self.encode(prompts[start : start + _ROWS])  # [R, 77, D]
+            latents = torch.zeros(len(states), unet.config.in_channels, height, width).to(states)  # [R, C, h, w]
+            timesteps = torch.full((len(states),), LAST_TIMESTEP, device=states.device)  # [R]
+            found += read_attention(unet, [encoded], reading, (latents, timesteps, states))
+        return torch.cat(found)  # [B, inputs, n]
+
+    def _latent_size(self) -> tuple[int, int]:
+        factor = self.pipe.vae_scale_factor
+        usual = self.pipe.unet.config.sample_size * factor
+        return tuple((pixels or usual) // factor for pixels in self.size)
 
     def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
         """Clean latents [B, 4, h, w]; image k does not depend on the batch it is made in."""

@@ -4,33 +4,53 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
-from ..adapter import Adapter, AdapterInfo
+from ..adapter import Adapter, AdapterInfo, filled
 from ..errors import OptionError
+from ..statistics import Reading
+from .host import Host
 from .labels import Label
+
+READING = Reading(per_head=True, noise=0)
+"""What adapters are trained on. The paper's 16 layer means at each image's own noise do not tell apart prompts that
+the adapter was not fitted on; every head's mean at the same noise does (docs/ADAPTERS.md has the figures)."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an adapter is fitted. The defaults are the paper's: MSE, Adam, learning rate 0.001, 2000 epochs.
+    """How an adapter is fitted: MSE, Adam, learning rate 0.001, 2000 epochs as in the paper.
 
-    ``early_stopping``: keep the epoch with the least validation error. ``share_validation``: of the prompts.
-    ``quantile``: what a prompt's label is among its seeds' (the features of the first step hardly know the seed), or
-    None to fit every image's own label.
+    ``quantile``: which of its seeds' labels is a prompt's: 1 the strongest, 0.5 the middle one. ``floor``: a prompt in
+    whose images the concept shows gets at least this quantile of all the concept's labels, for a label from few images
+    is uncertain and too weak a scale leaves the concept; None: its own alone. ``one_sided``: where the label is 0, a
+    prediction above 0 is no error, for it is clamped. ``early_stopping``: keep the epoch with the least validation
+    error. ``share_validation``: of the prompts.
     """
 
     epochs: int = 2000
     rate: float = 1e-3
     weight_decay: float = 0.0
+    quantile: float = 1.0
+    floor: float | None = 0.9
+    one_sided: bool = True
     early_stopping: bool = True
     share_validation: float = 0.25
-    quantile: float | None = None
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt, the scale it is fitted to, and what an adapter sees: float32 [inputs, n]."""
+
+    prompt: str
+    scale: float
+    inputs: torch.Tensor
 
 
 @dataclass
@@ -57,53 +77,62 @@ def is_validation(prompt: str, share: float) -> bool:
     return number / 2**64 < share
 
 
-def targets(labels: Sequence[Label], quantile: float | None) -> list[float]:
-    """The scale that each label is fitted to: its own, or the quantile of its prompt's (0.9: nearly the strongest)."""
-    if quantile is None:
-        return [label.scale for label in labels]
+def targets(labels: Sequence[Label], recipe: Recipe) -> dict[str, float]:
+    """The scale that each prompt of one concept is fitted to, from its labels."""
     by_prompt: dict[str, list[float]] = {}
     for label in labels:
         by_prompt.setdefault(label.sample.prompt, []).append(-label.scale)
-    chosen = {prompt: -float(torch.tensor(values).quantile(quantile)) for prompt, values in by_prompt.items()}
-    return [chosen[label.sample.prompt] for label in labels]
+    own = {prompt: _quantile(strengths, recipe.quantile) for prompt, strengths in by_prompt.items()}
+    shown = [strength for strengths in by_prompt.values() for strength in strengths if strength > 0]
+    floor = _quantile(shown, recipe.floor) if recipe.floor is not None and shown else 0.0
+    return {prompt: -max(strength, floor) if strength > 0 else 0.0 for prompt, strength in own.items()}
 
 
-def _rows(labels: Sequence[Label], scales: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
-    """One row per image and concept token: inputs float32 [N, layers], targets float32 [N]."""
-    inputs = torch.cat([label.means.T for label in labels])  # [N, layers]
-    counts = torch.tensor([label.means.shape[1] for label in labels])  # [labels]
-    return inputs, torch.tensor(scales).repeat_interleave(counts)  # [N, layers], [N]
+def _quantile(values: Sequence[float], share: float) -> float:
+    """The least of the values that is not exceeded by this share of them: always one that is on the grid."""
+    return float(torch.tensor(values, dtype=torch.float64).quantile(share, interpolation="higher"))
 
 
-def _split(labels: Sequence[Label], recipe: Recipe) -> tuple[list[int], list[int]]:
-    held = [i for i, label in enumerate(labels) if is_validation(label.sample.prompt, recipe.share_validation)]
-    rest = [i for i in range(len(labels)) if i not in set(held)]
+def examples_of(labels: Sequence[Label], inputs: Mapping[str, torch.Tensor], recipe: Recipe) -> list[Example]:
+    """One example per prompt of one concept; ``inputs``: by prompt, float32 [inputs, n]."""
+    return [Example(prompt, scale, inputs[prompt]) for prompt, scale in targets(labels, recipe).items()]
+
+
+def _rows(examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
+    """One row per prompt and concept token: inputs float32 [N, inputs], targets float32 [N]."""
+    inputs = torch.cat([example.inputs.T for example in examples])  # [N, inputs]
+    counts = torch.tensor([example.inputs.shape[1] for example in examples])  # [examples]
+    scales = torch.tensor([example.scale for example in examples])  # [examples]
+    return inputs, scales.repeat_interleave(counts)  # [N, inputs], [N]
+
+
+def _split(examples: Sequence[Example], share: float) -> tuple[list[Example], list[Example]]:
+    held = [example for example in examples if is_validation(example.prompt, share)]
+    rest = [example for example in examples if not is_validation(example.prompt, share)]
     if not held or not rest:
         raise OptionError(
-            f"{len({label.sample.prompt for label in labels})} prompts are too few to keep some for validation; give "
-            f"at least a dozen different ones"
+            f"{len(examples)} prompts are too few to keep some for validation; give at least a dozen different ones"
         )
     return rest, held
 
 
-def fit(base: str, concepts: Sequence[str], labels: Sequence[Label], recipe: Recipe | None = None) -> Fit:
+def fit(
+    base: str,
+    concepts: Sequence[str],
+    examples: Sequence[Example],
+    recipe: Recipe | None = None,
+    reading: Reading = READING,
+) -> Fit:
     """Fit an adapter for a model family and concepts. Raises OptionError where there are too few prompts."""
     recipe = recipe or Recipe()
-    scales = targets(labels, recipe.quantile)
-    parts = []
-    for numbers in _split(labels, recipe):
-        parts.append(_rows([labels[i] for i in numbers], [scales[i] for i in numbers]))
-    (inputs, wanted), (held_inputs, held_wanted) = parts
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        info = AdapterInfo(base, inputs.shape[1], tuple(concepts), (min(scales), min(0.0, max(scales))))
-        adapter = Adapter(info)
+    (inputs, wanted), (held_inputs, held_wanted) = map(_rows, _split(examples, recipe.share_validation))
+    low = min(example.scale for example in examples)
+    adapter = _new_adapter(AdapterInfo(base, inputs.shape[1], tuple(concepts), (low, 0.0), reading), recipe.seed)
     adapter.set_normalisation(inputs)
     history, best, best_epoch = _descend(adapter, inputs, wanted, held_inputs, held_wanted, recipe)
-    adapter.load_state_dict(best)
     constant = float(wanted.mean())
     return Fit(
-        adapter=adapter.eval(),
+        adapter=filled(adapter, best),
         train_error=history[best_epoch][0],
         validation_error=history[best_epoch][1],
         constant=constant,
@@ -113,20 +142,51 @@ def fit(base: str, concepts: Sequence[str], labels: Sequence[Label], recipe: Rec
     )
 
 
+def _new_adapter(info: AdapterInfo, seed: int) -> Adapter:
+    """With weights of its own whatever else goes on: see ``filled``."""
+    generator = torch.Generator().manual_seed(seed)
+    adapter = Adapter(info)
+    tensors = {"input_mean": torch.zeros(info.inputs), "input_std": torch.ones(info.inputs)}
+    for name, module in adapter.named_modules():
+        if isinstance(module, nn.Linear):
+            bound = module.in_features**-0.5  # as nn.Linear draws them itself
+            for part, value in module.named_parameters():
+                tensors[f"{name}.{part}"] = torch.empty(value.shape).uniform_(-bound, bound, generator=generator)
+    return filled(adapter, tensors).requires_grad_(True)
+
+
+def _errors(predicted: torch.Tensor, wanted: torch.Tensor, one_sided: bool) -> torch.Tensor:
+    """Squared errors, float32 [N]."""
+    difference = predicted - wanted  # [N]
+    if one_sided:
+        difference = torch.where((wanted == 0) & (difference > 0), torch.zeros_like(difference), difference)  # [N]
+    return difference.square()
+
+
 def _descend(adapter, inputs, wanted, held_inputs, held_wanted, recipe: Recipe):
     """Full-batch gradient descent; returns errors per epoch, the chosen weights and their epoch."""
     optimizer = torch.optim.AdamW(adapter.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
+    low, high = adapter.info.label_range
     history: list[tuple[float, float]] = []
     best, best_epoch, least = copy.deepcopy(adapter.state_dict()), 0, float("inf")
     for epoch in tqdm(range(recipe.epochs), desc="adapter", mininterval=5, leave=False):
-        loss = (adapter(inputs) - wanted).square().mean()
+        loss = _errors(adapter(inputs), wanted, recipe.one_sided).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         with torch.no_grad():
-            low, high = adapter.info.label_range
             held = (adapter(held_inputs).clamp(low, high) - held_wanted).square().mean()
         history.append((loss.item(), held.item()))
         if not recipe.early_stopping or held.item() <= least:
             best, best_epoch, least = copy.deepcopy(adapter.state_dict()), epoch, held.item()
     return history, best, best_epoch
+
+
+def fit_labels(host: Host, labels: Mapping[str, Sequence[Label]], recipe: Recipe | None = None) -> Fit:
+    """Read the prompts' attention on the host and fit one adapter for all concepts: labels by concept."""
+    recipe, examples = recipe or Recipe(), []
+    for concept, part in labels.items():
+        prompts = sorted({label.sample.prompt for label in part})
+        inputs = dict(zip(prompts, host.read(prompts, concept, READING), strict=True))  # each [inputs, n]
+        examples += examples_of(part, inputs, recipe)
+    return fit(host.base, list(labels), examples, recipe)

@@ -8,18 +8,18 @@ from typing import Protocol
 
 import torch
 
+from ..statistics import Reading
+
 
 @dataclass
 class Made:
     """A batch of images with what they were made from.
 
     ``images``: float32 [B, 3, H, W], 0 to 1. ``latents``: float32 [B, 4, h, w], scaled as the UNet takes them.
-    ``means``: the first step's attention means float32 [B, layers, n], None unless they were asked for.
     """
 
     images: torch.Tensor
     latents: torch.Tensor
-    means: torch.Tensor | None = None
 
 
 class Host(Protocol):
@@ -28,9 +28,6 @@ class Host(Protocol):
     base: str
     """Model family, as adapters name it."""
 
-    layers: int
-    """Cross-attention layers of the UNet."""
-
     description: str
     """What else the images depend on (checkpoint, sampler, steps, ...); labels of another one are not reused."""
 
@@ -38,10 +35,12 @@ class Host(Protocol):
         """The concept's own tokens."""
         ...
 
-    def make(
-        self, prompts: Sequence[str], seeds: Sequence[int], concept: str, scales: torch.Tensor, means: bool = False
-    ) -> Made:
-        """One image per prompt, seed and scale w (float32 [B]); ``means``: also those of the first step."""
+    def make(self, prompts: Sequence[str], seeds: Sequence[int], concept: str, scales: torch.Tensor) -> Made:
+        """One image per prompt, seed and scale w (float32 [B])."""
+        ...
+
+    def read(self, prompts: Sequence[str], concept: str, reading: Reading) -> torch.Tensor:
+        """What an adapter with this reading would see, float32 [B, inputs, n]; only for one that reads the prompt."""
         ...
 
     def noise_errors(

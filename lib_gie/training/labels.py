@@ -21,7 +21,7 @@ from .search import GRID, Search
 class Sample:
     """One image to label: its prompt, the seed of its noise, and how the prompt relates to the concept.
 
-    ``kind`` is "explicit", "implicit" or "unrelated"; it is not used for labelling, only in reports.
+    ``kind`` is "explicit", "implicit" or "unrelated". Of an unrelated prompt no image is made: its label is 0.
     """
 
     prompt: str
@@ -35,48 +35,44 @@ class Label:
 
     ``scale``: the weakest scale w at which the concept does not show, 0 where it never did. ``erased``: False where it
     shows at every scale of the grid. ``lost``: other things that were seen without erasure and are not at that scale;
-    None where the judge cannot tell. ``means``: the first step's, float32 [layers, n].
+    None where the judge cannot tell.
     """
 
     sample: Sample
     scale: float
     erased: bool
     lost: tuple[str, ...] | None
-    means: torch.Tensor
 
 
 class Cache:
-    """Verdicts and means on disk, one JSON line each, so that an interrupted labelling goes on where it was.
+    """Verdicts on disk, one JSON line each, so that an interrupted labelling goes on where it was.
 
-    The file's name depends on everything that the verdicts depend on.
+    The file's name depends on everything that the verdicts depend on. Of several processes each writes a file of its
+    own (``part``), and reads all.
     """
 
-    def __init__(self, folder: Path, concept: str, host: Host, judge: Judge):
+    def __init__(self, folder: Path, concept: str, host: Host, judge: Judge, part: int = 0):
         identity = json.dumps([concept, host.base, host.description, judge.name])
         digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
-        self.path = folder / f"labels-{digest}.jsonl"
+        self.path = folder / f"labels-{digest}{f'.{part}' if part else ''}.jsonl"
         self.verdicts: dict[tuple[str, int, float], Verdict] = {}
-        self.means: dict[tuple[str, int], torch.Tensor] = {}
         folder.mkdir(parents=True, exist_ok=True)
         if not self.path.exists():
             self.path.write_text(identity + "\n", encoding="utf-8")
-        for entry in read_entries(self.path):
-            if isinstance(entry, dict):  # the first line is the identity
-                self._take(entry)
+        for path in sorted(folder.glob(f"labels-{digest}*.jsonl")):
+            for entry in read_entries(path):
+                if isinstance(entry, dict):  # the first line is the identity
+                    self._take(entry)
 
     def _take(self, entry: dict) -> None:
-        key = (entry["prompt"], entry["seed"])
         others = entry["others"]
-        self.verdicts[(*key, entry["scale"])] = Verdict(entry["score"], None if others is None else tuple(others))
-        if "means" in entry:
-            self.means[key] = torch.tensor(entry["means"])  # [layers, n]
+        verdict = Verdict(entry["score"], None if others is None else tuple(others))
+        self.verdicts[entry["prompt"], entry["seed"], entry["scale"]] = verdict
 
-    def add(self, sample: Sample, scale: float, verdict: Verdict, means: torch.Tensor | None) -> None:
-        """Keep one verdict, and the means (float32 [layers, n]) where they were measured."""
+    def add(self, sample: Sample, scale: float, verdict: Verdict) -> None:
+        """Keep one verdict."""
         entry = {"prompt": sample.prompt, "seed": sample.seed, "scale": scale, "score": verdict.score}
         entry["others"] = verdict.others
-        if means is not None:
-            entry["means"] = [[float(f"{value:.6g}") for value in layer] for layer in means.tolist()]
         self._take(entry)
         append_entry(self.path, entry)
 
@@ -100,17 +96,20 @@ class Labelling:
         *,
         grid: Sequence[float] = GRID,
         batch: int = 24,
+        part: int = 0,
     ):
         self.host, self.judge, self.concept, self.batch, self.grid = host, judge, concept, batch, tuple(grid)
-        self.cache = Cache(folder, concept, host, judge)
-        self.searches = {sample: Search(self.grid) for sample in dict.fromkeys(samples)}
+        self.cache = Cache(folder, concept, host, judge, part)
+        different = dict.fromkeys(samples)
+        self.unrelated = [sample for sample in different if sample.kind == "unrelated"]
+        self.searches = {sample: Search(self.grid) for sample in different if sample.kind != "unrelated"}
         self._replay()
 
     def _tell(self, sample: Sample, number: int) -> bool:
         """Pass a kept verdict on to the search; False where there is none."""
         key = (sample.prompt, sample.seed)
         verdict = self.cache.verdicts.get((*key, self.grid[number]))
-        if verdict is None or (number == 0 and key not in self.cache.means):
+        if verdict is None:
             return False
         before = self.cache.verdicts[(*key, self.grid[0])]
         self.searches[sample].tell(number, self.judge.shows(verdict, before))
@@ -139,23 +138,22 @@ class Labelling:
             while not should_stop() and (chunk := self._next_chunk()):
                 self._make(chunk, on_batch)
                 bar.update(self.done - bar.n)
-        return [self._label(sample) for sample, search in self.searches.items() if not search.tries()]
+        found = [self._label(sample) for sample, search in self.searches.items() if not search.tries()]
+        return found + [Label(sample, 0.0, True, None) for sample in self.unrelated]
 
     def _next_chunk(self) -> list[tuple[Sample, int]]:
-        """First images without erasure, which measure means, alone; then whatever is to be tried."""
-        pending = list(_pending(self.searches))
-        first = [entry for entry in pending if entry[1] == 0]
-        return (first or pending)[: self.batch]
+        """Images without erasure before others: most of the searches end with them."""
+        pending = sorted(_pending(self.searches), key=lambda entry: entry[1] != 0)
+        return pending[: self.batch]
 
     def _make(self, chunk: list[tuple[Sample, int]], on_batch) -> None:
         samples = [sample for sample, _ in chunk]
         scales = torch.tensor([self.grid[number] for _, number in chunk])  # [B]
         prompts = [sample.prompt for sample in samples]
-        measure = chunk[0][1] == 0
-        made = self.host.make(prompts, [sample.seed for sample in samples], self.concept, scales, measure)
+        made = self.host.make(prompts, [sample.seed for sample in samples], self.concept, scales)
         verdicts = self.judge.look(made, prompts)
-        for row, ((sample, number), verdict) in enumerate(zip(chunk, verdicts, strict=True)):
-            self.cache.add(sample, self.grid[number], verdict, made.means[row] if measure else None)
+        for (sample, number), verdict in zip(chunk, verdicts, strict=True):
+            self.cache.add(sample, self.grid[number], verdict)
             self._tell(sample, number)
         if on_batch is not None:
             on_batch(made, [(sample, self.grid[number]) for sample, number in chunk], verdicts)
@@ -165,4 +163,4 @@ class Labelling:
         before = self.cache.verdicts[(*key, self.grid[0])].others
         after = self.cache.verdicts[(*key, search.label)].others
         lost = None if before is None or after is None else tuple(name for name in before if name not in after)
-        return Label(sample, search.label, search.erased, lost, self.cache.means[key])
+        return Label(sample, search.label, search.erased, lost)

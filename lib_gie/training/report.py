@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..adapter import Adapter
 from .fitting import Fit, Recipe
@@ -15,13 +16,16 @@ from .labels import Label
 def summary(result: Fit, labels: Mapping[str, Sequence[Label]]) -> dict:
     """Plain figures: samples, labels, errors."""
     every = [label for part in labels.values() for label in part]
+    seen = [label for label in every if label.sample.kind != "unrelated"]
+    shown = [label.scale for label in seen if label.scale < 0]
     return {
         "prompts": len({label.sample.prompt for label in every}),
-        "images": len(every),
-        "shown_without_erasure": sum(label.scale < 0 for label in every),
-        "never_erased": sum(not label.erased for label in every),
-        "others_lost": sum(bool(label.lost) for label in every),
-        "mean_label": round(sum(label.scale for label in every) / len(every), 4),
+        "unrelated_prompts": len({label.sample.prompt for label in every if label.sample.kind == "unrelated"}),
+        "images": len(seen),
+        "shown_without_erasure": len(shown),
+        "never_erased": sum(not label.erased for label in seen),
+        "others_lost": sum(bool(label.lost) for label in seen),
+        "mean_label_where_shown": round(sum(shown) / len(shown), 4) if shown else 0.0,
         "train_error": round(result.train_error, 4),
         "validation_error": round(result.validation_error, 4),
         "constant": round(result.constant, 4),
@@ -37,8 +41,12 @@ def describe(
     host: Host,
     judges: Mapping[str, Judge],
     recipe: Recipe,
+    more: Mapping[str, Any],
 ) -> Adapter:
-    """The adapter, ready to be saved, with what it was trained on and how well it fits in its metadata."""
+    """The adapter, ready to be saved, with what it was trained on and how well it fits in its metadata.
+
+    ``more``: what else its metadata shall say of its training.
+    """
     figures = summary(result, labels)
     names = ("train_error", "validation_error", "constant", "constant_error", "best_epoch", "better_than_constant")
     validation = {name: figures.pop(name) for name in names}
@@ -47,6 +55,7 @@ def describe(
         "images_from": host.description,
         "judge": sorted({judge.name for judge in judges.values()}),
         "recipe": dataclasses.asdict(recipe),
+        **more,
     }
     info = dataclasses.replace(result.adapter.info, training=training, validation=validation)
     result.adapter.info = info

@@ -21,7 +21,7 @@ class AdapterAnswer(BaseModel):
 
     name: str = Field(description="what the argument `adapter` takes")
     base: str = Field(description="model family: sd1, sd2, sdxl, gie-demo")
-    layers: int = Field(description="cross-attention layers of that family")
+    inputs: int = Field(description="numbers that are read from the attention of that family's UNet")
     concepts: list[str] = Field(description="concepts that it was trained for")
     hash: str = Field(description="first 10 digits of the file's SHA-256, as in infotexts")
     figures: dict = Field(description="validation figures from the file")
@@ -48,7 +48,7 @@ def _adapters() -> AdaptersAnswer:
     usable, broken = list_adapters(adapter_folders())
     answers = [
         AdapterAnswer(
-            name=found.name, base=found.info.base, layers=found.info.layers, concepts=list(found.info.concepts),
+            name=found.name, base=found.info.base, inputs=found.info.inputs, concepts=list(found.info.concepts),
             hash=found.hash, figures=found.info.validation,
         )
         for found in usable

@@ -34,8 +34,8 @@ class Plan:
     described: tuple[Rule, ...]
     enforced: bool = False
 
-    def new_erasure(self, model: Any, scales: dict | None) -> Erasure:
-        """Concepts encoded by the model as it is now; ``scales``: those that were resolved already."""
+    def new_erasure(self, model: Any, before: Erasure | None) -> Erasure:
+        """Concepts encoded by the model as it is now; ``before``: the erasure that it goes on from."""
         request = self.request
         targets = [
             Target(encode_concept(concept, model), rule)
@@ -48,7 +48,8 @@ class Plan:
             end=request.end,
             concept_pass=request.concept_pass,
         )
-        erasure.scales.update(scales or {})
+        if before is not None:
+            erasure.go_on_from(before)
         return erasure
 
 
@@ -93,9 +94,9 @@ class _Progress:
         return bool(getattr(p, "is_hr_pass", False)) in _PASSES[self.plan.request.hires]
 
     def renew(self, model: Any) -> Erasure:
-        """Encode for the model as it is now; scales that are known stay, for w is found once."""
+        """Encode for the model as it is now; scales that are known stay while the prompt does."""
         self.check()
-        self.erasure = self.plan.new_erasure(model, None if self.erasure is None else self.erasure.scales)
+        self.erasure = self.plan.new_erasure(model, self.erasure)
         self.steps = 0
         return self.erasure
 

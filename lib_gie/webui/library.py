@@ -78,11 +78,16 @@ def find_adapter(name: str, folders: Sequence[Path]) -> InstalledAdapter:
     return _open(files[name])
 
 
-def adapter_for(concept_key: str, base: str, layers: int, folders: Sequence[Path]) -> InstalledAdapter | None:
-    """The first adapter that was trained for a concept (its folded text) on this model family, if there is one."""
-    for installed in list_adapters(folders)[0]:
-        info = installed.info
-        trained_for = {concept.casefold() for concept in info.concepts}
-        if info.base == base and info.layers == layers and concept_key in trained_for:
-            return installed
-    return None
+def adapter_for(concept_key: str, base: str, heads: Sequence[int], folders: Sequence[Path]) -> InstalledAdapter | None:
+    """The adapter that was trained for a concept (its folded text) on this model family, if there is one.
+
+    ``heads``: of each cross-attention layer. Of several the one with the fewest other concepts, then the first by name.
+    """
+    fitting = [
+        installed
+        for installed in list_adapters(folders)[0]
+        if installed.info.base == base
+        and installed.info.reading.count(heads) == installed.info.inputs
+        and concept_key in {concept.casefold() for concept in installed.info.concepts}
+    ]
+    return min(fitting, key=lambda installed: len(installed.info.concepts), default=None)

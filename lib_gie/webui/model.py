@@ -49,11 +49,11 @@ def unet_of(model: Any) -> torch.nn.Module:
     return unet
 
 
-def family_of(unet: torch.nn.Module) -> tuple[str, int]:
-    """Base family ("sd1", "sd2", ..., "unknown") and number of cross-attention layers."""
+def family_of(unet: torch.nn.Module) -> tuple[str, list[int]]:
+    """Base family ("sd1", "sd2", ..., "unknown") and the number of heads of each cross-attention layer."""
     layers = find_cross_attention(unet)
     width = getattr(layers[0].module.to_k, "in_features", 0)
-    return BASES.get(width, "unknown"), len(layers)
+    return BASES.get(width, "unknown"), [layer.heads for layer in layers]
 
 
 def split_tokens(text: str, model: Any) -> tuple[list[int], list[str]]:

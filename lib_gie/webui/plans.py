@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,24 +32,24 @@ def default_scale(base: str) -> float:
     return load_fixed_scale() if base == "gie-demo" else DEFAULT_SCALE
 
 
-def _rule(request: Request, concept: Concept, base: str, layers: int) -> tuple[ScaleRule, Rule]:
+def _rule(request: Request, concept: Concept, base: str, heads: Sequence[int]) -> tuple[ScaleRule, Rule]:
     if request.adapter == FIXED:
         return FixedScale(request.scale), Rule(None, None, request.scale)
     if request.adapter == AUTOMATIC:
-        installed = adapter_for(concept.key, base, layers, adapter_folders())
+        installed = adapter_for(concept.key, base, heads, adapter_folders())
         if installed is None:
             scale = default_scale(base)
             return FixedScale(scale), Rule(None, None, scale)
     else:
         installed = find_adapter(request.adapter, adapter_folders())
-    installed.adapter.check_layers(layers)
+    installed.adapter.check_layers(heads)
     return installed.adapter, Rule(installed.name, installed.hash, DEFAULT_SCALE)
 
 
 def make_plan(request: Request, model: Any, enforced: bool = False) -> Plan:
     """Rules for a request on a model. Raises AdapterError, UnsupportedModelError where there can be none."""
-    base, layers = family_of(unet_of(model))
-    pairs = [_rule(request, concept, base, layers) for concept in request.concepts]
+    base, heads = family_of(unet_of(model))
+    pairs = [_rule(request, concept, base, heads) for concept in request.concepts]
     return Plan(request, tuple(rule for rule, _ in pairs), tuple(described for _, described in pairs), enforced)
 
 
