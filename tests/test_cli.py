@@ -201,8 +201,9 @@ def test_train_makes_an_adapter_that_the_other_commands_take(tmp_path, capsys):
     assert main(arguments) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["file"] == str(out)
-    assert report["prompts"] == report["images"] == 16
-    assert 4 <= report["shown_without_erasure"] <= 10
+    assert (report["prompts"], report["unrelated_prompts"]) == (16, 8)
+    assert report["images"] == 8  # none of the unrelated prompts
+    assert 4 <= report["shown_without_erasure"] <= 8
     info = load_adapter(out).info
     assert info.base == "gie-demo"
     assert info.training["judge"] == ["detector"]

@@ -1,15 +1,21 @@
-"""Judges: the zero-shot classifier on a real pipeline, a vision model's stand-in server, NudeNet's stand-in."""
+"""Judges: the zero-shot classifier on a real pipeline, a vision model's stand-in server, NudeNet, a person's page."""
 
 from __future__ import annotations
 
 import json
 import sys
 import threading
+import time
 import types
+import urllib.parse
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import skimage.data
 import torch
+from PIL import Image
 from test_pipeline import build_pipe
 
 from lib_gie.adapter import Adapter, AdapterInfo
@@ -21,6 +27,7 @@ from lib_gie.pipeline.loading import ModelError, family_of
 from lib_gie.statistics import Reading
 from lib_gie.training.host import Made
 from lib_gie.training.judges import make_judge
+from lib_gie.training.judges.hand_page import Page
 from lib_gie.training.judges.vision_judge import JudgeError, read_grades, sheet
 
 
@@ -64,12 +71,12 @@ def test_the_host_reads_what_an_adapter_will_see(host):
 def test_noise_errors_are_those_of_single_calls(host):
     latents, timesteps, noises = torch.randn(2, 4, 4, 4), torch.tensor([100, 700]), torch.randn(2, 4, 4, 4)
     errors = host.noise_errors(latents, ["a cat", "a knife"], timesteps, noises)
-    assert errors.shape == (2, 2)
+    assert errors.shape == (2, 2, 4, 4)
     signal = host.pipe.scheduler.alphas_cumprod[700]
     noisy = signal.sqrt() * latents[1:] + (1 - signal).sqrt() * noises[1:]
     with torch.no_grad():
         predicted = host.pipe.unet(noisy, 700, host.encode(["a knife"])).sample
-    torch.testing.assert_close(errors[1, 1], (predicted - noises[1]).square().mean())
+    torch.testing.assert_close(errors[1, 1], (predicted - noises[1])[0].square().mean(0))
 
 
 def test_families():
@@ -88,12 +95,16 @@ def test_self_prefers_the_text_under_which_the_noise_is_known(host, monkeypatch)
     judge = make_judge("self", host, "knife")
 
     def errors(latents, texts, timesteps, noises):
-        known = torch.tensor([[0.5], [1.5], [0.9]]) if texts[0] == "knife" else torch.ones(3, 1)
-        return known.expand(3, len(timesteps))
+        result = torch.ones(3, len(timesteps), 4, 4)
+        if texts[0] == "knife":
+            result *= torch.tensor([0.5, 1.5, 1.2]).view(3, 1, 1, 1)
+            result[2, :, 2:, 1:3] = 0.9  # the third image shows it in one place
+        return result
 
     monkeypatch.setattr(host, "noise_errors", errors)
     verdicts = judge.look(_made(), [""] * 3)
     assert [round(verdict.score) for verdict in verdicts] == [50, -50, 10]
+    judge.calibrate([50, 10], [-50, 0, -20])
     assert [judge.shows(verdict, verdicts[0]) for verdict in verdicts] == [True, False, True]
 
 
@@ -213,3 +224,58 @@ def test_nudenet_counts_exposed_parts_alone(host, monkeypatch):
     images[1, 0] = 0.8
     verdicts = judge.look(Made(images, torch.zeros(2, 4, 1, 1)), ["", ""])
     assert [judge.shows(verdict, verdicts[0]) for verdict in verdicts] == [False, True]
+
+
+def test_nudenet_is_given_what_it_reads_from_a_file(host, tmp_path):
+    """The real detector, on a photograph of a clothed person: a face, no exposed part, and the same as in a file."""
+    pixels = skimage.data.astronaut()  # [512, 512, 3]
+    Image.fromarray(pixels).save(tmp_path / "astronaut.png")
+    judge = make_judge("nudenet", host, "nudity")
+    expected = judge._detector.detect(str(tmp_path / "astronaut.png"))
+    assert [find["class"] for find in expected] == ["FACE_FEMALE"]
+    detect, seen = judge._detector.detect, []
+    judge._detector.detect = lambda given: seen.append(detect(given)) or seen[-1]
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255  # [1, 3, 512, 512]
+    (verdict,) = judge.look(Made(image, torch.zeros(1, 4, 1, 1)), [""])
+    assert seen == [expected]
+    assert verdict.score == 0
+
+
+# -- by hand ------------------------------------------------
+
+
+def _answer(page, **fields):
+    with urllib.request.urlopen(page.url, urllib.parse.urlencode(fields).encode(), timeout=10) as answer:
+        return answer.read().decode()
+
+
+def _read(page):
+    with urllib.request.urlopen(page.url, timeout=10) as answer:
+        return answer.read().decode()
+
+
+def test_by_hand_on_the_page():
+    page = Page()
+    try:
+        assert "Making the next images" in _read(page)
+        with ThreadPoolExecutor() as pool:
+            asked = pool.submit(page.ask, torch.rand(3, 3, 8, 8), 'a <cat> & "knife"', "knife")
+            while "<img" not in (text := _read(page)):
+                time.sleep(0.05)
+            assert "a &lt;cat&gt; &amp; &quot;knife&quot;" in text
+            assert text.count("<img") == 3
+            _answer(page, question=1, choice=4)  # there are but three
+            _answer(page, question=1)
+            _answer(page, question="x", choice=1)
+            assert not asked.done()
+            assert "Making the next images" in _answer(page, question=1, choice=2)
+            assert asked.result(timeout=10) == 2
+            again = pool.submit(page.ask, torch.rand(3, 3, 8, 8), "a dog", "knife")
+            while "<img" not in _read(page):
+                time.sleep(0.05)
+            _answer(page, question=1, choice=0)  # a second click on the first question
+            assert not again.done()
+            _answer(page, question=2, choice=3)
+            assert again.result(timeout=10) == 3
+    finally:
+        page.close()

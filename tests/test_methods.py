@@ -8,17 +8,21 @@ import pytest
 import torch
 from test_pipeline import build_pipe
 
+from lib_gie.adapter import Adapter, AdapterInfo, save_adapter
+from lib_gie.attention import find_cross_attention
+from lib_gie.demo.glyphs import UNWANTED
 from lib_gie.demo.splits import Prompt
 from lib_gie.errors import GieError
 from lib_gie.evaluation import methods
 from lib_gie.evaluation.comparison import all_methods, shipped, tried_settings
 from lib_gie.evaluation.generate import Job
 from lib_gie.evaluation.generate import plain as make_plain
+from lib_gie.scale import FixedScale
 
 PROMPTS, SEEDS = ("a cat and a knife", "a dog"), (1, 2)
 METHODS = {
     "negative prompt": methods.negative_prompt,
-    "growth inhibitors": functools.partial(methods.growth_inhibitors, scale=-3.0),
+    "growth inhibitors": functools.partial(methods.growth_inhibitors, rules=FixedScale(-3.0)),
     "negpip": functools.partial(methods.negpip, strength=1.0),
     "sld": functools.partial(methods.sld, level="MAX"),
     "sega": functools.partial(methods.sega, scale=5.0, threshold=0.9),
@@ -51,16 +55,22 @@ def test_negative_tokens_without_strength_only_thin_the_attention(pipe, plain):
     assert (images - plain).abs().mean() < (strong - plain).abs().mean()
 
 
-def test_options_can_depend_on_the_concept(pipe, plain):
-    asked = []
+def test_rules_can_depend_on_the_concept(pipe, plain):
+    rules = {"knife": FixedScale(0), "wine": FixedScale(-3)}
+    assert torch.equal(methods.growth_inhibitors(pipe, rules)(PROMPTS, SEEDS, "knife"), plain)
+    assert not torch.equal(methods.growth_inhibitors(pipe, rules)(PROMPTS, SEEDS, "wine"), plain)
 
-    def scale(concept):
-        asked.append(concept)
-        return 0.0
 
-    images = methods.growth_inhibitors(pipe, scale=scale)(PROMPTS, SEEDS, "knife")
-    assert asked == ["knife"]
-    assert torch.equal(images, plain)
+def test_adapters_by_file_and_by_concept(pipe, plain, tmp_path):
+    """An adapter is a callable module; it must be taken for a rule all the same."""
+    inputs = len(find_cross_attention(pipe.unet))
+    info = AdapterInfo("gie-demo", inputs, tuple(UNWANTED), (-4.0, -2.0))
+    names = ["joint", "six", *UNWANTED]
+    for name in names:
+        save_adapter(Adapter(info), tmp_path / f"demo-{name}.safetensors")
+    for name in ("adapter", "joint adapter", "unseen adapter", f"adapter {tmp_path / 'demo-six.safetensors'}"):
+        made = methods.method(pipe, name, shipped(tmp_path)).make(PROMPTS, SEEDS, "knife")
+        assert not torch.equal(made, plain)
 
 
 @pytest.mark.parametrize(

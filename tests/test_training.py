@@ -13,7 +13,9 @@ from lib_gie.scale import GivenScales
 from lib_gie.training.fitting import Example, Recipe, _errors, fit, fit_labels, is_validation, targets
 from lib_gie.training.host import Made
 from lib_gie.training.judges import Verdict, make_judge
-from lib_gie.training.labels import Label, Labelling, Sample
+from lib_gie.training.judges.base import Uncalibrated
+from lib_gie.training.judges.self_judge import best_threshold
+from lib_gie.training.labels import CALIBRATION, Label, Labelling, Sample
 from lib_gie.training.report import describe
 from lib_gie.training.search import GRID, Search
 
@@ -67,7 +69,7 @@ class Host:
         return gone[:, None, None].expand(-1, 4, 2)  # [B, inputs, n]
 
 
-class Judge:
+class Judge(Uncalibrated):
     name = "by the first pixel"
 
     def look(self, made, prompts):
@@ -120,6 +122,63 @@ def test_every_batch_can_be_watched(tmp_path):
     seen = []
     _labelling(Host(), tmp_path).run(on_batch=lambda made, of, verdicts: seen.append((len(made.images), of, verdicts)))
     assert all(count == len(of) == len(verdicts) <= 5 for count, of, verdicts in seen)
+
+
+def test_by_hand_one_click_labels_an_image(tmp_path):
+    asked = []
+
+    def click(images, prompt, concept):
+        asked.append((len(images), prompt, concept))
+        return int((images.amax((1, 2, 3)) > 0.5).sum())
+
+    samples = [Sample(f"knife {scale}", 1) for scale in (0, -1.5, -17)]
+    judge = make_judge("hand", Host(), "knife", ask=click)
+    labels = Labelling(Host(), judge, "knife", samples, tmp_path, batch=5).run()
+    assert [(label.scale, label.erased) for label in labels] == [(0.0, True), (-1.5, True), (GRID[-1], False)]
+    assert asked == [(len(GRID), sample.prompt, "knife") for sample in samples]
+    Labelling(Host(), judge, "knife", samples, tmp_path, batch=5).run()
+    assert len(asked) == 3
+
+
+class Calibrated(Judge):
+    """Knows what its scores mean only after it has been told."""
+
+    calibrates = True
+    threshold = None
+
+    def calibrate(self, showing, absent):
+        self.told = showing, absent
+        self.threshold = best_threshold(showing, absent)
+
+    def shows(self, verdict, before):
+        return verdict.score > self.threshold
+
+
+def test_a_judge_that_calibrates_sees_both_kinds_first(tmp_path):
+    explicit = [Sample(f"knife {scale}", seed) for scale in (-0.5, -3) for seed in (1, 2)]
+    unrelated = [Sample(f"a cat {number} 0", 1, "unrelated") for number in range(30)]
+    host, judge = Host(), Calibrated()
+    labels = Labelling(host, judge, "knife", [*explicit, *unrelated], tmp_path, batch=5).run()
+    assert judge.told == ([1.0] * 4, [0.0] * CALIBRATION)
+    assert {label.scale for label in labels if label.sample.kind == "explicit"} == {-0.5, -3.0}
+    assert all(scale == 0 for _, _, scale in host.made[: 4 + CALIBRATION])
+    share = Labelling(Host(), Calibrated(), "knife", explicit[:1], tmp_path, calibration=[*explicit, *unrelated])
+    assert share.done == 1  # all that it needs is on disk
+
+
+def test_a_judge_is_calibrated_on_many_prompts_rather_than_many_seeds(tmp_path):
+    samples = [Sample(f"knife {scale}", seed) for scale in GRID for seed in range(8)]
+    labelling = Labelling(Host(), Calibrated(), "knife", samples, tmp_path)
+    assert {sample.prompt for sample in labelling._showing} == {f"knife {scale}" for scale in GRID}
+    assert len(labelling._showing) == CALIBRATION
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "expected"),
+    [([5, 6], [1, 2], 3.5), ([5, 6, 1], [0, 2], 3.5), ([4, 8], [], 4.0), ([3], [3], 3.0), ([1, 9], [0, 2, 3], 6.0)],
+)
+def test_thresholds(above, below, expected):
+    assert best_threshold(above, below) == expected
 
 
 def test_unknown_judges_are_refused():

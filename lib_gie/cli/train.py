@@ -95,8 +95,10 @@ def run(options: argparse.Namespace) -> None:
     judges = {concept: make_judge(judge_name, host, concept) for concept in concepts}
     labels = {}
     for concept, samples in work.items():
-        mine, part = processes.share(samples), processes.rank()
-        labelling = Labelling(host, judges[concept], concept, mine, options.labels, batch=options.batch, part=part)
+        labelling = Labelling(
+            host, judges[concept], concept, processes.share(samples), options.labels,
+            batch=options.batch, part=processes.rank(), calibration=samples,
+        )  # fmt: skip
         labels[concept] = processes.gather(labelling.run())
     if not processes.is_first():
         return

@@ -17,7 +17,7 @@ from ..attention import find_cross_attention
 from ..demo.settings import CFG, SIZE, STEPS
 from ..errors import OptionError
 from ..pipeline import GrowthInhibitors
-from ..scale import FixedScale
+from ..scale import FixedScale, ScaleRule
 from .generate import Job, Make, generate, plain
 
 _JOINT = r"(?:and|with|next to|,)"
@@ -40,12 +40,12 @@ def word_removed(pipe: Any) -> Make:
     return lambda prompts, seeds, concept: generate(pipe, [without_word(p, concept) for p in prompts], seeds)
 
 
-def growth_inhibitors(pipe: Any, **options: Any) -> Make:
-    """This project; ``options``: those of GrowthInhibitors, an adapter may depend on the concept."""
+def growth_inhibitors(pipe: Any, rules: Mapping[str, ScaleRule] | ScaleRule, **options: Any) -> Make:
+    """This project. ``rules``: one for all concepts, or by concept; ``options``: others of GrowthInhibitors."""
 
     def make(prompts, seeds, concept):
-        chosen = {name: value(concept) if callable(value) else value for name, value in options.items()}
-        with GrowthInhibitors(pipe, concept, **chosen):
+        rule = rules[concept] if isinstance(rules, Mapping) else rules
+        with GrowthInhibitors(pipe, concept, adapter=rule, **options):
             return generate(pipe, prompts, seeds)
 
     return make
@@ -202,18 +202,17 @@ def _ours(pipe: Any, name: str, shipped: Shipped) -> Method | None:
     head, *words = name.split(",")
     options = _options(words, name)
     if head.startswith("fixed scale "):
-        scale = FixedScale(_number(head.removeprefix("fixed scale "), name)).value
-        return Method(name, growth_inhibitors(pipe, scale=scale, **options))
+        rule = FixedScale(_number(head.removeprefix("fixed scale "), name))
+        return Method(name, growth_inhibitors(pipe, rule, **options))
     if head == "adapter":
         rules = {concept: load_adapter(path) for concept, path in shipped.single.items()}
-        make = growth_inhibitors(pipe, adapter=lambda concept: rules[concept], **options)
-        return Method(name, make, files=tuple(shipped.single.values()))
+        return Method(name, growth_inhibitors(pipe, rules, **options), files=tuple(shipped.single.values()))
     if head == "joint adapter":
-        make = growth_inhibitors(pipe, adapter=load_adapter(shipped.joint), **options)
+        make = growth_inhibitors(pipe, load_adapter(shipped.joint), **options)
         return Method(name, make, files=(shipped.joint,))
     if head == "unseen adapter":
         rule = load_adapter(shipped.unseen)
-        make = growth_inhibitors(pipe, adapter=rule, **options)
+        make = growth_inhibitors(pipe, rule, **options)
         return Method(
             name, make, covers=lambda job: job.prompt.concept not in rule.info.concepts, files=(shipped.unseen,)
         )
@@ -222,7 +221,7 @@ def _ours(pipe: Any, name: str, shipped: Shipped) -> Method | None:
         rule = load_adapter(path)
         return Method(
             ",".join([f"adapter {path.stem}", *words]),
-            growth_inhibitors(pipe, adapter=rule, **options),
+            growth_inhibitors(pipe, rule, **options),
             covers=lambda job: job.prompt.concept in rule.info.concepts,
             files=(path,),
         )

@@ -6,7 +6,9 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from .fonts import font
 
 _PAD = 12
 _INK, _PAPER, _SOFT = (25, 25, 30), (255, 255, 255), (110, 110, 120)
@@ -19,10 +21,6 @@ class Row:
     title: str
     note: str
     images: Sequence[Image.Image]
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size=size)
 
 
 def _enlarged(image: Image.Image, side: int) -> Image.Image:
@@ -45,14 +43,14 @@ def contact_sheet(headings: Sequence[str], rows: Sequence[Row], side: int = 192,
     sheet = Image.new("RGB", size, _PAPER)
     pen = ImageDraw.Draw(sheet)
     for column, heading in enumerate(headings):
-        pen.text((text_width + _PAD + column * (side + _PAD), 14), heading, fill=_INK, font=_font(17))
+        pen.text((text_width + _PAD + column * (side + _PAD), 14), heading, fill=_INK, font=font(17))
     for line, row in enumerate(rows):
         y = top + line * (side + _PAD)
         title = _wrapped(row.title, text_width, 17)
-        pen.multiline_text((_PAD, y + 4), title, fill=_INK, font=_font(17), spacing=6)
-        box = pen.multiline_textbbox((_PAD, y + 4), title, font=_font(17), spacing=6)
+        pen.multiline_text((_PAD, y + 4), title, fill=_INK, font=font(17), spacing=6)
+        box = pen.multiline_textbbox((_PAD, y + 4), title, font=font(17), spacing=6)
         note = _wrapped(row.note, text_width, 14)
-        pen.multiline_text((_PAD, box[3] + 12), note, fill=_SOFT, font=_font(14), spacing=5)
+        pen.multiline_text((_PAD, box[3] + 12), note, fill=_SOFT, font=font(14), spacing=5)
         for column, image in enumerate(row.images):
             sheet.paste(_enlarged(image, side), (text_width + _PAD + column * (side + _PAD), y))
     return sheet

@@ -115,7 +115,7 @@ class PipelineHost:
     def noise_errors(
         self, latents: torch.Tensor, texts: Sequence[str], timesteps: torch.Tensor, noises: torch.Tensor
     ) -> torch.Tensor:
-        """Mean squared errors of the predicted noise, float32 [B, T]."""
+        """Squared errors of the predicted noise, means over channels, float32 [B, T, h, w]."""
         device, dtype = self.pipe._execution_device, self.pipe.unet.dtype
         states, latents, noises = self.encode(texts), latents.to(device), noises.to(device)
         pairs = [(row, number) for row in range(len(latents)) for number in range(len(timesteps))]
@@ -128,8 +128,8 @@ class PipelineHost:
             predicted = self.pipe.unet(noisy.to(dtype), steps, states[rows]).sample.float()  # [R, 4, h, w]
             if self.pipe.scheduler.config.prediction_type == "v_prediction":
                 predicted = signal.sqrt() * predicted + (1 - signal).sqrt() * noisy
-            errors.append((predicted - noise).square().mean((1, 2, 3)))  # [R]
-        return torch.cat(errors).view(len(latents), len(timesteps)).cpu()
+            errors.append((predicted - noise).square().mean(1))  # [R, h, w]
+        return torch.cat(errors).unflatten(0, (len(latents), len(timesteps))).cpu()
 
 
 def demo_or_sd_host(path: Path | None, *, steps: int, cfg: float | None = None, **options: Any) -> PipelineHost:

@@ -190,3 +190,17 @@ def fit_labels(host: Host, labels: Mapping[str, Sequence[Label]], recipe: Recipe
         inputs = dict(zip(prompts, host.read(prompts, concept, READING), strict=True))  # each [inputs, n]
         examples += examples_of(part, inputs, recipe)
     return fit(host.base, list(labels), examples, recipe)
+
+
+def predictions(
+    host: Host, result: Fit, concept: str, labels: Sequence[Label], recipe: Recipe
+) -> list[tuple[float, float, bool]]:
+    """For each prompt of a concept: labelled scale, predicted scale (mean over tokens), whether kept for validation."""
+    wanted = targets(labels, recipe)
+    prompts = sorted(wanted)
+    inputs = host.read(prompts, concept, result.adapter.reading).cpu()  # [prompts, inputs, n]
+    scales = result.adapter.scales(inputs, len(prompts), inputs.shape[-1]).mean(1).tolist()
+    share = recipe.share_validation
+    return [
+        (wanted[prompt], scale, is_validation(prompt, share)) for prompt, scale in zip(prompts, scales, strict=True)
+    ]

@@ -46,8 +46,9 @@ class Host(Protocol):
     def noise_errors(
         self, latents: torch.Tensor, texts: Sequence[str], timesteps: torch.Tensor, noises: torch.Tensor
     ) -> torch.Tensor:
-        """Mean squared errors of the predicted noise, float32 [B, T]: latents [B, 4, h, w] under one text each.
+        """Squared errors of the predicted noise, means over channels, float32 [B, T, h, w].
 
+        ``latents``: [B, 4, h, w], under one text each.
         ``timesteps``: int64 [T]; ``noises``: float32 [T, 4, h, w], the same for all images.
         """
         ...

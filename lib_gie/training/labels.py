@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from ..journal import append_entry, read_entries
 from .host import Host, Made
 from .judges.base import Judge, Verdict
 from .search import GRID, Search
+
+CALIBRATION = 24
+"""Images of each kind, at most, from which a judge learns what its scores mean."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,20 @@ class Cache:
         append_entry(self.path, entry)
 
 
+def _for_calibration(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
+    """A few samples of prompts that name the concept (or imply it, if none does), and of unrelated ones."""
+    images: Counter[str] = Counter()
+    kinds: dict[str, list[tuple[int, Sample]]] = {}
+    for sample in dict.fromkeys(samples):
+        kinds.setdefault(sample.kind, []).append((images[sample.prompt], sample))
+        images[sample.prompt] += 1
+
+    def chosen(kind: str) -> list[Sample]:  # first one image of each prompt, then the second ones
+        return [sample for _, sample in sorted(kinds.get(kind, []), key=lambda entry: entry[0])[:CALIBRATION]]
+
+    return chosen("explicit") or chosen("implicit"), chosen("unrelated")
+
+
 def _pending(searches: dict[Sample, Search]) -> Iterator[tuple[Sample, int]]:
     for sample, search in searches.items():
         for number in search.tries():
@@ -97,19 +115,41 @@ class Labelling:
         grid: Sequence[float] = GRID,
         batch: int = 24,
         part: int = 0,
+        calibration: Sequence[Sample] | None = None,
     ):
+        """``calibration``: samples for judges that need them; None: those to label. Processes must share them."""
         self.host, self.judge, self.concept, self.batch, self.grid = host, judge, concept, batch, tuple(grid)
-        self.cache = Cache(folder, concept, host, judge, part)
+        self.cache, self._calibrated = Cache(folder, concept, host, judge, part), False
         different = dict.fromkeys(samples)
         self.unrelated = [sample for sample in different if sample.kind == "unrelated"]
         self.searches = {sample: Search(self.grid) for sample in different if sample.kind != "unrelated"}
+        self._showing, self._absent = _for_calibration(samples if calibration is None else calibration)
+        if not self._uncalibrated():
+            self._calibrate()
+
+    def _uncalibrated(self) -> list[Sample]:
+        """Samples whose images are still to be made before the judge can be asked."""
+        if not self.judge.calibrates:
+            return []
+        known = self.cache.verdicts
+        return [s for s in (*self._showing, *self._absent) if (s.prompt, s.seed, self.grid[0]) not in known]
+
+    def _calibrate(self) -> None:
+        """Let the judge learn from images without erasure, then tell the searches what is known."""
+        if self.judge.calibrates and self._showing:
+            showing, absent = (
+                [self.cache.verdicts[sample.prompt, sample.seed, self.grid[0]].score for sample in samples]
+                for samples in (self._showing, self._absent)
+            )
+            self.judge.calibrate(showing, absent)
+        self._calibrated = True
         self._replay()
 
     def _tell(self, sample: Sample, number: int) -> bool:
         """Pass a kept verdict on to the search; False where there is none."""
         key = (sample.prompt, sample.seed)
         verdict = self.cache.verdicts.get((*key, self.grid[number]))
-        if verdict is None:
+        if verdict is None or not self._calibrated:
             return False
         before = self.cache.verdicts[(*key, self.grid[0])]
         self.searches[sample].tell(number, self.judge.shows(verdict, before))
@@ -134,6 +174,12 @@ class Labelling:
 
         ``on_batch`` is shown every batch: images, what they are of, verdicts.
         """
+        while not self._calibrated and not should_stop():
+            chunk = [(sample, 0) for sample in self._uncalibrated()[: self.batch]]
+            if chunk:
+                self._make(chunk, on_batch)
+            else:
+                self._calibrate()
         with tqdm(total=len(self.searches), initial=self.done, desc=f"labels for {self.concept}", mininterval=5) as bar:
             while not should_stop() and (chunk := self._next_chunk()):
                 self._make(chunk, on_batch)
@@ -144,6 +190,8 @@ class Labelling:
     def _next_chunk(self) -> list[tuple[Sample, int]]:
         """Images without erasure before others: most of the searches end with them."""
         pending = sorted(_pending(self.searches), key=lambda entry: entry[1] != 0)
+        if pending and self.judge.whole_rows:
+            return [(pending[0][0], number) for number in range(len(self.grid))]
         return pending[: self.batch]
 
     def _make(self, chunk: list[tuple[Sample, int]], on_batch) -> None:

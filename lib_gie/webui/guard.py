@@ -23,6 +23,9 @@ from .plans import enforced_request, make_plan, without
 OVERRIDES = "gie_overrides"
 """Attribute of ``p``: option values by name that X/Y/Z axes set."""
 
+PLAN = "gie_plan"
+"""Attribute of ``p``: a plan made already, of a generation that training starts."""
+
 _MARK = "_gie_original"
 _ambient = threading.local()
 
@@ -149,6 +152,8 @@ def _process(inner: Callable, p: Any) -> Any:
 def _process_with_erasure(inner: Callable, p: Any) -> Any:
     request = request_of(p)
     plans = _plans(request)
+    if hasattr(p, PLAN):
+        plans.append(getattr(p, PLAN))
     for key in ALL_KEYS:
         p.extra_generation_params.pop(key, None)
     if not plans:

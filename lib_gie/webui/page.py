@@ -43,6 +43,19 @@ def adapter_names() -> list[str]:
     return [name for _, name in adapter_choices()]
 
 
+_dropdowns: list[Any] = []
+
+
+def adapter_dropdowns() -> list[Any]:
+    """The adapter fields of the page that is shown: of txt2img and img2img."""
+    return list(_dropdowns)
+
+
+def begin() -> None:
+    """Before the page is built, at the start and at Reload UI."""
+    _dropdowns.clear()
+
+
 def _hash_of(name: str) -> str:
     return find_adapter(name, adapter_folders()).hash
 
@@ -133,6 +146,7 @@ def build(is_img2img: bool) -> tuple[list[Any], list[PasteField]]:
         with gr.Row():
             fields["adapter"] = _field(BY_NAME["adapter"], prefix)
             _refresh(fields["adapter"], f"{prefix}_adapter_refresh")
+            _dropdowns.append(fields["adapter"])
             fields["strength"] = _field(BY_NAME["strength"], prefix)
             fields["scale"] = _field(BY_NAME["scale"], prefix)
         with gr.Row():

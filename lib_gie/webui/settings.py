@@ -1,4 +1,7 @@
-"""The settings section "Growth Inhibitors": what is always erased. No API request and no infotext can change it."""
+"""The settings section "Growth Inhibitors": what is always erased, and the vision model that judges.
+
+No API request and no infotext can change them.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,16 @@ def register() -> None:
             scale.default, "Scale for them, with the fixed scale", gr.Slider,
             {"minimum": scale.low, "maximum": -0.25, "step": scale.step}, restrict_api=True,
         ),
+        "gie_vision_url": shared.OptionInfo(
+            "", "Vision model that judges images: address of an OpenAI-compatible endpoint, up to and including /v1",
+            restrict_api=True,
+        ).info("for training adapters with the judge 'vision'; empty: GIE_VISION_URL of the environment"),
+        "gie_vision_model": shared.OptionInfo(
+            "", "Its name", restrict_api=True
+        ).info("empty: GIE_VISION_MODEL of the environment"),
+        "gie_vision_key": shared.OptionInfo(
+            "", "Its key", restrict_api=True
+        ).info("kept in config.json, readable through the API; GIE_VISION_KEY of the environment is not"),
         demo_checkpoint.OPTION: shared.OptionInfo(
             False, "Put the demo checkpoint among the checkpoints", onchange=demo_checkpoint.sync, restrict_api=True
         ).info("gie-demo, 64x64 pixels, knows 24 objects; press Apply settings, then choose it at the top"),

@@ -18,9 +18,16 @@ def _on_settings() -> None:
 
 
 def _on_before_ui() -> None:
-    from .axes import register
+    from . import axes, page
 
-    register()
+    page.begin()
+    axes.register()
+
+
+def _on_ui_tabs() -> list:
+    from .tab import build
+
+    return build()
 
 
 def _on_app_started(blocks, app) -> None:
@@ -36,4 +43,5 @@ def register() -> None:
     script_callbacks.on_cfg_denoiser(on_cfg_denoiser, name="growth_inhibitors")
     script_callbacks.on_ui_settings(_on_settings, name="growth_inhibitors")
     script_callbacks.on_before_ui(_on_before_ui, name="growth_inhibitors")
+    script_callbacks.on_ui_tabs(_on_ui_tabs, name="growth_inhibitors")
     script_callbacks.on_app_started(_on_app_started, name="growth_inhibitors")

@@ -15,6 +15,7 @@ JUDGES = {
     "self": "the diffusion model as a zero-shot classifier; works for any checkpoint and needs nothing else",
     "nudenet": "NudeNet, for nudity; needs the package nudenet",
     "vision": "a vision language model behind an OpenAI-compatible endpoint",
+    "hand": "you: a page shows an image at every scale, and you click on the first without it",
 }
 
 
@@ -26,14 +27,34 @@ class Verdict:
     others: tuple[str, ...] | None = None
 
 
+class Uncalibrated:
+    """A judge whose scores mean the same for every model and concept, and who is asked about single images."""
+
+    whole_rows = False
+    calibrates = False
+
+    def calibrate(self, showing: Sequence[float], absent: Sequence[float]) -> None:
+        """Nothing to learn."""
+
+
 class Judge(Protocol):
     """Looks at images; made for one host and concept."""
 
     name: str
     """With all settings that its verdicts depend on: verdicts of a judge with another name are not reused."""
 
+    whole_rows: bool
+    """Whether it wants to see one image at all scales at once instead of what a search asks for."""
+
+    calibrates: bool
+    """Whether ``calibrate`` must come before ``shows``."""
+
     def look(self, made: Made, prompts: Sequence[str]) -> list[Verdict]:
         """One verdict per image."""
+        ...
+
+    def calibrate(self, showing: Sequence[float], absent: Sequence[float]) -> None:
+        """Learn from scores of images of prompts that name the concept, and of unrelated ones, what a score means."""
         ...
 
     def shows(self, verdict: Verdict, before: Verdict) -> bool:

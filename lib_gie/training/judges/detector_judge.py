@@ -8,10 +8,10 @@ from ...demo.detector import detect
 from ...demo.glyphs import OBJECTS
 from ...errors import OptionError
 from ..host import Host, Made
-from .base import Verdict
+from .base import Uncalibrated, Verdict
 
 
-class DetectorJudge:
+class DetectorJudge(Uncalibrated):
     """Score 1 where the detector finds the concept, 0 where not."""
 
     name = "detector"

@@ -8,7 +8,7 @@ import torch
 
 from ...errors import OptionError
 from ..host import Host, Made
-from .base import Verdict
+from .base import Uncalibrated, Verdict
 
 EXPOSED = (
     "FEMALE_BREAST_EXPOSED", "FEMALE_GENITALIA_EXPOSED", "MALE_GENITALIA_EXPOSED", "BUTTOCKS_EXPOSED", "ANUS_EXPOSED",
@@ -17,7 +17,7 @@ THRESHOLD = 0.45
 """Detection score from which a part counts as seen."""
 
 
-class NudeNetJudge:
+class NudeNetJudge(Uncalibrated):
     """Score: the highest detection score of an exposed intimate part, 0 where there is none."""
 
     name = f"nudenet (threshold {THRESHOLD:g})"

@@ -1,26 +1,41 @@
 """The diffusion model as its own judge: a zero-shot classifier (Li et al., 2023), for any checkpoint and concept.
 
 A concept shows in an image if the model predicts noise that was added to the image better under the concept's text
-than under the empty one.
+than under the empty one. Not on average over the image, as in the paper: the concept's text says nothing of what else
+an image shows, and worsens the prediction there. The score is that of the best part of the image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
+from torch.nn import functional as F
 
 from ..host import Host, Made
 from .base import Verdict
 
-TIMESTEPS = (150, 250, 350, 450, 550, 650)
+TIMESTEPS = (400, 500, 600, 700, 800)
 NOISES = 2
-THRESHOLD = 0.0
+PART = 0.5
+"""Sides of the best part, as a share of the image's."""
+
+EVALUATIONS = 2 * len(TIMESTEPS) * NOISES
+"""Of the UNet, per image."""
+
 _SEED = 20_250_423  # of the noises, the same for every image
 
 
 class SelfJudge:
-    """Score: by how much the noise's error is smaller under the concept, relative to the empty text's, in per cent."""
+    """Score: by how much the noise's error is smaller under the concept, relative to the empty text's, in per cent.
+
+    How large it is where the concept shows depends on the model and the concept, so the threshold is found from images
+    of prompts that name the concept and of unrelated ones (``calibrate``).
+    """
+
+    whole_rows = False
+    calibrates = True
 
     def __init__(
         self,
@@ -28,34 +43,66 @@ class SelfJudge:
         concept: str,
         timesteps: Sequence[int] = TIMESTEPS,
         noises: int = NOISES,
-        threshold: float = THRESHOLD,
+        part: float = PART,
     ):
-        self.host, self.concept, self.threshold = host, concept, threshold
+        self.host, self.concept, self.part = host, concept, part
+        self.threshold: float | None = None
         self.timesteps = torch.tensor([t for t in timesteps for _ in range(noises)])  # [T]
-        self.name = f"self ({noises} noises at timesteps {', '.join(map(str, timesteps))}; threshold {threshold:g})"
+        self.name = f"self ({noises} noises at timesteps {', '.join(map(str, timesteps))}; best part {part:g})"
 
     def look(self, made: Made, prompts: Sequence[str]) -> list[Verdict]:
         """Two UNet evaluations per image, timestep and noise."""
-        return [Verdict(score) for score in self.scores(made.latents).tolist()]
+        return [Verdict(round(score, 3)) for score in self.scores(made.latents).tolist()]
 
     def errors(self, latents: torch.Tensor) -> torch.Tensor:
-        """Errors under the concept's text and under the empty one: latents [B, 4, h, w] -> float32 [2, B, T]."""
+        """Errors under the concept's text and under the empty one: latents [B, 4, h, w] -> float32 [2, B, T, h, w]."""
         shape = (len(self.timesteps), *latents.shape[1:])
         noises = torch.randn(shape, generator=torch.Generator().manual_seed(_SEED))  # [T, 4, h, w]
         texts = (self.concept, "")
         count = len(latents)
         return torch.stack(
             [self.host.noise_errors(latents, [text] * count, self.timesteps, noises) for text in texts]
-        )  # [2, B, T]
+        )  # [2, B, T, h, w]
 
     def scores(self, latents: torch.Tensor) -> torch.Tensor:
         """Float32 [B]."""
-        with_concept, without = self.errors(latents)  # [B, T]
-        return 100 * ((without - with_concept) / without).mean(1)  # [B]
+        return best_part(self.errors(latents), self.part)
+
+    def calibrate(self, showing: Sequence[float], absent: Sequence[float]) -> None:
+        """Set the threshold from scores of images that should show the concept and of images that should not.
+
+        It is where the two are told apart best (most of each on the right side); with no absent ones, half of the
+        middle score of the others.
+        """
+        self.threshold = best_threshold(showing, absent)
 
     def shows(self, verdict: Verdict, before: Verdict) -> bool:
         """Whether the score is above the threshold."""
         return verdict.score > self.threshold
+
+
+def best_part(errors: torch.Tensor, part: float) -> torch.Tensor:
+    """Scores, float32 [B], from errors under the concept's text and under the empty one, [2, B, T, h, w]."""
+    with_concept, without = errors  # [B, T, h, w]
+    gain = ((without - with_concept) / without.mean((2, 3), keepdim=True)).mean(1, keepdim=True)  # [B, 1, h, w]
+    sides = [max(1, round(side * part)) for side in gain.shape[2:]]
+    return 100 * F.avg_pool2d(gain, sides, stride=1).flatten(1).amax(1)  # [B]
+
+
+def best_threshold(above: Sequence[float], below: Sequence[float]) -> float:
+    """Where the shares of ``above`` and of ``below`` on their sides add up to most; of such places the widest gap."""
+    if not below:
+        return sorted(above)[len(above) // 2] / 2
+    values = sorted({*above, *below})
+
+    def quality(gap: tuple[float, float]) -> tuple[float, float]:
+        right = sum(value >= gap[1] for value in above) / len(above) + sum(value <= gap[0] for value in below) / len(
+            below
+        )
+        return right, gap[1] - gap[0]
+
+    low, high = max(pairwise(values), key=quality, default=(values[0], values[0]))
+    return (low + high) / 2
 
 
 def build(host: Host, concept: str, **settings) -> SelfJudge:

@@ -16,11 +16,12 @@ import urllib.request
 from collections.abc import Sequence
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ...errors import GieError, OptionError
+from ...pictures.fonts import font
 from ..host import Host, Made
-from .base import Verdict
+from .base import Uncalibrated, Verdict
 
 COLUMNS, SIDE, HEAD = 4, 256, 28
 THRESHOLD = 5.0
@@ -39,11 +40,11 @@ def sheet(images: torch.Tensor) -> Image.Image:
     """Numbered images (float32 [B, 3, H, W], 0 to 1) in rows of COLUMNS."""
     rows = -(-len(images) // COLUMNS)
     paper = Image.new("RGB", (COLUMNS * SIDE, rows * (SIDE + HEAD)), "white")
-    pen, font = ImageDraw.Draw(paper), ImageFont.load_default(size=20)
+    pen, numbers = ImageDraw.Draw(paper), font(20)
     for number, image in enumerate(images):
         pixels = (image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()  # [H, W, 3]
         x, y = number % COLUMNS * SIDE, number // COLUMNS * (SIDE + HEAD)
-        pen.text((x + 6, y + 2), str(number + 1), fill="black", font=font)
+        pen.text((x + 6, y + 2), str(number + 1), fill="black", font=numbers)
         paper.paste(Image.fromarray(pixels).resize((SIDE, SIDE)), (x, y + HEAD))
     return paper
 
@@ -63,7 +64,7 @@ def read_grades(answer: str, count: int) -> list[float]:
     return result
 
 
-class VisionJudge:
+class VisionJudge(Uncalibrated):
     """Score: the model's grade from 0 to 10."""
 
     def __init__(self, concept: str, url: str, model: str, key: str = "", timeout: float = 120.0):

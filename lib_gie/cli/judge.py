@@ -1,0 +1,39 @@
+"""``python -m lib_gie judge``: how well a judge agrees with the demo model's detector."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from ..errors import OptionError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("--judge", default="self", help="which one (default: self)")
+    parser.add_argument("--set", default="validation", choices=("train", "validation"), help="split of prompts")
+    parser.add_argument("--seeds", type=int, default=1, help="images per prompt, 1 to 8")
+    parser.add_argument("--choices", action="store_true", help="what the judge self's timesteps were chosen by")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Make the split's images, let the judge look at them, compare."""
+    if not 1 <= options.seeds <= 8:
+        raise OptionError(f"--seeds is {options.seeds}; a split has 8 seeds for each prompt, give 1 to 8")
+    if options.choices and (options.judge != "self" or options.json):
+        raise OptionError("--choices goes with the judge self, and prints a table alone")
+    from ..demo.settings import STEPS
+    from ..evaluation import judging
+    from ..evaluation.erasure import jobs_of
+    from ..pipeline.host import demo_or_sd_host
+    from ..training.judges import make_judge
+
+    host = demo_or_sd_host(None, steps=STEPS)
+    make_judge(options.judge, host, "knife")  # an unknown one ends here, before the first image
+    seen = judging.make_images(host, jobs_of(options.set, options.seeds))
+    if options.choices:
+        print(judging.choices(host, seen))
+        return
+    found = judging.agreement(host, options.judge, seen)
+    print(json.dumps(judging.as_plain(found)) if options.json else judging.as_text(found))

@@ -1,0 +1,35 @@
+"""How well an adapter has learnt: predicted against labelled scales."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+Point = tuple[float, float, bool]
+"""Of one prompt: labelled scale, predicted scale, whether it was kept for validation."""
+
+_PARTS = ((False, "tab:gray", "fitted on"), (True, "tab:red", "kept for validation"))
+
+
+def scatter(points: Sequence[Point], title: str = "") -> Image.Image:
+    """A plot of all points; labels lie on a grid, so dots are spread sideways to show how many there are."""
+    figure = Figure(figsize=(5.2, 5.2), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    low = min([-0.1, *(value for point in points for value in point[:2])])
+    axes.plot((low, 0), (low, 0), color="lightgray")
+    spread = np.random.default_rng(0)
+    for held, colour, text in _PARTS:
+        part = np.array([point[:2] for point in points if point[2] == held]).reshape(-1, 2)  # [prompts, 2]
+        aside = spread.uniform(-0.015, 0.015, len(part)) * abs(low)  # [prompts]
+        axes.scatter(
+            part[:, 0] + aside, part[:, 1], s=14, color=colour, alpha=0.6, label=f"{text}: {len(part)} prompts"
+        )
+    axes.set(xlabel="labelled scale", ylabel="predicted scale", title=title, aspect="equal")
+    axes.legend(loc="upper left", fontsize="small")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())

@@ -1,0 +1,290 @@
+"""The tab "Growth Inhibitors": trains an adapter on the loaded checkpoint."""
+
+from __future__ import annotations
+
+import html
+import importlib.util
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import gradio as gr
+from modules import sd_samplers, shared
+
+from ..demo import settings as demo
+from ..errors import GieError
+from ..training.judges.base import JUDGES
+from ..training.prompts import FOLDER, starter_lists
+from ..training.search import GRID
+from .model import family_of, loaded_model, unet_of
+from .options import TITLE
+from .order import Order, amount
+from .page import adapter_choices, adapter_dropdowns
+from .plans import adapter_folders
+from .trainer import Trainer, seconds_per_image
+
+_POLL = 1.0  # seconds between two looks at a running training
+_PREFIX = "gie_train"
+
+trainer = Trainer()
+"""The WebUI's only one: it goes on when the page is closed or built anew."""
+
+
+@dataclass(frozen=True)
+class _Preset:
+    """What one press fills in; of the judges the first that can be used here."""
+
+    concept: str
+    prompts: str
+    judges: tuple[str, ...] = ("self",)
+
+
+_PRESETS = (
+    _Preset("nudity", "nudity", ("nudenet", "self")),
+    _Preset("violence", "violence"),
+    _Preset("van gogh style", "artist-style"),
+    _Preset("knife", "object"),
+)
+
+_INTRO = """\
+<p>An adapter finds the right scale for each image by itself. It is trained on images of the checkpoint that is loaded:
+for every prompt it is tried how weak a scale takes the concept away. Prompts come in three sections: <b>[explicit]</b>
+ones name the concept, <b>[implicit]</b> ones bring it in without naming it, <b>[unrelated]</b> ones have nothing to do
+with it and must stay as they are (no images are made of them). The more prompts, the better; <code>{concept}</code>
+stands for the concept. Others can generate meanwhile: a batch at a time waits in the WebUI's queue.</p>"""
+
+
+def _list_text(name: str) -> str:
+    return (FOLDER / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def _defaults() -> dict[str, Any]:
+    """Size, steps, guidance and judge that suit the loaded model."""
+    model = loaded_model()
+    try:
+        base = "sd1" if model is None else family_of(unet_of(model))[0]
+    except GieError:
+        base = "sd1"
+    if base == "gie-demo":
+        return {"side": demo.SIZE, "steps": demo.STEPS, "cfg": demo.CFG, "judge": "self"}
+    return {"side": 768 if base == "sd2" else 512, "steps": 20, "cfg": 7.0, "judge": "self"}
+
+
+def _judges() -> list[str]:
+    """Those that can be used here."""
+    usable = {
+        "nudenet": importlib.util.find_spec("nudenet") is not None,
+        "vision": bool(getattr(shared.opts, "gie_vision_url", "") or os.environ.get("GIE_VISION_URL")),
+    }
+    return [name for name in JUDGES if usable.get(name, True)]
+
+
+def _order(*values: Any) -> Order:
+    kinds = {"int": int, "float": float, "str": str}
+    return Order(**{f.name: kinds[f.type](value) for f, value in zip(fields(Order), values, strict=True)})
+
+
+def _error(error: GieError) -> str:
+    return f"<span class='gie-error'>{html.escape(str(error))}</span>"
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min" if minutes else f"{round(seconds)} s"
+
+
+def estimate(*values: Any) -> str:
+    """How much work the order is."""
+    if not values[0].strip():
+        return ""
+    try:
+        order = _order(*values)
+        work = amount(order)
+        path = order.path(adapter_folders()[1])
+    except GieError as error:
+        return _error(error)
+    replaced = f" <b>{html.escape(path.stem)} is replaced.</b>" if path.exists() else ""
+    return (
+        f"{work.prompts} prompts, at most {work.images} images, {work.evaluations:,} evaluations of the UNet.{replaced}"
+    )
+
+
+def measured(*values: Any) -> str:
+    """The same with the time, from a batch that is made and judged for it."""
+    text = estimate(*values)
+    try:
+        order = _order(*values)
+        if trainer.running:
+            raise GieError("a training is under way; its progress says how long it takes")
+        per_image, work = seconds_per_image(order), amount(order)
+    except GieError as error:
+        return _error(error)
+    return f"{text} {per_image:.2f} s per image here: at most {_duration(work.seconds(per_image))}."
+
+
+def _status() -> str:
+    progress = trainer.progress
+    text = html.escape(progress.text)
+    if progress.state == "failed":
+        return f"<span class='gie-error'>{text}</span>"
+    if progress.state not in ("running", "asking"):
+        return text
+    share = progress.done / max(1, progress.total)
+    known = progress.seconds > 0 and share > 0.05 and progress.state == "running"
+    left = f", about {_duration(progress.seconds / share * (1 - share))} left" if known else ""
+    return (
+        f"<div class='gie-bar'><div style='width: {100 * share:.0f}%'></div></div>"
+        f"{text}: {progress.done} of {progress.total} labels, {progress.images} images in "
+        f"{_duration(progress.seconds)}{left}"
+    )
+
+
+def _view() -> list[Any]:
+    """Status, pictures so far, the button of a judging person, report, the adapter dropdowns."""
+    progress = trainer.progress
+    finished = progress.state == "done"
+    choices = [gr.update(choices=adapter_choices()) if finished else gr.update() for _ in adapter_dropdowns()]
+    return [
+        _status(),
+        gr.update(value=list(progress.pictures)),
+        gr.update(visible=progress.state == "asking"),
+        gr.update(value=list(progress.report), visible=finished),
+        *choices,
+    ]
+
+
+def _seen() -> tuple:
+    """What the view depends on: it is sent again only when this has changed."""
+    progress = trainer.progress
+    return progress.state, progress.text, progress.done, progress.images, len(progress.report), progress.pictures[-1:]
+
+
+def watch() -> Iterator[list[Any]]:
+    """What there is to see, again and again until the training ends."""
+    yield _view()
+    seen = _seen()
+    while trainer.running:
+        time.sleep(_POLL)
+        if _seen() != seen:
+            seen = _seen()
+            yield _view()
+    yield _view()
+
+
+def train(*values: Any) -> Iterator[list[Any]]:
+    """The Train button."""
+    try:
+        if not values[0].strip():
+            raise GieError("there is no concept; name what is to be erased, for example: knife")
+        trainer.start(_order(*values))
+    except GieError as error:
+        yield [_error(error), *[gr.update() for _ in _view()[1:]]]
+        return
+    yield from watch()
+
+
+def _once(generator):
+    """For a WebUI without gradio's queue, where nothing can be streamed: the first view; the page asks for others."""
+
+    def first(*values: Any) -> list[Any]:
+        return next(generator(*values))
+
+    return first
+
+
+def _stop() -> str:
+    was_running = trainer.running
+    trainer.stop()
+    return "stopping after this batch" if was_running else "no training is under way"
+
+
+def _click(event: gr.SelectData) -> None:
+    """A click on a picture: an answer, if a person judges."""
+    trainer.answer(event.index)
+
+
+def _fill(preset: _Preset) -> list[str]:
+    judge = next(name for name in preset.judges if name in _judges())
+    return [preset.concept, preset.prompts, _list_text(preset.prompts), judge]
+
+
+def _named(kind: Any, name: str, *args: Any, **options: Any) -> Any:
+    return kind(*args, elem_id=f"{_PREFIX}_{name}", **options)
+
+
+def _prompt_fields() -> list[Any]:
+    """Concept, name and prompts; the presets that fill them."""
+    with gr.Row():
+        concept = _named(gr.Textbox, "concept", label="Concept to erase", placeholder="van gogh style")
+        name = _named(gr.Textbox, "name", label="Name of the adapter", placeholder="as the concept")
+    with gr.Row():
+        buttons = [gr.Button(p.concept, size="sm", elem_id=f"{_PREFIX}_preset_{p.prompts}") for p in _PRESETS]
+    starter = _named(gr.Dropdown, "list", label="Starter list of prompts", choices=starter_lists(), value="object")
+    prompts = _named(gr.Textbox, "prompts", label="Prompts", lines=12, max_lines=24, value=_list_text("object"))
+    starter.input(_list_text, [starter], [prompts], show_progress=False)
+    return [concept, name, prompts, starter, buttons]
+
+
+def _label_fields(usual: dict[str, Any]) -> list[Any]:
+    info = "Who says whether the concept shows: " + "; ".join(f"{name}: {JUDGES[name]}" for name in _judges())
+    with gr.Row():
+        judge = _named(gr.Dropdown, "judge", label="Judge", choices=_judges(), value=usual["judge"], info=info)
+    with gr.Row():
+        count = _named(gr.Slider, "count", 4, 500, value=100, step=1, label="Prompts per section, at most")
+        seeds = _named(gr.Slider, "seeds", 1, 8, value=4, step=1, label="Images per prompt")
+        scales = "of " + ", ".join(f"{scale:g}" for scale in GRID[1:])
+        grid = _named(
+            gr.Slider, "grid", 2, len(GRID) - 1, value=len(GRID) - 1, step=1, label="Scales to try", info=scales
+        )
+    return [judge, count, seeds, grid]
+
+
+def _sampling_fields(usual: dict[str, Any]) -> list[Any]:
+    names = [sampler.name for sampler in sd_samplers.visible_samplers()]
+    usual_sampler = "DPM++ 2M" if "DPM++ 2M" in names else names[0]
+    with gr.Row():
+        return [
+            _named(gr.Dropdown, "sampler", label="Sampling method", choices=names, value=usual_sampler),
+            _named(gr.Slider, "steps", 4, 60, value=usual["steps"], step=1, label="Sampling steps"),
+            _named(gr.Slider, "cfg", 1, 20, value=usual["cfg"], step=0.5, label="CFG Scale"),
+            _named(gr.Slider, "width", 64, 1024, value=usual["side"], step=8, label="Width"),
+            _named(gr.Slider, "height", 64, 1024, value=usual["side"], step=8, label="Height"),
+            _named(gr.Slider, "batch", 1, 32, value=8 if usual["side"] < 512 else 4, step=1, label="Batch size"),
+        ]
+
+
+def build() -> list[tuple[Any, str, str]]:
+    """The WebUI's on_ui_tabs callback."""
+    usual = _defaults()
+    streamed = not shared.cmd_opts.no_gradio_queue
+    with gr.Blocks(analytics_enabled=False) as blocks:
+        gr.HTML(_INTRO)
+        concept, name, prompts, starter, buttons = _prompt_fields()
+        labels, sampling = _label_fields(usual), _sampling_fields(usual)
+        order = [concept, name, prompts, *labels, *sampling]  # as in Order
+        for button, preset in zip(buttons, _PRESETS, strict=True):
+            filled = [concept, starter, prompts, labels[0]]
+            button.click(lambda preset=preset: _fill(preset), None, filled, show_progress=False)
+        with gr.Row():
+            cost = _named(gr.HTML, "estimate", "")
+            measure = _named(gr.Button, "measure", "Estimate the time", size="sm")
+        with gr.Row():
+            start = _named(gr.Button, "start", "Train", variant="primary")
+            stop = _named(gr.Button, "stop", "Interrupt")
+            look = _named(gr.Button, "watch", "Show progress")
+        status = _named(gr.HTML, "status", "")
+        pictures = _named(gr.Gallery, "pictures", label="Images, with their scale", columns=8, allow_preview=False)
+        none_free = _named(gr.Button, "all_show", "All of them show it", visible=False)
+        report = _named(gr.Gallery, "report", label="Report", columns=2, visible=False)
+        outputs = [status, pictures, none_free, report, *adapter_dropdowns()]
+        start.click(train if streamed else _once(train), order, outputs, show_progress=False)
+        look.click(watch if streamed else _once(watch), None, outputs, show_progress=False)
+        stop.click(_stop, None, [status], show_progress=False, queue=False)
+        measure.click(measured, order, [cost])
+        pictures.select(_click, None, None, show_progress=False, queue=False)
+        none_free.click(lambda: trainer.answer(None), None, None, show_progress=False, queue=False)
+        for field in order:
+            field.change(estimate, order, [cost], show_progress=False, queue=False)
+    return [(blocks, TITLE, _PREFIX)]

@@ -1,0 +1,245 @@
+"""Trains an adapter on the loaded checkpoint in a thread of its own: labels, fit, file, report."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from modules import shared
+from PIL import Image
+
+from ..adapter import save_adapter
+from ..concepts import Concept
+from ..errors import GieError, OptionError
+from ..pictures import Row, contact_sheet
+from ..pictures.report import scatter
+from ..training.fitting import Fit, Recipe, fit_labels, predictions
+from ..training.judges import Judge, make_judge
+from ..training.labels import Label, Labelling
+from ..training.report import describe, summary
+from .order import Order
+from .plans import adapter_folders, enforced_request
+from .training_host import BatchStoppedError, WebUIHost
+
+_RECENT = 8  # pictures that are shown while it runs
+_STRIP = (0.0, -0.5, -1.0, -2.0, -4.0)
+_STRIPS = 3  # prompts of the report with an image per scale
+
+Picture = tuple[Image.Image, str]
+
+
+@dataclass
+class Progress:
+    """What the page shows. ``state``: "idle", "running", "asking", "stopped", "failed" or "done"."""
+
+    state: str = "idle"
+    text: str = ""
+    done: int = 0
+    total: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    pictures: list[Picture] = field(default_factory=list)
+    report: list[Picture] = field(default_factory=list)
+
+
+class Trainer:
+    """One training at a time; what was labelled stays on disk and is not made again."""
+
+    def __init__(self):
+        self.progress = Progress()
+        self._stop = threading.Event()
+        self._answer: int | None = None
+        self._answered = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def running(self) -> bool:
+        """Whether a training is under way."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, order: Order) -> None:
+        """Check the order and begin. Raises GieError for bad orders, OptionError where one is under way."""
+        with self._lock:
+            if self.running:
+                raise OptionError("a training is under way; interrupt it first, or wait")
+            samples, path = order.samples(), order.path(adapter_folders()[1])
+            _check_not_enforced(order)
+            host, concept = host_of(order), order.bare_concept
+            judge = make_judge(order.judge, host, concept, **self._settings(order.judge))
+            folder = path.parent / "labels"
+            labelling = Labelling(host, judge, concept, samples, folder, grid=order.scales, batch=order.batch)
+            self._stop.clear()
+            self.progress = Progress("running", "labelling", labelling.done, len(labelling.searches))
+            run = _Run(self, path, host, judge, labelling)
+            self._thread = threading.Thread(target=run.safely, name="gie-training", daemon=True)
+            self._thread.start()
+
+    def _settings(self, judge: str) -> dict:
+        options = shared.opts
+        if judge == "hand":
+            return {"ask": self._ask}
+        if judge == "vision":
+            return {name: getattr(options, f"gie_vision_{name}", "") for name in ("url", "model", "key")}
+        return {}
+
+    def _ask(self, images: torch.Tensor, prompt: str, concept: str) -> int:
+        """Show the row and wait until someone clicks on one of its images (see ``hand_judge.Ask``)."""
+        progress = self.progress
+        self._answer, progress.pictures = None, [(picture(image), prompt) for image in images]
+        self._answered.clear()
+        progress.state = "asking"
+        progress.text = f"{prompt}: click on the first image that does not show {concept}"
+        while not self._answered.wait(0.2):
+            if self.stopping:
+                raise BatchStoppedError("labelling by hand was stopped")
+        progress.state, progress.text = "running", "labelling"
+        return self._answer
+
+    def answer(self, number: int | None) -> None:
+        """The image that was clicked on; None: all show it. Counts only while there is a question."""
+        if self.progress.state == "asking" and not self._answered.is_set():
+            count = len(self.progress.pictures)
+            self._answer = count if number is None else min(number, count)
+            self._answered.set()
+
+    def stop(self) -> None:
+        """Interrupt after the batch that is being made; the same order goes on from there."""
+        self._stop.set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stop.is_set()
+
+
+def host_of(order: Order) -> WebUIHost:
+    """The loaded checkpoint with the order's sampling."""
+    return WebUIHost(sampler=order.sampler, steps=order.steps, cfg=order.cfg, width=order.width, height=order.height)
+
+
+def seconds_per_image(order: Order) -> float:
+    """Makes one batch, has it judged (but not by a person) and says how long an image took."""
+    host, samples = host_of(order), order.samples()[: order.batch]
+    prompts = [sample.prompt for sample in samples]
+    started = time.monotonic()
+    scales = torch.full((len(prompts),), order.scales[-1])  # [B]
+    made = host.make(prompts, [sample.seed for sample in samples], order.bare_concept, scales)
+    if order.judge in ("self", "detector", "nudenet"):
+        make_judge(order.judge, host, order.bare_concept).look(made, prompts)
+    return (time.monotonic() - started) / len(prompts)
+
+
+def _check_not_enforced(order: Order) -> None:
+    enforced = enforced_request()
+    key = Concept(order.bare_concept).key
+    if enforced is not None and key in {concept.key for concept in enforced.concepts}:
+        raise OptionError(
+            f"this WebUI erases {order.concept!r} from every image, so there would be none with it to learn from; its "
+            f"admin can train the adapter on a WebUI that does not"
+        )
+
+
+@dataclass
+class _Run:
+    """One training from labels to report."""
+
+    trainer: Trainer
+    path: Path
+    host: WebUIHost
+    judge: Judge
+    labelling: Labelling
+
+    @property
+    def concept(self) -> str:
+        return self.labelling.concept
+
+    def safely(self) -> None:
+        """Run, and put whatever goes wrong where the page shows it."""
+        progress = self.trainer.progress
+        try:
+            self._run(progress)
+        except GieError as error:
+            progress.state, progress.text = "failed", str(error)
+        except Exception as error:  # a thread's exception would be seen by nobody
+            progress.state, progress.text = "failed", f"{type(error).__name__}: {error}"
+            raise
+
+    def _run(self, progress: Progress) -> None:
+        labels = self._label(progress)
+        if self.trainer.stopping:
+            progress.state = "stopped"
+            progress.text = f"interrupted with {progress.done} of {progress.total} labels; Train goes on from there"
+            return
+        progress.text = "reading the prompts' attention and fitting"
+        recipe = Recipe()
+        result = fit_labels(self.host, {self.concept: labels}, recipe)
+        more = {"checkpoint": self.host.name}
+        adapter = describe(result, {self.concept: labels}, self.host, {self.concept: self.judge}, recipe, more)
+        save_adapter(adapter, self.path)
+        progress.text = "drawing the report"
+        points = predictions(self.host, result, self.concept, labels, recipe)
+        progress.report = [
+            (scatter(points, self.path.stem), "predicted against labelled scales"),
+            *self._strips(labels),
+        ]
+        progress.text = report_text(result, labels, self.path)
+        progress.state = "done"
+
+    def _label(self, progress: Progress) -> list[Label]:
+        started = time.monotonic()
+
+        def on_batch(made, of, verdicts) -> None:
+            progress.done = self.labelling.done
+            progress.images += len(of)
+            progress.seconds = time.monotonic() - started
+            pictures = [
+                (picture(image), f"{scale:g}: {sample.prompt}")
+                for image, (sample, scale) in zip(made.images, of, strict=True)
+            ]
+            progress.pictures = (progress.pictures + pictures)[-_RECENT:]
+
+        while True:
+            try:
+                return self.labelling.run(lambda: self.trainer.stopping, on_batch)
+            except BatchStoppedError:  # someone stopped a generation in the WebUI, which was this batch
+                if self.trainer.stopping:
+                    return []
+
+    def _strips(self, labels: Sequence[Label]) -> list[Picture]:
+        """An image per scale for a few prompts of different labels."""
+        shown = sorted((label for label in labels if label.scale < 0), key=lambda label: label.scale)
+        chosen = [shown[k * (len(shown) - 1) // max(1, _STRIPS - 1)] for k in range(_STRIPS)] if shown else []
+        rows = []
+        for label in dict.fromkeys(chosen):
+            sample, count = label.sample, len(_STRIP)
+            made = self.host.make([sample.prompt] * count, [sample.seed] * count, self.concept, torch.tensor(_STRIP))
+            rows.append(Row(sample.prompt, f"label {label.scale:g}", [picture(image) for image in made.images]))
+        if not rows:
+            return []
+        return [(contact_sheet([f"{scale:g}" for scale in _STRIP], rows), "a prompt per line, a scale per column")]
+
+
+def picture(image: torch.Tensor) -> Image.Image:
+    """Float32 [3, H, W], 0 to 1, as a picture."""
+    return Image.fromarray((image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
+
+
+def report_text(result: Fit, labels: Sequence[Label], path: Path) -> str:
+    """What the figures say, in a few lines."""
+    figures = summary(result, {"": labels})
+    verdict = (
+        "it is better than one constant scale"
+        if result.is_better
+        else "it is no better than one constant scale: give more prompts of all three kinds, or use the fixed scale"
+    )
+    return (
+        f"{path.stem} is trained and in the list of adapters. {figures['prompts']} prompts, {figures['images']} "
+        f"images; it showed in {figures['shown_without_erasure']} of them without erasure and resisted every scale "
+        f"in {figures['never_erased']}. On the prompts kept for validation {verdict} (mean squared error "
+        f"{figures['validation_error']:g}, constant {figures['constant_error']:g})."
+    )

@@ -1,0 +1,183 @@
+"""The loaded checkpoint as the host of labelling (see ``lib_gie.training.host``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from modules import devices, paths_internal, processing, shared
+from modules.call_queue import queue_lock
+
+from ..batches import LAST_TIMESTEP, LATENT_CHANNELS
+from ..concepts import Concept
+from ..errors import ErasureError, UnsupportedModelError
+from ..hooks import read_attention
+from ..scale import GivenScales
+from ..statistics import Reading
+from ..training.host import Made
+from .generation import Plan
+from .guard import PLAN
+from .infotext import Rule
+from .model import encode_concept, family_of, split_tokens, unet_of
+from .options import FIXED, Request
+
+JOB = "growth inhibitors: training"
+_ROWS = 16  # of one UNet call outside of sampling
+
+
+class BatchStoppedError(ErasureError):
+    """The user stopped what runs in the WebUI; the batch is to be made again."""
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """The WebUI's queue: one batch at a time, so that other people's generations come in between."""
+    with queue_lock:
+        shared.state.begin(job=JOB)
+        try:
+            yield
+        finally:
+            shared.state.end()
+
+
+@contextmanager
+def _last_prompt_kept() -> Iterator[None]:
+    """The WebUI writes every generation's infotext into params.txt, for the button that brings the last one back."""
+    path = Path(paths_internal.data_path) / "params.txt"
+    before = path.read_bytes() if path.is_file() else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            path.write_bytes(before)
+        else:
+            path.unlink(missing_ok=True)
+
+
+class WebUIHost:
+    """Makes images with the checkpoint that is loaded when it is made; another one in its place is an error."""
+
+    def __init__(self, *, sampler: str, steps: int, cfg: float, width: int, height: int, negative: str = ""):
+        model = shared.sd_model
+        unet = unet_of(model)
+        self.base, _ = family_of(unet)
+        self._check_latents(model, unet)
+        info = model.sd_checkpoint_info
+        self._checkpoint, self.sampler, self.steps, self.cfg = info.filename, sampler, steps, cfg
+        self.width, self.height, self.negative = width, height, negative
+        self.description = (
+            f"{info.shorthash or info.hash or info.name_for_extra}, {sampler}, {steps} steps, CFG {cfg:g}, "
+            f"{width}x{height}, negative {negative!r}, clip skip {shared.opts.CLIP_stop_at_last_layers}"
+        )
+        self.name = info.name_for_extra
+
+    @staticmethod
+    def _check_latents(model: Any, unet: torch.nn.Module) -> None:
+        channels = getattr(unet, "in_channels", LATENT_CHANNELS)
+        if channels != LATENT_CHANNELS:
+            raise UnsupportedModelError(
+                f"the UNet takes {channels} channels (an inpainting, depth or editing model); adapters are trained on "
+                f"the ordinary checkpoint of the same family, whose UNet takes {LATENT_CHANNELS}"
+            )
+
+    def _model(self) -> Any:
+        model = shared.sd_model
+        if model.sd_checkpoint_info.filename != self._checkpoint:
+            raise ErasureError(
+                f"the checkpoint was changed from {self.name} to {model.sd_checkpoint_info.name_for_extra} while an "
+                f"adapter was being trained on it; load {self.name} again and go on"
+            )
+        return model
+
+    def tokens(self, concept: str) -> list[str]:
+        """The concept's own tokens."""
+        return split_tokens(concept, self._model())[1]
+
+    def make(self, prompts: Sequence[str], seeds: Sequence[int], concept: str, scales: torch.Tensor) -> Made:
+        """One image per prompt, seed and scale w (float32 [B]). BatchStoppedError: the WebUI's buttons stopped it."""
+        with _turn(), _last_prompt_kept():
+            p = self._processing(list(prompts), list(seeds))
+            if bool((scales != 0).any()):
+                request = Request((Concept(concept),), adapter=FIXED)
+                setattr(p, PLAN, Plan(request, (GivenScales(scales),), (Rule(None, None, -1.0),)))
+            latents = _keep_latents(p)
+            images = processing.process_images(p).images
+            if shared.state.interrupted or shared.state.skipped or len(images) != len(prompts):
+                raise BatchStoppedError("the batch was stopped")
+            pixels = np.stack([np.asarray(image.convert("RGB"), dtype=np.float32) for image in images])  # [B, H, W, 3]
+            return Made(torch.from_numpy(pixels / 255).permute(0, 3, 1, 2), torch.cat(latents).float().cpu())
+
+    def _processing(self, prompts: list[str], seeds: list[int]) -> Any:
+        return processing.StableDiffusionProcessingTxt2Img(
+            sd_model=self._model(), prompt=prompts, negative_prompt=self.negative, seed=seeds, subseed=seeds,
+            sampler_name=self.sampler, steps=self.steps, cfg_scale=self.cfg, width=self.width, height=self.height,
+            batch_size=len(prompts), n_iter=1, do_not_save_samples=True, do_not_save_grid=True,
+        )  # fmt: skip
+
+    def read(self, prompts: Sequence[str], concept: str, reading: Reading) -> torch.Tensor:
+        """What an adapter with this reading would see, float32 [B, inputs, n]."""
+        found = []
+        for start in range(0, len(prompts), _ROWS):
+            with _turn(), torch.no_grad():
+                model = self._model()
+                encoded = encode_concept(Concept(concept), model)
+                states = self._encode(prompts[start : start + _ROWS])  # [R, L, D]
+                size = (len(states), LATENT_CHANNELS, self.height // 8, self.width // 8)
+                latents = torch.zeros(size, device=states.device, dtype=states.dtype)  # [R, 4, h, w]
+                timesteps = torch.full((len(states),), LAST_TIMESTEP, device=states.device)  # [R]
+                with devices.autocast():
+                    found += read_attention(unet_of(model), [encoded], reading, (latents, timesteps, states))
+        return torch.cat(found).float()  # [B, inputs, n]
+
+    def _encode(self, texts: Sequence[str]) -> torch.Tensor:
+        """Text states [B, L, D] as the WebUI makes them, emphasis included."""
+        with torch.no_grad(), devices.autocast():
+            return self._model().get_learned_conditioning(list(texts)).to(devices.device, devices.dtype_unet)
+
+    def noise_errors(
+        self, latents: torch.Tensor, texts: Sequence[str], timesteps: torch.Tensor, noises: torch.Tensor
+    ) -> torch.Tensor:
+        """Squared errors of the predicted noise, means over channels, float32 [B, T, h, w]."""
+        with _turn(), torch.no_grad():
+            model = self._model()
+            states = self._encode(list(dict.fromkeys(texts)))  # [different, L, D]
+            order = list(dict.fromkeys(texts))
+            latents, noises = latents.to(devices.device), noises.to(devices.device)
+            pairs = [(row, number) for row in range(len(latents)) for number in range(len(timesteps))]
+            errors = []
+            for start in range(0, len(pairs), _ROWS):
+                rows, numbers = map(list, zip(*pairs[start : start + _ROWS], strict=True))
+                context = states[[order.index(texts[row]) for row in rows]]  # [R, L, D]
+                steps = timesteps[numbers].to(devices.device)  # [R]
+                errors.append(_noise_error(model, latents[rows], noises[numbers], steps, context))
+            return torch.cat(errors).unflatten(0, (len(latents), len(timesteps))).cpu()
+
+
+def _keep_latents(p: Any) -> list[torch.Tensor]:
+    """A list that ``p.sample`` fills with the batch's latents [B, 4, h, w]."""
+    kept, inner = [], p.sample
+
+    def sample(*args, **kwargs):
+        result = inner(*args, **kwargs)
+        kept.append(result)
+        return result
+
+    p.sample = sample
+    return kept
+
+
+def _noise_error(
+    model: Any, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor
+) -> torch.Tensor:
+    """Squared error of the predicted noise, mean over channels, float32 [R, h, w]."""
+    signal = model.alphas_cumprod.to(latents.device)[timesteps].float().view(-1, 1, 1, 1)  # [R, 1, 1, 1]
+    noisy = signal.sqrt() * latents + (1 - signal).sqrt() * noise  # [R, 4, h, w]
+    with devices.autocast():
+        predicted = unet_of(model)(noisy.to(devices.dtype_unet), timesteps, context).float()  # [R, 4, h, w]
+    if model.parameterization == "v":
+        predicted = signal.sqrt() * predicted + (1 - signal).sqrt() * noisy
+    return (predicted - noise).square().mean(1)  # [R, h, w]

@@ -1,0 +1,112 @@
+"""The WebUI's page in headless Chromium, as the tests use it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+
+import pytest
+
+selenium = pytest.importorskip("selenium", reason="pip install selenium, and have chromium and chromedriver")
+
+from selenium import webdriver  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+
+WAIT = 120
+SCREENSHOTS = os.environ.get("GIE_WEBUI_SCREENSHOTS")
+"""A folder; the page is pictured there."""
+
+SET = """
+    const field = document.querySelector(arguments[0]);
+    field.value = arguments[1];
+    field.dispatchEvent(new Event('input', {bubbles: true}));
+    field.dispatchEvent(new Event('change', {bubbles: true}));
+"""
+FETCH = """
+    const done = arguments[arguments.length - 1];
+    fetch(document.querySelector('#txt2img_gallery img').src)
+        .then(answer => answer.arrayBuffer())
+        .then(bytes => done(Array.from(new Uint8Array(bytes))));
+"""
+
+
+class Page:
+    """A browser with the WebUI in it."""
+
+    def __init__(self, driver):
+        self.driver = driver
+
+    def find(self, selector: str):
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def wait(self, condition, what: str, seconds: float = WAIT):
+        return WebDriverWait(self.driver, seconds).until(lambda driver: condition(), what)
+
+    def click(self, selector: str) -> None:
+        self.driver.execute_script("arguments[0].click()", self.find(selector))
+
+    def fill(self, selector: str, value) -> None:
+        self.driver.execute_script(SET, selector, value)
+
+    def text(self, selector: str) -> str:
+        return self.driver.execute_script("return document.querySelector(arguments[0])?.textContent || ''", selector)
+
+    def value(self, selector: str) -> str:
+        return self.driver.execute_script("return document.querySelector(arguments[0]).value", selector)
+
+    def checked(self) -> bool:
+        return self.driver.execute_script(
+            "return document.querySelector('#gie_txt2img_enabled-checkbox input').checked"
+        )
+
+    def set_enabled(self, wanted: bool) -> None:
+        if self.checked() != wanted:
+            self.click("#gie_txt2img_enabled-checkbox input")
+        self.wait(lambda: self.checked() == wanted, "the checkbox to change")
+
+    def busy(self) -> bool:
+        return self.driver.execute_script("return document.querySelector('#txt2img_interrupt').style.display") != "none"
+
+    def generate(self) -> str:
+        """Press Generate; the text under the image, or the error."""
+        self.click("#txt2img_generate")
+        self.wait(lambda: not self.busy(), "the end of the generation")
+        time.sleep(2)
+        return self.text("#html_info_txt2img") + self.text("#html_log_txt2img")
+
+    def image(self) -> list[int]:
+        """The bytes of the image file in the gallery."""
+        return self.driver.execute_async_script(FETCH)
+
+    def picture(self, name: str, top: str = "#txt2img_prompt") -> None:
+        """A screenshot from this element down."""
+        if SCREENSHOTS:
+            self.driver.execute_script("document.querySelector(arguments[0]).scrollIntoView()", top)
+            time.sleep(1)
+            self.driver.save_screenshot(f"{SCREENSHOTS}/{name}.png")
+
+
+def open_page(webui) -> Page:
+    """A new browser with the WebUI's page, its txt2img tab set for the demo checkpoint."""
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1600"):
+        options.add_argument(argument)
+    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost")
+    binary, driver = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
+    if not driver:
+        pytest.skip("no chromedriver on the path")
+    if binary:
+        options.binary_location = binary
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    browser.set_page_load_timeout(WAIT)
+    browser.get(f"{webui.url}/?__theme=light")
+    found = Page(browser)
+    found.wait(lambda: browser.execute_script("return !!document.querySelector('#gie_txt2img_enabled')"), "the page")
+    time.sleep(3)
+    found.fill("#txt2img_prompt textarea", "a cat and a knife")
+    for name, value in (("steps", 20), ("width", 64), ("height", 64), ("cfg_scale", 4)):
+        found.fill(f"#txt2img_{name} input[type=number]", value)
+    found.fill("#txt2img_seed input", 10)
+    return found

@@ -1,0 +1,147 @@
+"""The tab "Growth Inhibitors" in headless Chromium: an adapter for a concept that none ships for, and its use."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from browser import open_page
+
+from lib_gie.demo.glyphs import OBJECTS
+from lib_gie.demo.scenes import article
+
+CONCEPT = "umbrella"
+OTHERS = [name for name in OBJECTS if name != CONCEPT]
+TAB = "#tab_gie_train"
+TRAINING_SECONDS = 900
+
+
+def prompts(explicit: int, unrelated: int) -> str:
+    named = [f"{article(name)} and an umbrella" for name in OTHERS[:explicit]]
+    implied = ["a rainy day", "a rainy day on a blue background", "a photo of a rainy day", "a drawing of a rainy day"]
+    pairs = [f"{article(a)} and {article(b)}" for a, b in zip(OTHERS, OTHERS[1:] + OTHERS[:1], strict=True)]
+    other = [*map(article, OTHERS), *pairs]
+    return "\n".join([*named, "[implicit]", *implied, "[unrelated]", *other[:unrelated]])
+
+
+def open_tab(page) -> None:
+    buttons = page.driver.find_elements("css selector", "#tabs > .tab-nav button")
+    page.driver.execute_script(
+        "arguments[0].click()", next(b for b in buttons if b.text.strip() == "Growth Inhibitors")
+    )
+    time.sleep(1)
+
+
+@pytest.fixture(scope="module")
+def page(webui):
+    folder = webui.folder / "models" / "growth-inhibitors"
+    for path in (folder / f"{CONCEPT}.safetensors", folder / "clicked.safetensors"):
+        path.unlink(missing_ok=True)
+    found = open_page(webui)
+    open_tab(found)
+    yield found
+    found.driver.quit()
+
+
+def choose(page, name: str, value: str) -> None:
+    """An entry of a dropdown, as a person picks it."""
+    field = page.find(f"#gie_train_{name} input")
+    page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'}); arguments[0].click()", field)
+    field.clear()
+    field.send_keys(value)
+    field.send_keys("\n")
+    page.wait(lambda: field.get_attribute("value") == value, f"{name} to be {value}")
+
+
+def status(page) -> str:
+    return page.text("#gie_train_status")
+
+
+def set_order(page, **fields) -> None:
+    for name, value in fields.items():
+        kind = "textarea" if name in ("concept", "name", "prompts") else "input[type=number]"
+        page.fill(f"#gie_train_{name} {kind}", value)
+    time.sleep(1)
+
+
+def train(page, until: str = "is trained") -> None:
+    page.click("#gie_train_start")
+    page.wait(lambda: until in status(page), repr(until), TRAINING_SECONDS)
+
+
+def test_presets_fill_the_page(page):
+    page.click("#gie_train_preset_violence")
+    page.wait(lambda: page.value("#gie_train_concept textarea") == "violence", "the concept")
+    assert "[implicit]" in page.value("#gie_train_prompts textarea")
+    page.wait(lambda: "evaluations of the UNet" in page.text("#gie_train_estimate"), "the estimate")
+    page.picture("tab-preset", TAB)
+
+
+def test_bad_orders_are_refused(page):
+    for fields, says in (
+        ({"concept": ""}, "there is no concept"),
+        ({"concept": "knife, wine"}, "names 2 concepts"),
+        ({"concept": CONCEPT, "name": "../x"}, "give a plain one"),
+        ({"name": "", "prompts": "[unrelated]\na cat"}, "all unrelated"),
+        ({"prompts": "an umbrella"}, "no prompt is unrelated"),
+    ):
+        set_order(page, **fields)
+        train(page, says)
+
+
+def test_interrupt_go_on_and_use_at_once(page, webui):
+    set_order(page, concept=CONCEPT, prompts=prompts(22, 46), seeds=2, steps=12, cfg=4, width=64, height=64, batch=8)
+    page.wait(lambda: "74 prompts" not in page.text("#gie_train_estimate") and "72 prompts" in
+              page.text("#gie_train_estimate"), "the estimate")  # fmt: skip
+    page.click("#gie_train_measure")
+    page.wait(lambda: "s per image here" in page.text("#gie_train_estimate"), "the time")
+    page.click("#gie_train_start")
+    page.wait(lambda: " labels, " in status(page) and "0 images" not in status(page), "the first batch")
+    started = time.monotonic()
+    assert webui.txt2img().images  # someone else's generation meanwhile
+    waited = time.monotonic() - started
+    page.picture("tab-running", "#gie_train_estimate")
+    page.click("#gie_train_stop")
+    page.wait(lambda: "interrupted with" in status(page), "the interruption")
+    assert waited < 60
+    train(page)
+    page.wait(lambda: page.driver.execute_script("return document.querySelectorAll('#gie_train_report img').length"),
+              "the report")  # fmt: skip
+    page.picture("tab-report", "#gie_train_status")
+    assert "better than one constant scale" in status(page)
+    installed = {found["name"]: found for found in webui.get("gie/v1/adapters")["adapters"]}
+    assert installed[CONCEPT]["concepts"] == [CONCEPT]
+    page.click("#tabs > .tab-nav button:first-child")
+    page.set_enabled(True)
+    page.fill("#txt2img_prompt textarea", "a cat and an umbrella")
+    page.fill("#gie_txt2img_concepts textarea", CONCEPT)
+    time.sleep(1)
+    page.click("#gie_txt2img_adapter input")
+    listed = page.driver.execute_script(
+        "document.querySelector('#gie_txt2img_adapter input').focus();"
+        "return [...document.querySelectorAll('#gie_txt2img_adapter li')].map(item => item.innerText.trim())"
+    )
+    assert any(CONCEPT in entry for entry in listed), listed
+    infotext = page.generate()
+    assert f"GIE adapter: {CONCEPT} [" in infotext
+    page.picture("tab-used")
+
+
+def test_by_hand(page, webui):
+    open_tab(page)
+    choose(page, "judge", "hand")
+    few = [f"{article(name)} and an umbrella" for name in OTHERS[:4]]
+    other = [article(name) for name in OTHERS[:20]]
+    set_order(page, name="clicked", prompts="\n".join([*few, "[unrelated]", *other]), seeds=1, grid=3)
+    page.click("#gie_train_start")
+    for number in range(4):
+        page.wait(lambda number=number: f"click on the first image that does not show {CONCEPT}" in status(page)
+                  and f"{number} of 4 labels" in status(page), f"question {number}")  # fmt: skip
+        page.wait(
+            lambda: len(page.driver.find_elements("css selector", "#gie_train_pictures button img")) == 4, "images"
+        )
+        page.picture("tab-by-hand", "#gie_train_estimate")
+        images = page.driver.find_elements("css selector", "#gie_train_pictures button.thumbnail-item")
+        page.driver.execute_script("arguments[0].click()", images[number % 2 + 1])
+    page.wait(lambda: "is trained" in status(page), "the end", TRAINING_SECONDS)
+    assert "it showed in 4 of them" in status(page)
