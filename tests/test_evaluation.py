@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lib_gie.demo.glyphs import UNWANTED
-from lib_gie.demo.splits import Prompt, load_split, more_prompts
+from lib_gie.demo.splits import MORE, Prompt, load_split, more_prompts
 from lib_gie.errors import OptionError
 from lib_gie.evaluation.erasure import Row, compare, per_concept, sum_of_errors
 from lib_gie.evaluation.figures import Mean, Share
@@ -117,9 +117,12 @@ def test_a_line_that_was_cut_off_is_made_again(tmp_path):
     assert again.get("m", OTHER) is None
 
 
+SOME = (("explicit", 20), ("implicit", 20), ("unrelated", 60))
+
+
 def test_more_prompts_are_in_no_split():
-    found = more_prompts("knife", 20, 20, 60)
-    assert found == more_prompts("knife", 20, 20, 60)
+    found = more_prompts("knife", SOME)
+    assert found == more_prompts("knife", SOME)
     texts = [prompt.text for prompt in found]
     assert len(set(texts)) == 100
     assert not set(texts) & {
@@ -131,6 +134,6 @@ def test_more_prompts_are_in_no_split():
 
 def test_every_concept_has_enough_further_prompts():
     for concept in UNWANTED:
-        assert len(more_prompts(concept)) == 500
+        assert len(more_prompts(concept)) == sum(count for _, count in MORE)
     with pytest.raises(OptionError, match="no more than"):
-        more_prompts("knife", 0, 1000, 0)
+        more_prompts("knife", (("implicit", 1000),))

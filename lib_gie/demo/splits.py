@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -108,7 +109,11 @@ def load_split(name: str) -> tuple[tuple[Prompt, ...], tuple[int, ...]]:
     return prompts, tuple(split["seeds"])
 
 
-def more_prompts(concept: str, explicit: int = 70, implicit: int = 30, unrelated: int = 400) -> list[Prompt]:
+MORE = (("explicit", 70), ("implicit", 30), ("unrelated", 400), ("explicit", 240))
+"""How many prompts ``more_prompts`` draws, and in which order: appending draws more without changing these."""
+
+
+def more_prompts(concept: str, counts: Sequence[tuple[str, int]] = MORE) -> list[Prompt]:
     """Further prompts to fit an adapter for a concept on, in none of the splits; the same at every call.
 
     Half of the unrelated ones may show the other unwanted objects.
@@ -123,12 +128,13 @@ def more_prompts(concept: str, explicit: int = 70, implicit: int = 30, unrelated
             if concept not in scene.objects and scene.kind != "word":
                 return scene
 
-    for kind, count, scene_of in (
-        ("explicit", explicit, lambda index: _explicit(concept, index, rng)),
-        ("implicit", implicit, lambda index: _implicit(concept, index, rng)),
-        ("unrelated", unrelated, other),
-    ):
-        prompts += _different(kind, count, scene_of, concept, rng, taken)
+    scenes = {
+        "explicit": lambda index: _explicit(concept, index, rng),
+        "implicit": lambda index: _implicit(concept, index, rng),
+        "unrelated": other,
+    }
+    for kind, count in counts:
+        prompts += _different(kind, count, scenes[kind], concept, rng, taken)
     return prompts
 
 

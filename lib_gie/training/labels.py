@@ -97,7 +97,7 @@ def _for_calibration(samples: Sequence[Sample]) -> tuple[list[Sample], list[Samp
 
 def _pending(searches: dict[Sample, Search]) -> Iterator[tuple[Sample, int]]:
     for sample, search in searches.items():
-        for number in search.tries():
+        if (number := search.next_try()) is not None:
             yield sample, number
 
 
@@ -145,25 +145,25 @@ class Labelling:
         self._calibrated = True
         self._replay()
 
-    def _tell(self, sample: Sample, number: int) -> bool:
-        """Pass a kept verdict on to the search; False where there is none."""
+    def _tell(self, sample: Sample, number: int) -> None:
+        """Pass a kept verdict on to the search, if there is one and the judge knows what it means."""
         key = (sample.prompt, sample.seed)
         verdict = self.cache.verdicts.get((*key, self.grid[number]))
         if verdict is None or not self._calibrated:
-            return False
+            return
         before = self.cache.verdicts[(*key, self.grid[0])]
         self.searches[sample].tell(number, self.judge.shows(verdict, before))
-        return True
 
     def _replay(self) -> None:
-        for sample, search in self.searches.items():
-            while sum(self._tell(sample, number) for number in search.tries()):  # all of them, unlike any()
-                pass
+        """Tell the searches all that is kept, also at scales that they would not have tried."""
+        for sample in self.searches:
+            for number in range(len(self.grid)):
+                self._tell(sample, number)
 
     @property
     def done(self) -> int:
         """Samples whose label is known."""
-        return sum(not search.tries() for search in self.searches.values())
+        return sum(search.next_try() is None for search in self.searches.values())
 
     def run(
         self,
@@ -184,7 +184,7 @@ class Labelling:
             while not should_stop() and (chunk := self._next_chunk()):
                 self._make(chunk, on_batch)
                 bar.update(self.done - bar.n)
-        found = [self._label(sample) for sample, search in self.searches.items() if not search.tries()]
+        found = [self._label(sample) for sample, search in self.searches.items() if search.next_try() is None]
         return found + [Label(sample, 0.0, True, None) for sample in self.unrelated]
 
     def _next_chunk(self) -> list[tuple[Sample, int]]:

@@ -11,14 +11,13 @@ GRID = (0.0, -0.5, -0.75, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0, -8.0, -12.0, -16.0
 
 @dataclass
 class Search:
-    """One image's search: which scales to try next, and the label in the end.
+    """One image's search: which scale to try next, and the label in the end.
 
-    ``width``: scales per round. One makes the fewest images (batches are filled with other images' searches); more make
-    fewer rounds. The search takes it that a concept that a scale has erased stays erased at stronger ones.
+    It goes up the grid in steps that double, for most labels are weak, and bisects once a scale has erased. It takes it
+    that a concept that a scale has erased stays erased at stronger ones.
     """
 
     grid: Sequence[float] = GRID
-    width: int = 1
     shown: dict[int, bool] = field(default_factory=dict)
 
     @property
@@ -28,14 +27,16 @@ class Search:
         left = max((number for number, shows in self.shown.items() if shows and number < gone), default=-1)
         return left, gone
 
-    def tries(self) -> list[int]:
-        """Numbers of the scales to try next; empty once the label is known. First whether it shows without erasure."""
+    def next_try(self) -> int | None:
+        """The number of the scale to try next, None once the label is known. First whether it shows without erasure."""
         if 0 not in self.shown:
-            return [0]
+            return 0
         left, gone = self._bounds
-        between = range(left + 1, gone)
-        count = min(self.width, len(between))
-        return [between[(k + 1) * len(between) // (count + 1)] for k in range(count)]
+        if gone - left <= 1:
+            return None
+        if gone == len(self.grid):
+            return min(max(2, 2 * left), gone - 1)
+        return (left + gone) // 2
 
     def tell(self, number: int, shows: bool) -> None:
         """Whether the concept shows at a scale."""
@@ -50,3 +51,14 @@ class Search:
     def label(self) -> float:
         """The weakest scale at which it does not show, the strongest of the grid where it always does."""
         return self.grid[min(self._bounds[1], len(self.grid) - 1)]
+
+
+def most_tries(scales: int) -> int:
+    """How many images a search makes at most on a grid of so many scales, 0 included."""
+    most = 0
+    for gone_from in range(scales + 1):
+        search = Search(tuple(range(scales)))
+        while (number := search.next_try()) is not None:
+            search.tell(number, number < gone_from)
+        most = max(most, len(search.shown))
+    return most

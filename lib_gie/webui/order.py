@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from ..errors import OptionError
 from ..training.judges.self_judge import EVALUATIONS
 from ..training.labels import Sample
 from ..training.prompts import bare, parse_prompts
-from ..training.search import GRID
+from ..training.search import GRID, most_tries
 from .options import AUTOMATIC, FIXED
 
 
@@ -87,7 +86,7 @@ def amount(order: Order) -> Work:
     samples = order.samples()
     searched = sum(sample.kind != "unrelated" for sample in samples)
     prompts = len({sample.prompt for sample in samples})
-    rounds = len(order.scales) if order.judge == "hand" else 1 + math.ceil(math.log2(len(order.scales)))
+    rounds = len(order.scales) if order.judge == "hand" else most_tries(len(order.scales))
     images = searched * rounds
     evaluations = images * (2 * order.steps + (EVALUATIONS if order.judge == "self" else 0)) + prompts
     return Work(prompts, images, evaluations)
