@@ -40,6 +40,8 @@ class Erasure:
     ``start``, ``end``: fractions of the sampling between which the inhibitors are injected.
     ``concept_pass``: "fused" takes M* from the prompt's own pass, as the authors' code does; "separate" from a UNet
     pass under the concept (Algorithm 1 of the paper), which costs one conditional pass per concept and step.
+    ``padding``: 0 to 1. Beyond the paper: EOS and padding of the concept's text are inhibited, too, at this share of
+    the scale of its own tokens. For models whose text encoder gathers a text's meaning there.
     ``recorder``: collects where the concept's attention is, if given.
     """
 
@@ -51,6 +53,7 @@ class Erasure:
         start: float = 0.0,
         end: float = 1.0,
         concept_pass: str = "fused",
+        padding: float = 0.0,
         recorder: AttentionRecorder | None = None,
     ):
         if not targets:
@@ -64,6 +67,7 @@ class Erasure:
         if self.start >= self.end:
             raise OptionError(f"start is {start:g} and end is {end:g}; start must be below end")
         self.concept_pass = concept_pass
+        self.padding = _number("padding", padding, 0.0, 1.0)
         self.recorder = recorder
         self.scales: dict[Hashable, tuple[torch.Tensor, ...]] = {}
         self.prompts: dict[tuple[Hashable, ...], torch.Tensor] = {}

@@ -203,7 +203,7 @@ class Attachment:
     def _concepts(self, index: int, context: torch.Tensor) -> tuple[ConceptInLayer, ...]:
         if index not in self._folded:
             encoded: Sequence[EncodedConcept] = [target.encoded for target in self.erasure.targets]
-            self._folded[index] = build_layer(self.layers[index], encoded, context)
+            self._folded[index] = build_layer(self.layers[index], encoded, context, self.erasure.padding)
         return self._folded[index]
 
     def _query(self, call: _Call, index: int) -> torch.Tensor:
@@ -230,7 +230,7 @@ class Attachment:
         query = self._query(call, index)
         concepts = self._concepts(index, context)
         if call.task == "probe":
-            self._means.append([token_means(concept.maps(query)).cpu() for concept in concepts])
+            self._means.append([token_means(concept.own(concept.maps(query))).cpu() for concept in concepts])
             return None
         if call.task == "concept":
             self._concept_maps[index, call.concept] = concepts[call.concept].maps(query)
@@ -243,7 +243,7 @@ class Attachment:
             maps = self._concept_maps.pop((index, number), None)
             maps = concept.maps(query) if maps is None else maps  # [rows, h, N, n]
             if self.erasure.recorder is not None:
-                self.erasure.recorder.add(number, call.names, maps.detach())
+                self.erasure.recorder.add(number, call.names, concept.own(maps).detach())
             if call.task == "inject":
                 term = concept.term(maps, call.scales[number].to(maps.device))  # [rows, N, C_out]
                 total = term if total is None else total + term

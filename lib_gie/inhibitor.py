@@ -23,11 +23,16 @@ class ConceptInLayer:
 
     ``keys``: [h, d, L], K* split by heads, transposed, divided by sqrt(d).
     ``outputs``: U, [h*n, C_out]: row (head, token) is W_o applied to that head's part of V*[token].
+    With ``padding`` the columns are not n but L - 1: also EOS and what follows it.
     """
 
-    def __init__(self, layer: CrossAttentionLayer, encoded: EncodedConcept, like: torch.Tensor):
-        """``like``: the context that the layer is called with; its device and dtype are what the layer expects."""
-        self.span = encoded.span
+    def __init__(self, layer: CrossAttentionLayer, encoded: EncodedConcept, like: torch.Tensor, padding: float = 0.0):
+        """``like``: the context that the layer is called with; its device and dtype are what the layer expects.
+
+        ``padding``: the scale of EOS and padding, as a share of the mean of the concept's own.
+        """
+        self.count, self.padding = encoded.count, padding
+        self.span = slice(1, len(encoded.states)) if padding else encoded.span
         self.heads = layer.heads
         with torch.no_grad():
             key_states, value_states = (
@@ -47,26 +52,35 @@ class ConceptInLayer:
         return torch.einsum("nhd,gh->gnhd", split, own_head).flatten(2).flatten(0, 1)  # [h*n, h*d]
 
     def maps(self, query: torch.Tensor) -> torch.Tensor:
-        """M*[..., C], the attention to the concept's own tokens among all of its context: float32 [B, h, N, n].
+        """M*[..., C], the attention to the concept's tokens among all of its context: float32 [B, h, N, columns].
 
         ``query``: [B, N, h*d], as ``to_q`` returned it.
         """
         split = query.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, h, N, d]
         scores = (split @ self.keys.to(query.dtype)).float()  # [B, h, N, L]
-        return (scores[..., self.span] - scores.logsumexp(-1, keepdim=True)).exp()  # [B, h, N, n]
+        return (scores[..., self.span] - scores.logsumexp(-1, keepdim=True)).exp()  # [B, h, N, columns]
+
+    def own(self, maps: torch.Tensor) -> torch.Tensor:
+        """The columns of the concept's own tokens: [B, h, N, columns] -> [B, h, N, n]."""
+        return maps[..., : self.count]
+
+    def _columns(self, scale: torch.Tensor) -> torch.Tensor:
+        """w for every column: [B, n] -> [B, columns]."""
+        rest = self.span.stop - self.span.start - self.count
+        return torch.cat([scale, self.padding * scale.mean(1, keepdim=True).expand(-1, rest)], 1) if rest else scale
 
     def term(self, maps: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         """What the inhibitors add to the layer's output: W_o((w * M*[..., C]) V*[C]), [B, N, C_out].
 
-        ``maps``: [B, h, N, n]; ``scale``: w, [B, n].
+        ``maps``: [B, h, N, columns]; ``scale``: w, [B, n].
         """
-        inhibitors = maps * scale[:, None, None, :]  # I, [B, h, N, n]
-        columns = inhibitors.transpose(1, 2).flatten(2)  # [B, N, h*n]
+        inhibitors = maps * self._columns(scale)[:, None, None, :]  # I, [B, h, N, columns]
+        columns = inhibitors.transpose(1, 2).flatten(2)  # [B, N, h*columns]
         return columns.to(self.outputs.dtype) @ self.outputs  # [B, N, C_out]
 
 
 def build_layer(
-    layer: CrossAttentionLayer, concepts: Sequence[EncodedConcept], like: torch.Tensor
+    layer: CrossAttentionLayer, concepts: Sequence[EncodedConcept], like: torch.Tensor, padding: float = 0.0
 ) -> tuple[ConceptInLayer, ...]:
     """All concepts in one layer, in order."""
-    return tuple(ConceptInLayer(layer, encoded, like) for encoded in concepts)
+    return tuple(ConceptInLayer(layer, encoded, like, padding) for encoded in concepts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from lib_gie.adapter import load_adapter, save_adapter
 from lib_gie.errors import OptionError
 from lib_gie.scale import GivenScales
-from lib_gie.training.fitting import Example, Recipe, _errors, fit, fit_labels, is_validation, targets
+from lib_gie.training.fitting import PAPER_RECIPE, Example, Recipe, error, fit, fit_labels, is_validation, targets
 from lib_gie.training.host import Made
 from lib_gie.training.judges import Verdict, make_judge
 from lib_gie.training.judges.base import Uncalibrated
@@ -214,7 +216,7 @@ def _examples(count=60) -> list[Example]:
 
 
 def test_an_adapter_learns_what_its_inputs_tell():
-    result = fit("tiny", ["knife"], _examples(), Recipe(epochs=600))
+    result = fit("tiny", ["knife"], _examples(), Recipe(epochs=600, input_noise=0.0))
     assert result.is_better
     assert result.validation_error < 0.01 < result.constant_error
     inputs = torch.full((1, 4, 2), -3.0)  # [rows, inputs, n]
@@ -266,13 +268,34 @@ def test_targets(quantile, floor, expected):
     """A prompt that never shows the concept stays at 0; the floor is a quantile of the labels where it shows."""
     scales = {"a": (-0.5, -1.0, -2.0), "b": (-0.5, -0.5), "c": (0.0, 0.0)}
     labels = [_label(prompt, scale, seed) for prompt, own in scales.items() for seed, scale in enumerate(own)]
-    assert targets(labels, Recipe(quantile=quantile, floor=floor)) == expected
+    assert targets(labels, Recipe(quantile=quantile, floor=floor, margin=1.0)) == expected
+    doubled = {prompt: 2 * scale for prompt, scale in expected.items()}
+    assert targets(labels, Recipe(quantile=quantile, floor=floor, margin=2.0)) == doubled
 
 
-def test_a_prediction_above_zero_is_an_error_in_the_paper_alone():
-    wanted, predicted = torch.tensor([0.0, 0.0, -1.0]), torch.tensor([2.0, -1.0, 1.0])
-    assert _errors(predicted, wanted, True).tolist() == [0.0, 1.0, 4.0]
-    assert _errors(predicted, wanted, False).tolist() == [4.0, 1.0, 4.0]
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        (PAPER_RECIPE, (4 + 1 + 4 + 0.25 + 1) / 5),
+        (dataclasses.replace(PAPER_RECIPE, one_sided=True), (0 + 1 + 4 + 0.25 + 0) / 5),
+        (dataclasses.replace(PAPER_RECIPE, overshoot=0.5), (4 + 1 + 4 + 0.125 + 0.5) / 5),
+        (dataclasses.replace(PAPER_RECIPE, balanced=True), ((4 + 1) + (4 + 0.25 + 1) * 2 / 3) / 4),
+    ],
+)
+def test_what_counts_as_an_error(recipe, expected):
+    """Above 0 and below the strongest label predictions are clamped; too strong is not as bad as too weak."""
+    wanted = torch.tensor([0.0, 0.0, -1.0, -1.0, -2.0])
+    predicted = torch.tensor([2.0, -1.0, 1.0, -1.5, -3.0])
+    assert float(error(predicted, wanted, -2.0, recipe)) == pytest.approx(expected)
+
+
+def test_many_prompts_without_the_concept_do_not_outweigh_those_with_it():
+    """Inputs that tell nothing: the best constant is the label where both kinds weigh the same in sum."""
+    examples = [Example(f"p {k}", -1.0 if k % 10 == 0 else 0.0, torch.zeros(4, 1)) for k in range(400)]
+    symmetric = {"overshoot": 1.0, "one_sided": False, "epochs": 1}
+    assert fit("tiny", ["knife"], examples, Recipe(**symmetric)).constant == pytest.approx(-0.5, abs=0.02)
+    plain = fit("tiny", ["knife"], examples, Recipe(balanced=False, **symmetric))
+    assert plain.constant == pytest.approx(-0.1, abs=0.03)
 
 
 def test_from_labels_to_an_adapter(tmp_path):

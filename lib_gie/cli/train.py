@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import shlex
 import sys
@@ -28,15 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cfg", type=float, help="guidance (default: 4 on the demo model, else 7)")
     parser.add_argument("--batch", type=int, default=24, help="images made at once")
     parser.add_argument("--epochs", type=int, default=2000)
-    parser.add_argument("--weight-decay", type=float, default=0.0)
-    parser.add_argument("--no-early-stopping", action="store_true", help="keep the last epoch, as the paper does")
-    parser.add_argument(
-        "--quantile", type=float, default=1.0, help="of a prompt's labels over its seeds (1: strongest)"
-    )
-    parser.add_argument(
-        "--floor", type=float, default=0.9, help="quantile of all labels that a prompt with the concept gets at least"
-    )
-    parser.add_argument("--two-sided", action="store_true", help="predictions above 0 are errors too, as in the paper")
+    parser.add_argument("--recipe", default="own", choices=("own", "paper"), help="how labels are fitted")
+    parser.add_argument("--margin", type=float, help="factor on labels (default: the recipe's)")
     parser.add_argument("--labels", type=Path, default=Path("runs/labels"), metavar="DIR", help="kept between runs")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -70,9 +64,8 @@ def _check(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if not low <= value <= high:
             raise OptionError(f"--{name} is {value}; it must be from {low} to {high}")
-    for name in ("quantile", "floor"):
-        if not 0 <= getattr(options, name) <= 1:
-            raise OptionError(f"--{name} is {getattr(options, name):g}; it must be from 0 to 1")
+    if options.margin is not None and not 1 <= options.margin <= 10:
+        raise OptionError(f"--margin is {options.margin:g}; it must be from 1 to 10")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -113,16 +106,11 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
-    from ..training.fitting import Recipe
+    from ..training.fitting import PAPER_RECIPE, Recipe
 
-    return Recipe(
-        epochs=options.epochs,
-        weight_decay=options.weight_decay,
-        quantile=options.quantile,
-        floor=options.floor or None,
-        one_sided=not options.two_sided,
-        early_stopping=not options.no_early_stopping,
-    )
+    recipe = PAPER_RECIPE if options.recipe == "paper" else Recipe()
+    margin = recipe.margin if options.margin is None else options.margin
+    return dataclasses.replace(recipe, epochs=options.epochs, margin=margin)
 
 
 def command(options: argparse.Namespace) -> str:
@@ -130,10 +118,9 @@ def command(options: argparse.Namespace) -> str:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     parts = [f"--concept {shlex.quote(options.concept)}"]
-    for name in ("prompts", "judge", "seeds", "steps", "cfg", "epochs", "weight_decay", "quantile", "floor"):
+    for name in ("prompts", "judge", "seeds", "steps", "cfg", "epochs", "recipe", "margin"):
         if (value := getattr(options, name)) != parser.get_default(name):
             parts.append(f"--{name.replace('_', '-')} {shlex.quote(str(value))}")
-    parts += [f"--{name.replace('_', '-')}" for name in ("no_early_stopping", "two_sided") if getattr(options, name)]
     return " ".join(["python -m lib_gie train", *parts, f"--out {shlex.quote(_out(options.out).stem)}"])
 
 

@@ -184,13 +184,13 @@ def _names_concept(job: Job) -> bool:
 
 
 def _options(words: Sequence[str], method: str) -> dict:
-    """GrowthInhibitors' options of a method's name: "separate", "end 0.8", "strength 1.5"."""
+    """GrowthInhibitors' options of a method's name: "separate", "end 0.8", "strength 1.5", "padding 0.5"."""
     options: dict[str, Any] = {}
     for word in words:
         name, _, value = word.strip().partition(" ")
         if name == "separate":
             options["concept_pass"] = "separate"
-        elif name in ("start", "end", "strength"):
+        elif name in ("start", "end", "strength", "padding"):
             options[name] = _number(value, method)
         else:
             raise OptionError(f"the method {method!r} has the unknown option {word.strip()!r}")
@@ -248,6 +248,6 @@ def method(pipe: Any, name: str, shipped: Shipped) -> Method:
         raise OptionError(
             f"there is no method {name!r}; there are: none, negative prompt, word removed, negpip STRENGTH, sld "
             f"weak|medium|strong|max, sega SCALE THRESHOLD, fixed scale W, adapter, joint adapter, unseen adapter, "
-            f"adapter FILE; the last five take ', separate', ', end 0.8', ', strength 1.5'"
+            f"adapter FILE; the last five take ', separate', ', end 0.8', ', strength 1.5', ', padding 0.5'"
         )
     return found

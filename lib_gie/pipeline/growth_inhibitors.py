@@ -41,8 +41,8 @@ class GrowthInhibitors:
     """Within the context, every call of a StableDiffusionPipeline erases the concepts from its images.
 
     ``concepts``: a text such as ``knife, wine:0.5`` or a sequence of Concept. ``scale``: the same w for all (-20 to 0),
-    or ``adapter``: an Adapter, its file or another ScaleRule. ``strength``, ``start``, ``end``, ``concept_pass``: see
-    Erasure.
+    or ``adapter``: an Adapter, its file or another ScaleRule. ``strength``, ``start``, ``end``, ``concept_pass``,
+    ``padding``: see Erasure.
     ``record``: also collect where the concepts' attention is, in ``recorder`` (one per pipeline call).
 
     After a call, ``scales`` holds the resolved w: one tuple per image, in it per concept a float32 [n] tensor.
@@ -62,6 +62,7 @@ class GrowthInhibitors:
         start: float = 0.0,
         end: float = 1.0,
         concept_pass: str = "fused",
+        padding: float = 0.0,
         record: bool = False,
     ):
         for part in ("unet", "tokenizer", "encode_prompt", "scheduler"):
@@ -75,7 +76,9 @@ class GrowthInhibitors:
         for concept in self.concepts:
             check_token_count(concept.text, len(concept_tokens(pipe, concept.text)))
         self.rule = scale_rule(scale, adapter)
-        self.options = {"strength": strength, "start": start, "end": end, "concept_pass": concept_pass}
+        self.options = {
+            "strength": strength, "start": start, "end": end, "concept_pass": concept_pass, "padding": padding
+        }  # fmt: skip
         self.record = record
         self.recorder: AttentionRecorder | None = None
         self.erasure: Erasure | None = None

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ..adapter import Adapter, AdapterInfo, filled
 from ..errors import OptionError
+from ..scale import LOWEST_SCALE
 from ..statistics import Reading
 from .host import Host
 from .labels import Label
@@ -24,24 +25,39 @@ the adapter was not fitted on; every head's mean at the same noise does (docs/AD
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an adapter is fitted: MSE, Adam, learning rate 0.001, 2000 epochs as in the paper.
+    """How an adapter is fitted: squared error, Adam, learning rate 0.001, 2000 epochs as in the paper.
 
-    ``quantile``: which of its seeds' labels is a prompt's: 1 the strongest, 0.5 the middle one. ``floor``: a prompt in
-    whose images the concept shows gets at least this quantile of all the concept's labels, for a label from few images
-    is uncertain and too weak a scale leaves the concept; None: its own alone. ``one_sided``: where the label is 0, a
-    prediction above 0 is no error, for it is clamped. ``early_stopping``: keep the epoch with the least validation
-    error. ``share_validation``: of the prompts.
+    What a prompt is fitted to. ``quantile``: which of its seeds' labels is the prompt's: 1 the strongest, 0.5 the
+    middle one. ``floor``: a prompt in whose images the concept shows gets at least this quantile of all the concept's
+    labels, for a label from few images is uncertain; None: its own alone. ``margin``: factor on labels: the weakest
+    scale that erases one image is too weak for about half of the others.
+
+    The fit. ``balanced``: prompts with and without the concept weigh the same in sum, however many there are of each.
+    ``overshoot``: weight of an error on the strong side of a label; 0 or more. ``one_sided``: where the label is 0, a
+    prediction above 0 is no error, for it is clamped. ``input_noise``: drawn anew in every epoch, in units of the
+    inputs' spread: with a few hundred prompts the MLP memorises otherwise. ``early_stopping``: keep the epoch with the
+    least validation error. ``share_validation``: of the prompts.
     """
 
     epochs: int = 2000
     rate: float = 1e-3
-    weight_decay: float = 0.0
     quantile: float = 1.0
     floor: float | None = 0.9
+    margin: float = 1.5
+    balanced: bool = True
+    overshoot: float = 0.1
     one_sided: bool = True
+    input_noise: float = 0.5
     early_stopping: bool = True
     share_validation: float = 0.25
     seed: int = 0
+
+
+PAPER_RECIPE = Recipe(
+    quantile=0.5, floor=None, margin=1.0, balanced=False, overshoot=1.0, one_sided=False, input_noise=0.0,
+    early_stopping=False,
+)  # fmt: skip
+"""As the paper has it (section 3.3 and appendix), but for normalised inputs and more than one seed per prompt."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +71,11 @@ class Example:
 
 @dataclass
 class Fit:
-    """A fitted adapter and its errors (mean squared, in units of scale squared)."""
+    """A fitted adapter and its errors (squared, in units of scale squared, weighed as the recipe says).
+
+    ``constant``: the one scale for all prompts with the least error on the training part, ``constant_error``: its error
+    on the validation part.
+    """
 
     adapter: Adapter
     train_error: float
@@ -85,7 +105,10 @@ def targets(labels: Sequence[Label], recipe: Recipe) -> dict[str, float]:
     own = {prompt: _quantile(strengths, recipe.quantile) for prompt, strengths in by_prompt.items()}
     shown = [strength for strengths in by_prompt.values() for strength in strengths if strength > 0]
     floor = _quantile(shown, recipe.floor) if recipe.floor is not None and shown else 0.0
-    return {prompt: -max(strength, floor) if strength > 0 else 0.0 for prompt, strength in own.items()}
+    return {
+        prompt: max(-recipe.margin * max(strength, floor), LOWEST_SCALE) if strength > 0 else 0.0
+        for prompt, strength in own.items()
+    }
 
 
 def _quantile(values: Sequence[float], share: float) -> float:
@@ -130,13 +153,14 @@ def fit(
     adapter = _new_adapter(AdapterInfo(base, inputs.shape[1], tuple(concepts), (low, 0.0), reading), recipe.seed)
     adapter.set_normalisation(inputs)
     history, best, best_epoch = _descend(adapter, inputs, wanted, held_inputs, held_wanted, recipe)
-    constant = float(wanted.mean())
+    constants = [low * step / 100 for step in range(101)]
+    constant = min(constants, key=lambda value: error(torch.full_like(wanted, value), wanted, low, recipe))
     return Fit(
         adapter=filled(adapter, best),
         train_error=history[best_epoch][0],
         validation_error=history[best_epoch][1],
         constant=constant,
-        constant_error=float((held_wanted - constant).square().mean()),
+        constant_error=float(error(torch.full_like(held_wanted, constant), held_wanted, low, recipe)),
         best_epoch=best_epoch,
         history=history,
     )
@@ -155,27 +179,38 @@ def _new_adapter(info: AdapterInfo, seed: int) -> Adapter:
     return filled(adapter, tensors).requires_grad_(True)
 
 
-def _errors(predicted: torch.Tensor, wanted: torch.Tensor, one_sided: bool) -> torch.Tensor:
-    """Squared errors, float32 [N]."""
+def error(predicted: torch.Tensor, wanted: torch.Tensor, low: float, recipe: Recipe) -> torch.Tensor:
+    """The mean squared error of scales, float32 [N] each, weighed as the recipe says; ``low``: the strongest label."""
     difference = predicted - wanted  # [N]
-    if one_sided:
-        difference = torch.where((wanted == 0) & (difference > 0), torch.zeros_like(difference), difference)  # [N]
-    return difference.square()
+    squared = difference.square()  # [N]
+    if recipe.one_sided:  # what is clamped
+        squared = squared * ~((wanted == 0) & (difference > 0)) * ~((wanted <= low) & (difference < 0))  # [N]
+    squared = torch.where((wanted < 0) & (difference < 0), recipe.overshoot * squared, squared)  # [N]
+    weights = _weights(wanted) if recipe.balanced else torch.ones_like(wanted)  # [N]
+    return (weights * squared).sum() / weights.sum()
+
+
+def _weights(wanted: torch.Tensor) -> torch.Tensor:
+    """1 where the label is 0, and elsewhere so much that both kinds have the same sum: float32 [N]."""
+    shown, absent = int((wanted < 0).sum()), int((wanted == 0).sum())
+    return torch.where(wanted < 0, absent / shown if shown and absent else 1.0, 1.0)  # [N]
 
 
 def _descend(adapter, inputs, wanted, held_inputs, held_wanted, recipe: Recipe):
     """Full-batch gradient descent; returns errors per epoch, the chosen weights and their epoch."""
-    optimizer = torch.optim.AdamW(adapter.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.Adam(adapter.parameters(), lr=recipe.rate)
     low, high = adapter.info.label_range
+    generator = torch.Generator().manual_seed(recipe.seed)
     history: list[tuple[float, float]] = []
     best, best_epoch, least = copy.deepcopy(adapter.state_dict()), 0, float("inf")
     for epoch in tqdm(range(recipe.epochs), desc="adapter", mininterval=5, leave=False):
-        loss = _errors(adapter(inputs), wanted, recipe.one_sided).mean()
+        noise = recipe.input_noise * adapter.input_std * torch.randn(inputs.shape, generator=generator)  # [N, inputs]
+        loss = error(adapter(inputs + noise), wanted, low, recipe)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         with torch.no_grad():
-            held = (adapter(held_inputs).clamp(low, high) - held_wanted).square().mean()
+            held = error(adapter(held_inputs).clamp(low, high), held_wanted, low, recipe)
         history.append((loss.item(), held.item()))
         if not recipe.early_stopping or held.item() <= least:
             best, best_epoch, least = copy.deepcopy(adapter.state_dict()), epoch, held.item()
