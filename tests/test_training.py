@@ -65,10 +65,10 @@ class Host:
         shows = ((scales > gone) & (gone < 0)).float()  # [B]
         return Made(shows.view(-1, 1, 1, 1), torch.zeros(len(prompts), 4, 2, 2))
 
-    def read(self, prompts, concept, reading):
+    def read(self, prompts, concepts, reading):
         assert reading.reads_prompt
         gone = torch.tensor([float(prompt.split()[-1]) for prompt in prompts])  # [B]
-        return gone[:, None, None].expand(-1, 4, 2)  # [B, inputs, n]
+        return [gone[:, None, None].expand(-1, 4, 2) for _ in concepts]  # [B, inputs, n] each
 
 
 class Judge(Uncalibrated):

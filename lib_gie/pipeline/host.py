@@ -65,17 +65,17 @@ class PipelineHost:
         return Made(self.decode(latents), latents.float().cpu())
 
     @torch.no_grad()
-    def read(self, prompts: Sequence[str], concept: str, reading: Reading) -> torch.Tensor:
-        """What an adapter with this reading would see, float32 [B, inputs, n]."""
+    def read(self, prompts: Sequence[str], concepts: Sequence[str], reading: Reading) -> list[torch.Tensor]:
+        """What adapters with this reading would see, for each concept float32 [B, inputs, n]."""
         unet, width, height = self.pipe.unet, *self._latent_size()
-        encoded = EncodedConcept(Concept(concept), self.encode([concept])[0], self.tokens(concept))
+        encoded = [EncodedConcept(Concept(text), self.encode([text])[0], self.tokens(text)) for text in concepts]
         found = []
         for start in tqdm(range(0, len(prompts), _ROWS), desc="attention", mininterval=5, leave=False):
             states = self.encode(prompts[start : start + _ROWS])  # [R, 77, D]
             latents = torch.zeros(len(states), unet.config.in_channels, height, width).to(states)  # [R, C, h, w]
             timesteps = torch.full((len(states),), LAST_TIMESTEP, device=states.device)  # [R]
-            found += read_attention(unet, [encoded], reading, (latents, timesteps, states))
-        return torch.cat(found)  # [B, inputs, n]
+            found.append(read_attention(unet, encoded, reading, (latents, timesteps, states)))
+        return [torch.cat(parts) for parts in zip(*found, strict=True)]  # each [B, inputs, n]
 
     def _latent_size(self) -> tuple[int, int]:
         factor = self.pipe.vae_scale_factor

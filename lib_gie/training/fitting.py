@@ -43,7 +43,7 @@ class Recipe:
     rate: float = 1e-3
     quantile: float = 1.0
     floor: float | None = 0.9
-    margin: float = 1.5
+    margin: float = 1.25
     balanced: bool = True
     overshoot: float = 0.1
     one_sided: bool = True
@@ -220,10 +220,9 @@ def _descend(adapter, inputs, wanted, held_inputs, held_wanted, recipe: Recipe):
 def fit_labels(host: Host, labels: Mapping[str, Sequence[Label]], recipe: Recipe | None = None) -> Fit:
     """Read the prompts' attention on the host and fit one adapter for all concepts: labels by concept."""
     recipe, examples = recipe or Recipe(), []
-    for concept, part in labels.items():
-        prompts = sorted({label.sample.prompt for label in part})
-        inputs = dict(zip(prompts, host.read(prompts, concept, READING), strict=True))  # each [inputs, n]
-        examples += examples_of(part, inputs, recipe)
+    prompts = sorted({label.sample.prompt for part in labels.values() for label in part})
+    for (_, part), read in zip(labels.items(), host.read(prompts, list(labels), READING), strict=True):
+        examples += examples_of(part, dict(zip(prompts, read, strict=True)), recipe)  # read: [prompts, inputs, n]
     return fit(host.base, list(labels), examples, recipe)
 
 
@@ -233,7 +232,7 @@ def predictions(
     """For each prompt of a concept: labelled scale, predicted scale (mean over tokens), whether kept for validation."""
     wanted = targets(labels, recipe)
     prompts = sorted(wanted)
-    inputs = host.read(prompts, concept, result.adapter.reading).cpu()  # [prompts, inputs, n]
+    inputs = host.read(prompts, [concept], result.adapter.reading)[0].cpu()  # [prompts, inputs, n]
     scales = result.adapter.scales(inputs, len(prompts), inputs.shape[-1]).mean(1).tolist()
     share = recipe.share_validation
     return [

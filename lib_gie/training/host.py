@@ -39,8 +39,11 @@ class Host(Protocol):
         """One image per prompt, seed and scale w (float32 [B])."""
         ...
 
-    def read(self, prompts: Sequence[str], concept: str, reading: Reading) -> torch.Tensor:
-        """What an adapter with this reading would see, float32 [B, inputs, n]; only for one that reads the prompt."""
+    def read(self, prompts: Sequence[str], concepts: Sequence[str], reading: Reading) -> list[torch.Tensor]:
+        """What adapters with this reading would see, for each concept float32 [B, inputs, n].
+
+        Only for a reading that depends on the prompt alone.
+        """
         ...
 
     def noise_errors(

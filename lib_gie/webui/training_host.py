@@ -118,20 +118,20 @@ class WebUIHost:
             batch_size=len(prompts), n_iter=1, do_not_save_samples=True, do_not_save_grid=True,
         )  # fmt: skip
 
-    def read(self, prompts: Sequence[str], concept: str, reading: Reading) -> torch.Tensor:
-        """What an adapter with this reading would see, float32 [B, inputs, n]."""
+    def read(self, prompts: Sequence[str], concepts: Sequence[str], reading: Reading) -> list[torch.Tensor]:
+        """What adapters with this reading would see, for each concept float32 [B, inputs, n]."""
         found = []
         for start in range(0, len(prompts), _ROWS):
             with _turn(), torch.no_grad():
                 model = self._model()
-                encoded = encode_concept(Concept(concept), model)
+                encoded = [encode_concept(Concept(text), model) for text in concepts]
                 states = self._encode(prompts[start : start + _ROWS])  # [R, L, D]
                 size = (len(states), LATENT_CHANNELS, self.height // 8, self.width // 8)
                 latents = torch.zeros(size, device=states.device, dtype=states.dtype)  # [R, 4, h, w]
                 timesteps = torch.full((len(states),), LAST_TIMESTEP, device=states.device)  # [R]
                 with devices.autocast():
-                    found += read_attention(unet_of(model), [encoded], reading, (latents, timesteps, states))
-        return torch.cat(found).float()  # [B, inputs, n]
+                    found.append(read_attention(unet_of(model), encoded, reading, (latents, timesteps, states)))
+        return [torch.cat(parts).float() for parts in zip(*found, strict=True)]  # each [B, inputs, n]
 
     def _encode(self, texts: Sequence[str]) -> torch.Tensor:
         """Text states [B, L, D] as the WebUI makes them, emphasis included."""
