@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import math
 import struct
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,6 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from . import __version__
+from .attention import UNKNOWN
 from .errors import AdapterError
 from .statistics import PAPER, Reading
 
@@ -93,15 +96,28 @@ class Adapter(nn.Module):
         with torch.autocast(inputs.device.type, enabled=False):
             return self(inputs.float().transpose(1, 2)).clamp(low, min(high, 0.0))  # [rows, tokens]
 
-    def check_layers(self, heads: Sequence[int]) -> None:
-        """Raise AdapterError unless the UNet gives as many inputs as the adapter has."""
+    def check_model(self, family: str, heads: Sequence[int]) -> None:
+        """Raise AdapterError for a model of another family, or one that gives another number of inputs."""
         found = self.reading.count(heads)
+        if family not in (self.info.base, UNKNOWN):
+            raise AdapterError(
+                f"the adapter for {', '.join(self.info.concepts)} was trained on {self.info.base}, and this model is "
+                f"{family}; choose an adapter for {family}, or a fixed scale"
+            )
         if found != self.info.inputs:
             raise AdapterError(
                 f"the adapter for {', '.join(self.info.concepts)} was trained on {self.info.base} with "
                 f"{self.info.inputs} inputs, and this model gives {found} ({len(heads)} cross-attention layers); "
                 f"choose an adapter for this model's family, or a fixed scale"
             )
+
+    @property
+    def digest(self) -> str:
+        """The same for the same weights, whatever the file's metadata says: 12 hex digits of a SHA-256."""
+        digest = hashlib.sha256(repr((self.info.label_range, self.info.reading)).encode())
+        for _, value in sorted(self.state_dict().items()):
+            digest.update(value.detach().float().cpu().numpy().tobytes())
+        return digest.hexdigest()[:12]
 
     def set_normalisation(self, inputs: torch.Tensor) -> None:
         """Take mean and spread of the training inputs, float32 [samples, inputs]; a constant input gets spread 1."""
@@ -124,6 +140,13 @@ def save_adapter(adapter: Adapter, path: Path) -> None:
     tensors = {key: value.detach().float().contiguous() for key, value in adapter.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path, metadata=metadata)
+
+
+def add_validation(path: Path, **figures: Any) -> None:
+    """Add figures to what an adapter's file says of its validation; the weights stay as they are."""
+    adapter = load_adapter(path)
+    adapter.info = replace(adapter.info, validation={**adapter.info.validation, **figures})
+    save_adapter(adapter, path)
 
 
 def _refuse_other_files(path: Path) -> None:

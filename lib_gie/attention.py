@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
 from .errors import UnsupportedModelError
 
+FAMILIES = {768: "sd1", 1024: "sd2", 2048: "sdxl", 128: "gie-demo"}
+"""Model families, as adapters name them, by the width of their text states."""
+
+UNKNOWN = "unknown"
 _PARTS = ("to_q", "to_k", "to_v", "to_out")
 
 
@@ -85,3 +90,8 @@ def find_cross_attention(unet: nn.Module) -> tuple[CrossAttentionLayer, ...]:
             f"growth inhibitors work on the UNets of SD 1.x, SD 2.x and SDXL"
         )
     return tuple(layers)
+
+
+def family_of(layers: Sequence[CrossAttentionLayer]) -> str:
+    """The model family of a UNet's cross-attention layers, UNKNOWN for others."""
+    return FAMILIES.get(_width(layers[0].module.to_k) or 0, UNKNOWN)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from .attention import CrossAttentionLayer, find_cross_attention
+from .attention import CrossAttentionLayer, family_of, find_cross_attention
 from .batches import Rows, at_noise, batch_size, context_of, replace_context, select, take_rows
 from .encoding import EncodedConcept
 from .erasure import Erasure, Target
@@ -45,7 +45,7 @@ class Attachment:
         self.layers = find_cross_attention(unet)
         heads = [layer.heads for layer in self.layers]
         for target in erasure.targets:
-            target.rule.check_layers(heads)
+            target.rule.check_model(family_of(self.layers), heads)
         self._handles: list = []
         self._uses = 0
         self._folded: dict[int, tuple[ConceptInLayer, ...]] = {}

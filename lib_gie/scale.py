@@ -25,8 +25,8 @@ class ScaleRule(Protocol):
         """w <= 0, float32 [rows, tokens]; ``inputs``: what was read, float32 [rows, inputs, tokens], or None."""
         ...
 
-    def check_layers(self, heads: Sequence[int]) -> None:
-        """Raise AdapterError where the rule does not fit a UNet whose cross-attention layers have so many heads."""
+    def check_model(self, family: str, heads: Sequence[int]) -> None:
+        """Raise AdapterError where the rule does not fit a model: its family, heads of each cross-attention layer."""
         ...
 
 
@@ -49,7 +49,7 @@ class FixedScale:
         """w, float32 [rows, tokens]."""
         return torch.full((rows, tokens), self.value)
 
-    def check_layers(self, heads: Sequence[int]) -> None:
+    def check_model(self, family: str, heads: Sequence[int]) -> None:
         """Fits every UNet."""
 
     def __repr__(self) -> str:
@@ -79,5 +79,5 @@ class GivenScales:
         self._used += rows
         return given[:, None].expand(rows, tokens)  # [rows, n]
 
-    def check_layers(self, heads: Sequence[int]) -> None:
+    def check_model(self, family: str, heads: Sequence[int]) -> None:
         """Fits every UNet."""

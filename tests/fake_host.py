@@ -120,6 +120,7 @@ class Processing:
 
     def __post_init__(self):
         self.extra_generation_params = {}
+        self.comments = {}
         self.batch_size = len(self.sampling.parts)
         self.all_seeds = list(range(self.n_iter * self.batch_size))
         self.script_args = [0, *self.args]
@@ -136,6 +137,9 @@ class Processing:
             x = self.one_pass(x)
             self.is_hr_pass = False
         return x
+
+    def comment(self, text):
+        self.comments[text] = 1
 
     def one_pass(self, x):
         denoiser = Denoiser(self.host, self, self.sampling)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from lib_gie import adapter as module
 from lib_gie.adapter import Adapter, AdapterInfo, convert_authors, load_adapter, save_adapter
+from lib_gie.attention import UNKNOWN
 from lib_gie.cli import main
 from lib_gie.errors import AdapterError
 from lib_gie.statistics import PAPER, Reading
@@ -80,7 +81,13 @@ def test_names_both_architectures_when_it_does_not_fit():
     with pytest.raises(
         AdapterError, match=r"sd1 with 16 inputs, and this model gives 70 \(70 cross-attention layers\)"
     ):
-        make().check_layers([8] * 70)
+        make().check_model(UNKNOWN, [8] * 70)
+
+
+def test_refuses_a_model_of_another_family_with_as_many_inputs():
+    with pytest.raises(AdapterError, match="was trained on sd1, and this model is gie-demo"):
+        make().check_model("gie-demo", [8] * 16)
+    make().check_model("sd1", [8] * 16)
 
 
 class Bomb:

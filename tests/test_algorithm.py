@@ -24,7 +24,7 @@ class PerImage:
         self.given += rows
         return self.table[self.given - rows : self.given]
 
-    def check_layers(self, heads):
+    def check_model(self, family, heads):
         pass
 
 

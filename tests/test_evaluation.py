@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from lib_gie.adapter import Adapter, AdapterInfo, add_validation, load_adapter, save_adapter
 from lib_gie.demo.glyphs import UNWANTED
 from lib_gie.demo.splits import MORE, Prompt, load_split, more_prompts
 from lib_gie.errors import OptionError
@@ -98,12 +99,18 @@ def test_outcomes_are_kept_and_not_made_again(tmp_path):
     assert plain.asked == 5  # the unrelated one, whose image is not kept on disk
 
 
-def test_other_files_are_another_identity(tmp_path):
+def test_other_weights_are_another_identity(tmp_path):
+    """What the metadata says of the same weights is none."""
     path = tmp_path / "a.safetensors"
-    path.write_bytes(b"1")
-    first = Method("adapter", _Maker(), files=(path,)).identity
-    path.write_bytes(b"2")
-    assert Method("adapter", _Maker(), files=(path,)).identity != first
+    adapter = Adapter(AdapterInfo("gie-demo", 4, ("knife",), (-2.0, 0.0)))
+    save_adapter(adapter, path)
+    first = Method("adapter", _Maker(), rules=(load_adapter(path),)).identity
+    add_validation(path, images={"set": "validation"})
+    assert load_adapter(path).info.validation == {"images": {"set": "validation"}}
+    assert Method("adapter", _Maker(), rules=(load_adapter(path),)).identity == first
+    with torch.no_grad():
+        adapter.out.bias += 1
+    assert Method("adapter", _Maker(), rules=(adapter,)).identity != first
     assert Method("none", _Maker()).identity == "none"
 
 

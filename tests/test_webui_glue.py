@@ -292,6 +292,17 @@ def test_an_adapter_for_another_architecture(host, tmp_path):
         host.process([True, "knife", "x"])
 
 
+def test_automatic_says_where_no_adapter_fits(host, tmp_path):
+    save_adapter(
+        Adapter(AdapterInfo("unknown", 7, ("wine",), (-9.0, 0.0))), tmp_path / "growth-inhibitors" / "w.safetensors"
+    )
+    p, done = host.process([True, "knife, wine"])
+    (note,) = p.comments
+    assert "no adapter for 'knife' fits this model (unknown), so the fixed scale -3 was used" in note
+    assert done.infotexts[0]["GIE adapters"].startswith("Fixed scale; w [")
+    assert not host.process([True, "knife", FIXED])[0].comments
+
+
 # -- nested generations and scripts ------------------------------------------------
 
 

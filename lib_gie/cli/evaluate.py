@@ -7,10 +7,14 @@ import hashlib
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import OptionError
 from ..scale import FixedScale
 from .erase import MODELS_DIR, adapter_path
+
+if TYPE_CHECKING:
+    from ..evaluation.comparison import Comparison
 
 GRID = (-0.5, -0.75, -1.0, -1.5, -2.0)
 
@@ -32,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--concept-pass", default="fused", choices=("fused", "separate"))
     parser.add_argument("--model", help="demo checkpoint to measure (default: the shipped one)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep outcomes there; a second run goes on from them")
+    parser.add_argument(
+        "--record", action="store_true", help="with --adapter: write its own concepts' figures into its metadata"
+    )
     parser.add_argument("--report", type=Path, metavar="FILE", help="also write the tables as a Markdown page")
     parser.add_argument(
         "--json",
@@ -92,6 +99,8 @@ def run(options: argparse.Namespace) -> None:
         raise OptionError(f"--seeds is {options.seeds}; a split has 8 seeds for each prompt, give 1 to 8")
     from ..demo.glyphs import UNWANTED
 
+    if options.record and (not options.adapter or options.methods or _suffix(options) or options.set == "train"):
+        raise OptionError("--record goes with --adapter alone, at its usual strength, and not with --set train")
     unknown = set(options.concepts or ()) - set(UNWANTED)
     if unknown or (options.choose_scale and options.concepts):
         raise OptionError(f"--concepts takes some of {', '.join(UNWANTED)}, and does not go with --choose-scale")
@@ -112,8 +121,20 @@ def run(options: argparse.Namespace) -> None:
     print(comparison.as_text(), file=sys.stderr if options.json else sys.stdout)
     if options.json:
         print(json.dumps([row.as_json() for row in comparison.rows]))
+    if options.record:
+        _record(options, comparison)
     if options.report:
         options.report.write_text(comparison.as_page(options.set, options.seeds), encoding="utf-8")
     if options.choose_scale:
         best = save_fixed_scale(comparison.fixed_scales())
         print(f"chosen on validation: {best:g}", file=sys.stderr)
+
+
+def _record(options: argparse.Namespace, comparison: Comparison) -> None:
+    """Into each adapter's file: the rows of the method that it is."""
+    from ..adapter import add_validation
+
+    for name in options.adapter:
+        path = adapter_path(name)
+        rows = [row.as_json() for row in comparison.rows if row.method == f"adapter {path.stem}"]
+        add_validation(path, images={"set": options.set, "seeds": options.seeds, "rows": rows})

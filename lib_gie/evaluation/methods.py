@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..adapter import load_adapter
+from ..adapter import Adapter, load_adapter
 from ..attention import find_cross_attention
 from ..demo.settings import CFG, SIZE, STEPS
 from ..errors import OptionError
@@ -140,20 +140,20 @@ def sega(pipe: Any, scale: float, threshold: float) -> Make:
 class Method:
     """A way to leave a concept out.
 
-    ``covers``: the jobs it is measured on; ``same``: those that it does not change; ``files``: adapters that it reads.
+    ``covers``: the jobs it is measured on; ``same``: those that it does not change; ``rules``: adapters that it uses.
     """
 
     name: str
     make: Make
     covers: Callable[[Job], bool] = lambda job: True
     same: Callable[[Job], bool] = lambda job: False
-    files: Sequence[Path] = ()
+    rules: Sequence[Adapter] = ()
 
     @property
     def identity(self) -> str:
-        """What its outcomes are kept under: the name, with the files' contents where there are some."""
-        digest = hashlib.sha256(b"".join(path.read_bytes() for path in self.files)).hexdigest()[:12]
-        return f"{self.name} {digest}" if self.files else self.name
+        """What its outcomes are kept under: the name, with the adapters' weights where there are some."""
+        digest = hashlib.sha256("".join(rule.digest for rule in self.rules).encode()).hexdigest()[:12]
+        return f"{self.name} {digest}" if self.rules else self.name
 
 
 @dataclass(frozen=True)
@@ -206,16 +206,14 @@ def _ours(pipe: Any, name: str, shipped: Shipped) -> Method | None:
         return Method(name, growth_inhibitors(pipe, rule, **options))
     if head == "adapter":
         rules = {concept: load_adapter(path) for concept, path in shipped.single.items()}
-        return Method(name, growth_inhibitors(pipe, rules, **options), files=tuple(shipped.single.values()))
+        return Method(name, growth_inhibitors(pipe, rules, **options), rules=tuple(rules.values()))
     if head == "joint adapter":
-        make = growth_inhibitors(pipe, load_adapter(shipped.joint), **options)
-        return Method(name, make, files=(shipped.joint,))
+        rule = load_adapter(shipped.joint)
+        return Method(name, growth_inhibitors(pipe, rule, **options), rules=(rule,))
     if head == "unseen adapter":
         rule = load_adapter(shipped.unseen)
         make = growth_inhibitors(pipe, rule, **options)
-        return Method(
-            name, make, covers=lambda job: job.prompt.concept not in rule.info.concepts, files=(shipped.unseen,)
-        )
+        return Method(name, make, covers=lambda job: job.prompt.concept not in rule.info.concepts, rules=(rule,))
     if head.startswith("adapter "):
         path = Path(head.removeprefix("adapter "))
         rule = load_adapter(path)
@@ -223,7 +221,7 @@ def _ours(pipe: Any, name: str, shipped: Shipped) -> Method | None:
             ",".join([f"adapter {path.stem}", *words]),
             growth_inhibitors(pipe, rule, **options),
             covers=lambda job: job.prompt.concept in rule.info.concepts,
-            files=(path,),
+            rules=(rule,),
         )
     return None
 

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from ..attention import FAMILIES
 from ..demo.settings import CFG, SIZE
 from ..errors import GieError
 
@@ -30,7 +31,6 @@ _VIT_L = {
     "hidden_act": "quick_gelu",
     "projection_dim": 768,
 }
-_FAMILIES = {768: "sd1", 1024: "sd2"}  # by the width of the text states
 
 
 class ModelError(GieError):
@@ -106,9 +106,9 @@ def is_demo(path: Path | None) -> bool:
 def family_of(pipe: StableDiffusionPipeline) -> str:
     """The model family, as adapters name it. Raises ModelError for others than SD 1.x and 2.x."""
     width = pipe.unet.config.cross_attention_dim
-    if width not in _FAMILIES:
+    if FAMILIES.get(width) not in ("sd1", "sd2"):
         raise ModelError(f"the model's text states have width {width}; SD 1.x has 768, SD 2.x 1024")
-    return _FAMILIES[width]
+    return FAMILIES[width]
 
 
 def default_sampling(path: Path | None) -> tuple[float, tuple[int, int] | None]:

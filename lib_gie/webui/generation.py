@@ -26,13 +26,14 @@ _PASSES = {"both": (False, True), "first only": (False,), "second only": (True,)
 class Plan:
     """A request and, for each of its concepts, the rule for its scale and that rule's description.
 
-    ``enforced``: the admin's request, not the user's.
+    ``enforced``: the admin's request, not the user's. ``notes``: what the user is told under the image.
     """
 
     request: Request
     rules: tuple[ScaleRule, ...]
     described: tuple[Rule, ...]
     enforced: bool = False
+    notes: tuple[str, ...] = ()
 
     def new_erasure(self, model: Any, before: Erasure | None) -> Erasure:
         """Concepts encoded by the model as it is now; ``before``: the erasure that it goes on from."""

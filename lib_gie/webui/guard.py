@@ -160,6 +160,8 @@ def _process_with_erasure(inner: Callable, p: Any) -> Any:
         return inner(p)
     generation = Generation(p, plans, request)
     _write_infotext(generation)
+    for note in (note for plan in plans for note in plan.notes):
+        p.comment(f"{TITLE}: {note}")
     with _on_stack(generation), _watched_sample(generation), _erased_previews():
         processed = inner(p)
         if generation.failure is not None:

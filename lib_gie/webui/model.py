@@ -8,13 +8,10 @@ from typing import Any
 import torch
 from modules import devices, sd_models, shared
 
-from ..attention import find_cross_attention
+from .. import attention
 from ..concepts import Concept
 from ..encoding import EncodedConcept, check_token_count
 from ..errors import UnsupportedModelError
-
-BASES = {768: "sd1", 1024: "sd2", 2048: "sdxl", 128: "gie-demo"}
-"""Model families by the width of their text states."""
 
 
 def loaded_model() -> Any | None:
@@ -50,10 +47,9 @@ def unet_of(model: Any) -> torch.nn.Module:
 
 
 def family_of(unet: torch.nn.Module) -> tuple[str, list[int]]:
-    """Base family ("sd1", "sd2", ..., "unknown") and the number of heads of each cross-attention layer."""
-    layers = find_cross_attention(unet)
-    width = getattr(layers[0].module.to_k, "in_features", 0)
-    return BASES.get(width, "unknown"), [layer.heads for layer in layers]
+    """Family ("sd1", "sd2", ..., "unknown") and the number of heads of each cross-attention layer."""
+    layers = attention.find_cross_attention(unet)
+    return attention.family_of(layers), [layer.heads for layer in layers]
 
 
 def split_tokens(text: str, model: Any) -> tuple[list[int], list[str]]:

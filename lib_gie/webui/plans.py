@@ -17,7 +17,7 @@ from .generation import Plan
 from .infotext import Rule
 from .library import adapter_for, find_adapter
 from .model import family_of, unet_of
-from .options import AUTOMATIC, BY_NAME, FIXED, Request
+from .options import AUTOMATIC, BY_NAME, FIXED, TITLE, Request
 
 EXTENSION = Path(__file__).resolve().parents[2]
 
@@ -42,7 +42,7 @@ def _rule(request: Request, concept: Concept, base: str, heads: Sequence[int]) -
             return FixedScale(scale), Rule(None, None, scale)
     else:
         installed = find_adapter(request.adapter, adapter_folders())
-    installed.adapter.check_layers(heads)
+    installed.adapter.check_model(base, heads)
     return installed.adapter, Rule(installed.name, installed.hash, DEFAULT_SCALE)
 
 
@@ -50,7 +50,22 @@ def make_plan(request: Request, model: Any, enforced: bool = False) -> Plan:
     """Rules for a request on a model. Raises AdapterError, UnsupportedModelError where there can be none."""
     base, heads = family_of(unet_of(model))
     pairs = [_rule(request, concept, base, heads) for concept in request.concepts]
-    return Plan(request, tuple(rule for rule, _ in pairs), tuple(described for _, described in pairs), enforced)
+    rules, described = tuple(rule for rule, _ in pairs), tuple(about for _, about in pairs)
+    return Plan(request, rules, described, enforced, _notes(request, described, base))
+
+
+def _notes(request: Request, described: Sequence[Rule], base: str) -> tuple[str, ...]:
+    """What Automatic did where no adapter fits."""
+    lacking = [
+        (concept.text, rule.scale)
+        for concept, rule in zip(request.concepts, described, strict=True)
+        if request.adapter == AUTOMATIC and rule.adapter is None
+    ]
+    return tuple(
+        f"no adapter for {text!r} fits this model ({base}), so the fixed scale {scale:g} was used; "
+        f"the tab {TITLE} trains one"
+        for text, scale in lacking
+    )
 
 
 # -- what the admin enforces ------------------------------------------------

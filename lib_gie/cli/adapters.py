@@ -1,0 +1,80 @@
+"""``python -m lib_gie adapters``: the adapters in models/ with what their metadata says, and docs/ADAPTERS.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from .erase import MODELS_DIR
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("--folder", type=Path, default=MODELS_DIR, help="where they lie (default: models/)")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write them into this Markdown page's tables")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per file, in a list")
+
+
+def _infos(folder: Path) -> list:
+    from ..adapter import read_info
+
+    return [(path.stem, read_info(path)) for path in sorted(folder.glob("*.safetensors"))]
+
+
+def _tables(infos: list) -> str:
+    from ..evaluation.figures import table
+
+    made = []
+    for name, info in infos:
+        training, errors = info.training, info.validation
+        counts = [training.get("prompts", ""), training.get("images", ""), ", ".join(training.get("judge", ()))]
+        values = [errors.get("validation_error", ""), errors.get("constant_error", "")]
+        command = f"`{training.get('command', '')}`"
+        made.append((name, info.base, ", ".join(info.concepts), *counts, *values, command))
+    header = (
+        "file", "family", "concepts", "prompts", "images", "judge", "error", "error of the best constant", "made by"
+    )  # fmt: skip
+    rows = [
+        (name, row["prompts"], row["n"], _share(row, "left"), _share(row, "kept"), _share(row, "unharmed"))
+        for name, info in infos
+        for row in info.validation.get("images", {}).get("rows", ())
+    ]
+    figures = ("file", "prompts", "images", "erased object left", "other objects kept", "images unharmed")
+    return f"{table(header, made)}\n\n{table(figures, rows)}"
+
+
+def _share(row: dict, name: str) -> str:
+    if row[name] is None:
+        return "-"
+    low, high = row[f"{name}_ci"]
+    return f"{100 * row[name]:.1f} % [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+BEGIN, END = "<!-- made by python -m lib_gie adapters --page docs/ADAPTERS.md -->", "<!-- end -->"
+
+
+def run(options: argparse.Namespace) -> None:
+    """Read them all and print."""
+    from ..errors import OptionError
+
+    infos = _infos(options.folder)
+    if not infos:
+        raise OptionError(f"there are no adapters in {options.folder}; python -m lib_gie train makes some")
+    if options.json:
+        print(json.dumps([_plain(name, info) for name, info in infos]))
+    else:
+        print(_tables(infos))
+    if options.page:
+        text = options.page.read_text(encoding="utf-8")
+        if BEGIN not in text or END not in text:
+            raise OptionError(f"{options.page} lacks the lines {BEGIN!r} and {END!r} between which the tables go")
+        before, after = text.split(BEGIN)[0], text.split(END)[1]
+        options.page.write_text(f"{before}{BEGIN}\n\n{_tables(infos)}\n\n{END}{after}", encoding="utf-8")
+
+
+def _plain(name: str, info) -> dict:
+    return {
+        "name": name, "base": info.base, "concepts": info.concepts, "inputs": info.inputs,
+        "label_range": info.label_range, "training": info.training, "validation": info.validation,
+    }  # fmt: skip
