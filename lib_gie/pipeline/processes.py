@@ -17,7 +17,8 @@ def _state() -> Any | None:
         return None
     from accelerate import PartialState
 
-    return PartialState()
+    # without this it makes every process on a machine without GPUs think that it is alone
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def rank() -> int:
