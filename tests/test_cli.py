@@ -11,8 +11,10 @@ from PIL import Image
 
 from lib_gie.adapter import load_adapter
 from lib_gie.cli import main
+from lib_gie.cli.adapters import BEGIN, END
 from lib_gie.cli.erase import FILES
 from lib_gie.demo.fixed_scale import PATH as FIXED_SCALE
+from lib_gie.demo.glyphs import UNWANTED
 from lib_gie.demo.train import CHECKPOINT
 
 pytestmark = pytest.mark.skipif(
@@ -229,3 +231,52 @@ def test_the_core_imports_no_host():
     code += "assert not {'modules', 'gradio', 'diffusers', 'transformers', 'PIL', 'numpy.f2py'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_adapters_lists_what_ships(tmp_path, capsys):
+    assert main(["adapters", "--json"]) == 0
+    listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert set(listed) == {f"demo-{name}" for name in (*UNWANTED, "joint", "six")}
+    for entry in listed.values():
+        assert (entry["base"], entry["inputs"]) == ("gie-demo", 128)
+        assert entry["training"]["judge"] == ["detector"]
+        assert entry["training"]["command"].startswith("python -m lib_gie train --concept ")
+        assert entry["validation"]["better_than_constant"] is True
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    assert main(["adapters", "--page", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "old" not in text
+    assert text.startswith("before")
+    assert text.endswith("after\n")
+    assert "| demo-knife " in text
+    page.write_text("nothing", encoding="utf-8")
+    assert "lacks the lines" in fails(capsys, "adapters", "--page", str(page))
+    assert "there are no adapters" in fails(capsys, "adapters", "--folder", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["judge", "--judge", "oracle"], "no judge 'oracle'"),
+        (["judge", "--seeds", "0"], "--seeds is 0"),
+        (["judge", "--choices", "--json"], "--choices goes with"),
+        (["evaluate", "--record"], "--record goes with --adapter"),
+        (["evaluate", "--record", "--adapter", "demo-knife", "--strength", "0.5"], "--record goes with"),
+        (["train", "--concept", "knife", "--out", "x", "--margin", "0.5"], "--margin is 0.5"),
+    ],
+)
+def test_more_that_is_refused(capsys, arguments, says):
+    assert says in fails(capsys, *arguments)
+
+
+def test_an_adapter_that_ships_leaves_unrelated_images_alone(capsys, tmp_path):
+    """With the demo model: a knife that the prompt names is gone, and where there is none nothing changes."""
+    shared = ["--erase", "knife", "--adapter", "demo-knife", "--seed", "10", "--out", str(tmp_path), "--json"]
+    scales = {}
+    for prompt in ("a cat and a knife", "a robbery", "a dog and a tree"):
+        assert main(["erase", prompt, *shared]) == 0
+        (scales[prompt],), = json.loads(capsys.readouterr().out)["concepts"][0]["scales"]  # fmt: skip
+    assert scales["a cat and a knife"] < -0.8
+    assert scales["a robbery"] < -0.8
+    assert scales["a dog and a tree"] > -0.2

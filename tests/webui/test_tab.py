@@ -94,7 +94,8 @@ def test_bad_orders_are_refused(page):
 
 
 def test_interrupt_go_on_and_use_at_once(page, webui):
-    set_order(page, concept=CONCEPT, prompts=prompts(22, 46), seeds=2, steps=12, cfg=4, width=64, height=64, batch=8, grid=6)
+    sampling = {"steps": 12, "cfg": 4, "width": 64, "height": 64, "batch": 8}
+    set_order(page, concept=CONCEPT, prompts=prompts(22, 46), seeds=2, grid=6, **sampling)
     page.wait(lambda: "74 prompts" not in page.text("#gie_train_estimate") and "72 prompts" in
               page.text("#gie_train_estimate"), "the estimate")  # fmt: skip
     page.click("#gie_train_measure")
