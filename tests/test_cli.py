@@ -250,6 +250,7 @@ def test_adapters_lists_what_ships(tmp_path, capsys):
     assert text.startswith("before")
     assert text.endswith("after\n")
     assert "| demo-knife " in text
+    capsys.readouterr()
     page.write_text("nothing", encoding="utf-8")
     assert "lacks the lines" in fails(capsys, "adapters", "--page", str(page))
     assert "there are no adapters" in fails(capsys, "adapters", "--folder", str(tmp_path))

@@ -61,16 +61,19 @@ def run(options: argparse.Namespace) -> None:
     infos = _infos(options.folder)
     if not infos:
         raise OptionError(f"there are no adapters in {options.folder}; python -m lib_gie train makes some")
-    if options.json:
-        print(json.dumps([_plain(name, info) for name, info in infos]))
-    else:
-        print(_tables(infos))
     if options.page:
-        text = options.page.read_text(encoding="utf-8")
-        if BEGIN not in text or END not in text:
-            raise OptionError(f"{options.page} lacks the lines {BEGIN!r} and {END!r} between which the tables go")
-        before, after = text.split(BEGIN)[0], text.split(END)[1]
-        options.page.write_text(f"{before}{BEGIN}\n\n{_tables(infos)}\n\n{END}{after}", encoding="utf-8")
+        _write_page(options.page, _tables(infos))
+    print(json.dumps([_plain(name, info) for name, info in infos]) if options.json else _tables(infos))
+
+
+def _write_page(page: Path, tables: str) -> None:
+    from ..errors import OptionError
+
+    text = page.read_text(encoding="utf-8")
+    if BEGIN not in text or END not in text:
+        raise OptionError(f"{page} lacks the lines {BEGIN!r} and {END!r} between which the tables go")
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    page.write_text(f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}", encoding="utf-8")
 
 
 def _plain(name: str, info) -> dict:

@@ -31,7 +31,7 @@ def all_methods(scale: float) -> list[str]:
     return [
         "none", "negative prompt", "word removed", NEGPIP, "sld weak", "sld medium", "sld strong", "sld max", SEGA,
         fixed, f"{fixed}, separate", f"{fixed}, end 0.8",
-        "adapter", "adapter, separate", "adapter, end 0.8", "joint adapter", "unseen adapter",
+        "adapter", "adapter, separate", "adapter, end 0.8", "adapter, padding 1", "joint adapter", "unseen adapter",
     ]  # fmt: skip
 
 
@@ -110,6 +110,7 @@ Made by `python -m lib_gie evaluate --set {split} --seeds {seeds} --report docs/
   that was not there without erasure.
 - **SSIM** to the image without erasure (Wang et al., 2004; 1: the same), on prompts that have nothing to do with it.
 
+"padding 1": beyond the paper, EOS and padding of the concept's text are inhibited as strongly as its own tokens.
 The detector of the demo model says what shows. 95 % intervals in brackets: Wilson's for shares, the normal one for
 SSIM; both take images as independent. "unseen adapter" covers only the concepts that it was not trained on.
 
