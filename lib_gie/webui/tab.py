@@ -275,9 +275,11 @@ def build() -> list[tuple[Any, str, str]]:
             stop = _named(gr.Button, "stop", "Interrupt")
             look = _named(gr.Button, "watch", "Show progress")
         status = _named(gr.HTML, "status", "")
-        pictures = _named(gr.Gallery, "pictures", label="Images, with their scale", columns=8, allow_preview=False)
+        pictures = _named(
+            gr.Gallery, "pictures", label="Images, with their scale", columns=8, height=180, allow_preview=False
+        )
         none_free = _named(gr.Button, "all_show", "All of them show it", visible=False)
-        report = _named(gr.Gallery, "report", label="Report", columns=2, visible=False)
+        report = _named(gr.Gallery, "report", label="Report", columns=2, visible=False, object_fit="contain")
         outputs = [status, pictures, none_free, report, *adapter_dropdowns()]
         start.click(train if streamed else _once(train), order, outputs, show_progress=False)
         look.click(watch if streamed else _once(watch), None, outputs, show_progress=False)
