@@ -13,14 +13,14 @@ def write(path, concept="knife", base="sd1", inputs=16, others=()):
     save_adapter(Adapter(AdapterInfo(base, inputs, (concept, *others), (-5.0, 0.0))), path)
 
 
-def test_names_labels_hashes(tmp_path):
+def test_names_and_hashes(tmp_path):
     write(tmp_path / "a" / "knife.safetensors")
     write(tmp_path / "b" / "knife.safetensors", base="other")
     write(tmp_path / "b" / "wine.safetensors", concept="wine")
     (tmp_path / "b" / "broken.safetensors").write_bytes(b"nothing")
     folders = [tmp_path / "a", tmp_path / "b", tmp_path / "missing"]
     usable, broken = list_adapters(folders)
-    assert [found.label for found in usable] == ["knife (sd1)", "wine (sd1)"]
+    assert [(found.name, found.info.base) for found in usable] == [("knife", "sd1"), ("wine", "sd1")]
     assert len(usable[0].hash) == 10
     assert "no safetensors file" in broken["broken"]
     assert find_adapter("wine", folders).info.concepts == ("wine",)

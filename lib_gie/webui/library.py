@@ -27,11 +27,6 @@ class InstalledAdapter:
         """What the file says about itself."""
         return self.adapter.info
 
-    @property
-    def label(self) -> str:
-        """What the dropdown shows."""
-        return f"{self.name} ({self.info.base})"
-
 
 @functools.lru_cache(maxsize=256)
 def _read(path: Path, changed: int, size: int) -> InstalledAdapter:

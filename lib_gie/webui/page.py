@@ -32,15 +32,10 @@ class PasteKey(str):
         return self.compute(params)
 
 
-def adapter_choices() -> list[tuple[str, str]]:
-    """Labels with the base model, and the names that are sent."""
-    usable, _ = list_adapters(adapter_folders())
-    return [(AUTOMATIC, AUTOMATIC), (FIXED, FIXED), *((found.label, found.name) for found in usable)]
-
-
 def adapter_names() -> list[str]:
-    """The names alone, for lists that show what they send."""
-    return [name for _, name in adapter_choices()]
+    """What the adapter fields offer. The WebUI's gradio knows no labels beside the values that are sent."""
+    usable, _ = list_adapters(adapter_folders())
+    return [AUTOMATIC, FIXED, *(found.name for found in usable)]
 
 
 _dropdowns: list[Any] = []
@@ -102,13 +97,13 @@ def _field(option: Option, prefix: str) -> Any:
         return gr.Textbox(value=option.default, placeholder='knife, wine:0.5, "van gogh, oil painting"', **common)
     if option.kind == "number":
         return gr.Slider(option.low, option.high, value=option.default, step=option.step, **common)
-    choices = adapter_choices() if option.kind == "adapter" else list(option.choices)
+    choices = adapter_names() if option.kind == "adapter" else list(option.choices)
     return gr.Dropdown(choices=choices, value=option.default, **common)
 
 
 def _refresh(component: Any, elem_id: str) -> None:
-    component.do_not_save_to_config = True  # the WebUI compares saved values with labels, which ours are not
-    create_refresh_button(component, lambda: None, lambda: {"choices": adapter_choices()}, elem_id)
+    component.do_not_save_to_config = True  # an adapter that was saved there may be gone at the next start
+    create_refresh_button(component, lambda: None, lambda: {"choices": adapter_names()}, elem_id)
 
 
 def _pasted(params: dict) -> tuple[dict[str, Any] | None, str]:

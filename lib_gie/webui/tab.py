@@ -21,7 +21,7 @@ from ..training.search import GRID
 from .model import family_of, loaded_model, unet_of
 from .options import TITLE
 from .order import Order, amount
-from .page import adapter_choices, adapter_dropdowns
+from .page import adapter_names, adapter_dropdowns
 from .plans import adapter_folders
 from .trainer import Trainer, seconds_per_image
 
@@ -145,7 +145,7 @@ def _view() -> list[Any]:
     """Status, pictures so far, the button of a judging person, report, the adapter dropdowns."""
     progress = trainer.progress
     finished = progress.state == "done"
-    choices = [gr.update(choices=adapter_choices()) if finished else gr.update() for _ in adapter_dropdowns()]
+    choices = [gr.update(choices=adapter_names()) if finished else gr.update() for _ in adapter_dropdowns()]
     return [
         _status(),
         gr.update(value=list(progress.pictures)),
