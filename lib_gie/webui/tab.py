@@ -21,7 +21,7 @@ from ..training.search import GRID
 from .model import family_of, loaded_model, unet_of
 from .options import TITLE
 from .order import Order, amount
-from .page import adapter_names, adapter_dropdowns
+from .page import adapter_dropdowns, adapter_names
 from .plans import adapter_folders
 from .trainer import Trainer, seconds_per_image
 
