@@ -273,6 +273,12 @@ def test_targets(quantile, floor, expected):
     assert targets(labels, Recipe(quantile=quantile, floor=floor, margin=2.0)) == doubled
 
 
+def test_a_prompt_that_names_the_concept_counts_even_if_its_images_lack_it():
+    labels = [_label("a", -1.0, 1), _label("b", 0.0, 1), Label(Sample("c", 1, "implicit"), 0.0, True, None)]
+    assert targets(labels, Recipe(margin=1.0)) == {"a": -1.0, "b": 0.0, "c": 0.0}
+    assert targets(labels, Recipe(margin=1.0, names_count=True)) == {"a": -1.0, "b": -1.0, "c": 0.0}
+
+
 @pytest.mark.parametrize(
     ("recipe", "expected"),
     [

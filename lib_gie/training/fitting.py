@@ -29,7 +29,8 @@ class Recipe:
 
     What a prompt is fitted to. ``quantile``: which of its seeds' labels is the prompt's: 1 the strongest, 0.5 the
     middle one. ``floor``: a prompt in whose images the concept shows gets at least this quantile of all the concept's
-    labels, for a label from few images is uncertain; None: its own alone. ``margin``: factor on labels: the weakest
+    labels, for a label from few images is uncertain; None: its own alone. ``names_count``: so does a prompt that names
+    the concept, even if none of its few images happened to show it. ``margin``: factor on labels: the weakest
     scale that erases one image is too weak for about half of the others.
 
     The fit. ``balanced``: prompts with and without the concept weigh the same in sum, however many there are of each.
@@ -43,6 +44,7 @@ class Recipe:
     rate: float = 1e-3
     quantile: float = 1.0
     floor: float | None = 0.9
+    names_count: bool = False
     margin: float = 1.25
     balanced: bool = True
     overshoot: float = 0.1
@@ -105,8 +107,9 @@ def targets(labels: Sequence[Label], recipe: Recipe) -> dict[str, float]:
     own = {prompt: _quantile(strengths, recipe.quantile) for prompt, strengths in by_prompt.items()}
     shown = [strength for strengths in by_prompt.values() for strength in strengths if strength > 0]
     floor = _quantile(shown, recipe.floor) if recipe.floor is not None and shown else 0.0
+    naming = {label.sample.prompt for label in labels if recipe.names_count and label.sample.kind == "explicit"}
     return {
-        prompt: max(-recipe.margin * max(strength, floor), LOWEST_SCALE) if strength > 0 else 0.0
+        prompt: max(-recipe.margin * max(strength, floor), LOWEST_SCALE) if strength > 0 or prompt in naming else 0.0
         for prompt, strength in own.items()
     }
 

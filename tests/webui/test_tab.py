@@ -127,6 +127,7 @@ def test_interrupt_go_on_and_use_at_once(page, webui):
     choose(page, "#gie_txt2img_adapter", CONCEPT, CONCEPT)  # in the list without a reload
     infotext = page.generate()
     assert f"GIE adapter: {CONCEPT} [" in infotext
+    assert float(infotext.split("GIE scale: ")[1].split(",")[0]) < -0.3
     page.picture("tab-used")
 
 
