@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from ..errors import OptionError
 from .erase import MODELS_DIR
 
 
@@ -56,19 +57,16 @@ BEGIN, END = "<!-- made by python -m lib_gie adapters --page docs/ADAPTERS.md --
 
 def run(options: argparse.Namespace) -> None:
     """Read them all and print."""
-    from ..errors import OptionError
-
     infos = _infos(options.folder)
     if not infos:
         raise OptionError(f"there are no adapters in {options.folder}; python -m lib_gie train makes some")
+    tables = _tables(infos)
     if options.page:
-        _write_page(options.page, _tables(infos))
-    print(json.dumps([_plain(name, info) for name, info in infos]) if options.json else _tables(infos))
+        _write_page(options.page, tables)
+    print(json.dumps([_plain(name, info) for name, info in infos]) if options.json else tables)
 
 
 def _write_page(page: Path, tables: str) -> None:
-    from ..errors import OptionError
-
     text = page.read_text(encoding="utf-8")
     if BEGIN not in text or END not in text:
         raise OptionError(f"{page} lacks the lines {BEGIN!r} and {END!r} between which the tables go")

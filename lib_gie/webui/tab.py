@@ -61,15 +61,15 @@ def _list_text(name: str) -> str:
 
 
 def _defaults() -> dict[str, Any]:
-    """Size, steps, guidance and judge that suit the loaded model."""
+    """Size, steps and guidance that suit the loaded model."""
     model = loaded_model()
     try:
         base = "sd1" if model is None else family_of(unet_of(model))[0]
     except GieError:
         base = "sd1"
     if base == "gie-demo":
-        return {"side": demo.SIZE, "steps": demo.STEPS, "cfg": demo.CFG, "judge": "self"}
-    return {"side": 768 if base == "sd2" else 512, "steps": 20, "cfg": 7.0, "judge": "self"}
+        return {"side": demo.SIZE, "steps": demo.STEPS, "cfg": demo.CFG}
+    return {"side": 768 if base == "sd2" else 512, "steps": 20, "cfg": 7.0}
 
 
 def _judges() -> list[str]:
@@ -227,10 +227,10 @@ def _prompt_fields() -> list[Any]:
     return [concept, name, prompts, starter, buttons]
 
 
-def _label_fields(usual: dict[str, Any]) -> list[Any]:
+def _label_fields() -> list[Any]:
     info = "Who says whether the concept shows: " + "; ".join(f"{name}: {JUDGES[name]}" for name in _judges())
     with gr.Row():
-        judge = _named(gr.Dropdown, "judge", label="Judge", choices=_judges(), value=usual["judge"], info=info)
+        judge = _named(gr.Dropdown, "judge", label="Judge", choices=_judges(), value="self", info=info)
     with gr.Row():
         count = _named(gr.Slider, "count", 4, 500, value=100, step=1, label="Prompts per section, at most")
         seeds = _named(gr.Slider, "seeds", 1, 8, value=4, step=1, label="Images per prompt")
@@ -262,7 +262,7 @@ def build() -> list[tuple[Any, str, str]]:
     with gr.Blocks(analytics_enabled=False) as blocks:
         gr.HTML(_INTRO)
         concept, name, prompts, starter, buttons = _prompt_fields()
-        labels, sampling = _label_fields(usual), _sampling_fields(usual)
+        labels, sampling = _label_fields(), _sampling_fields(usual)
         order = [concept, name, prompts, *labels, *sampling]  # as in Order
         for button, preset in zip(buttons, _PRESETS, strict=True):
             filled = [concept, starter, prompts, labels[0]]

@@ -15,7 +15,7 @@ from PIL import Image
 from ..adapter import save_adapter
 from ..concepts import Concept
 from ..errors import GieError, OptionError
-from ..pictures import Row, contact_sheet
+from ..pictures import Row, contact_sheet, picture
 from ..pictures.report import scatter
 from ..training.fitting import Fit, Recipe, fit_labels, predictions
 from ..training.judges import Judge, make_judge
@@ -222,11 +222,6 @@ class _Run:
         if not rows:
             return []
         return [(contact_sheet([f"{scale:g}" for scale in _STRIP], rows), "a prompt per line, a scale per column")]
-
-
-def picture(image: torch.Tensor) -> Image.Image:
-    """Float32 [3, H, W], 0 to 1, as a picture."""
-    return Image.fromarray((image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
 
 
 def report_text(result: Fit, labels: Sequence[Label], path: Path) -> str:

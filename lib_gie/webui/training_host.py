@@ -144,8 +144,8 @@ class WebUIHost:
         """Squared errors of the predicted noise, means over channels, float32 [B, T, h, w]."""
         with _turn(), torch.no_grad():
             model = self._model()
-            states = self._encode(list(dict.fromkeys(texts)))  # [different, L, D]
             order = list(dict.fromkeys(texts))
+            states = self._encode(order)  # [different, L, D]
             latents, noises = latents.to(devices.device), noises.to(devices.device)
             pairs = [(row, number) for row in range(len(latents)) for number in range(len(timesteps))]
             errors = []

@@ -14,7 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
 import torch
-from PIL import Image
+
+from ...pictures import picture
 
 _SIDE = 224  # pixels of an image on the page
 _PAGE = """<!doctype html><meta charset="utf-8"><title>Growth inhibitors: judge by hand</title>{refresh}
@@ -34,7 +35,7 @@ class _Question:
 def _png(image: torch.Tensor) -> str:
     """Float32 [3, H, W], 0 to 1, as a data address."""
     buffer = io.BytesIO()
-    Image.fromarray((image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()).save(buffer, format="PNG")
+    picture(image).save(buffer, format="PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

@@ -19,6 +19,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from ...errors import GieError, OptionError
+from ...pictures import picture
 from ...pictures.fonts import font
 from ..host import Host, Made
 from .base import Uncalibrated, Verdict
@@ -42,10 +43,9 @@ def sheet(images: torch.Tensor) -> Image.Image:
     paper = Image.new("RGB", (COLUMNS * SIDE, rows * (SIDE + HEAD)), "white")
     pen, numbers = ImageDraw.Draw(paper), font(20)
     for number, image in enumerate(images):
-        pixels = (image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()  # [H, W, 3]
         x, y = number % COLUMNS * SIDE, number // COLUMNS * (SIDE + HEAD)
         pen.text((x + 6, y + 2), str(number + 1), fill="black", font=numbers)
-        paper.paste(Image.fromarray(pixels).resize((SIDE, SIDE)), (x, y + HEAD))
+        paper.paste(picture(image).resize((SIDE, SIDE)), (x, y + HEAD))
     return paper
 
 
