@@ -29,6 +29,7 @@ from lib_gie.training.host import Made
 from lib_gie.training.judges import make_judge
 from lib_gie.training.judges.hand_page import Page
 from lib_gie.training.judges.vision_judge import JudgeError, read_grades, sheet
+from lib_gie.training.noise import squared_errors
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,25 @@ def test_noise_errors_are_those_of_single_calls(host):
     with torch.no_grad():
         predicted = host.pipe.unet(noisy, 700, host.encode(["a knife"])).sample
     torch.testing.assert_close(errors[1, 1], (predicted - noises[1])[0].square().mean(0))
+
+
+@pytest.mark.parametrize("velocity", [False, True])
+def test_a_model_that_knows_the_noise_makes_no_error(velocity):
+    """Whatever it predicts, and whatever the size of the calls."""
+    latents, noises, timesteps = torch.randn(3, 4, 2, 2), torch.randn(2, 4, 2, 2), torch.tensor([100, 700])
+    alphas, sizes = torch.linspace(0.99, 0.01, 1000), []
+
+    def predict(noisy, steps, images):
+        sizes.append(len(images))
+        signal = alphas[steps].view(-1, 1, 1, 1)  # [R, 1, 1, 1]
+        noise = (noisy - signal.sqrt() * latents[images]) / (1 - signal).sqrt()  # [R, 4, h, w]
+        return signal.sqrt() * noise - (1 - signal).sqrt() * latents[images] if velocity else noise
+
+    errors = squared_errors(predict, latents, timesteps, noises, alphas, predicts_velocity=velocity, rows=4)
+    assert (errors.shape, sizes) == ((3, 2, 2, 2), [4, 2])
+    torch.testing.assert_close(errors, torch.zeros_like(errors), atol=1e-6, rtol=0)
+    wrong = squared_errors(predict, latents, timesteps, noises, alphas, predicts_velocity=not velocity, rows=4)
+    assert wrong.mean() > 0.1
 
 
 def test_families():

@@ -24,7 +24,7 @@ def _infos(folder: Path) -> list:
 
 
 def _tables(infos: list) -> str:
-    from ..evaluation.figures import table
+    from ..evaluation.figures import shown, table
 
     made = []
     for name, info in infos:
@@ -37,19 +37,12 @@ def _tables(infos: list) -> str:
         "file", "family", "concepts", "prompts", "images", "judge", "error", "error of the best constant", "made by"
     )  # fmt: skip
     rows = [
-        (name, row["prompts"], row["n"], _share(row, "left"), _share(row, "kept"), _share(row, "unharmed"))
+        (name, row["prompts"], row["n"], shown(row, "left"), shown(row, "kept"), shown(row, "unharmed"))
         for name, info in infos
         for row in info.validation.get("images", {}).get("rows", ())
     ]
     figures = ("file", "prompts", "images", "erased object left", "other objects kept", "images unharmed")
     return f"{table(header, made)}\n\n{table(figures, rows)}"
-
-
-def _share(row: dict, name: str) -> str:
-    if row[name] is None:
-        return "-"
-    low, high = row[f"{name}_ci"]
-    return f"{100 * row[name]:.1f} % [{100 * low:.0f}, {100 * high:.0f}]"
 
 
 BEGIN, END = "<!-- made by python -m lib_gie adapters --page docs/ADAPTERS.md -->", "<!-- end -->"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 _Z95 = 1.959963984540054
 
@@ -81,6 +82,14 @@ def as_json(share: Share | Mean) -> tuple[float | None, list[float] | None]:
     if not share.total:
         return None, None
     return round(share.value, 4), [round(bound, 4) for bound in share.interval]
+
+
+def shown(row: Mapping[str, Any], name: str) -> str:
+    """A share out of a JSON row as people read it."""
+    if row[name] is None:
+        return "-"
+    low, high = row[f"{name}_ci"]
+    return f"{100 * row[name]:.1f} % [{100 * low:.0f}, {100 * high:.0f}]"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

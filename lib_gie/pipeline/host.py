@@ -17,6 +17,7 @@ from ..hooks import read_attention
 from ..scale import GivenScales
 from ..statistics import Reading
 from ..training.host import Made
+from ..training.noise import squared_errors
 from . import processes
 from .growth_inhibitors import GrowthInhibitors, concept_tokens
 from .loading import default_sampling, family_of, is_demo, load_pipeline
@@ -116,20 +117,16 @@ class PipelineHost:
         self, latents: torch.Tensor, texts: Sequence[str], timesteps: torch.Tensor, noises: torch.Tensor
     ) -> torch.Tensor:
         """Squared errors of the predicted noise, means over channels, float32 [B, T, h, w]."""
-        device, dtype = self.pipe._execution_device, self.pipe.unet.dtype
-        states, latents, noises = self.encode(texts), latents.to(device), noises.to(device)
-        pairs = [(row, number) for row in range(len(latents)) for number in range(len(timesteps))]
-        errors = []
-        for start in range(0, len(pairs), _ROWS):
-            rows, numbers = map(list, zip(*pairs[start : start + _ROWS], strict=True))
-            noise, steps = noises[numbers], timesteps[numbers].to(device)  # [R, 4, h, w], [R]
-            signal = self.pipe.scheduler.alphas_cumprod.to(device)[steps].view(-1, 1, 1, 1)  # [R, 1, 1, 1]
-            noisy = signal.sqrt() * latents[rows] + (1 - signal).sqrt() * noise  # [R, 4, h, w]
-            predicted = self.pipe.unet(noisy.to(dtype), steps, states[rows]).sample.float()  # [R, 4, h, w]
-            if self.pipe.scheduler.config.prediction_type == "v_prediction":
-                predicted = signal.sqrt() * predicted + (1 - signal).sqrt() * noisy
-            errors.append((predicted - noise).square().mean(1))  # [R, h, w]
-        return torch.cat(errors).unflatten(0, (len(latents), len(timesteps))).cpu()
+        unet, scheduler, device = self.pipe.unet, self.pipe.scheduler, self.pipe._execution_device
+        states = self.encode(texts)  # [B, 77, D]
+
+        def predict(noisy, steps, images):
+            return unet(noisy.to(unet.dtype), steps, states[images]).sample  # [R, 4, h, w]
+
+        return squared_errors(
+            predict, latents.to(device), timesteps.to(device), noises.to(device), scheduler.alphas_cumprod.to(device),
+            predicts_velocity=scheduler.config.prediction_type == "v_prediction", rows=_ROWS,
+        ).cpu()  # fmt: skip
 
 
 def demo_or_sd_host(path: Path | None, *, steps: int, cfg: float | None = None, **options: Any) -> PipelineHost:

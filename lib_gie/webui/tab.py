@@ -72,6 +72,14 @@ def _defaults() -> dict[str, Any]:
     return {"side": 768 if base == "sd2" else 512, "steps": 20, "cfg": 7.0}
 
 
+def _filled_sampling() -> list[Any]:
+    """Of the button: steps, guidance, width, height for the model that is loaded by now."""
+    if loaded_model() is None:
+        return [gr.update()] * 4
+    usual = _defaults()
+    return [usual["steps"], usual["cfg"], usual["side"], usual["side"]]
+
+
 def _judges() -> list[str]:
     """Those that can be used here."""
     usable = {
@@ -245,7 +253,7 @@ def _sampling_fields(usual: dict[str, Any]) -> list[Any]:
     names = [sampler.name for sampler in sd_samplers.visible_samplers()]
     usual_sampler = "DPM++ 2M" if "DPM++ 2M" in names else names[0]
     with gr.Row():
-        return [
+        made = [
             _named(gr.Dropdown, "sampler", label="Sampling method", choices=names, value=usual_sampler),
             _named(gr.Slider, "steps", 4, 60, value=usual["steps"], step=1, label="Sampling steps"),
             _named(gr.Slider, "cfg", 1, 20, value=usual["cfg"], step=0.5, label="CFG Scale"),
@@ -253,6 +261,10 @@ def _sampling_fields(usual: dict[str, Any]) -> list[Any]:
             _named(gr.Slider, "height", 64, 1024, value=usual["side"], step=8, label="Height"),
             _named(gr.Slider, "batch", 1, 32, value=8 if usual["side"] < 512 else 4, step=1, label="Batch size"),
         ]
+        # the page is often built before the model is loaded, and the model can be changed
+        usual_button = _named(gr.Button, "usual", "Usual for the loaded model", size="sm")
+    usual_button.click(_filled_sampling, None, made[1:5], show_progress=False)
+    return made
 
 
 def build() -> list[tuple[Any, str, str]]:

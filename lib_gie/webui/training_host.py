@@ -19,6 +19,7 @@ from ..hooks import read_attention
 from ..scale import GivenScales
 from ..statistics import Reading
 from ..training.host import Made
+from ..training.noise import squared_errors
 from .generation import Plan
 from .guard import PLAN
 from .infotext import Rule
@@ -143,18 +144,19 @@ class WebUIHost:
     ) -> torch.Tensor:
         """Squared errors of the predicted noise, means over channels, float32 [B, T, h, w]."""
         with _turn(), torch.no_grad():
-            model = self._model()
-            order = list(dict.fromkeys(texts))
+            model, device = self._model(), devices.device
+            unet, order = unet_of(model), list(dict.fromkeys(texts))
             states = self._encode(order)  # [different, L, D]
-            latents, noises = latents.to(devices.device), noises.to(devices.device)
-            pairs = [(row, number) for row in range(len(latents)) for number in range(len(timesteps))]
-            errors = []
-            for start in range(0, len(pairs), _ROWS):
-                rows, numbers = map(list, zip(*pairs[start : start + _ROWS], strict=True))
-                context = states[[order.index(texts[row]) for row in rows]]  # [R, L, D]
-                steps = timesteps[numbers].to(devices.device)  # [R]
-                errors.append(_noise_error(model, latents[rows], noises[numbers], steps, context))
-            return torch.cat(errors).unflatten(0, (len(latents), len(timesteps))).cpu()
+
+            def predict(noisy, steps, images):
+                context = states[[order.index(texts[image]) for image in images]]  # [R, L, D]
+                with devices.autocast():
+                    return unet(noisy.to(devices.dtype_unet), steps, context)  # [R, 4, h, w]
+
+            return squared_errors(
+                predict, latents.to(device), timesteps.to(device), noises.to(device), model.alphas_cumprod.to(device),
+                predicts_velocity=model.parameterization == "v", rows=_ROWS,
+            ).cpu()  # fmt: skip
 
 
 def _keep_latents(p: Any) -> list[torch.Tensor]:
@@ -168,16 +170,3 @@ def _keep_latents(p: Any) -> list[torch.Tensor]:
 
     p.sample = sample
     return kept
-
-
-def _noise_error(
-    model: Any, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor
-) -> torch.Tensor:
-    """Squared error of the predicted noise, mean over channels, float32 [R, h, w]."""
-    signal = model.alphas_cumprod.to(latents.device)[timesteps].float().view(-1, 1, 1, 1)  # [R, 1, 1, 1]
-    noisy = signal.sqrt() * latents + (1 - signal).sqrt() * noise  # [R, 4, h, w]
-    with devices.autocast():
-        predicted = unet_of(model)(noisy.to(devices.dtype_unet), timesteps, context).float()  # [R, 4, h, w]
-    if model.parameterization == "v":
-        predicted = signal.sqrt() * predicted + (1 - signal).sqrt() * noisy
-    return (predicted - noise).square().mean(1)  # [R, h, w]

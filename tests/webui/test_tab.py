@@ -83,6 +83,13 @@ def test_presets_fill_the_page(page):
     page.picture("tab-preset", TAB)
 
 
+def test_sampling_follows_the_loaded_model(page):
+    page.fill("#gie_train_width input[type=number]", 512)
+    page.click("#gie_train_usual")
+    page.wait(lambda: page.value("#gie_train_width input[type=number]") == "64", "the demo checkpoint's width")
+    assert page.value("#gie_train_cfg input[type=number]") == "4"
+
+
 def test_bad_orders_are_refused(page):
     for fields, says in (
         ({"concept": ""}, "there is no concept"),

@@ -1,0 +1,40 @@
+"""How well a diffusion model predicts noise that was put on images: what the judge ``self`` goes by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+Predict = Callable[[torch.Tensor, torch.Tensor, Sequence[int]], torch.Tensor]
+"""Noisy latents float32 [R, 4, h, w], timesteps int64 [R] and the image that each row is of -> the UNet's output."""
+
+
+@torch.no_grad()
+def squared_errors(
+    predict: Predict,
+    latents: torch.Tensor,
+    timesteps: torch.Tensor,
+    noises: torch.Tensor,
+    alphas_cumprod: torch.Tensor,
+    *,
+    predicts_velocity: bool,
+    rows: int,
+) -> torch.Tensor:
+    """Means over channels, float32 [B, T, h, w]. All tensors on the model's device.
+
+    ``latents``: [B, 4, h, w]; ``timesteps``: int64 [T], below the length of ``alphas_cumprod`` (float32 [steps]);
+    ``noises``: float32 [T, 4, h, w], the same for all images. ``rows``: of one call of the model, at most.
+    """
+    pairs = [(image, number) for image in range(len(latents)) for number in range(len(timesteps))]
+    errors = []
+    for start in range(0, len(pairs), rows):
+        images, numbers = map(list, zip(*pairs[start : start + rows], strict=True))
+        noise, steps = noises[numbers], timesteps[numbers]  # [R, 4, h, w], [R]
+        signal = alphas_cumprod[steps].float().view(-1, 1, 1, 1)  # [R, 1, 1, 1]
+        noisy = signal.sqrt() * latents[images].float() + (1 - signal).sqrt() * noise  # [R, 4, h, w]
+        predicted = predict(noisy, steps, images).float()  # [R, 4, h, w]
+        if predicts_velocity:
+            predicted = signal.sqrt() * predicted + (1 - signal).sqrt() * noisy  # [R, 4, h, w]
+        errors.append((predicted - noise).square().mean(1))  # [R, h, w]
+    return torch.cat(errors).unflatten(0, (len(latents), len(timesteps)))
