@@ -268,15 +268,16 @@ def test_targets(quantile, floor, expected):
     """A prompt that never shows the concept stays at 0; the floor is a quantile of the labels where it shows."""
     scales = {"a": (-0.5, -1.0, -2.0), "b": (-0.5, -0.5), "c": (0.0, 0.0)}
     labels = [_label(prompt, scale, seed) for prompt, own in scales.items() for seed, scale in enumerate(own)]
-    assert targets(labels, Recipe(quantile=quantile, floor=floor, margin=1.0)) == expected
+    recipe = Recipe(quantile=quantile, floor=floor, names_count=False, margin=1.0)
+    assert targets(labels, recipe) == expected
     doubled = {prompt: 2 * scale for prompt, scale in expected.items()}
-    assert targets(labels, Recipe(quantile=quantile, floor=floor, margin=2.0)) == doubled
+    assert targets(labels, dataclasses.replace(recipe, margin=2.0)) == doubled
 
 
 def test_a_prompt_that_names_the_concept_counts_even_if_its_images_lack_it():
     labels = [_label("a", -1.0, 1), _label("b", 0.0, 1), Label(Sample("c", 1, "implicit"), 0.0, True, None)]
-    assert targets(labels, Recipe(margin=1.0)) == {"a": -1.0, "b": 0.0, "c": 0.0}
-    assert targets(labels, Recipe(margin=1.0, names_count=True)) == {"a": -1.0, "b": -1.0, "c": 0.0}
+    assert targets(labels, Recipe(margin=1.0)) == {"a": -1.0, "b": -1.0, "c": 0.0}
+    assert targets(labels, Recipe(margin=1.0, names_count=False)) == {"a": -1.0, "b": 0.0, "c": 0.0}
 
 
 @pytest.mark.parametrize(

@@ -110,9 +110,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
 
     recipe = PAPER_RECIPE if options.recipe == "paper" else Recipe()
     margin = recipe.margin if options.margin is None else options.margin
-    # the demo's own adapters were made without it, and its own prompts are many
-    names_count = options.recipe == "own" and options.prompts is not None
-    return dataclasses.replace(recipe, epochs=options.epochs, margin=margin, names_count=names_count)
+    return dataclasses.replace(recipe, epochs=options.epochs, margin=margin)
 
 
 def command(options: argparse.Namespace) -> str:

@@ -44,8 +44,8 @@ class Recipe:
     rate: float = 1e-3
     quantile: float = 1.0
     floor: float | None = 0.9
-    names_count: bool = False
-    margin: float = 1.25
+    names_count: bool = True
+    margin: float = 1.15
     balanced: bool = True
     overshoot: float = 0.1
     one_sided: bool = True
@@ -56,8 +56,8 @@ class Recipe:
 
 
 PAPER_RECIPE = Recipe(
-    quantile=0.5, floor=None, margin=1.0, balanced=False, overshoot=1.0, one_sided=False, input_noise=0.0,
-    early_stopping=False,
+    quantile=0.5, floor=None, names_count=False, margin=1.0, balanced=False, overshoot=1.0, one_sided=False,
+    input_noise=0.0, early_stopping=False,
 )  # fmt: skip
 """As the paper has it (section 3.3 and appendix), but for normalised inputs and more than one seed per prompt."""
 
@@ -109,7 +109,9 @@ def targets(labels: Sequence[Label], recipe: Recipe) -> dict[str, float]:
     floor = _quantile(shown, recipe.floor) if recipe.floor is not None and shown else 0.0
     naming = {label.sample.prompt for label in labels if recipe.names_count and label.sample.kind == "explicit"}
     return {
-        prompt: max(-recipe.margin * max(strength, floor), LOWEST_SCALE) if strength > 0 or prompt in naming else 0.0
+        prompt: max(round(-recipe.margin * max(strength, floor), 4), LOWEST_SCALE)
+        if strength > 0 or prompt in naming
+        else 0.0
         for prompt, strength in own.items()
     }
 

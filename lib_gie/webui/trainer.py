@@ -176,7 +176,7 @@ class _Run:
             progress.text = f"interrupted with {progress.done} of {progress.total} labels; Train goes on from there"
             return
         progress.text = "reading the prompts' attention and fitting"
-        recipe = Recipe(names_count=True)
+        recipe = Recipe()
         result = fit_labels(self.host, {self.concept: labels}, recipe)
         more = {"checkpoint": self.host.name}
         adapter = describe(result, {self.concept: labels}, self.host, {self.concept: self.judge}, recipe, more)
