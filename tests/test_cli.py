@@ -11,8 +11,8 @@ from PIL import Image
 
 from lib_gie.adapter import load_adapter
 from lib_gie.cli import main
-from lib_gie.cli.adapters import BEGIN, END
 from lib_gie.cli.erase import FILES
+from lib_gie.cli.pages import END, begin
 from lib_gie.demo.fixed_scale import PATH as FIXED_SCALE
 from lib_gie.demo.glyphs import UNWANTED
 from lib_gie.demo.train import CHECKPOINT
@@ -243,7 +243,7 @@ def test_adapters_lists_what_ships(tmp_path, capsys):
         assert entry["training"]["command"].startswith("python -m lib_gie train --concept ")
         assert entry["validation"]["better_than_constant"] is True
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    page.write_text(f"before\n{begin('adapters --page docs/ADAPTERS.md')}\nold\n{END}\nafter\n", encoding="utf-8")
     assert main(["adapters", "--page", str(page)]) == 0
     text = page.read_text(encoding="utf-8")
     assert "old" not in text

@@ -17,6 +17,7 @@ COMMANDS = {
     "quality": "figures of the demo model itself: does it draw what it is asked for?",
     "train": "label a concept's prompts on a model and fit an adapter to them",
     "judge": "how well a judge of images agrees with the demo model's detector",
+    "bench": "time and memory of erasure beside the model alone and other ways",
     "adapters": "the adapters in models/ with their figures, and the page about them",
     "convert": "turn an adapter of the authors' code (.pth) into a safetensors file",
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import OptionError
 from .erase import MODELS_DIR
+from .pages import write_part
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,9 +46,6 @@ def _tables(infos: list) -> str:
     return f"{table(header, made)}\n\n{table(figures, rows)}"
 
 
-BEGIN, END = "<!-- made by python -m lib_gie adapters --page docs/ADAPTERS.md -->", "<!-- end -->"
-
-
 def run(options: argparse.Namespace) -> None:
     """Read them all and print."""
     infos = _infos(options.folder)
@@ -55,16 +53,8 @@ def run(options: argparse.Namespace) -> None:
         raise OptionError(f"there are no adapters in {options.folder}; python -m lib_gie train makes some")
     tables = _tables(infos)
     if options.page:
-        _write_page(options.page, tables)
+        write_part(options.page, "adapters --page docs/ADAPTERS.md", tables)
     print(json.dumps([_plain(name, info) for name, info in infos]) if options.json else tables)
-
-
-def _write_page(page: Path, tables: str) -> None:
-    text = page.read_text(encoding="utf-8")
-    if BEGIN not in text or END not in text:
-        raise OptionError(f"{page} lacks the lines {BEGIN!r} and {END!r} between which the tables go")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    page.write_text(f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}", encoding="utf-8")
 
 
 def _plain(name: str, info) -> dict:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
+
+from .plots import new_figure, picture_of
 
 Point = tuple[float, float, bool]
 """Of one prompt: labelled scale, predicted scale, whether it was kept for validation."""
@@ -17,7 +17,7 @@ _PARTS = ((False, "tab:gray", "fitted on"), (True, "tab:red", "kept for validati
 
 def scatter(points: Sequence[Point], title: str = "") -> Image.Image:
     """A plot of all points; labels lie on a grid, so dots are spread sideways to show how many there are."""
-    figure = Figure(figsize=(5.2, 5.2), dpi=100, layout="constrained")
+    figure = new_figure(5.2, 5.2)
     axes = figure.add_subplot()
     low = min([-0.1, *(value for point in points for value in point[:2])])
     axes.plot((low, 0), (low, 0), color="lightgray")
@@ -30,6 +30,4 @@ def scatter(points: Sequence[Point], title: str = "") -> Image.Image:
         )
     axes.set(xlabel="labelled scale", ylabel="predicted scale", title=title, aspect="equal")
     axes.legend(loc="upper left", fontsize="small")
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    return picture_of(figure)

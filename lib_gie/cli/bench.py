@@ -1,0 +1,216 @@
+"""``python -m lib_gie bench``: time and memory of erasure beside the model alone and other ways."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import OptionError
+from .pages import write_part
+
+if TYPE_CHECKING:
+    import torch
+
+_MEBI = 2**20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument(
+        "--size", default="demo", choices=("demo", "sd15", "sdxl"), help="of the UNet; all but demo with random weights"
+    )
+    parser.add_argument("--steps", type=int, help="of one generation (default: 20 on demo, 2 on sd15, 1 on sdxl)")
+    parser.add_argument("--pixels", type=int, nargs="+", help="image sides (default: the size's)")
+    parser.add_argument("--batch", type=int, default=1, help="images at once")
+    parser.add_argument("--rounds", type=int, default=5, help="each variant once per round, in turn")
+    parser.add_argument("--variants", nargs="+", metavar="NAME", help="some of them (default: all)")
+    parser.add_argument("--no-memory", action="store_true", help="times alone")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--growth", action="store_true", help="instead: how the cost grows, as a plot")
+    other.add_argument("--profile", action="store_true", help="instead: where the time of one step goes")
+    other.add_argument("--labelling", action="store_true", help="instead: images labelled per minute, demo model")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write the tables into this Markdown page's part")
+    parser.add_argument("--json", action="store_true", help="print a JSON list, and the tables to standard error")
+
+
+def _check(options: argparse.Namespace) -> None:
+    from ..evaluation.speed import VARIANTS
+
+    for name, low, high in (("steps", 1, 1000), ("batch", 1, 64), ("rounds", 1, 1000)):
+        value = getattr(options, name)
+        if value is not None and not low <= value <= high:
+            raise OptionError(f"--{name} is {value}; it must be from {low} to {high}")
+    for side in options.pixels or ():
+        if side % 64 or not 64 <= side <= 2048:
+            raise OptionError(f"--pixels has {side}; sides must be multiples of 64 from 64 to 2048")
+    unknown = set(options.variants or ()) - set(VARIANTS)
+    if unknown:
+        raise OptionError(f"--variants has {', '.join(sorted(unknown))}; there are: {', '.join(VARIANTS)}")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure and print."""
+    _check(options)
+    if options.growth:
+        rows, text = _growth(options)
+    elif options.profile:
+        rows, text = _profile(options)
+    elif options.labelling:
+        rows, text = _labelling()
+    else:
+        rows, text = _compare(options)
+    print(text, file=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        print(json.dumps(rows))
+    if options.page:
+        write_part(options.page, _command(options), text)
+
+
+def _command(options: argparse.Namespace) -> str:
+    """What made a part of a page, without what does not change what is measured."""
+    mode = next((f" --{name}" for name in ("growth", "profile", "labelling") if getattr(options, name)), "")
+    return "bench" + (mode if options.labelling else f" --size {options.size}{mode}")
+
+
+def _setting(options: argparse.Namespace, pixels: int):
+    from ..evaluation.speed import Setting
+    from ..evaluation.unets import SIZES
+
+    return Setting(options.size, pixels, options.batch, options.steps or SIZES[options.size].steps)
+
+
+def _device() -> torch.device:
+    from ..pipeline import processes
+
+    return processes.device()
+
+
+def _machine() -> str:
+    import torch
+
+    device = _device()
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, float16, torch {torch.__version__}"
+    return f"CPU, {torch.get_num_threads()} threads, float32, torch {torch.__version__}"
+
+
+# -- the comparison ------------------------------------------------
+
+
+def _compare(options: argparse.Namespace) -> tuple[list[dict], str]:
+    from ..evaluation.speed import VARIANTS, Sampler, alternate, peaks, ratios
+    from ..evaluation.unets import SIZES
+
+    names = ["stock", *(name for name in options.variants or VARIANTS if name != "stock")]
+    settings = [_setting(options, pixels) for pixels in options.pixels or SIZES[options.size].pixels]
+    # memory first: two models at once would not fit everywhere
+    memory = [{} if options.no_memory else peaks(setting, names, _device()) for setting in settings]
+    sampler, rows, texts = Sampler(settings[0], _device()), [], [_machine()]
+    for setting, peak in zip(settings, memory, strict=True):
+        sampler.use(setting)
+        label = f"{options.size}, {setting.pixels} pixels"
+        times = alternate(sampler, {name: VARIANTS[name] for name in names}, options.rounds, label)
+        found = [_row(setting, name, ratio, times[name], peak) for name, ratio in ratios(times).items()]
+        texts.append(_table(setting, options.rounds, found))
+        rows += found
+    return rows, "\n\n".join(texts)
+
+
+def _row(setting, name: str, ratio, times: list[float], peak: dict[str, int | None]) -> dict:
+    own, base = peak.get(name), peak.get("stock")
+    return {
+        "size": setting.size, "pixels": setting.pixels, "batch": setting.batch, "steps": setting.steps,
+        "variant": name,
+        "ratio": round(ratio.median, 4), "ratio_min": round(ratio.least, 4), "ratio_max": round(ratio.greatest, 4),
+        "memory_ratio": round(own / base, 4) if own and base else None,
+        "seconds": round(statistics.median(times), 4),
+        "memory": own,
+    }  # fmt: skip
+
+
+def _table(setting, rounds: int, rows: list[dict]) -> str:
+    from ..evaluation.figures import table
+
+    header = ("variant", "time over stock", "of all rounds", "steps more", "seconds", "peak memory", "over stock")
+    cells = [
+        (
+            row["variant"],
+            f"{row['ratio']:.3f}",
+            f"{row['ratio_min']:.3f} to {row['ratio_max']:.3f}",
+            f"{(row['ratio'] - 1) * setting.steps:+.2f}",
+            f"{row['seconds']:.2f}",
+            "-" if row["memory"] is None else f"{row['memory'] / _MEBI:.0f} MiB",
+            "-" if row["memory_ratio"] is None else f"{row['memory_ratio']:.3f}",
+        )
+        for row in rows
+    ]
+    images = "one image" if setting.batch == 1 else f"{setting.batch} images at once"
+    steps = "1 step" if setting.steps == 1 else f"{setting.steps} steps"
+    return (
+        f"{setting.size}, {setting.pixels}x{setting.pixels} pixels, {images}, {steps} with guidance, {rounds} rounds:"
+        f"\n\n{table(header, cells)}"
+    )
+
+
+# -- the others ------------------------------------------------
+
+
+def _growth(options: argparse.Namespace) -> tuple[list[dict], str]:
+    from dataclasses import asdict
+
+    from ..evaluation.figures import table
+    from ..evaluation.growth import growth
+    from ..evaluation.speed import Sampler
+    from ..evaluation.unets import SIZES
+    from ..pictures.growth import growth_plot
+
+    setting = _setting(options, (options.pixels or SIZES[options.size].pixels)[0])
+    points = growth(Sampler(setting, _device()), options.rounds)
+    cells = [
+        (p.axis, p.value, f"{p.ratio.median:.3f}", f"{p.ratio.least:.3f} to {p.ratio.greatest:.3f}") for p in points
+    ]
+    text = f"{_machine()}\n\n{table(('axis', 'value', 'time over stock', 'of all rounds'), cells)}"
+    if options.page:
+        axes: dict[str, list] = {}
+        for p in points:
+            axes.setdefault(p.axis, []).append((p.value, p.ratio.median, p.ratio.least, p.ratio.greatest))
+        name = f"bench-{options.size}.png"
+        picture = growth_plot(axes, f"{options.size}, {setting.pixels} pixels, {_machine()}")
+        (options.page.parent / "images").mkdir(exist_ok=True)
+        picture.save(options.page.parent / "images" / name)
+        text = f"![How the cost grows](images/{name})\n\n{text}"
+    return [asdict(point) for point in points], text
+
+
+def _profile(options: argparse.Namespace) -> tuple[list[dict], str]:
+    from ..evaluation.figures import table
+    from ..evaluation.profiling import profile
+    from ..evaluation.speed import Sampler
+    from ..evaluation.unets import SIZES
+
+    setting = _setting(options, (options.pixels or SIZES[options.size].pixels)[0])
+    rows = profile(Sampler(setting, _device()), options.variants or ["stock", "fused 1"])
+    header = list(rows[0])
+    return rows, f"{_machine()}, ms of one generation by operator:\n\n{table(header, [list(r.values()) for r in rows])}"
+
+
+def _labelling() -> tuple[list[dict], str]:
+    from dataclasses import asdict
+
+    from ..evaluation.figures import table
+    from ..evaluation.labelling_speed import labelling_paces
+
+    paces = labelling_paces(count=24)
+    header = ("images at once", "scales", "labels", "images", "seconds", "labels per minute", "images per minute")
+    cells = [
+        (
+            p.batch, "searched" if p.search else "all of the grid", p.labels, p.images, f"{p.seconds:.1f}",
+            f"{p.per_minute:.1f}", f"{60 * p.images / p.seconds:.1f}",
+        )
+        for p in paces
+    ]  # fmt: skip
+    return [asdict(pace) for pace in paces], f"{_machine()}\n\n{table(header, cells)}"

@@ -1,0 +1,24 @@
+"""Parts of Markdown pages that commands write: between a line that names the command and an end line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import OptionError
+
+END = "<!-- end -->"
+
+
+def begin(command: str) -> str:
+    """The line after which a command's part starts."""
+    return f"<!-- made by python -m lib_gie {command} -->"
+
+
+def write_part(page: Path, command: str, text: str) -> None:
+    """Replace the command's part of the page. Raises OptionError where the page has none."""
+    first = begin(command)
+    before, found, rest = page.read_text(encoding="utf-8").partition(first) if page.is_file() else ("", "", "")
+    _, ended, after = rest.partition(END)
+    if not found or not ended:
+        raise OptionError(f"{page} lacks the lines {first!r} and {END!r} between which the tables go")
+    page.write_text(f"{before}{first}\n\n{text}\n\n{END}{after}", encoding="utf-8")

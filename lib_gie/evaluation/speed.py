@@ -1,0 +1,280 @@
+"""How much time and memory erasure takes, side by side with the model alone and with other ways.
+
+What is measured is one generation without its text encoder and VAE: ``steps`` denoising steps with guidance. All that
+erasure does once per generation (K*, U, the adapter's reading) is in it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import DDIMScheduler
+from tqdm import tqdm
+
+from ..adapter import Adapter, AdapterInfo
+from ..attention import find_cross_attention
+from ..concepts import Concept
+from ..encoding import EncodedConcept
+from ..erasure import Erasure, Target
+from ..hooks import attach
+from ..scale import FixedScale, ScaleRule
+from ..training.fitting import READING
+from .authors import AuthorsScheme
+from .unets import SIZES, build_unet
+
+CFG = 7.5
+SCALE = -1.0
+TOKENS = 2  # of a concept
+_LENGTH = 77
+
+Predict = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+"""Latents [B, 4, h, w], timestep, number of the step -> noise [B, 4, h, w]."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is measured: a UNet (see ``unets.SIZES``), the image's side in pixels, images at once, steps."""
+
+    size: str
+    pixels: int
+    batch: int = 1
+    steps: int = 2
+
+
+class Sampler:
+    """Denoises random latents under random text states."""
+
+    def __init__(self, setting: Setting, device: torch.device):
+        self.setting, self.device, self.family = setting, device, SIZES[setting.size].family
+        self.unet = build_unet(SIZES[setting.size], device)
+        self.dtype, self._random = self.unet.dtype, torch.Generator().manual_seed(0)
+        self._scheduler = DDIMScheduler()
+        self.use(setting)
+
+    def use(self, setting: Setting) -> None:
+        """Go on with another setting of the same size."""
+        batch, side, width = setting.batch, setting.pixels // 8, self.unet.config.cross_attention_dim
+        self.setting = setting
+        self.latents = self._draw(batch, 4, side, side)  # [B, 4, h, w]
+        self.states = self._draw(2 * batch, _LENGTH, width)  # [2 B, L, D], unconditional rows first
+
+    def _draw(self, *shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=self._random).to(self.device, self.dtype)
+
+    def concept(self, number: int) -> EncodedConcept:
+        """Any concept."""
+        return EncodedConcept(Concept(f"concept {number}"), self._draw(*self.states.shape[1:]), ["a"] * TOKENS)
+
+    def adapter(self) -> Adapter:
+        """One that fits the UNet and gives a scale below 0."""
+        heads = [layer.heads for layer in find_cross_attention(self.unet)]
+        adapter = Adapter(AdapterInfo(self.family, sum(heads), ("concept",), (2 * SCALE, 0.0), READING))
+        torch.nn.init.constant_(adapter.out.bias, 10 * SCALE)
+        return adapter.requires_grad_(False)
+
+    def noise(self, latents: torch.Tensor, timestep: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+        """One UNet call: states [R, L, D] -> [R, 4, h, w]."""
+        rows = len(states)
+        more = {}
+        if self.family == "sdxl":
+            pooled = torch.zeros(rows, 1280, device=self.device, dtype=self.dtype)  # [R, 1280]
+            sizes = torch.full((rows, 6), self.setting.pixels, device=self.device, dtype=self.dtype)  # [R, 6]
+            more["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": sizes}
+        repeated = latents.repeat(rows // len(latents), 1, 1, 1)  # [R, 4, h, w]
+        return self.unet(repeated, timestep, encoder_hidden_states=states, **more).sample
+
+    def guided(self, latents: torch.Tensor, timestep: torch.Tensor, number: int) -> torch.Tensor:
+        """Classifier-free guidance: [B, 4, h, w]."""
+        without, conditional = self.noise(latents, timestep, self.states).chunk(2)  # [B, 4, h, w] each
+        return without + CFG * (conditional - without)
+
+    @torch.no_grad()
+    def sample(self, predict: Predict) -> torch.Tensor:
+        """Latents [B, 4, h, w]."""
+        self._scheduler.set_timesteps(self.setting.steps)
+        latents = self.latents
+        for number, timestep in enumerate(self._scheduler.timesteps):
+            latents = self._scheduler.step(predict(latents, timestep, number), timestep, latents).prev_sample
+        return latents
+
+
+# -- variants ------------------------------------------------
+
+
+def stock(sampler: Sampler) -> None:
+    """The model alone."""
+    sampler.sample(sampler.guided)
+
+
+def growth_inhibitors(
+    sampler: Sampler, count: int = 1, rule: ScaleRule | None = None, concept_pass: str = "fused"
+) -> None:
+    """This project, with so many concepts."""
+    rule, batch = rule or FixedScale(SCALE), sampler.setting.batch
+    targets = [Target(sampler.concept(number), rule) for number in range(count)]
+    erasure = Erasure(targets, concept_pass=concept_pass)
+
+    def predict(latents, timestep, number):
+        erasure.begin([*[None] * batch, *range(batch)], number / sampler.setting.steps)
+        return sampler.guided(latents, timestep, number)
+
+    with attach(sampler.unet, erasure):
+        sampler.sample(predict)
+    erasure.finish()
+
+
+def authors(sampler: Sampler) -> None:
+    """Their scheme: two trajectories, all maps."""
+    concept = sampler.concept(0)
+    scheme = AuthorsScheme(sampler.unet, concept.states, concept.span, SCALE)
+    without, conditional = sampler.states.chunk(2)  # [B, L, D] each
+    states = torch.cat([without, without, conditional, conditional])  # [4 B, L, D]
+
+    def predict(latents, timestep, number):
+        scheme.progress = number / sampler.setting.steps
+        noise = sampler.noise(torch.cat([latents, latents]), timestep, states)  # [4 B, 4, h, w]
+        scheme.end_step()
+        without, conditional = noise.chunk(2)  # [2 B, 4, h, w] each
+        return (without + CFG * (conditional - without)).chunk(2)[1]  # [B, 4, h, w]
+
+    with scheme.attached():
+        sampler.sample(predict)
+
+
+def negpip(sampler: Sampler) -> None:
+    """Negative tokens: the concept's join the prompt, their values with the other sign."""
+    concept, batch = sampler.concept(0), sampler.setting.batch
+    added = concept.states[concept.span].expand(2 * batch, -1, -1)  # [2 B, n, D]
+    states = torch.cat([sampler.states, added], 1)  # [2 B, L + n, D]
+
+    def turn(module, args, values):  # values [2 B, L + n, h*d]
+        values[batch:, -TOKENS:] *= SCALE
+        return values
+
+    def predict(latents, timestep, number):
+        without, conditional = sampler.noise(latents, timestep, states).chunk(2)  # [B, 4, h, w] each
+        return without + CFG * (conditional - without)
+
+    with ExitStack() as stack:
+        for layer in find_cross_attention(sampler.unet):
+            stack.callback(layer.module.to_v.register_forward_hook(turn).remove)
+        sampler.sample(predict)
+
+
+def sld(sampler: Sampler) -> None:
+    """Safe Latent Diffusion (Schramowski et al., 2023): a third row per image, and guidance away from it."""
+    concept = sampler.concept(0).states.expand(sampler.setting.batch, -1, -1)  # [B, L, D]
+    states = torch.cat([sampler.states, concept])  # [3 B, L, D]
+
+    def predict(latents, timestep, number):
+        without, conditional, unsafe = sampler.noise(latents, timestep, states).chunk(3)  # [B, 4, h, w] each
+        weight = (1000 * (conditional - unsafe)).abs().clamp(max=1) * (conditional - unsafe < 0.025)  # [B, 4, h, w]
+        return without + CFG * (conditional - without - weight * (unsafe - without))
+
+    sampler.sample(predict)
+
+
+Variant = Callable[[Sampler], None]
+
+VARIANTS: dict[str, Variant] = {
+    "stock": stock,
+    "fused 1": growth_inhibitors,
+    "fused 3": lambda sampler: growth_inhibitors(sampler, 3),
+    "fused 8": lambda sampler: growth_inhibitors(sampler, 8),
+    "separate": lambda sampler: growth_inhibitors(sampler, concept_pass="separate"),
+    "adapter": lambda sampler: growth_inhibitors(sampler, rule=sampler.adapter()),
+    "authors": authors,
+    "negpip": negpip,
+    "sld": sld,
+}
+
+
+# -- measuring ------------------------------------------------
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def seconds_of(sampler: Sampler, variant: Variant) -> float:
+    """One generation."""
+    _wait(sampler.device)
+    started = time.perf_counter()
+    variant(sampler)
+    _wait(sampler.device)
+    return time.perf_counter() - started
+
+
+def alternate(sampler: Sampler, variants: dict[str, Variant], rounds: int, label: str) -> dict[str, list[float]]:
+    """Seconds of every variant in every round, A B C A B C ..., after one round that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    with tqdm(total=(rounds + 1) * len(variants), desc=label, mininterval=5) as bar:
+        for number in range(rounds + 1):
+            for name, variant in variants.items():
+                seconds = seconds_of(sampler, variant)
+                if number > 0:
+                    times[name].append(seconds)
+                bar.update()
+    return times
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A variant's time over stock's of the same round: median, least and greatest."""
+
+    median: float
+    least: float
+    greatest: float
+
+
+def ratios(times: dict[str, list[float]], base: str = "stock") -> dict[str, Ratio]:
+    """Pair by pair."""
+    found = {}
+    for name, own in times.items():
+        pairs = [a / b for a, b in zip(own, times[base], strict=True)]
+        found[name] = Ratio(statistics.median(pairs), min(pairs), max(pairs))
+    return found
+
+
+def _peak_on_linux() -> int | None:
+    """The most memory that the process had since it was last reset."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
+def _measure_peak(setting: Setting, name: str, device: str, results) -> None:
+    """In a process of its own: bytes, None where the system does not tell."""
+    sampler = Sampler(setting, torch.device(device))
+    if sampler.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    elif sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    VARIANTS[name](sampler)
+    results.put(torch.cuda.max_memory_allocated() if sampler.device.type == "cuda" else _peak_on_linux())
+
+
+def peak_memory(setting: Setting, name: str, device: torch.device) -> int | None:
+    """The most memory during one generation, in bytes, model included; None where the system does not tell."""
+    context = multiprocessing.get_context("spawn")
+    results = context.SimpleQueue()
+    process = context.Process(target=_measure_peak, args=(setting, name, str(device), results))
+    process.start()
+    process.join()
+    return results.get() if process.exitcode == 0 and not results.empty() else None
+
+
+def peaks(setting: Setting, names: Sequence[str], device: torch.device) -> dict[str, int | None]:
+    """Of every variant, one process after the other."""
+    return {name: peak_memory(setting, name, device) for name in tqdm(names, desc="memory")}
