@@ -94,6 +94,5 @@ class _Processor:
         inhibitors = scheme.scale * self._maps(attn, query, attn.to_k(states))[..., scheme.own]  # [R, h, N, n]
         inhibitors[: len(query) * 3 // 4] = 0
         concept_values = self._heads(attn, attn.to_v(states))[:, :, scheme.own]  # [R, h, n, d]
-        return torch.cat([maps, inhibitors], 3), torch.cat(
-            [values, concept_values], 2
-        )  # [R, h, N, L + n], [R, h, L + n, d]
+        maps = torch.cat([maps, inhibitors], 3)  # [R, h, N, L + n]
+        return maps, torch.cat([values, concept_values], 2)  # [R, h, L + n, d]

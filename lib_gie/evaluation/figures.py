@@ -10,6 +10,12 @@ from typing import Any
 _Z95 = 1.959963984540054
 
 
+def _percent(value: float, interval: Sequence[float], width: int = 1) -> str:
+    """A share and its interval; ``width``: of the number, at least."""
+    low, high = interval
+    return f"{100 * value:{width}.1f} % [{100 * low:.0f}, {100 * high:.0f}]"
+
+
 @dataclass
 class Share:
     """How many of how many; ``value`` is NaN where there were none to count."""
@@ -40,8 +46,7 @@ class Share:
     def __str__(self) -> str:
         if not self.total:
             return "-"
-        low, high = self.interval
-        return f"{100 * self.value:5.1f} % [{100 * low:.0f}, {100 * high:.0f}] of {self.total}"
+        return f"{_percent(self.value, self.interval, 5)} of {self.total}"
 
 
 @dataclass
@@ -86,10 +91,7 @@ def as_json(share: Share | Mean) -> tuple[float | None, list[float] | None]:
 
 def shown(row: Mapping[str, Any], name: str) -> str:
     """A share out of a JSON row as people read it."""
-    if row[name] is None:
-        return "-"
-    low, high = row[f"{name}_ci"]
-    return f"{100 * row[name]:.1f} % [{100 * low:.0f}, {100 * high:.0f}]"
+    return "-" if row[name] is None else _percent(row[name], row[f"{name}_ci"])
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,20 @@ def _states(pipe: Any, texts: Sequence[str]) -> torch.Tensor:
     return pipe.encode_prompt(list(texts), pipe._execution_device, 1, False)[0]
 
 
+@contextmanager
+def negated_values(unet: torch.nn.Module, first_row: int, count: int, strength: float) -> Iterator[None]:
+    """Within it the last ``count`` tokens' values, from this row on, are multiplied by -strength in every layer."""
+
+    def turn(module, args, values):  # values [R, L, h*d]
+        values[first_row:, -count:] *= -strength
+        return values
+
+    with ExitStack() as stack:
+        for layer in find_cross_attention(unet):
+            stack.callback(layer.module.to_v.register_forward_hook(turn).remove)
+        yield
+
+
 def negpip(pipe: Any, strength: float) -> Make:
     """Negative tokens as NegPiP has them: the concept's own tokens join the prompt, their values times -strength."""
 
@@ -70,13 +84,7 @@ def negpip(pipe: Any, strength: float) -> Make:
         padding = empty[:, -1:].expand(-1, own, -1)  # [B, n, D]
         negative = torch.cat([empty, padding], 1)  # [B, 77 + n, D]
 
-        def turn(module, args, values):  # values [2 B, 77 + n, h*d], conditional rows last
-            values[len(prompts) :, -own:] *= -strength
-            return values
-
-        with ExitStack() as stack:
-            for layer in find_cross_attention(pipe.unet):
-                stack.callback(layer.module.to_v.register_forward_hook(turn).remove)
+        with negated_values(pipe.unet, len(prompts), own, strength):  # conditional rows come last
             return generate(pipe, None, seeds, prompt_embeds=positive, negative_prompt_embeds=negative)
 
     return make

@@ -11,7 +11,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from ..hooks import attach
 from ..scale import FixedScale, ScaleRule
 from ..training.fitting import READING
 from .authors import AuthorsScheme
+from .methods import negated_values
 from .unets import SIZES, build_unet
 
 CFG = 7.5
@@ -53,7 +53,7 @@ class Sampler:
     """Denoises random latents under random text states."""
 
     def __init__(self, setting: Setting, device: torch.device):
-        self.setting, self.device, self.family = setting, device, SIZES[setting.size].family
+        self.device, self.family = device, SIZES[setting.size].family
         self.unet = build_unet(SIZES[setting.size], device)
         self.dtype, self._random = self.unet.dtype, torch.Generator().manual_seed(0)
         self._scheduler = DDIMScheduler()
@@ -91,9 +91,12 @@ class Sampler:
         repeated = latents.repeat(rows // len(latents), 1, 1, 1)  # [R, 4, h, w]
         return self.unet(repeated, timestep, encoder_hidden_states=states, **more).sample
 
-    def guided(self, latents: torch.Tensor, timestep: torch.Tensor, number: int) -> torch.Tensor:
-        """Classifier-free guidance: [B, 4, h, w]."""
-        without, conditional = self.noise(latents, timestep, self.states).chunk(2)  # [B, 4, h, w] each
+    def guided(
+        self, latents: torch.Tensor, timestep: torch.Tensor, number: int, states: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Classifier-free guidance under ``states`` (the sampler's own by default): [B, 4, h, w]."""
+        states = self.states if states is None else states  # [2 B, L, D]
+        without, conditional = self.noise(latents, timestep, states).chunk(2)  # [B, 4, h, w] each
         return without + CFG * (conditional - without)
 
     @torch.no_grad()
@@ -140,10 +143,9 @@ def authors(sampler: Sampler) -> None:
 
     def predict(latents, timestep, number):
         scheme.progress = number / sampler.setting.steps
-        noise = sampler.noise(torch.cat([latents, latents]), timestep, states)  # [4 B, 4, h, w]
+        noise = sampler.guided(torch.cat([latents, latents]), timestep, number, states)  # [2 B, 4, h, w]
         scheme.end_step()
-        without, conditional = noise.chunk(2)  # [2 B, 4, h, w] each
-        return (without + CFG * (conditional - without)).chunk(2)[1]  # [B, 4, h, w]
+        return noise.chunk(2)[1]  # [B, 4, h, w]
 
     with scheme.attached():
         sampler.sample(predict)
@@ -155,17 +157,10 @@ def negpip(sampler: Sampler) -> None:
     added = concept.states[concept.span].expand(2 * batch, -1, -1)  # [2 B, n, D]
     states = torch.cat([sampler.states, added], 1)  # [2 B, L + n, D]
 
-    def turn(module, args, values):  # values [2 B, L + n, h*d]
-        values[batch:, -TOKENS:] *= SCALE
-        return values
-
     def predict(latents, timestep, number):
-        without, conditional = sampler.noise(latents, timestep, states).chunk(2)  # [B, 4, h, w] each
-        return without + CFG * (conditional - without)
+        return sampler.guided(latents, timestep, number, states)
 
-    with ExitStack() as stack:
-        for layer in find_cross_attention(sampler.unet):
-            stack.callback(layer.module.to_v.register_forward_hook(turn).remove)
+    with negated_values(sampler.unet, batch, TOKENS, -SCALE):
         sampler.sample(predict)
 
 
