@@ -1,7 +1,8 @@
 """Tests against a running WebUI with this extension and the demo checkpoint.
 
 GIE_WEBUI_URL: its address; GIE_WEBUI_DIR: the folder of its checkout (or of its --data-dir). Optional:
-GIE_WEBUI_STOCK_URL: the same WebUI without the extension, which "off" must equal bit for bit.
+GIE_WEBUI_STOCK_URL: the same WebUI without the extension, which "off" must equal bit for bit; it must be started with
+GIE_DEMO_TEXT_ENCODER set to this project's models/demo/text_encoder, which the extension does elsewhere.
 ``python tests/webui/make_files.py FOLDER`` puts the demo checkpoint and small files for some tests there, before the
 start.
 """
