@@ -262,6 +262,7 @@ def test_adapters_lists_what_ships(tmp_path, capsys):
         (["judge", "--judge", "oracle"], "no judge 'oracle'"),
         (["judge", "--seeds", "0"], "--seeds is 0"),
         (["judge", "--choices", "--json"], "--choices goes with"),
+        (["judge", "--page", "no such page"], "judge --page docs/ADAPTERS.md -->' and"),
         (["evaluate", "--record"], "--record goes with --adapter"),
         (["evaluate", "--record", "--adapter", "demo-knife", "--strength", "0.5"], "--record goes with"),
         (["train", "--concept", "knife", "--out", "x", "--margin", "0.5"], "--margin is 0.5"),

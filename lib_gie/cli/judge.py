@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 from ..errors import OptionError
+from .pages import around, write_part
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", default="validation", choices=("train", "validation"), help="split of prompts")
     parser.add_argument("--seeds", type=int, default=1, help="images per prompt, 1 to 8")
     parser.add_argument("--choices", action="store_true", help="what the judge self's timesteps were chosen by")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write it into this Markdown page's tables")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -23,6 +26,9 @@ def run(options: argparse.Namespace) -> None:
         raise OptionError(f"--seeds is {options.seeds}; a split has 8 seeds for each prompt, give 1 to 8")
     if options.choices and (options.judge != "self" or options.json):
         raise OptionError("--choices goes with the judge self, and prints a table alone")
+    command = f"judge{' --choices' if options.choices else ''} --page docs/ADAPTERS.md"
+    if options.page:
+        around(options.page, command)  # a page without the part ends here, not after the work
     from ..demo.settings import STEPS
     from ..evaluation import judging
     from ..evaluation.erasure import jobs_of
@@ -32,8 +38,8 @@ def run(options: argparse.Namespace) -> None:
     host = demo_or_sd_host(None, steps=STEPS)
     make_judge(options.judge, host, "knife")  # an unknown one ends here, before the first image
     seen = judging.make_images(host, jobs_of(options.set, options.seeds))
-    if options.choices:
-        print(judging.choices(host, seen))
-        return
-    found = judging.agreement(host, options.judge, seen)
-    print(json.dumps(judging.as_plain(found)) if options.json else judging.as_text(found))
+    found = None if options.choices else judging.agreement(host, options.judge, seen)
+    text = judging.choices(host, seen) if found is None else judging.as_text(found)
+    if options.page:
+        write_part(options.page, command, text)
+    print(json.dumps(judging.as_plain(found)) if options.json else text)

@@ -14,11 +14,17 @@ def begin(command: str) -> str:
     return f"<!-- made by python -m lib_gie {command} -->"
 
 
-def write_part(page: Path, command: str, text: str) -> None:
-    """Replace the command's part of the page. Raises OptionError where the page has none."""
+def around(page: Path, command: str) -> tuple[str, str]:
+    """The page before the command's part and after it. Raises OptionError where it has none."""
     first = begin(command)
     before, found, rest = page.read_text(encoding="utf-8").partition(first) if page.is_file() else ("", "", "")
     _, ended, after = rest.partition(END)
     if not found or not ended:
         raise OptionError(f"{page} lacks the lines {first!r} and {END!r} between which the tables go")
-    page.write_text(f"{before}{first}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    return before, after
+
+
+def write_part(page: Path, command: str, text: str) -> None:
+    """Replace the command's part of the page. Raises OptionError where the page has none."""
+    before, after = around(page, command)
+    page.write_text(f"{before}{begin(command)}\n\n{text}\n\n{END}{after}", encoding="utf-8")
