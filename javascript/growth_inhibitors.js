@@ -1,4 +1,5 @@
-// Growth Inhibitors: explanations on hover, and in the header what is erased. The page works without it.
+// Growth Inhibitors: explanations on hover, in the header what is erased, and the progress of a training. The page works
+// without it.
 (function() {
     const tabs = ['txt2img', 'img2img'];
     const element = id => gradioApp().getElementById(id);
@@ -30,7 +31,17 @@
         if (note.textContent !== state) note.textContent = state;
     }
 
-    onUiLoaded(() => tabs.forEach(addHelp));
+    const refreshTraining = () => element('gie_train_refresh')?.click();
+
+    function followTraining() {
+        if (element('gie_train_status')?.querySelector('.gie-running')) refreshTraining();
+    }
+
+    onUiLoaded(() => {
+        tabs.forEach(addHelp);
+        refreshTraining(); // one may have been started on another page
+        setInterval(followTraining, 1000);
+    });
     onAfterUiUpdate(() => tabs.forEach(showState));
     document.addEventListener('input', () => tabs.forEach(showState));
     document.addEventListener('change', () => tabs.forEach(showState));

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import html
 import importlib.util
-import os
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
 import gradio as gr
-from modules import sd_samplers, shared
+from modules import sd_samplers
 
 from ..demo import settings as demo
 from ..errors import GieError
@@ -25,7 +22,6 @@ from .page import adapter_dropdowns, adapter_names
 from .plans import adapter_folders
 from .trainer import Trainer, seconds_per_image
 
-_POLL = 1.0  # seconds between two looks at a running training
 _PREFIX = "gie_train"
 
 trainer = Trainer()
@@ -81,12 +77,8 @@ def _filled_sampling() -> list[Any]:
 
 
 def _judges() -> list[str]:
-    """Those that can be used here."""
-    usable = {
-        "nudenet": importlib.util.find_spec("nudenet") is not None,
-        "vision": bool(getattr(shared.opts, "gie_vision_url", "") or os.environ.get("GIE_VISION_URL")),
-    }
-    return [name for name in JUDGES if usable.get(name, True)]
+    """Those that can be used here; where the vision model is can still be set."""
+    return [name for name in JUDGES if name != "nudenet" or importlib.util.find_spec("nudenet") is not None]
 
 
 def _order(*values: Any) -> Order:
@@ -133,6 +125,7 @@ def measured(*values: Any) -> str:
 
 
 def _status() -> str:
+    """``gie-running`` is what javascript/growth_inhibitors.js goes on asking by."""
     progress = trainer.progress
     text = html.escape(progress.text)
     if progress.state == "failed":
@@ -142,10 +135,11 @@ def _status() -> str:
     share = progress.done / max(1, progress.total)
     known = progress.seconds > 0 and share > 0.05 and progress.state == "running"
     left = f", about {_duration(progress.seconds / share * (1 - share))} left" if known else ""
+    ending = "; stopping after this batch" if trainer.stopping else ""
     return (
-        f"<div class='gie-bar'><div style='width: {100 * share:.0f}%'></div></div>"
+        f"<div class='gie-running gie-bar'><div style='width: {100 * share:.0f}%'></div></div>"
         f"{text}: {progress.done} of {progress.total} labels, {progress.images} images in "
-        f"{_duration(progress.seconds)}{left}"
+        f"{_duration(progress.seconds)}{left}{ending}"
     )
 
 
@@ -163,49 +157,42 @@ def _view() -> list[Any]:
     ]
 
 
-def _seen() -> tuple:
+def _now() -> list:
     """What the view depends on: it is sent again only when this has changed."""
     progress = trainer.progress
-    return progress.state, progress.text, progress.done, progress.images, len(progress.report), progress.pictures[-1:]
+    return [progress.state, progress.text, progress.done, progress.images, len(progress.report), trainer.stopping]
 
 
-def watch() -> Iterator[list[Any]]:
-    """What there is to see, again and again until the training ends."""
-    yield _view()
-    seen = _seen()
-    while trainer.running:
-        time.sleep(_POLL)
-        if _seen() != seen:
-            seen = _seen()
-            yield _view()
-    yield _view()
+def show() -> list[Any]:
+    """What there is to see, behind what it depends on."""
+    return [_now(), *_view()]
 
 
-def train(*values: Any) -> Iterator[list[Any]]:
+def refresh(shown: list) -> list[Any]:
+    """What the page asks for every second while a training runs. ``shown``: what it shows depends on this.
+
+    Nothing is streamed: gradio never ends a stream whose page was closed, and Reload UI would wait for it for ever.
+    """
+    now = show()
+    return now if now[0] != shown else [shown, *[gr.update()] * (len(now) - 1)]
+
+
+def train(*values: Any) -> list[Any]:
     """The Train button."""
     try:
         if not values[0].strip():
             raise GieError("there is no concept; name what is to be erased, for example: knife")
         trainer.start(_order(*values))
     except GieError as error:
-        yield [_error(error), *[gr.update() for _ in _view()[1:]]]
-        return
-    yield from watch()
-
-
-def _once(generator):
-    """For a WebUI without gradio's queue, where nothing can be streamed: the first view; the page asks for others."""
-
-    def first(*values: Any) -> list[Any]:
-        return next(generator(*values))
-
-    return first
+        return [[], _error(error), *[gr.update() for _ in _view()[1:]]]
+    return show()
 
 
 def _stop() -> str:
-    was_running = trainer.running
+    if not trainer.running:
+        return "no training is under way"
     trainer.stop()
-    return "stopping after this batch" if was_running else "no training is under way"
+    return _status()
 
 
 def _click(event: gr.SelectData) -> None:
@@ -270,7 +257,6 @@ def _sampling_fields(usual: dict[str, Any]) -> list[Any]:
 def build() -> list[tuple[Any, str, str]]:
     """The WebUI's on_ui_tabs callback."""
     usual = _defaults()
-    streamed = not shared.cmd_opts.no_gradio_queue
     with gr.Blocks(analytics_enabled=False) as blocks:
         gr.HTML(_INTRO)
         concept, name, prompts, starter, buttons = _prompt_fields()
@@ -292,9 +278,12 @@ def build() -> list[tuple[Any, str, str]]:
         )
         none_free = _named(gr.Button, "all_show", "All of them show it", visible=False)
         report = _named(gr.Gallery, "report", label="Report", columns=2, visible=False, object_fit="contain")
-        outputs = [status, pictures, none_free, report, *adapter_dropdowns()]
-        start.click(train if streamed else _once(train), order, outputs, show_progress=False)
-        look.click(watch if streamed else _once(watch), None, outputs, show_progress=False)
+        shown = gr.State([])
+        outputs = [shown, status, pictures, none_free, report, *adapter_dropdowns()]
+        start.click(train, order, outputs, show_progress=False, queue=False)
+        look.click(show, None, outputs, show_progress=False, queue=False)
+        again = _named(gr.Button, "refresh", "", elem_classes=["gie-hidden"])
+        again.click(refresh, [shown], outputs, show_progress=False, queue=False)
         stop.click(_stop, None, [status], show_progress=False, queue=False)
         measure.click(measured, order, [cost])
         pictures.select(_click, None, None, show_progress=False, queue=False)

@@ -15,6 +15,7 @@ from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 WAIT = 120
+RELOAD_SECONDS = 30
 SCREENSHOTS = os.environ.get("GIE_WEBUI_SCREENSHOTS")
 """A folder; the page is pictured there."""
 
@@ -75,6 +76,13 @@ class Page:
         self.wait(lambda: not self.busy(), "the end of the generation")
         time.sleep(2)
         return self.text("#html_info_txt2img") + self.text("#html_log_txt2img")
+
+    def reload_ui(self) -> None:
+        """Press Reload UI and wait until it is over, on an empty page."""
+        self.click("#settings_restart_gradio")
+        time.sleep(1)
+        self.driver.get("about:blank")
+        time.sleep(RELOAD_SECONDS)  # a request that comes while the WebUI starts anew ends it ("Cannot add middleware")
 
     def image(self) -> list[int]:
         """The bytes of the image file in the gallery."""

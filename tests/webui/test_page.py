@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from browser import open_page
 from client import SCALE
-
-RELOAD_SECONDS = 30
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +90,7 @@ def test_reload_ui(page, webui):
     """The scripts are loaded anew: one set of hooks, one set of axes, the same image."""
     args = [True, "knife", "Fixed scale", 1, SCALE]
     erased, plain = webui.txt2img(args=args), webui.txt2img()
-    page.click("#settings_restart_gradio")
-    time.sleep(1)
-    page.driver.get("about:blank")
-    time.sleep(RELOAD_SECONDS)  # a request that comes while the WebUI starts anew ends it ("Cannot add middleware")
+    page.reload_ui()
     assert webui.txt2img(args=args) == erased
     assert webui.txt2img() == plain
     info = next(script for script in webui.call("script-info") if script["name"] == "x/y/z plot")

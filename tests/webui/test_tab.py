@@ -7,6 +7,7 @@ import time
 
 import pytest
 from browser import open_page
+from seer import Seer
 
 from lib_gie.demo.glyphs import OBJECTS
 from lib_gie.demo.scenes import article
@@ -36,7 +37,8 @@ def open_tab(page) -> None:
 @pytest.fixture(scope="module")
 def page(webui):
     folder = webui.folder / "models" / "growth-inhibitors"
-    for path in (folder / f"{CONCEPT}.safetensors", folder / "clicked.safetensors"):
+    for name in (CONCEPT, "clicked", "graded"):
+        path = folder / f"{name}.safetensors"
         path.unlink(missing_ok=True)
     for path in folder.glob("labels/*.jsonl"):  # of an earlier run of this test: nothing would be left to do
         if json.loads(path.open(encoding="utf-8").readline())[0] == CONCEPT:
@@ -156,3 +158,69 @@ def test_by_hand(page, webui):
         page.driver.execute_script("arguments[0].click()", images[number % 2 + 1])
     page.wait(lambda: "is trained" in status(page), "the end", TRAINING_SECONDS)
     assert "it showed in 4 of them" in status(page)
+
+
+@pytest.fixture
+def seer(page):
+    found = Seer()
+    yield found
+    set_settings(page, url="", model="", key="")
+    found.shutdown()
+    found.server_close()
+
+
+def set_settings(page, **values) -> None:
+    """The vision model's, on the settings page."""
+    for name, value in values.items():
+        page.fill(f"#setting_gie_vision_{name} textarea", value)
+    time.sleep(1)
+    page.click("#settings_submit")
+    page.wait(lambda: "settings changed" in page.text("#settings_result"), "the settings to be applied")
+    time.sleep(1)
+
+
+def test_a_vision_model_judges(page, webui, seer):
+    open_tab(page)
+    choose(page, "#gie_train_judge", "vision", "vision")
+    sampling = {"steps": 8, "cfg": 4, "width": 64, "height": 64, "batch": 8}
+    set_order(page, concept=CONCEPT, name="graded", prompts=prompts(10, 24), seeds=1, grid=3, **sampling)
+    train(page, "Settings > Growth Inhibitors")  # the address is still empty
+    set_settings(page, url=seer.url, model="seer", key="secret")
+    open_tab(page)
+    train(page)
+    page.picture("tab-vision", "#gie_train_status")
+    assert set(seer.asked) == {("/v1/chat/completions", "Bearer secret", "seer")}
+    found = next(found for found in webui.get("gie/v1/adapters")["adapters"] if found["name"] == "graded")
+    assert found["concepts"] == [CONCEPT]
+    choose(page, "#gie_train_judge", "self", "self")
+
+
+def test_automatic_without_an_adapter_says_so(page):
+    page.click("#tabs > .tab-nav button:first-child")
+    page.set_enabled(True)
+    page.fill("#txt2img_prompt textarea", "a cat and a sword")
+    page.fill("#gie_txt2img_concepts textarea", "sword")
+    time.sleep(1)
+    choose(page, "#gie_txt2img_adapter", "Automatic", "Automatic")
+    found = page.generate()
+    print(found)
+    assert "no adapter" in found
+    page.picture("automatic-note", "#txt2img_results")
+
+
+def test_a_closed_page_holds_nothing_up(page, webui):
+    """A training goes on when its page is closed, another page shows it, and the WebUI's UI can be reloaded."""
+    sampling = {"steps": 12, "cfg": 4, "width": 64, "height": 64, "batch": 8}
+    other = open_page(webui)
+    open_tab(other)
+    set_order(other, concept="bicycle", prompts=prompts(22, 46), seeds=8, grid=6, **sampling)
+    other.click("#gie_train_start")
+    other.wait(lambda: " labels, " in status(other), "the training")
+    other.driver.quit()
+    time.sleep(3)
+    open_tab(page)
+    page.wait(lambda: " labels, " in status(page), "the progress on another page")
+    page.click("#gie_train_stop")
+    page.wait(lambda: "interrupted with" in status(page), "the interruption")
+    page.reload_ui()
+    assert webui.txt2img().images

@@ -107,6 +107,7 @@ def build(host: Host, concept: str, url: str | None = None, model: str | None = 
     if not url or not model:
         raise OptionError(
             "the judge 'vision' needs an OpenAI-compatible endpoint: set GIE_VISION_URL (for example "
-            "http://127.0.0.1:8000/v1), GIE_VISION_MODEL, and GIE_VISION_KEY if it asks for one"
+            "http://127.0.0.1:8000/v1), GIE_VISION_MODEL, and GIE_VISION_KEY if it asks for one; the WebUI has fields "
+            "for them in Settings > Growth Inhibitors"
         )
     return VisionJudge(concept, url, model, key or os.environ.get("GIE_VISION_KEY", ""))
