@@ -39,7 +39,7 @@
 
     onUiLoaded(() => {
         tabs.forEach(addHelp);
-        refreshTraining(); // one may have been started on another page
+        [1000, 3000, 9000].forEach(later => setTimeout(refreshTraining, later)); // one may run that another page started
         setInterval(followTraining, 1000);
     });
     onAfterUiUpdate(() => tabs.forEach(showState));

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 import pytest
@@ -11,6 +10,7 @@ from seer import Seer
 
 from lib_gie.demo.glyphs import OBJECTS
 from lib_gie.demo.scenes import article
+from lib_gie.journal import read_entries
 
 CONCEPT = "umbrella"
 OTHERS = [name for name in OBJECTS if name != CONCEPT]
@@ -41,7 +41,7 @@ def page(webui):
         path = folder / f"{name}.safetensors"
         path.unlink(missing_ok=True)
     for path in folder.glob("labels/*.jsonl"):  # of an earlier run of this test: nothing would be left to do
-        if json.loads(path.open(encoding="utf-8").readline())[0] == CONCEPT:
+        if any(isinstance(entry, list) and entry[0] in (CONCEPT, "bicycle") for entry in read_entries(path)):
             path.unlink()
     found = open_page(webui)
     open_tab(found)
@@ -198,12 +198,11 @@ def test_a_vision_model_judges(page, webui, seer):
 def test_automatic_without_an_adapter_says_so(page):
     page.click("#tabs > .tab-nav button:first-child")
     page.set_enabled(True)
-    page.fill("#txt2img_prompt textarea", "a cat and a sword")
-    page.fill("#gie_txt2img_concepts textarea", "sword")
+    page.fill("#txt2img_prompt textarea", "a cat and a fish")
+    page.fill("#gie_txt2img_concepts textarea", "fish")
     time.sleep(1)
     choose(page, "#gie_txt2img_adapter", "Automatic", "Automatic")
     found = page.generate()
-    print(found)
     assert "no adapter" in found
     page.picture("automatic-note", "#txt2img_results")
 
@@ -218,9 +217,16 @@ def test_a_closed_page_holds_nothing_up(page, webui):
     other.wait(lambda: " labels, " in status(other), "the training")
     other.driver.quit()
     time.sleep(3)
+    other = open_page(webui)
+    open_tab(other)
+    other.wait(lambda: " labels, " in status(other), "the progress on a page opened later")
+    page.click("#tabs > .tab-nav button:first-child")
     open_tab(page)
-    page.wait(lambda: " labels, " in status(page), "the progress on another page")
+    page.click("#gie_train_watch")
+    page.wait(lambda: " labels, " in status(page), "the progress on a page opened before")
     page.click("#gie_train_stop")
     page.wait(lambda: "interrupted with" in status(page), "the interruption")
+    other.wait(lambda: "interrupted with" in status(other), "the interruption on the other page")
+    other.driver.quit()
     page.reload_ui()
     assert webui.txt2img().images
