@@ -15,7 +15,7 @@ from .batches import Rows, at_noise, batch_size, context_of, replace_context, se
 from .encoding import EncodedConcept
 from .erasure import Erasure, Target
 from .errors import ErasureError
-from .inhibitor import ConceptInLayer, build_layer
+from .inhibitor import LayerConcepts, column_scales
 from .scale import FixedScale
 from .statistics import Reading, token_means
 
@@ -31,7 +31,7 @@ class _Call:
     rows: Rows  # the conditional ones
     names: tuple[Hashable, ...]  # of the conditional ones
     task: str  # "inject", "watch", "probe" or "concept"
-    scales: tuple[torch.Tensor, ...] = ()  # per concept [conditional rows, n]
+    scales: torch.Tensor | None = None  # w of all columns, float32 [conditional rows, columns]
     concept: int = 0  # of the "concept" task
     fired: set[int] = field(default_factory=set)
 
@@ -46,9 +46,10 @@ class Attachment:
         heads = [layer.heads for layer in self.layers]
         for target in erasure.targets:
             target.rule.check_model(family_of(self.layers), heads)
+        self._encoded: Sequence[EncodedConcept] = [target.encoded for target in erasure.targets]
         self._handles: list = []
         self._uses = 0
-        self._folded: dict[int, tuple[ConceptInLayer, ...]] = {}
+        self._folded: dict[int, LayerConcepts] = {}
         self._queries: dict[int, torch.Tensor] = {}
         self._means: list[list[torch.Tensor]] = []  # by layer, by concept: [rows, h, n]
         self._concept_maps: dict[tuple[int, int], torch.Tensor] = {}
@@ -98,11 +99,13 @@ class Attachment:
             return
         chosen = select(indices)
         self._resolve_scales(args, kwargs, batch, chosen, names)
-        scales = self.erasure.scale_batch(names)
+        scales = self.erasure.scale_batch(names)  # on the CPU: nothing waits for the device
         inject = self.erasure.injects and any(bool((scale != 0).any()) for scale in scales)
         if self.erasure.concept_pass == "separate" and (inject or self.erasure.recorder):
             self._run_concept_passes(args, kwargs, batch, chosen, names)
-        self._call = _Call(batch, chosen, names, "inject" if inject else "watch", scales)
+        columns = column_scales(scales, self._encoded, self.erasure.padding)  # [rows, columns]
+        device = context_of(args[1:], kwargs).device
+        self._call = _Call(batch, chosen, names, "inject" if inject else "watch", columns.to(device))
 
     def _after_unet(self, unet: nn.Module, args: tuple, output) -> None:
         if getattr(_inner, "owner", None) is not None:
@@ -200,10 +203,9 @@ class Attachment:
 
         return run_layer
 
-    def _concepts(self, index: int, context: torch.Tensor) -> tuple[ConceptInLayer, ...]:
+    def _concepts(self, index: int, context: torch.Tensor) -> LayerConcepts:
         if index not in self._folded:
-            encoded: Sequence[EncodedConcept] = [target.encoded for target in self.erasure.targets]
-            self._folded[index] = build_layer(self.layers[index], encoded, context, self.erasure.padding)
+            self._folded[index] = LayerConcepts(self.layers[index], self._encoded, context, self.erasure.padding)
         return self._folded[index]
 
     def _query(self, call: _Call, index: int) -> torch.Tensor:
@@ -230,35 +232,40 @@ class Attachment:
         query = self._query(call, index)
         concepts = self._concepts(index, context)
         if call.task == "probe":
-            self._means.append([token_means(concept.own(concept.maps(query))).cpu() for concept in concepts])
+            numbers = range(len(self._encoded))
+            means = [token_means(concepts.own(concepts.maps(query, number), number)) for number in numbers]
+            self._means.append([mean.cpu() for mean in means])
             return None
         if call.task == "concept":
-            self._concept_maps[index, call.concept] = concepts[call.concept].maps(query)
+            self._concept_maps[index, call.concept] = concepts.maps(query, call.concept)
             return None
         return self._inject(call, index, concepts, query, output)
 
-    def _inject(self, call: _Call, index: int, concepts, query: torch.Tensor, output: torch.Tensor):
-        total = None
-        for number, concept in enumerate(concepts):
-            maps = self._concept_maps.pop((index, number), None)
-            maps = concept.maps(query) if maps is None else maps  # [rows, h, N, n]
-            if self.erasure.recorder is not None:
-                self.erasure.recorder.add(number, call.names, concept.own(maps).detach())
-            if call.task == "inject":
-                term = concept.term(maps, call.scales[number].to(maps.device))  # [rows, N, C_out]
-                total = term if total is None else total + term
-        return None if total is None else _add_to_rows(output, call.rows, total)
-
-
-def _add_to_rows(output: torch.Tensor, rows: Rows, term: torch.Tensor) -> torch.Tensor:
-    """``output`` [B, N, C] with ``term`` [rows, N, C] added to the chosen rows; the others stay bit-identical."""
-    # the layer has just made its output, so it may be changed in place unless it is part of a graph
-    result = output.clone() if output.requires_grad or term.requires_grad else output
-    term = term.to(output.dtype)
-    if isinstance(rows, slice):
-        result[rows] += term
+    def _inject(self, call: _Call, index: int, concepts: LayerConcepts, query, output) -> torch.Tensor | None:
+        maps = self._maps_to_keep(call, index, concepts, query)
+        if call.task != "inject":
+            return None
+        # the layer has just made its output, so it may be changed in place unless it is part of a graph
+        result = output.clone() if output.requires_grad else output
+        chosen = result[call.rows]  # [rows, N, C_out], a view where the rows are neighbours
+        if maps is None:
+            concepts.add(chosen, query, call.scales)
+        else:
+            concepts.add_maps(chosen, maps, call.scales)
+        if not isinstance(call.rows, slice):
+            result[call.rows] = chosen
         return result
-    return result.index_add_(0, rows.to(output.device), term)
+
+    def _maps_to_keep(self, call: _Call, index: int, concepts: LayerConcepts, query) -> list[torch.Tensor] | None:
+        """Maps of every concept, [rows, h, N, columns], where something else than the term needs them."""
+        numbers, recorder = range(len(self._encoded)), self.erasure.recorder
+        maps = [self._concept_maps.pop((index, number), None) for number in numbers]
+        if recorder is None:
+            return maps if maps[0] is not None else None
+        maps = [concepts.maps(query, k) if found is None else found for k, found in zip(numbers, maps, strict=True)]
+        for number, found in zip(numbers, maps, strict=True):
+            recorder.add(number, call.names, concepts.own(found, number).detach())
+        return maps
 
 
 _attachments: dict[tuple[int, int], Attachment] = {}

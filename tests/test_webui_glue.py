@@ -187,10 +187,10 @@ def test_weights_that_are_replaced_in_place_are_followed(host):
 
     host.callbacks.insert(0, swap)
     folded = []
-    inhibitor = sys.modules["lib_gie.hooks"]
-    original = inhibitor.build_layer
+    hooks = sys.modules["lib_gie.hooks"]
+    original = hooks.LayerConcepts
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inhibitor, "build_layer", lambda *args: folded.append(1) or original(*args))
+        patch.setattr(hooks, "LayerConcepts", lambda *args: folded.append(1) or original(*args))
         host.process(ON)
     assert len(folded) == 2 * 7
 

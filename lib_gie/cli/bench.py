@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 _MEBI = 2**20
+_STEPS = 20  # of a usual generation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", default="demo", choices=("demo", "sd15", "sdxl"), help="of the UNet; all but demo with random weights"
     )
-    parser.add_argument("--steps", type=int, help="of one generation (default: 20 on demo, 2 on sd15, 1 on sdxl)")
+    parser.add_argument("--steps", type=int, help="of one generation (default: 20 on demo, 4 on sd15, 3 on sdxl)")
     parser.add_argument("--pixels", type=int, nargs="+", help="image sides (default: the size's)")
     parser.add_argument("--batch", type=int, default=1, help="images at once")
     parser.add_argument("--rounds", type=int, default=5, help="each variant once per round, in turn")
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _check(options: argparse.Namespace) -> None:
     from ..evaluation.speed import VARIANTS
 
-    for name, low, high in (("steps", 1, 1000), ("batch", 1, 64), ("rounds", 1, 1000)):
+    for name, low, high in (("steps", 2, 1000), ("batch", 1, 64), ("rounds", 1, 1000)):
         value = getattr(options, name)
         if value is not None and not low <= value <= high:
             raise OptionError(f"--{name} is {value}; it must be from {low} to {high}")
@@ -120,14 +121,14 @@ def _compare(options: argparse.Namespace) -> tuple[list[dict], str]:
     return rows, "\n\n".join(texts)
 
 
-def _row(setting, name: str, ratio, times: list[float], peak: dict[str, int | None]) -> dict:
+def _row(setting, name: str, ratio, times: list[list[float]], peak: dict[str, int | None]) -> dict:
     own, base = peak.get(name), peak.get("stock")
     return {
-        "size": setting.size, "pixels": setting.pixels, "batch": setting.batch, "steps": setting.steps,
-        "variant": name,
+        "size": setting.size, "pixels": setting.pixels, "batch": setting.batch, "variant": name,
         "ratio": round(ratio.median, 4), "ratio_min": round(ratio.least, 4), "ratio_max": round(ratio.greatest, 4),
+        "once": round(ratio.once, 4), "ratio_of_generation": round(ratio.of_generation(_STEPS), 4),
         "memory_ratio": round(own / base, 4) if own and base else None,
-        "seconds": round(statistics.median(times), 4),
+        "seconds_per_step": round(statistics.median(step for steps in times for step in steps[1:]), 4),
         "memory": own,
     }  # fmt: skip
 
@@ -135,25 +136,25 @@ def _row(setting, name: str, ratio, times: list[float], peak: dict[str, int | No
 def _table(setting, rounds: int, rows: list[dict]) -> str:
     from ..evaluation.figures import table
 
-    header = ("variant", "time over stock", "of all rounds", "steps more", "seconds", "peak memory", "over stock")
+    header = ("variant", "step over stock's", "of all pairs", "once, in steps", f"{_STEPS} steps over stock's",
+              "seconds per step", "peak memory", "over stock's")  # fmt: skip
     cells = [
         (
             row["variant"],
             f"{row['ratio']:.3f}",
             f"{row['ratio_min']:.3f} to {row['ratio_max']:.3f}",
-            f"{(row['ratio'] - 1) * setting.steps:+.2f}",
-            f"{row['seconds']:.2f}",
+            f"{row['once']:+.2f}",
+            f"{row['ratio_of_generation']:.3f}",
+            f"{row['seconds_per_step']:.3f}",
             "-" if row["memory"] is None else f"{row['memory'] / _MEBI:.0f} MiB",
             "-" if row["memory_ratio"] is None else f"{row['memory_ratio']:.3f}",
         )
         for row in rows
     ]
     images = "one image" if setting.batch == 1 else f"{setting.batch} images at once"
-    steps = "1 step" if setting.steps == 1 else f"{setting.steps} steps"
-    return (
-        f"{setting.size}, {setting.pixels}x{setting.pixels} pixels, {images}, {steps} with guidance, {rounds} rounds:"
-        f"\n\n{table(header, cells)}"
-    )
+    pairs = rounds * (setting.steps - 1)
+    head = f"{setting.size}, {setting.pixels}x{setting.pixels} pixels, {images}, {pairs} pairs of steps"
+    return f"{head}:\n\n{table(header, cells)}"
 
 
 # -- the others ------------------------------------------------
@@ -171,9 +172,17 @@ def _growth(options: argparse.Namespace) -> tuple[list[dict], str]:
     setting = _setting(options, (options.pixels or SIZES[options.size].pixels)[0])
     points = growth(Sampler(setting, _device()), options.rounds)
     cells = [
-        (p.axis, p.value, f"{p.ratio.median:.3f}", f"{p.ratio.least:.3f} to {p.ratio.greatest:.3f}") for p in points
+        (
+            p.axis,
+            p.value,
+            f"{p.ratio.median:.3f}",
+            f"{p.ratio.least:.3f} to {p.ratio.greatest:.3f}",
+            f"{p.ratio.once:+.2f}",
+        )
+        for p in points
     ]
-    text = f"{_machine()}\n\n{table(('axis', 'value', 'time over stock', 'of all rounds'), cells)}"
+    header = ("axis", "value", "step over stock's", "of all pairs", "once, in steps")
+    text = f"{_machine()}\n\n{table(header, cells)}"
     if options.page:
         axes: dict[str, list] = {}
         for p in points:

@@ -1,7 +1,9 @@
 """How much time and memory erasure takes, side by side with the model alone and with other ways.
 
-What is measured is one generation without its text encoder and VAE: ``steps`` denoising steps with guidance. All that
-erasure does once per generation (K*, U, the adapter's reading) is in it.
+What is measured is one generation without its text encoder and VAE: ``steps`` denoising steps with guidance. Steps are
+compared pair by pair with the model's own of the same round. What a way does once per generation (K*, U, the adapter's
+reading) happens in the first step, so that one is kept apart: what it takes more than the model's own first step is
+counted in steps.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,6 +25,7 @@ from ..attention import find_cross_attention
 from ..concepts import Concept
 from ..encoding import EncodedConcept
 from ..erasure import Erasure, Target
+from ..errors import GieError
 from ..hooks import attach
 from ..scale import FixedScale, ScaleRule
 from ..training.fitting import READING
@@ -41,12 +44,12 @@ Predict = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured: a UNet (see ``unets.SIZES``), the image's side in pixels, images at once, steps."""
+    """What is measured: a UNet (see ``unets.SIZES``), the image's side in pixels, images at once, steps (2 or more)."""
 
     size: str
     pixels: int
     batch: int = 1
-    steps: int = 2
+    steps: int = 4
 
 
 class Sampler:
@@ -56,7 +59,7 @@ class Sampler:
         self.device, self.family = device, SIZES[setting.size].family
         self.unet = build_unet(SIZES[setting.size], device)
         self.dtype, self._random = self.unet.dtype, torch.Generator().manual_seed(0)
-        self._scheduler = DDIMScheduler()
+        self._scheduler, self.seconds = DDIMScheduler(), []
         self.use(setting)
 
     def use(self, setting: Setting) -> None:
@@ -101,12 +104,19 @@ class Sampler:
 
     @torch.no_grad()
     def sample(self, predict: Predict) -> torch.Tensor:
-        """Latents [B, 4, h, w]."""
+        """Latents [B, 4, h, w]. How long each step took is in ``seconds`` afterwards."""
         self._scheduler.set_timesteps(self.setting.steps)
-        latents = self.latents
+        latents, self.seconds = self.latents, []
         for number, timestep in enumerate(self._scheduler.timesteps):
+            started = self._now()
             latents = self._scheduler.step(predict(latents, timestep, number), timestep, latents).prev_sample
+            self.seconds.append(self._now() - started)
         return latents
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
 
 
 # -- variants ------------------------------------------------
@@ -195,48 +205,53 @@ VARIANTS: dict[str, Variant] = {
 # -- measuring ------------------------------------------------
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+Times = dict[str, list[list[float]]]
+"""By variant and round the seconds of every step."""
 
 
-def seconds_of(sampler: Sampler, variant: Variant) -> float:
-    """One generation."""
-    _wait(sampler.device)
-    started = time.perf_counter()
-    variant(sampler)
-    _wait(sampler.device)
-    return time.perf_counter() - started
-
-
-def alternate(sampler: Sampler, variants: dict[str, Variant], rounds: int, label: str) -> dict[str, list[float]]:
-    """Seconds of every variant in every round, A B C A B C ..., after one round that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in variants}
-    with tqdm(total=(rounds + 1) * len(variants), desc=label, mininterval=5) as bar:
-        for number in range(rounds + 1):
+def alternate(sampler: Sampler, variants: dict[str, Variant], rounds: int, label: str) -> Times:
+    """Every variant in every round, A B C A B C ..., after one short generation each that does not count."""
+    setting, times = sampler.setting, {name: [] for name in variants}
+    sampler.use(replace(setting, steps=2))
+    for variant in variants.values():
+        variant(sampler)
+    sampler.use(setting)
+    with tqdm(total=rounds * len(variants), desc=label, mininterval=5) as bar:
+        for _ in range(rounds):
             for name, variant in variants.items():
-                seconds = seconds_of(sampler, variant)
-                if number > 0:
-                    times[name].append(seconds)
+                variant(sampler)
+                times[name].append(sampler.seconds)
                 bar.update()
     return times
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A variant's time over stock's of the same round: median, least and greatest."""
+    """A variant's time per step over the model's own: median, least and greatest of the pairs.
+
+    ``once``: what its first step takes more, in steps of the model alone (median over the rounds).
+    """
 
     median: float
     least: float
     greatest: float
+    once: float
+
+    def of_generation(self, steps: int) -> float:
+        """Time of so many steps over the model's own."""
+        return self.median + self.once / steps
 
 
-def ratios(times: dict[str, list[float]], base: str = "stock") -> dict[str, Ratio]:
-    """Pair by pair."""
+def ratios(times: Times, base: str = "stock") -> dict[str, Ratio]:
+    """Pair by pair: a step of a variant and the same step of the model alone in the same round."""
     found = {}
     for name, own in times.items():
-        pairs = [a / b for a, b in zip(own, times[base], strict=True)]
-        found[name] = Ratio(statistics.median(pairs), min(pairs), max(pairs))
+        rounds = list(zip(own, times[base], strict=True))
+        pairs = [a / b for mine, bare in rounds for a, b in zip(mine[1:], bare[1:], strict=True)]
+        middle = statistics.median(pairs)
+        once = statistics.median(mine[0] / statistics.median(bare[1:]) for mine, bare in rounds)
+        alone = statistics.median(bare[0] / statistics.median(bare[1:]) for _, bare in rounds)
+        found[name] = Ratio(middle, min(pairs), max(pairs), once - alone - (middle - 1))
     return found
 
 
@@ -247,6 +262,10 @@ def _peak_on_linux() -> int | None:
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
+class MeasuringError(GieError):
+    """A measuring process that ended early."""
 
 
 def _measure_peak(setting: Setting, name: str, device: str, results) -> None:
@@ -267,7 +286,12 @@ def peak_memory(setting: Setting, name: str, device: torch.device) -> int | None
     process = context.Process(target=_measure_peak, args=(setting, name, str(device), results))
     process.start()
     process.join()
-    return results.get() if process.exitcode == 0 and not results.empty() else None
+    if process.exitcode != 0 or results.empty():
+        raise MeasuringError(
+            f"the process that measured the memory of {name!r} ended with {process.exitcode} (-9: the system had too "
+            f"little memory); use --no-memory, fewer --pixels or a smaller --batch"
+        )
+    return results.get()
 
 
 def peaks(setting: Setting, names: Sequence[str], device: torch.device) -> dict[str, int | None]:

@@ -37,8 +37,8 @@ class Size:
 
 SIZES = {
     "demo": Size("gie-demo", (64,), 20),
-    "sd15": Size("sd1", (256, 512), 2, {"cross_attention_dim": 768}),
-    "sdxl": Size("sdxl", (512,), 1, _SDXL),
+    "sd15": Size("sd1", (256, 512), 4, {"cross_attention_dim": 768}),
+    "sdxl": Size("sdxl", (512,), 3, _SDXL),
 }
 
 
