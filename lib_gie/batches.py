@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -41,6 +41,32 @@ def take_rows(value: Any, rows: Rows, batch: int) -> Any:
     if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
         return type(value)(take_rows(item, rows, batch) for item in value)
     return value
+
+
+def _tensors(value: Any, batch: int) -> Iterator[torch.Tensor]:
+    """All that has one entry per row."""
+    if isinstance(value, torch.Tensor):
+        if value.ndim and value.shape[0] == batch:
+            yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item, batch)
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()), batch)
+
+
+def distinct_rows(args: tuple, kwargs: dict, batch: int) -> tuple[list[int], list[int]]:
+    """Rows of a UNet call that differ, and for every row which of them (by position) it equals."""
+    tensors = list(_tensors((args, kwargs), batch))
+    chosen, equals = [], []
+    for row in range(batch):
+        alike = (k for k, c in enumerate(chosen) if all(torch.equal(tensor[c], tensor[row]) for tensor in tensors))
+        position = next(alike, None)
+        if position is None:
+            position = len(chosen)
+            chosen.append(row)
+        equals.append(position)
+    return chosen, equals
 
 
 def batch_size(args: tuple, kwargs: dict) -> int:

@@ -82,7 +82,8 @@ class Erasure:
         lengths = {len(target.encoded.states) for target in targets}
         if len(lengths) > 1:
             raise ErasureError(
-                f"the concepts' contexts have lengths {sorted(lengths)}; encode all with one text encoder"
+                f"the concepts' contexts have lengths {' and '.join(map(str, sorted(lengths)))}; encode all with one "
+                f"text encoder"
             )
         if concept_pass not in CONCEPT_PASSES:
             raise OptionError(f"concept pass is {concept_pass!r}; it must be one of {', '.join(CONCEPT_PASSES)}")

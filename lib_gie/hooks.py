@@ -11,7 +11,16 @@ import torch
 from torch import nn
 
 from .attention import CrossAttentionLayer, family_of, find_cross_attention
-from .batches import Rows, at_noise, batch_size, context_of, replace_context, select, take_rows
+from .batches import (
+    Rows,
+    at_noise,
+    batch_size,
+    context_of,
+    distinct_rows,
+    replace_context,
+    select,
+    take_rows,
+)
 from .encoding import EncodedConcept
 from .erasure import Erasure, Target
 from .errors import ErasureError
@@ -159,8 +168,17 @@ class Attachment:
         The layers are in call order, which is the same in all libraries (that of their modules is not). ``args``,
         ``kwargs``: those of the conditional rows; ``noise``: the seed of the noise to read at, None: the images' own.
         """
-        if noise is not None:
-            args, kwargs = at_noise(args, kwargs, noise)
+        if noise is None:
+            return self._read(args, kwargs, names)
+        args, kwargs = at_noise(args, kwargs, noise)
+        chosen, equals = distinct_rows(args, kwargs, len(names))  # images of one prompt need one row
+        rows = select(chosen)
+        args, kwargs = take_rows(args, rows, len(names)), take_rows(kwargs, rows, len(names))
+        means = self._read(args, kwargs, tuple(names[row] for row in chosen))
+        return [[mean[equals] for mean in layer] for layer in means]
+
+    def _read(self, args, kwargs, names: tuple[Hashable, ...]) -> list[list[torch.Tensor]]:
+        """Token means of exactly this call: by layer, by concept float32 [rows, h, n]."""
         self._means = []
         with torch.no_grad(), self._own_call(_Call(len(names), slice(0, len(names)), names, "probe")):
             self.unet(*args, **kwargs)

@@ -10,7 +10,8 @@ from tiny import build_diffusers, build_ldm, make_batch, make_concept
 
 from lib_gie.adapter import Adapter, AdapterInfo
 from lib_gie.attention import find_cross_attention
-from lib_gie.batches import at_noise
+from lib_gie.batches import at_noise, distinct_rows
+from lib_gie.encoding import EncodedConcept
 from lib_gie.erasure import Erasure, Target
 from lib_gie.errors import AdapterError, ErasureError, OptionError, UnsupportedModelError
 from lib_gie.hooks import attach
@@ -306,6 +307,36 @@ def test_every_head_at_the_same_noise(unet, batch):
         torch.testing.assert_close(adapter.seen[0][image], expected, atol=1e-6, rtol=1e-5)
 
 
+def test_images_of_one_prompt_are_read_once(unet, batch):
+    """At the same noise for all, rows that are told the same need one row of the UNet, and all get what it gives."""
+    latents, timesteps, context = batch.arguments
+    images = [row for row, image in enumerate(batch.rows) if image is not None]
+    same = context.clone()
+    same[images] = context[images[0]]
+    sizes, found = [], []
+    for prompts in (same, context):
+        adapter = spy(heads_of(unet), Reading(per_head=True, noise=3))
+        one = Erasure([Target(WINE, adapter)])
+        with torch.no_grad(), attach(unet.module, one):
+            counting = unet.cross_attention[0].register_forward_hook(lambda m, args, out: sizes.append(len(out)))
+            one.begin(batch.rows, 0.0)
+            unet(latents, timesteps, prompts)
+            counting.remove()
+        found.append(adapter.seen[0])
+    assert sizes == [1, len(batch.rows), len(images), len(batch.rows)]
+    torch.testing.assert_close(found[0][1], found[0][0], atol=0, rtol=0)
+    torch.testing.assert_close(found[0][0], found[1][0], atol=1e-6, rtol=1e-5)
+
+
+def test_rows_differ_by_anything_that_is_theirs():
+    context, mask = torch.zeros(3, 5, 2), torch.zeros(3, 1)
+    assert distinct_rows((context,), {"more": [mask], "flag": 3}, 3) == ([0], [0, 0, 0])
+    mask[1] = 1
+    assert distinct_rows((context,), {"more": [mask]}, 3) == ([0, 1], [0, 1, 0])
+    context[2, 4, 1] = 1
+    assert distinct_rows((context,), {"more": [{"mask": mask}]}, 3) == ([0, 1, 2], [0, 1, 2])
+
+
 def test_inpainting_keeps_its_mask_at_the_same_noise():
     latents, timesteps = torch.randn(2, 9, 8, 8), torch.tensor([300.0, 300.0])
     (changed,), kwargs = at_noise((latents,), {"timesteps": timesteps}, 5)
@@ -413,3 +444,24 @@ def test_bad_scales(value):
 def test_no_concept():
     with pytest.raises(OptionError, match="no concept"):
         Erasure([])
+
+
+def test_a_prompt_is_compared_by_what_it_says(unet, batch):
+    """The same tensor need not be compared; what was written into it counts, and an equal one is the same."""
+    adapter = spy(len(unet.cross_attention), Reading(noise=3))
+    one = Erasure([Target(KNIFE, adapter)])
+    latents, timesteps, context = batch.arguments
+    context = context.clone()
+    read = []
+    with torch.no_grad(), attach(unet.module, one):
+        for step, change in enumerate((lambda c: c, lambda c: c, torch.clone, lambda c: c.mul_(2))):
+            one.begin(batch.rows, step / 4)
+            unet(latents, timesteps, change(context))
+            read.append(len(adapter.seen))
+    assert read == [1, 1, 1, 2]
+
+
+def test_contexts_of_different_lengths_are_refused():
+    short = EncodedConcept(KNIFE.concept, KNIFE.states[:50], KNIFE.tokens)
+    with pytest.raises(ErasureError, match="lengths 50 and 77"):
+        Erasure([Target(short, FixedScale(-1)), Target(WINE, FixedScale(-1))])
