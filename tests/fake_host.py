@@ -14,13 +14,15 @@ from tiny import CONTEXT_WIDTH, build_ldm
 LENGTH = 77
 
 
-class TextEncoder:
-    """States that depend on the token and its position alone."""
+class TextEncoder(torch.nn.Module):
+    """States that depend on the token, its position and one weight."""
 
     id_start, id_end = 0, 1
     tokenizer = SimpleNamespace(convert_ids_to_tokens=lambda ids: [f"<{number}>" for number in ids])
 
     def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
         self.hijack = SimpleNamespace(fixes=None)
         self.encoded: list[list[int]] = []
 
@@ -33,7 +35,7 @@ class TextEncoder:
         for row in rows:
             generators = [torch.Generator().manual_seed(1000 * place + number) for place, number in enumerate(row)]
             states.append(torch.stack([torch.randn(CONTEXT_WIDTH, generator=g) for g in generators]))  # [L, D]
-        return torch.stack(states)  # [B, L, D]
+        return torch.stack(states) * self.weight  # [B, L, D]
 
 
 def make_model(name: str = "tiny") -> SimpleNamespace:

@@ -113,10 +113,11 @@ def test_prompt_weights_that_leave_the_drawing_to_the_negative_prompt(host):
 
 
 def test_infotext_has_each_images_scale(host, tmp_path):
-    adapter = Adapter(AdapterInfo("unknown", 7, ("knife",), (-9.0, 0.0)))
+    torch.manual_seed(0)
+    adapter = Adapter(AdapterInfo("unknown", 7, ("knife",), (-19.0, 0.0)))
     with torch.no_grad():
-        adapter.out.bias.fill_(-4)
-        adapter.input_std.fill_(1e-3)
+        adapter.out.bias.fill_(-9)
+        adapter.input_std.fill_(2e-3)
     folder = tmp_path / "growth-inhibitors"
     save_adapter(adapter, folder / "mine.safetensors")
     p, done = host.process([True, "knife", "mine"], n_iter=2)
@@ -193,6 +194,48 @@ def test_weights_that_are_replaced_in_place_are_followed(host):
         patch.setattr(hooks, "LayerConcepts", lambda *args: folded.append(1) or original(*args))
         host.process(ON)
     assert len(folded) == 2 * 7
+
+
+def test_concepts_are_encoded_once_while_nothing_changes(host):
+    encoder = host.shared.sd_model.cond_stage_model
+    host.process(ON)
+    once = len(encoder.encoded)
+    assert once > 0
+    host.process(ON, n_iter=2)
+    host.process([True, "knife:0.5"])  # the weight is not the text's
+    assert len(encoder.encoded) == once
+
+
+def _write(host, patch):
+    with torch.no_grad():
+        host.shared.sd_model.cond_stage_model.weight.mul_(2)
+
+
+def _replace(host, patch):
+    host.shared.sd_model.cond_stage_model.weight = torch.nn.Parameter(torch.tensor(2.0))
+
+
+def _clip_skip(host, patch):
+    host.shared.opts.CLIP_stop_at_last_layers = 2
+
+
+def _lora(host, patch):
+    used = {"lora": [SimpleNamespace(items=["style", "0.7"])]}
+    patch.setattr(Processing, "extra_network_data", used, raising=False)
+
+
+def _checkpoint(host, patch):
+    host.shared.sd_model.sd_checkpoint_info = SimpleNamespace(name_for_extra="another")
+
+
+@pytest.mark.parametrize("change", [_write, _replace, _clip_skip, _lora, _checkpoint])
+def test_concepts_are_encoded_anew_when_something_changes(host, change, monkeypatch):
+    encoder = host.shared.sd_model.cond_stage_model
+    host.process(ON)
+    once = len(encoder.encoded)
+    change(host, monkeypatch)
+    host.process(ON)
+    assert len(encoder.encoded) == 2 * once
 
 
 def test_a_unet_call_outside_the_denoiser(host):

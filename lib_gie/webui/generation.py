@@ -15,8 +15,9 @@ from ..erasure import Erasure, Target
 from ..errors import ErasureError
 from ..hooks import attach, is_inner_call
 from ..scale import ScaleRule
+from .encodings import encodings
 from .infotext import Rule
-from .model import encode_concept, unet_of
+from .model import unet_of
 from .options import Request
 
 _PASSES = {"both": (False, True), "first only": (False,), "second only": (True,)}  # of p.is_hr_pass
@@ -35,11 +36,11 @@ class Plan:
     enforced: bool = False
     notes: tuple[str, ...] = ()
 
-    def new_erasure(self, model: Any, before: Erasure | None) -> Erasure:
-        """Concepts encoded by the model as it is now; ``before``: the erasure that it goes on from."""
+    def new_erasure(self, p: Any, model: Any, before: Erasure | None) -> Erasure:
+        """Concepts encoded by the model as it is now, for ``p``; ``before``: the erasure that it goes on from."""
         request = self.request
         targets = [
-            Target(encode_concept(concept, model), rule)
+            Target(encodings.encode(concept, model, p), rule)
             for concept, rule in zip(request.concepts, self.rules, strict=True)
         ]
         erasure = Erasure(
@@ -94,10 +95,10 @@ class _Progress:
         """Whether the pass that runs now (first or of Hires. fix) is to be erased from."""
         return bool(getattr(p, "is_hr_pass", False)) in _PASSES[self.plan.request.hires]
 
-    def renew(self, model: Any) -> Erasure:
+    def renew(self, p: Any, model: Any) -> Erasure:
         """Encode for the model as it is now; scales that are known stay while the prompt does."""
         self.check()
-        self.erasure = self.plan.new_erasure(model, self.erasure)
+        self.erasure = self.plan.new_erasure(p, model, self.erasure)
         self.steps = 0
         return self.erasure
 
@@ -213,7 +214,7 @@ class Generation:
         self._unet = self._state[0]
         for progress in self._progress:
             if progress.applies(self.p):
-                self._attached.enter_context(attach(self._unet, progress.renew(shared.sd_model)))
+                self._attached.enter_context(attach(self._unet, progress.renew(self.p, shared.sd_model)))
 
     # -- afterwards ------------------------------------------------
 

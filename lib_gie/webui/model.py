@@ -64,10 +64,15 @@ def split_tokens(text: str, model: Any) -> tuple[list[int], list[str]]:
 
 
 def encode_concept(concept: Concept, model: Any) -> EncodedConcept:
-    """The concept alone through the model's own text encoder, clip skip included. Call it outside the UNet's forward.
+    """The concept alone through the model's own text encoder and the hypernetworks that are active, clip skip included.
 
-    Raises ConceptError for a concept without tokens or with more than 75.
+    Call it outside the UNet's forward. Raises ConceptError for a concept without tokens or with more than 75.
     """
+    return through_hypernetworks(encode_text(concept, model))
+
+
+def encode_text(concept: Concept, model: Any) -> EncodedConcept:
+    """The same without hypernetworks."""
     ids, tokens = split_tokens(concept.text, model)
     check_token_count(concept.text, len(ids))
     encoder = model.cond_stage_model
@@ -75,10 +80,11 @@ def encode_concept(concept: Concept, model: Any) -> EncodedConcept:
     encoder.hijack.fixes = None  # textual inversions of the prompt are not the concept's
     with torch.no_grad(), devices.autocast():
         states = encoder.process_tokens([row], [[1.0] * len(row)])  # [1, 77, D]
-    return _through_hypernetworks(EncodedConcept(concept, states[0], tokens))
+    return EncodedConcept(concept, states[0], tokens)
 
 
-def _through_hypernetworks(encoded: EncodedConcept) -> EncodedConcept:
+def through_hypernetworks(encoded: EncodedConcept) -> EncodedConcept:
+    """What the WebUI makes keys and values of, where hypernetworks are active."""
     if not shared.loaded_hypernetworks:
         return encoded
     from modules.hypernetworks.hypernetwork import apply_hypernetworks

@@ -1,0 +1,62 @@
+"""Encoded concepts, kept for the next image while nothing that they depend on has changed."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from modules import shared
+
+from ..concepts import Concept
+from ..encoding import EncodedConcept
+from .model import encode_text, through_hypernetworks
+
+_OPTIONS = ("CLIP_stop_at_last_layers", "emphasis", "fp8_storage", "cache_fp16_weight", "lora_functional")
+
+
+def _networks(p: Any) -> tuple:
+    """LoRAs and their kin of the pass that runs now: they are put into the weights only when those are next used."""
+    found = getattr(p, "hr_extra_network_data" if getattr(p, "is_hr_pass", False) else "extra_network_data", None)
+    return tuple((kind, tuple(tuple(one.items) for one in used)) for kind, used in sorted((found or {}).items()))
+
+
+def _weights(model: Any) -> tuple:
+    """Where the text encoder's weights are and how often they were written to."""
+    # inference tensors do not count; the WebUI's weights are none, and what cannot be known is never the same
+    return tuple(
+        object() if weight.is_inference() else (weight.data_ptr(), weight._version, weight.dtype)
+        for weight in model.cond_stage_model.parameters()
+    )
+
+
+def _settings(p: Any, model: Any) -> tuple:
+    return (
+        getattr(model, "sd_checkpoint_info", None),
+        tuple(getattr(shared.opts, name, None) for name in _OPTIONS),
+        _networks(p),
+        _weights(model),
+    )
+
+
+class Encodings:
+    """Those of the last settings."""
+
+    def __init__(self):
+        self._encoder: Any = None  # kept alive, so that no other one's weights can lie where its own do
+        self._settings: tuple = ()
+        self._found: dict[str, EncodedConcept] = {}
+
+    def encode(self, concept: Concept, model: Any, p: Any) -> EncodedConcept:
+        """What ``encode_concept`` gives; made once while checkpoint, clip skip, LoRAs and weights stay the same."""
+        settings = _settings(p, model)
+        if self._encoder is not model.cond_stage_model or self._settings != settings:
+            self._found.clear()
+        if concept.text not in self._found:
+            self._found[concept.text] = encode_text(concept, model)
+            settings = _settings(p, model)  # encoding puts LoRAs into the weights
+        self._encoder, self._settings = model.cond_stage_model, settings
+        return through_hypernetworks(dataclasses.replace(self._found[concept.text], concept=concept))
+
+
+encodings = Encodings()
+"""The WebUI's only ones: one checkpoint is loaded at a time."""
