@@ -20,7 +20,7 @@ from .options import TITLE
 from .order import Order, amount
 from .page import adapter_dropdowns, adapter_names
 from .plans import adapter_folders
-from .trainer import Trainer, seconds_per_image
+from .trainer import Trainer
 
 _PREFIX = "gie_train"
 
@@ -113,6 +113,8 @@ def estimate(*values: Any) -> str:
 
 def measured(*values: Any) -> str:
     """The same with the time, from a batch that is made and judged for it."""
+    from .training_run import seconds_per_image
+
     text = estimate(*values)
     try:
         order = _order(*values)
