@@ -169,11 +169,11 @@ def _refuse_other_files(path: Path) -> None:
     raise AdapterError(f"{path.name} is no safetensors file, or a broken one; get it again")
 
 
-def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def _read(path: Path, weights: bool = True) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
-            return {key: file.get_tensor(key) for key in file.keys()}, metadata
+            return {key: file.get_tensor(key) for key in file.keys()} if weights else {}, metadata
     except SafetensorError as error:
         raise AdapterError(f"{path.name} is a broken safetensors file ({error}); get it again") from error
 
@@ -254,6 +254,13 @@ def load_adapter(path: Path | str) -> Adapter:
     adapter = Adapter(_info(metadata, path.name))
     _check_tensors(tensors, adapter.state_dict(), path.name)
     return filled(adapter, tensors)
+
+
+def read_header(path: Path | str) -> AdapterInfo:
+    """What an adapter file says about itself, its weights unread. Raises AdapterError for files that are no adapter."""
+    path = Path(path)
+    _refuse_other_files(path)
+    return _info(_read(path, weights=False)[1], path.name)
 
 
 def read_info(path: Path | str) -> AdapterInfo:

@@ -6,7 +6,7 @@ import pytest
 
 from lib_gie.adapter import Adapter, AdapterInfo, save_adapter
 from lib_gie.errors import AdapterError
-from lib_gie.webui.library import adapter_for, find_adapter, list_adapters
+from lib_gie.webui.library import adapter_for, find_adapter, list_adapters, listed_names
 
 
 def write(path, concept="knife", base="sd1", inputs=16, others=()):
@@ -21,6 +21,7 @@ def test_names_and_hashes(tmp_path):
     folders = [tmp_path / "a", tmp_path / "b", tmp_path / "missing"]
     usable, broken = list_adapters(folders)
     assert [(found.name, found.info.base) for found in usable] == [("knife", "sd1"), ("wine", "sd1")]
+    assert listed_names(folders) == ["knife", "wine"]
     assert len(usable[0].hash) == 10
     assert "no safetensors file" in broken["broken"]
     assert find_adapter("wine", folders).info.concepts == ("wine",)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..adapter import Adapter, AdapterInfo, load_adapter
+from ..adapter import Adapter, AdapterInfo, load_adapter, read_header
 from ..errors import AdapterError
 from .options import AUTOMATIC, FIXED
 
@@ -43,6 +43,25 @@ def _files(folders: Sequence[Path]) -> dict[str, Path]:
             if path.stem not in (AUTOMATIC, FIXED):
                 found.setdefault(path.stem, path)
     return found
+
+
+@functools.lru_cache(maxsize=256)
+def _is_adapter(path: Path, changed: int, size: int) -> bool:
+    try:
+        read_header(path)
+    except (AdapterError, OSError):
+        return False
+    return True
+
+
+def listed_names(folders: Sequence[Path]) -> list[str]:
+    """Names of all files that say they are adapters; their weights are read when they are used."""
+    names = []
+    for name, path in sorted(_files(folders).items()):
+        stat = path.stat()
+        if _is_adapter(path, stat.st_mtime_ns, stat.st_size):
+            names.append(name)
+    return names
 
 
 def _open(path: Path) -> InstalledAdapter:

@@ -14,7 +14,7 @@ from modules.ui_components import InputAccordion
 from ..concepts import MAX_TOKENS, parse_concepts
 from ..errors import AdapterError, GieError
 from .infotext import ALL_KEYS, adapter_problem, read_params
-from .library import find_adapter, list_adapters
+from .library import find_adapter, listed_names
 from .model import loaded_model, split_tokens
 from .options import AUTOMATIC, BY_NAME, FIXED, OPTIONS, TITLE, Option
 from .plans import adapter_folders, enforced_text
@@ -34,8 +34,7 @@ class PasteKey(str):
 
 def adapter_names() -> list[str]:
     """What the adapter fields offer. The WebUI's gradio knows no labels beside the values that are sent."""
-    usable, _ = list_adapters(adapter_folders())
-    return [AUTOMATIC, FIXED, *(found.name for found in usable)]
+    return [AUTOMATIC, FIXED, *listed_names(adapter_folders())]
 
 
 _dropdowns: list[Any] = []
