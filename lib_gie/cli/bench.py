@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import OptionError
-from .pages import write_part
+from .pages import around, write_part
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +56,8 @@ def _check(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace) -> None:
     """Measure and print."""
     _check(options)
+    if options.page:
+        around(options.page, _command(options))  # a page without the part ends here, not after the work
     if options.growth:
         rows, text = _growth(options)
     elif options.profile:
@@ -74,7 +76,8 @@ def run(options: argparse.Namespace) -> None:
 def _command(options: argparse.Namespace) -> str:
     """What made a part of a page, without what does not change what is measured."""
     mode = next((f" --{name}" for name in ("growth", "profile", "labelling") if getattr(options, name)), "")
-    return "bench" + (mode if options.labelling else f" --size {options.size}{mode}")
+    pixels = f" --pixels {' '.join(map(str, options.pixels))}" if options.pixels else ""
+    return "bench" + (mode if options.labelling else f" --size {options.size}{pixels}{mode}")
 
 
 def _setting(options: argparse.Namespace, pixels: int):

@@ -295,5 +295,5 @@ def peak_memory(setting: Setting, name: str, device: torch.device) -> int | None
 
 
 def peaks(setting: Setting, names: Sequence[str], device: torch.device) -> dict[str, int | None]:
-    """Of every variant, one process after the other."""
-    return {name: peak_memory(setting, name, device) for name in tqdm(names, desc="memory")}
+    """Of every variant, one process after the other, in two steps."""
+    return {name: peak_memory(replace(setting, steps=2), name, device) for name in tqdm(names, desc="memory")}
