@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     other = parser.add_mutually_exclusive_group()
     other.add_argument("--growth", action="store_true", help="instead: how the cost grows, as a plot")
     other.add_argument("--profile", action="store_true", help="instead: where the time of one step goes")
+    other.add_argument("--layers", action="store_true", help="instead: other ways to compute one layer's term")
     other.add_argument("--labelling", action="store_true", help="instead: images labelled per minute, demo model")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write the tables into this Markdown page's part")
     parser.add_argument("--json", action="store_true", help="print a JSON list, and the tables to standard error")
@@ -62,6 +63,8 @@ def run(options: argparse.Namespace) -> None:
         rows, text = _growth(options)
     elif options.profile:
         rows, text = _profile(options)
+    elif options.layers:
+        rows, text = _layers()
     elif options.labelling:
         rows, text = _labelling()
     else:
@@ -75,9 +78,10 @@ def run(options: argparse.Namespace) -> None:
 
 def _command(options: argparse.Namespace) -> str:
     """What made a part of a page, without what does not change what is measured."""
-    mode = next((f" --{name}" for name in ("growth", "profile", "labelling") if getattr(options, name)), "")
+    modes = ("growth", "profile", "layers", "labelling")
+    mode = next((f" --{name}" for name in modes if getattr(options, name)), "")
     pixels = f" --pixels {' '.join(map(str, options.pixels))}" if options.pixels else ""
-    return "bench" + (mode if options.labelling else f" --size {options.size}{pixels}{mode}")
+    return "bench" + (mode if options.labelling or options.layers else f" --size {options.size}{pixels}{mode}")
 
 
 def _setting(options: argparse.Namespace, pixels: int):
@@ -208,6 +212,17 @@ def _profile(options: argparse.Namespace) -> tuple[list[dict], str]:
     rows = profile(Sampler(setting, _device()), options.variants or ["stock", "fused 1"])
     header = list(rows[0])
     return rows, f"{_machine()}, ms of one generation by operator:\n\n{table(header, [list(r.values()) for r in rows])}"
+
+
+def _layers() -> tuple[list[dict], str]:
+    from ..evaluation.figures import table
+    from ..evaluation.layer_ways import layer_times
+
+    rows = layer_times(_device())
+    return (
+        rows,
+        f"{_machine()}, ms of one layer and one image:\n\n{table(list(rows[0]), [list(r.values()) for r in rows])}",
+    )
 
 
 def _labelling() -> tuple[list[dict], str]:
