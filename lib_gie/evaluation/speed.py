@@ -8,6 +8,8 @@ counted in steps.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import multiprocessing
 import statistics
 import sys
@@ -274,6 +276,8 @@ def _measure_peak(setting: Setting, name: str, device: str, results) -> None:
     if sampler.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     elif sys.platform == "linux":
+        gc.collect()
+        getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # what building the model has freed would hide what a step needs
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     VARIANTS[name](sampler)
     results.put(torch.cuda.max_memory_allocated() if sampler.device.type == "cuda" else _peak_on_linux())
