@@ -277,7 +277,7 @@ def _measure_peak(setting: Setting, name: str, device: str, results) -> None:
         torch.cuda.reset_peak_memory_stats()
     elif sys.platform == "linux":
         gc.collect()
-        getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # what building the model has freed would hide what a step needs
+        getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # what building the model has freed would hide a step
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     VARIANTS[name](sampler)
     results.put(torch.cuda.max_memory_allocated() if sampler.device.type == "cuda" else _peak_on_linux())
