@@ -203,26 +203,26 @@ def _growth(options: argparse.Namespace) -> tuple[list[dict], str]:
 
 
 def _profile(options: argparse.Namespace) -> tuple[list[dict], str]:
-    from ..evaluation.figures import table
     from ..evaluation.profiling import profile
     from ..evaluation.speed import Sampler
     from ..evaluation.unets import SIZES
 
     setting = _setting(options, (options.pixels or SIZES[options.size].pixels)[0])
     rows = profile(Sampler(setting, _device()), options.variants or ["stock", "fused 1"])
-    header = list(rows[0])
-    return rows, f"{_machine()}, ms of one generation by operator:\n\n{table(header, [list(r.values()) for r in rows])}"
+    return rows, f"{_machine()}, ms of one generation by operator:\n\n{_plain_table(rows)}"
+
+
+def _plain_table(rows: list[dict]) -> str:
+    from ..evaluation.figures import table
+
+    return table(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def _layers() -> tuple[list[dict], str]:
-    from ..evaluation.figures import table
     from ..evaluation.layer_ways import layer_times
 
     rows = layer_times(_device())
-    return (
-        rows,
-        f"{_machine()}, ms of one layer and one image:\n\n{table(list(rows[0]), [list(r.values()) for r in rows])}",
-    )
+    return rows, f"{_machine()}, ms of one layer and one image:\n\n{_plain_table(rows)}"
 
 
 def _labelling() -> tuple[list[dict], str]:

@@ -49,19 +49,22 @@ def _files(folders: Sequence[Path]) -> dict[str, Path]:
 def _is_adapter(path: Path, changed: int, size: int) -> bool:
     try:
         read_header(path)
-    except (AdapterError, OSError):
+    except AdapterError:
         return False
     return True
 
 
+def _says_so(path: Path) -> bool:
+    try:
+        stat = path.stat()
+        return _is_adapter(path, stat.st_mtime_ns, stat.st_size)
+    except OSError:  # gone, or not ours to read; nothing that is kept
+        return False
+
+
 def listed_names(folders: Sequence[Path]) -> list[str]:
     """Names of all files that say they are adapters; their weights are read when they are used."""
-    names = []
-    for name, path in sorted(_files(folders).items()):
-        stat = path.stat()
-        if _is_adapter(path, stat.st_mtime_ns, stat.st_size):
-            names.append(name)
-    return names
+    return [name for name, path in sorted(_files(folders).items()) if _says_so(path)]
 
 
 def _open(path: Path) -> InstalledAdapter:

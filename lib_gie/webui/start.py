@@ -40,7 +40,7 @@ def _on_app_started(blocks, app) -> None:
 
 
 def _on(category: str, function: Callable) -> None:
-    """What ``script_callbacks.on_<category>`` does, without its search for the caller's file, 20 ms each time."""
+    """What ``script_callbacks.on_<category>`` does, without its search of the stack for the caller's file."""
     callbacks = script_callbacks.callback_map[f"callbacks_{category}"]
     script_callbacks.add_callback(callbacks, function, name="growth_inhibitors", category=category, filename=__file__)
 
