@@ -128,15 +128,19 @@ def _compare(options: argparse.Namespace) -> tuple[list[dict], str]:
     return rows, "\n\n".join(texts)
 
 
-def _row(setting, name: str, ratio, times: list[list[float]], peak: dict[str, int | None]) -> dict:
-    own, base = peak.get(name), peak.get("stock")
+def _middle(values: list[int] | None) -> int | None:
+    return round(statistics.median(values)) if values else None
+
+
+def _row(setting, name: str, ratio, times: list[list[float]], peaks: dict[str, list[int]]) -> dict:
+    own, base = _middle(peaks.get(name)), _middle(peaks.get("stock"))
     return {
         "size": setting.size, "pixels": setting.pixels, "batch": setting.batch, "variant": name,
         "ratio": round(ratio.median, 4), "ratio_min": round(ratio.least, 4), "ratio_max": round(ratio.greatest, 4),
         "once": round(ratio.once, 4), "ratio_of_generation": round(ratio.of_generation(_STEPS), 4),
         "memory_ratio": round(own / base, 4) if own and base else None,
         "seconds_per_step": round(statistics.median(step for steps in times for step in steps[1:]), 4),
-        "memory": own,
+        "memory": own, "memory_min": min(peaks.get(name) or [None]), "memory_max": max(peaks.get(name) or [None]),
     }  # fmt: skip
 
 
@@ -144,7 +148,7 @@ def _table(setting, rounds: int, rows: list[dict]) -> str:
     from ..evaluation.figures import table
 
     header = ("variant", "step over stock's", "of all pairs", "once, in steps", f"{_STEPS} steps over stock's",
-              "seconds per step", "peak memory", "over stock's")  # fmt: skip
+              "seconds per step", "peak memory", "of all runs", "over stock's")  # fmt: skip
     cells = [
         (
             row["variant"],
@@ -154,6 +158,7 @@ def _table(setting, rounds: int, rows: list[dict]) -> str:
             f"{row['ratio_of_generation']:.3f}",
             f"{row['seconds_per_step']:.3f}",
             "-" if row["memory"] is None else f"{row['memory'] / _MEBI:.0f} MiB",
+            "-" if row["memory"] is None else f"{row['memory_min'] / _MEBI:.0f} to {row['memory_max'] / _MEBI:.0f}",
             "-" if row["memory_ratio"] is None else f"{row['memory_ratio']:.3f}",
         )
         for row in rows
