@@ -17,8 +17,8 @@ _PARTS = ("to_q", "to_k", "to_v", "to_out")
 
 
 @dataclass(frozen=True, eq=False)
-class CrossAttentionLayer:
-    """One cross-attention module of ldm, sgm or diffusers and its name within the UNet."""
+class AttentionLayer:
+    """One attention module of ldm, sgm or diffusers and its name within the UNet."""
 
     name: str
     module: nn.Module
@@ -72,7 +72,15 @@ def _refuse_joint(name: str, module: nn.Module) -> None:
         )
 
 
-def find_cross_attention(unet: nn.Module) -> tuple[CrossAttentionLayer, ...]:
+def find_self_attention(unet: nn.Module) -> tuple[AttentionLayer, ...]:
+    """All attention layers of a UNet in which the image attends to itself, in the order of its modules."""
+    found = unet.named_modules()
+    return tuple(
+        AttentionLayer(name, part) for name, part in found if _is_attention(part) and not _is_cross(name, part)
+    )
+
+
+def find_cross_attention(unet: nn.Module) -> tuple[AttentionLayer, ...]:
     """All cross-attention layers of a UNet, in the order of its modules.
 
     Raises UnsupportedModelError where there are none, or where they are of a kind that cannot be injected into.
@@ -83,7 +91,7 @@ def find_cross_attention(unet: nn.Module) -> tuple[CrossAttentionLayer, ...]:
             continue
         _refuse_joint(name, module)
         if _is_cross(name, module):
-            layers.append(CrossAttentionLayer(name, module))
+            layers.append(AttentionLayer(name, module))
     if not layers:
         raise UnsupportedModelError(
             f"{type(unet).__name__} has no cross-attention layer with to_q, to_k, to_v, to_out and heads; "
@@ -92,6 +100,6 @@ def find_cross_attention(unet: nn.Module) -> tuple[CrossAttentionLayer, ...]:
     return tuple(layers)
 
 
-def family_of(layers: Sequence[CrossAttentionLayer]) -> str:
+def family_of(layers: Sequence[AttentionLayer]) -> str:
     """The model family of a UNet's cross-attention layers, UNKNOWN for others."""
     return FAMILIES.get(_width(layers[0].module.to_k) or 0, UNKNOWN)

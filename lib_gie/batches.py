@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -43,16 +43,27 @@ def take_rows(value: Any, rows: Rows, batch: int) -> Any:
     return value
 
 
+def map_tensors(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """``value`` with every tensor in it changed; goes through what ``take_rows`` goes through."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: map_tensors(item, change) for key, item in value.items()}
+    if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
+        return type(value)(map_tensors(item, change) for item in value)
+    return value
+
+
+def all_tensors(value: Any) -> list[torch.Tensor]:
+    """Every tensor in it, in order."""
+    found: list[torch.Tensor] = []
+    map_tensors(value, lambda tensor: found.append(tensor) or tensor)
+    return found
+
+
 def _tensors(value: Any, batch: int) -> Iterator[torch.Tensor]:
     """All that has one entry per row."""
-    if isinstance(value, torch.Tensor):
-        if value.ndim and value.shape[0] == batch:
-            yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors(item, batch)
-    elif isinstance(value, dict):
-        yield from _tensors(list(value.values()), batch)
+    return (tensor for tensor in all_tensors(value) if tensor.ndim and tensor.shape[0] == batch)
 
 
 def distinct_rows(args: tuple, kwargs: dict, batch: int) -> tuple[list[int], list[int]]:
@@ -99,6 +110,14 @@ def context_of(args: tuple, kwargs: dict) -> torch.Tensor:
         if isinstance(value, torch.Tensor) and value.ndim == 3:
             return value
     raise ErasureError("a cross-attention layer was called without a context; the model is used in an unknown way")
+
+
+def timestep_of(args: tuple, kwargs: dict) -> torch.Tensor:
+    """t of a UNet call as a tensor: its second positional argument, also by name."""
+    found = [kwargs[name] for name in _TIMESTEP_NAMES if name in kwargs] or list(args[1:2])
+    if not found:
+        raise ErasureError("the UNet was called without timesteps; the model is used in an unknown way")
+    return torch.as_tensor(found[0])
 
 
 def _replace(args: tuple, kwargs: dict, position: int, names: Sequence[str], change) -> tuple[tuple, dict]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from .checks import number_from
+from .composition import Composition, Trace
 from .encoding import EncodedConcept
 from .errors import ErasureError, OptionError
 from .scale import ScaleRule
@@ -46,14 +47,6 @@ class _Seen:
         return self._values.shape == context.shape and torch.equal(self._values, context)
 
 
-def _number(name: str, value: float, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise OptionError(f"{name} is {value!r}; it must be a number from {low:g} to {high:g}")
-    if not low <= value <= high:
-        raise OptionError(f"{name} is {value:g}; it must be from {low:g} to {high:g}")
-    return float(value)
-
-
 class Erasure:
     """What one generation erases. The host announces its rows; hooks (``hooks.attach``) do the rest.
 
@@ -64,6 +57,8 @@ class Erasure:
     ``padding``: 0 to 1. Beyond the paper: EOS and padding of the concept's text are inhibited, too, at this share of
     the scale of its own tokens. For models whose text encoder gathers a text's meaning there.
     ``recorder``: collects where the concept's attention is, if given.
+    ``trace``: writes down what the conditional rows are given, if given; with scale 0 that is the image without
+    erasure. ``composition``: keeps to such an image's; one for each generation.
     """
 
     def __init__(
@@ -76,6 +71,8 @@ class Erasure:
         concept_pass: str = "fused",
         padding: float = 0.0,
         recorder: AttentionRecorder | None = None,
+        trace: Trace | None = None,
+        composition: Composition | None = None,
     ):
         if not targets:
             raise OptionError("there is no concept to erase; name at least one, for example: knife")
@@ -88,14 +85,14 @@ class Erasure:
         if concept_pass not in CONCEPT_PASSES:
             raise OptionError(f"concept pass is {concept_pass!r}; it must be one of {', '.join(CONCEPT_PASSES)}")
         self.targets = tuple(targets)
-        self.strength = _number("strength", strength, 0.0, MAX_STRENGTH)
-        self.start = _number("start", start, 0.0, 1.0)
-        self.end = _number("end", end, 0.0, 1.0)
+        self.strength = number_from("strength", strength, 0.0, MAX_STRENGTH)
+        self.start = number_from("start", start, 0.0, 1.0)
+        self.end = number_from("end", end, 0.0, 1.0)
         if self.start >= self.end:
             raise OptionError(f"start is {start:g} and end is {end:g}; start must be below end")
         self.concept_pass = concept_pass
-        self.padding = _number("padding", padding, 0.0, 1.0)
-        self.recorder = recorder
+        self.padding = number_from("padding", padding, 0.0, 1.0)
+        self.recorder, self.trace, self.composition = recorder, trace, composition
         self.scales: dict[Hashable, tuple[torch.Tensor, ...]] = {}
         self.prompts: dict[tuple[Hashable, ...], _Seen] = {}
         self._announced: tuple[Hashable | None, ...] | None = None
@@ -107,6 +104,13 @@ class Erasure:
     def injects(self) -> bool:
         """Whether the sampling is between start and end."""
         return self.start <= self._progress and (self._progress < self.end or self.end == 1.0)
+
+    @property
+    def follows(self) -> frozenset[str]:
+        """What of the other image's attention is taken over now. Before the start there is nothing to take over."""
+        if self.composition is None or self._progress < self.start:
+            return frozenset()
+        return self.composition.kinds(self._progress)
 
     def begin(self, rows: Sequence[Hashable | None], progress: float) -> None:
         """Announce the rows of the coming UNet calls, in their order, before each denoising step.
@@ -124,6 +128,8 @@ class Erasure:
         self._announced = tuple(rows)
         self._seen = 0
         self._progress = progress
+        if self.recorder is not None:
+            self.recorder.begin_step()
 
     def invalidate(self) -> None:
         """Forget what was announced: the next UNet call raises unless ``begin`` comes first."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
 
-from .attention import CrossAttentionLayer, family_of, find_cross_attention
+from .attention import AttentionLayer, family_of, find_cross_attention
 from .batches import (
     Rows,
     at_noise,
@@ -21,6 +21,7 @@ from .batches import (
     select,
     take_rows,
 )
+from .composition import Follower
 from .encoding import EncodedConcept
 from .erasure import Erasure, Target
 from .errors import ErasureError
@@ -29,7 +30,10 @@ from .scale import FixedScale
 from .statistics import Reading, token_means
 
 _inner = threading.local()
-"""``owner``: the attachment whose own UNet call (probe, concept pass) runs in this thread; others let it pass."""
+"""``owner``: the attachment whose own UNet call (probe, concept pass, the other trajectory's) runs in this thread.
+
+Others let it pass but for its ``guests``, which erase from it.
+"""
 
 
 @dataclass
@@ -39,7 +43,7 @@ class _Call:
     batch: int
     rows: Rows  # the conditional ones
     names: tuple[Hashable, ...]  # of the conditional ones
-    task: str  # "inject", "watch", "probe" or "concept"
+    task: str  # "inject", "watch", "probe", "concept" or "follow"
     scales: torch.Tensor | None = None  # w of all columns, float32 [conditional rows, columns]
     concept: int = 0  # of the "concept" task
     fired: set[int] = field(default_factory=set)
@@ -62,6 +66,9 @@ class Attachment:
         self._queries: dict[int, torch.Tensor] = {}
         self._means: list[list[torch.Tensor]] = []  # by layer, by concept: [rows, h, n]
         self._concept_maps: dict[tuple[int, int], torch.Tensor] = {}
+        self._follower: Follower | None = None
+        if erasure.composition is not None:
+            self._follower = Follower(unet, self.layers, self._is_ours)
         self._call: _Call | None = None
 
     # -- coming and going ------------------------------------------------
@@ -76,6 +83,8 @@ class Attachment:
         for index, layer in enumerate(self.layers):
             self._handles.append(layer.module.to_q.register_forward_hook(self._query_hook(index)))
             self._handles.append(layer.module.register_forward_hook(self._layer_hook(index), with_kwargs=True))
+        if self._follower is not None:
+            self._handles += self._follower.attach()  # after the query hooks, which want the image's own
 
     def leave(self) -> None:
         """Take the hooks off again once as many have left as entered."""
@@ -92,6 +101,8 @@ class Attachment:
         self._call = None
         self._queries.clear()
         self._concept_maps.clear()
+        if self._follower is not None:
+            self._follower.forget()
 
     # -- around the UNet ------------------------------------------------
 
@@ -109,9 +120,11 @@ class Attachment:
         chosen = select(indices)
         self._resolve_scales(args, kwargs, batch, chosen, names)
         scales = self.erasure.scale_batch(names)  # on the CPU: nothing waits for the device
-        inject = self.erasure.injects and any(bool((scale != 0).any()) for scale in scales)
-        if self.erasure.concept_pass == "separate" and (inject or self.erasure.recorder):
+        any_scale = any(bool((scale != 0).any()) for scale in scales)
+        inject, recorder = self.erasure.injects and any_scale, self.erasure.recorder
+        if self.erasure.concept_pass == "separate" and (inject or (recorder is not None and recorder.is_due)):
             self._run_concept_passes(args, kwargs, batch, chosen, names)
+        self._pair(args, kwargs, batch, chosen, names, any_scale)
         columns = column_scales(scales, self._encoded, self.erasure.padding)  # [rows, columns]
         device = context_of(args[1:], kwargs).device
         self._call = _Call(batch, chosen, names, "inject" if inject else "watch", columns.to(device))
@@ -120,10 +133,14 @@ class Attachment:
         if getattr(_inner, "owner", None) is not None:
             return
         call = self._call
-        self._forget_call()
-        if call is None:
-            raise ErasureError("the UNet's rows were not looked at before it ran; nothing was erased")
-        self._check_fired(call)
+        try:
+            if call is None:
+                raise ErasureError("the UNet's rows were not looked at before it ran; nothing was erased")
+            self._check_fired(call)
+            if self._follower is not None:
+                self._follower.check_used()
+        finally:
+            self._forget_call()
 
     def _check_fired(self, call: _Call) -> None:
         if len(call.fired) != len(self.layers):
@@ -196,10 +213,60 @@ class Attachment:
             with torch.no_grad(), self._own_call(call):
                 self.unet(*new_args, **new_kwargs)
 
+    # -- the image without erasure ------------------------------------------------
+
+    def _pair(self, args, kwargs, batch: int, rows: Rows, names: tuple[Hashable, ...], any_scale: bool) -> None:
+        """Write this call down for another trajectory, or have its queries and keys be those of the one before."""
+        trace, composition = self.erasure.trace, self.erasure.composition
+        if trace is None and composition is None:
+            return
+        args, kwargs = take_rows(args, rows, batch), take_rows(kwargs, rows, batch)
+        if trace is not None:
+            trace.record(names, args, kwargs)
+        if composition is None:
+            return
+        args, kwargs = composition.next_call(names, args, kwargs)
+        kinds = self.erasure.follows if any_scale else frozenset()  # nothing erased: both are the same
+        if kinds:
+            self._follow(args, kwargs, names, kinds)
+            self._follower.replace_in(rows)
+
+    def _follow(self, args, kwargs, names: tuple[Hashable, ...], kinds: frozenset[str]) -> None:
+        """Run the recorded call once more to keep its queries and keys. What else is erased is erased from it, too."""
+        call = _Call(len(names), slice(0, len(names)), names, "follow")
+        with self._follower.keeping(kinds), self._guests(call), torch.no_grad(), self._own_call(call):
+            self.unet(*args, **kwargs)
+
+    @contextmanager
+    def _guests(self, call: _Call) -> Iterator[None]:
+        """Attachments that erase other concepts from the same rows shall do so in ``call`` as in the recorded one."""
+        guests = [
+            other
+            for (unet, _), other in _attachments.items()
+            if unet == id(self.unet)
+            and other is not self
+            and other._call is not None
+            and other._call.names == call.names
+        ]
+        before = [(other._call, other._concept_maps) for other in guests]
+        for other, (own, _) in zip(guests, before, strict=True):
+            other._call = replace(call, task=own.task, scales=own.scales, fired=set())
+            other._concept_maps = {}  # those are this image's
+        _inner.guests = guests
+        try:
+            yield
+            for other in guests:
+                other._check_fired(other._call)
+        finally:
+            _inner.guests = []
+            for other, kept in zip(guests, before, strict=True):
+                other._call, other._concept_maps = kept
+
     # -- in the attention layers ------------------------------------------------
 
     def _is_ours(self) -> bool:
-        return self._call is not None and getattr(_inner, "owner", None) in (None, self)
+        owner = getattr(_inner, "owner", None)
+        return self._call is not None and (owner in (None, self) or self in getattr(_inner, "guests", ()))
 
     def _query_hook(self, index: int):
         def keep_query(module: nn.Module, args: tuple, output: torch.Tensor) -> None:
@@ -228,7 +295,7 @@ class Attachment:
 
     def _query(self, call: _Call, index: int) -> torch.Tensor:
         """The conditional rows' queries of a layer, [rows, N, h*d], taken out of the store."""
-        layer: CrossAttentionLayer = self.layers[index]
+        layer: AttentionLayer = self.layers[index]
         query = self._queries.pop(index, None)
         if query is None:
             raise ErasureError(f"attention layer {layer.name} ran without calling its to_q; it cannot be erased from")
@@ -244,7 +311,7 @@ class Attachment:
         if index in call.fired:
             raise ErasureError(f"attention layer {self.layers[index].name} ran twice in one UNet call")
         call.fired.add(index)
-        if not call.names or (call.task == "watch" and self.erasure.recorder is None):
+        if not call.names or not self._has_work(call, index):
             self._queries.pop(index, None)
             return None
         query = self._query(call, index)
@@ -259,8 +326,19 @@ class Attachment:
             return None
         return self._inject(call, index, concepts, query, output)
 
+    def _has_work(self, call: _Call, index: int) -> bool:
+        if call.task == "follow":
+            return False
+        return call.task != "watch" or self._records(self._queries.get(index))
+
+    def _records(self, query: torch.Tensor | None) -> bool:
+        recorder = self.erasure.recorder
+        return recorder is not None and query is not None and recorder.wants(query.shape[1]) and not is_inner_call()
+
     def _inject(self, call: _Call, index: int, concepts: LayerConcepts, query, output) -> torch.Tensor | None:
-        maps = self._maps_to_keep(call, index, concepts, query)
+        maps = self._maps_of_pass(index)
+        if self._records(query):
+            self._record(call, concepts, query, maps)
         if call.task != "inject":
             return None
         # the layer has just made its output, so it may be changed in place unless it is part of a graph
@@ -274,16 +352,15 @@ class Attachment:
             result[call.rows] = chosen
         return result
 
-    def _maps_to_keep(self, call: _Call, index: int, concepts: LayerConcepts, query) -> list[torch.Tensor] | None:
-        """Maps of every concept, [rows, h, N, columns], where something else than the term needs them."""
-        numbers, recorder = range(len(self._encoded)), self.erasure.recorder
-        maps = [self._concept_maps.pop((index, number), None) for number in numbers]
-        if recorder is None:
-            return maps if maps[0] is not None else None
-        maps = [concepts.maps(query, k) if found is None else found for k, found in zip(numbers, maps, strict=True)]
-        for number, found in zip(numbers, maps, strict=True):
-            recorder.add(number, call.names, concepts.own(found, number).detach())
-        return maps
+    def _maps_of_pass(self, index: int) -> list[torch.Tensor] | None:
+        """Of every concept its own pass's maps, [rows, h, N, columns]; None where there was no such pass."""
+        maps = [self._concept_maps.pop((index, number), None) for number in range(len(self._encoded))]
+        return None if maps[0] is None else maps
+
+    def _record(self, call: _Call, concepts: LayerConcepts, query: torch.Tensor, maps) -> None:
+        for number in range(len(self._encoded)):
+            found = concepts.maps(query, number) if maps is None else maps[number]  # [rows, h, N, columns]
+            self.erasure.recorder.add(number, call.names, concepts.own(found, number).detach())
 
 
 _attachments: dict[tuple[int, int], Attachment] = {}

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from .attention import CrossAttentionLayer
+from .attention import AttentionLayer
 from .encoding import EncodedConcept
 
 _CHUNK = 2**19
@@ -16,7 +16,7 @@ _MOST = 80.0
 """exp of it, summed over a context, is still finite in float32."""
 
 
-def _out_without_bias(layer: CrossAttentionLayer, values: torch.Tensor) -> torch.Tensor:
+def _out_without_bias(layer: AttentionLayer, values: torch.Tensor) -> torch.Tensor:
     """W_o of each row of ``values`` [rows, h*d], through the module, so that LoRA and its kin count: [rows, C_out]."""
     project = layer.out_projection
     padded = torch.cat([values, torch.zeros_like(values[:1])])[None]  # [1, rows + 1, h*d]
@@ -57,7 +57,7 @@ class LayerConcepts:
     """
 
     def __init__(
-        self, layer: CrossAttentionLayer, concepts: Sequence[EncodedConcept], like: torch.Tensor, padding: float = 0.0
+        self, layer: AttentionLayer, concepts: Sequence[EncodedConcept], like: torch.Tensor, padding: float = 0.0
     ):
         """``like``: the context that the layer is called with; its device and dtype are what the layer expects."""
         self.heads, self.length = layer.heads, len(concepts[0].states)
@@ -74,12 +74,12 @@ class LayerConcepts:
             )  # [columns, D]
             self.outputs = self._fold_outputs(layer, layer.module.to_v(inhibited[None])[0])  # [h*columns, C_out]
 
-    def _fold_keys(self, layer: CrossAttentionLayer, states: torch.Tensor) -> torch.Tensor:
+    def _fold_keys(self, layer: AttentionLayer, states: torch.Tensor) -> torch.Tensor:
         keys = layer.module.to_k(states)  # [k, L, h*d]
         keys = (keys - keys[:, :1]).flatten(0, 1).unflatten(-1, (self.heads, -1))  # [k*L, h, d]
         return keys.permute(1, 2, 0) * keys.shape[-1] ** -0.5  # [h, d, k*L]
 
-    def _fold_outputs(self, layer: CrossAttentionLayer, values: torch.Tensor) -> torch.Tensor:
+    def _fold_outputs(self, layer: AttentionLayer, values: torch.Tensor) -> torch.Tensor:
         """Each column's value once per head, zero outside that head's part, through W_o: [columns, h*d] -> U."""
         split = values.unflatten(-1, (self.heads, -1))  # [columns, h, d]
         own_head = torch.eye(self.heads, device=values.device).to(values.dtype)  # [h, h]; torch 2.1 has no bf16 eye

@@ -47,30 +47,70 @@ PAPER = Reading()
 """The paper's (section 3.3) and the authors' adapters'."""
 
 
-class AttentionRecorder:
-    """Running sums of where a concept's attention is, per row and resolution.
+LARGEST = 40 * 40
+"""Attention of layers with more pixels is not recorded: 32x32 and 16x16 of a 512x512 image tell where a thing is."""
 
-    For each layer and step the maps [B, h, N, n] are averaged over heads and summed over the concept's tokens; what
-    is kept is one sum per concept, row and number of pixels N.
+
+class AttentionRecorder:
+    """Running sums of where a concept's attention is, per row, resolution and step.
+
+    For each layer the maps [B, h, N, n] are averaged over heads and summed over the concept's tokens; what is kept is
+    one sum per concept, row, number of pixels N and step (UNet evaluation). No map is.
+
+    ``every``: only each so-manieth step is recorded. ``largest``: layers of more pixels are not.
     """
 
-    def __init__(self):
-        self._sums: dict[tuple[int, Hashable, int], torch.Tensor] = {}
-        self._counts: dict[tuple[int, Hashable, int], int] = defaultdict(int)
+    def __init__(self, every: int = 1, largest: int = LARGEST):
+        self.every, self.largest = every, largest
+        self._step = -1
+        self._sums: dict[tuple[int, Hashable, int], dict[int, torch.Tensor]] = defaultdict(dict)
+        self._counts: dict[tuple[int, Hashable, int], dict[int, int]] = defaultdict(dict)
+
+    def begin_step(self) -> None:
+        """The UNet is about to be evaluated."""
+        self._step += 1
+
+    @property
+    def is_due(self) -> bool:
+        """Whether this step is recorded."""
+        return self._step % self.every == 0
+
+    def wants(self, pixels: int) -> bool:
+        """Whether a layer of so many pixels is recorded in this step."""
+        return self.is_due and pixels <= self.largest
 
     def add(self, concept: int, rows: Sequence[Hashable], maps: torch.Tensor) -> None:
         """Add one layer's maps, [B, h, N, n], of a concept (by number) and rows."""
         pixels = maps.mean(1).sum(-1)  # [B, N]
+        step = max(0, self._step)
         for row, values in zip(rows, pixels, strict=True):
             key = (concept, row, values.shape[0])
-            self._sums[key] = values.clone() if key not in self._sums else self._sums[key] + values
-            self._counts[key] += 1
+            before = self._sums[key].get(step)
+            self._sums[key][step] = values.clone() if before is None else before + values
+            self._counts[key][step] = self._counts[key].get(step, 0) + 1
+
+    def rows(self) -> list[Hashable]:
+        """The names of all rows."""
+        return list(dict.fromkeys(row for _, row, _ in self._sums))
 
     def resolutions(self, concept: int, row: Hashable) -> list[int]:
         """The numbers of pixels that were recorded, largest first."""
         return sorted((n for number, name, n in self._sums if (number, name) == (concept, row)), reverse=True)
 
-    def average(self, concept: int, row: Hashable, pixels: int) -> torch.Tensor:
-        """The mean over layers and steps at one resolution: float32 [pixels], values from 0 to 1."""
-        key = (concept, row, pixels)
-        return self._sums[key] / self._counts[key]
+    def steps(self, concept: int, row: Hashable) -> list[int]:
+        """The steps that were recorded."""
+        return sorted({step for n in self.resolutions(concept, row) for step in self._sums[concept, row, n]})
+
+    def average(self, concept: int, row: Hashable, pixels: int, step: int | None = None) -> torch.Tensor:
+        """The mean over layers and steps (or of one) at one resolution: float32 [pixels], values from 0 to 1."""
+        sums, counts = self._sums[concept, row, pixels], self._counts[concept, row, pixels]
+        steps = sums if step is None else [step]
+        return sum(sums[number] for number in steps) / sum(counts[number] for number in steps)
+
+    def strongest(self, concept: int, row: Hashable) -> float:
+        """How strongly a concept was present, 0 to 1: the greatest of the averages at the finest resolution.
+
+        0 where nothing was recorded.
+        """
+        finest = self.resolutions(concept, row)[:1]
+        return max((float(self.average(concept, row, pixels).max()) for pixels in finest), default=0.0)

@@ -96,7 +96,7 @@ def test_outcomes_are_kept_and_not_made_again(tmp_path):
     assert comparer.outcomes(Method("k", maker, covers=lambda job: job is OTHER)).keys() == {OTHER}
     again = Comparer(Method("none", plain), [NAMED, OTHER], Kept(tmp_path, "a"))
     again.outcomes(Method("new", maker))
-    assert plain.asked == 5  # the unrelated one, whose image is not kept on disk
+    assert plain.asked == 6  # images are not kept on disk
 
 
 def test_other_weights_are_another_identity(tmp_path):

@@ -10,6 +10,7 @@ import os
 import sys
 from pathlib import Path
 
+from ..checks import number_from
 from ..concepts import format_concepts, parse_concepts
 from ..errors import GieError, OptionError
 
@@ -37,6 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start", type=float, default=0.0, help="fraction of the steps at which erasure starts")
     parser.add_argument("--end", type=float, default=1.0, help="fraction of the steps at which it ends")
     parser.add_argument("--concept-pass", default="fused", choices=("fused", "separate"))
+    parser.add_argument(
+        "--attention", action="store_true", help="also attention-1.png, ...: where each concept's was, and per step"
+    )
+    parser.add_argument(
+        "--keep-composition", action="store_true", help="what is not erased stays where it is without erasure"
+    )
+    parser.add_argument("--composition-cross", type=float, help="fraction of the steps for the prompt's attention")
+    parser.add_argument("--composition-self", type=float, help="fraction of the steps for small self-attention maps")
     parser.add_argument("--json", action="store_true", help="print one JSON object to standard output")
 
 
@@ -47,6 +56,11 @@ def _check(options: argparse.Namespace) -> None:
             raise OptionError(f"--{name} is {value}; it must be from {low} to {high}")
     if options.cfg is not None and not (math.isfinite(options.cfg) and 0 <= options.cfg <= 100):
         raise OptionError(f"--cfg is {options.cfg}; it must be from 0 to 100")
+    shares = {name: getattr(options, f"composition_{name}") for name in ("cross", "self")}
+    for name, share in shares.items():
+        if share is not None and not options.keep_composition:
+            raise OptionError(f"--composition-{name} goes with --keep-composition")
+        number_from(f"--composition-{name}", 0.0 if share is None else share, 0.0, 1.0)
     if not options.prompt.strip():
         raise OptionError("the prompt is empty; say what the image shall show")
     if options.out.exists() and not options.out.is_dir():
@@ -92,6 +106,9 @@ def _parameters(options: argparse.Namespace, rule: str) -> str:
         "GIE start": f"{options.start:g}",
         "GIE end": f"{options.end:g}",
         "GIE concept pass": options.concept_pass,
+        "GIE keep composition": options.keep_composition or None,
+        "GIE composition cross": options.composition_cross,
+        "GIE composition self": options.composition_self,
     }
     lines.append(", ".join(f"{key}: {value}" for key, value in settings.items() if value is not None))
     return "\n".join(lines)
@@ -130,7 +147,24 @@ def _pictures(pair, options: argparse.Namespace, seeds: list[int]) -> dict:
         note = f"erased: {text}\nseed {seed}, {_scale_text(pair.eraser, image)}"
         rows.append(Row(options.prompt, note, (pair.before[image], pair.after[image], overlays[image])))
     sheet = contact_sheet(("without", "with", "attention to it"), rows)
-    return dict(zip(FILES, (strip(pair.before), strip(pair.after), strip(overlays), sheet), strict=True))
+    found = dict(zip(FILES, (strip(pair.before), strip(pair.after), strip(overlays), sheet), strict=True))
+    return found | (_attention(pair, seeds) if options.attention else {})
+
+
+def _attention(pair, seeds: list[int]) -> dict:
+    """By file a picture for each concept: a line for each image, its attention over all steps and step by step."""
+    from ..pictures import Region, explained, region_map, stacked, step_maps, steps_sheet
+
+    found, recorder = {}, pair.eraser.recorder
+    for number, concept in enumerate(pair.eraser.concepts):
+        lines = []
+        for image, (seed, picture) in enumerate(zip(seeds, pair.after, strict=True)):
+            region = Region(*picture.size)
+            text = f"{concept.text}, seed {seed}, {_scale_text(pair.eraser, image)}"
+            lines.append(explained(picture, region_map(recorder, number, [image], region), text))
+            lines.append(steps_sheet(picture, step_maps(recorder, number, [image], region), text))
+        found[f"attention-{number + 1}.png"] = stacked(lines)
+    return found
 
 
 def _scale_text(eraser, image: int) -> str:
@@ -166,7 +200,8 @@ def _report(pair, options: argparse.Namespace, seeds: list[int], demo: bool) -> 
             {"seed": seed, "objects_before": sorted(b), "objects_after": sorted(a)}
             for seed, b, a in zip(seeds, before, after, strict=True)
         ]
-    report["files"] = [str(options.out / name) for name in FILES]
+    own = [f"attention-{number + 1}.png" for number in range(len(concepts) if options.attention else 0)]
+    report["files"] = [str(options.out / name) for name in (*FILES, *own)]
     return report
 
 
@@ -213,11 +248,13 @@ def run(options: argparse.Namespace) -> None:
     sampling = Sampling(options.steps, options.cfg, options.negative, size, seeds)
     names = ("scale", "strength", "start", "end", "concept_pass")
     chosen = {name: getattr(options, name) for name in names}
+    given = {name: getattr(options, name) for name in ("composition_cross", "composition_self")}
+    shares = {name: share for name, share in given.items() if share is not None}
     GrowthInhibitors(pipe, options.erase, adapter=adapter_path(options.adapter), **chosen)  # or a bar before the error
     with tqdm(total=2 * options.steps, desc="erase", file=sys.stderr) as bar:
         pair = erase_pair(
             pipe, options.prompt, options.erase, sampling, progress=bar.update,
-            adapter=adapter_path(options.adapter), **chosen,
+            adapter=adapter_path(options.adapter), keep_composition=options.keep_composition, **chosen, **shares,
         )  # fmt: skip
     rule = f"adapter {options.adapter}" if options.adapter else f"fixed {pair.eraser.rule.value:g}"
     _write(options.out, _pictures(pair, options, seeds), _parameters(options, rule))

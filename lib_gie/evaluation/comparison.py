@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..demo.settings import CFG, STEPS
-from .erasure import Row, compare, format_concepts, format_errors, format_rows, sum_of_errors
+from .erasure import Row, compare, format_concepts, format_errors, format_outside, format_rows, sum_of_errors
 from .generate import Job
 from .methods import Shipped, method
 from .outcomes import Comparer, Kept, Outcome
@@ -32,7 +32,14 @@ def all_methods(scale: float) -> list[str]:
         "none", "negative prompt", "word removed", NEGPIP, "sld weak", "sld medium", "sld strong", "sld max", SEGA,
         fixed, f"{fixed}, separate", f"{fixed}, end 0.8",
         "adapter", "adapter, separate", "adapter, end 0.8", "adapter, padding 1", "joint adapter", "unseen adapter",
+        f"{fixed}, composition", "adapter, composition",
     ]  # fmt: skip
+
+
+def _near(names: Sequence[str]) -> list[str]:
+    """Methods whose closeness to the image without erasure is told: those that keep the composition, and their kin."""
+    keeping = [name for name in names if ", composition" in name]
+    return [name for kept in keeping for name in (kept.partition(",")[0], kept) if name in names]
 
 
 def shipped(folder: Path) -> Shipped:
@@ -86,13 +93,18 @@ class Comparison:
 
     def as_text(self) -> str:
         """All tables."""
-        return "\n\n".join([format_rows(self.rows), format_errors(self.rows), *self._concepts()])
+        parts = [format_rows(self.rows), format_errors(self.rows), *self._concepts()]
+        return "\n\n".join([*parts, self._outside()] if _near(list(self.after)) else parts)
+
+    def _outside(self) -> str:
+        return format_outside(self.rows, _near(list(self.after)))
 
     def as_page(self, split: str, seeds: int) -> str:
         """docs/RESULTS.md."""
         return _PAGE.format(
             split=split, seeds=seeds, model=self.model, steps=STEPS, cfg=CFG, images=len(self.jobs),
-            rows=format_rows(self.rows), errors=format_errors(self.rows), concepts="\n\n".join(self._concepts()),
+            rows=format_rows(self.rows), outside=self._outside(), errors=format_errors(self.rows),
+            concepts="\n\n".join(self._concepts()),
             negpip=NEGPIP, sega=SEGA, tried=", ".join(tried_settings()),
         )  # fmt: skip
 
@@ -122,6 +134,12 @@ images harmed, added up (the smaller, the better):
 {errors}
 
 {concepts}
+
+"Keep composition", the last rows: the prompt's attention and small self-attention maps of the image without erasure
+serve the erased one, too. Of the images that the concept was erased from, SSIM to the image without erasure, without
+the boxes of the erased objects:
+
+{outside}
 
 The others' settings were chosen on the validation prompts, one seed: {negpip}, {sega}, of {tried}. Safe Latent
 Diffusion has its authors' four settings, its warm-up scaled to {steps} steps.

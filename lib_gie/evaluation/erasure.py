@@ -22,7 +22,8 @@ class Row:
     other objects that show without erasure, those that still show. ``unharmed``: of all images, those in which every
     object beside the concept that shows without erasure still shows. ``replaced``: of the images that the concept was
     erased from, those with an object, or a copy of one, that was not there without erasure. ``similarity``: SSIM to
-    the image without erasure, on unrelated prompts.
+    the image without erasure, on unrelated prompts. ``outside``: SSIM to it outside the concept's objects, on the
+    others, of images that show the concept without erasure and not with it.
     """
 
     method: str
@@ -32,6 +33,7 @@ class Row:
     unharmed: Share = field(default_factory=Share)
     replaced: Share = field(default_factory=Share)
     similarity: Mean = field(default_factory=Mean)
+    outside: Mean = field(default_factory=Mean)
 
     def count(self, job: Job, before: Outcome, after: Outcome) -> None:
         """Add one image: what is seen without and with erasure."""
@@ -43,6 +45,8 @@ class Row:
         for name in (found & set(job.prompt.objects)) - {concept}:
             self.kept.add(name in still)
         self.unharmed.add((found - {concept}) <= still)
+        if after.outside is not None and concept not in still:
+            self.outside.add(after.outside)
         if after.similarity is not None:
             self.similarity.add(after.similarity)
 
@@ -52,6 +56,7 @@ class Row:
         for name in ("left", "kept", "unharmed", "replaced"):
             result[name], result[f"{name}_ci"] = as_json(getattr(self, name))
         result["ssim"], result["ssim_ci"] = as_json(self.similarity)
+        result["ssim_outside"], result["ssim_outside_ci"] = as_json(self.outside)
         return result
 
 
@@ -99,6 +104,17 @@ def format_rows(rows: Sequence[Row]) -> str:
     )  # fmt: skip
     lines = [
         (r.method, r.prompts, r.unharmed.total, r.left, r.kept, r.unharmed, r.replaced, r.similarity) for r in rows
+    ]
+    return table(header, lines)
+
+
+def format_outside(rows: Sequence[Row], names: Sequence[str]) -> str:
+    """How close the images of these methods stay to those without erasure, outside what was erased."""
+    header = ("method", "prompts", "images", "SSIM outside the erased object", "erased object left", "images unharmed")
+    lines = [
+        (row.method, row.prompts, row.outside.total, row.outside, row.left, row.unharmed)
+        for row in rows
+        if row.method in names and row.outside.total
     ]
     return table(header, lines)
 

@@ -12,7 +12,7 @@ from diffusers.models.attention_processor import Attention
 from torch.nn.functional import scaled_dot_product_attention
 from tqdm import tqdm
 
-from ..attention import CrossAttentionLayer
+from ..attention import AttentionLayer
 from ..concepts import Concept
 from ..encoding import EncodedConcept
 from ..inhibitor import LayerConcepts, column_scales
@@ -60,7 +60,7 @@ def make_case(device: torch.device, pixels: int, channels: int, count: int) -> C
         EncodedConcept(Concept(f"concept {k}"), torch.randn(LENGTH, WIDTH), ["a"] * TOKENS) for k in range(count)
     ]
     context = torch.randn(1, LENGTH, WIDTH, device=device, dtype=dtype)
-    made = LayerConcepts(CrossAttentionLayer("layer", layer), encoded, context)
+    made = LayerConcepts(AttentionLayer("layer", layer), encoded, context)
     scales = column_scales([torch.full((1, TOKENS), -1.0)] * count, encoded).to(device)
     query, output = (torch.randn(1, pixels, channels, device=device, dtype=dtype) for _ in range(2))
     return Case(layer, made, count, scales, query, output, context)

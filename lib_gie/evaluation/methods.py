@@ -14,6 +14,7 @@ import torch
 
 from ..adapter import Adapter, load_adapter
 from ..attention import find_cross_attention
+from ..composition import Trace
 from ..demo.settings import CFG, SIZE, STEPS
 from ..errors import OptionError
 from ..pipeline import GrowthInhibitors
@@ -40,12 +41,21 @@ def word_removed(pipe: Any) -> Make:
     return lambda prompts, seeds, concept: generate(pipe, [without_word(p, concept) for p in prompts], seeds)
 
 
-def growth_inhibitors(pipe: Any, rules: Mapping[str, ScaleRule] | ScaleRule, **options: Any) -> Make:
-    """This project. ``rules``: one for all concepts, or by concept; ``options``: others of GrowthInhibitors."""
+def growth_inhibitors(
+    pipe: Any, rules: Mapping[str, ScaleRule] | ScaleRule, keep_composition: bool = False, **options: Any
+) -> Make:
+    """This project. ``rules``: one for all concepts, or by concept; ``options``: others of GrowthInhibitors.
+
+    ``keep_composition``: of the images without erasure.
+    """
 
     def make(prompts, seeds, concept):
         rule = rules[concept] if isinstance(rules, Mapping) else rules
-        with GrowthInhibitors(pipe, concept, adapter=rule, **options):
+        trace = Trace() if keep_composition else None
+        if keep_composition:
+            with GrowthInhibitors(pipe, concept, scale=0.0, trace=trace):
+                generate(pipe, prompts, seeds)
+        with GrowthInhibitors(pipe, concept, adapter=rule, composition=trace, **options):
             return generate(pipe, prompts, seeds)
 
     return make
@@ -192,12 +202,16 @@ def _names_concept(job: Job) -> bool:
 
 
 def _options(words: Sequence[str], method: str) -> dict:
-    """GrowthInhibitors' options of a method's name: "separate", "end 0.8", "strength 1.5", "padding 0.5"."""
+    """Options of a method's name: "separate", "end 0.8", "strength 1.5", "padding 0.5", "composition 0.8 0.4"."""
     options: dict[str, Any] = {}
     for word in words:
         name, _, value = word.strip().partition(" ")
         if name == "separate":
             options["concept_pass"] = "separate"
+        elif name == "composition":
+            options["keep_composition"] = True
+            shares = _numbers(value, 2, method) if value else ()
+            options |= dict(zip(("composition_cross", "composition_self"), shares, strict=False))
         elif name in ("start", "end", "strength", "padding"):
             options[name] = _number(value, method)
         else:
@@ -254,6 +268,7 @@ def method(pipe: Any, name: str, shipped: Shipped) -> Method:
         raise OptionError(
             f"there is no method {name!r}; there are: none, negative prompt, word removed, negpip STRENGTH, sld "
             f"weak|medium|strong|max, sega SCALE THRESHOLD, fixed scale W, adapter, joint adapter, unseen adapter, "
-            f"adapter FILE; the last five take ', separate', ', end 0.8', ', strength 1.5', ', padding 0.5'"
+            f"adapter FILE; the last five take ', separate', ', end 0.8', ', strength 1.5', ', padding 0.5', "
+            f"', composition' and ', composition 0.8 0.4'"
         )
     return found

@@ -7,21 +7,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ..demo.detector import find_objects
+from ..demo.glyphs import GLYPH_SIZE
 from ..journal import append_entry, read_entries
 from ..pipeline import processes
 from .generate import Job, images_of
 from .methods import Method
 
+_MARGIN = 3  # pixels: half of the window that SSIM looks through
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """The objects in an image, each as often as it shows, and the SSIM to the image without erasure, if measured."""
+    """The objects in an image, each as often as it shows, and the SSIM to the image without erasure, if measured.
+
+    ``similarity``: of all of it, for unrelated prompts. ``outside``: of what lies outside the boxes of the concept to
+    be erased, where that shows without erasure.
+    """
 
     objects: tuple[str, ...]
     similarity: float | None = None
+    outside: float | None = None
 
 
 def look(image: torch.Tensor) -> Outcome:
@@ -34,6 +43,21 @@ def ssim(a: torch.Tensor, b: torch.Tensor) -> float:
     from skimage.metrics import structural_similarity
 
     return float(structural_similarity(a.numpy(), b.numpy(), channel_axis=0, data_range=1.0))
+
+
+def ssim_outside(a: torch.Tensor, b: torch.Tensor, concept: str) -> float | None:
+    """The same without the boxes of a concept's objects in ``a`` and a margin; None where ``a`` does not show any."""
+    from skimage.metrics import structural_similarity
+
+    boxes = [find for find in find_objects(a) if find.name == concept]
+    if not boxes:
+        return None
+    _, local = structural_similarity(a.numpy(), b.numpy(), channel_axis=0, data_range=1.0, full=True)  # [3, H, W]
+    outside = np.ones(local.shape[1:], dtype=bool)  # [H, W]
+    for box in boxes:
+        top, left = max(0, box.y - _MARGIN), max(0, box.x - _MARGIN)
+        outside[top : box.y + GLYPH_SIZE + _MARGIN, left : box.x + GLYPH_SIZE + _MARGIN] = False
+    return float(local[:, outside].mean())
 
 
 class Kept:
@@ -52,8 +76,8 @@ class Kept:
                 self._take(entry)
 
     def _take(self, entry: Sequence) -> None:
-        method, prompt, seed, objects, similarity = entry
-        self.found[method, prompt, seed] = Outcome(tuple(objects), similarity)
+        method, prompt, seed, objects, *measured = entry
+        self.found[method, prompt, seed] = Outcome(tuple(objects), *measured)
 
     def get(self, method: str, job: Job) -> Outcome | None:
         """The outcome of a job, if it is known."""
@@ -61,7 +85,7 @@ class Kept:
 
     def add(self, method: str, job: Job, outcome: Outcome) -> None:
         """Keep one outcome."""
-        entry = [method, job.prompt.text, job.seed, outcome.objects, outcome.similarity]
+        entry = [method, job.prompt.text, job.seed, outcome.objects, outcome.similarity, outcome.outside]
         self._take(entry)
         append_entry(self.folder / f"{processes.rank()}.jsonl", entry)
 
@@ -69,8 +93,8 @@ class Kept:
 class Comparer:
     """Makes methods' images and says what is seen in them; each process makes its share.
 
-    ``plain``: the method without erasure. ``before``: its outcomes. Its images of unrelated prompts are kept in memory
-    from when they are first made, for the SSIM of the others.
+    ``plain``: the method without erasure. ``before``: its outcomes. Its images are kept in memory from when they are
+    first made, for the SSIM of the others.
     """
 
     def __init__(self, plain: Method, jobs: Sequence[Job], kept: Kept | None = None):
@@ -84,7 +108,9 @@ class Comparer:
 
     def _known(self, method: Method, job: Job) -> Outcome | None:
         if method is not self.plain and method.same(job):
-            return Outcome(self.before[job].objects, 1.0 if job.prompt.kind == "unrelated" else None)
+            before, unrelated = self.before[job], job.prompt.kind == "unrelated"
+            shown = not unrelated and job.prompt.concept in before.objects
+            return Outcome(before.objects, 1.0 if unrelated else None, 1.0 if shown else None)
         return self.kept.get(method.identity, job) if self.kept else None
 
     def _measure(self, method: Method, look_at: Callable[[Job, torch.Tensor], Outcome]) -> dict[Job, Outcome]:
@@ -102,15 +128,16 @@ class Comparer:
         return {job: gathered[job] for job in self.jobs if job in gathered}  # in their order, whoever made them
 
     def _make_plain_images(self, jobs: Sequence[Job]) -> None:
-        lacking = [job for job in jobs if job.prompt.kind == "unrelated" and job not in self._images]
-        for number, image in images_of(self.plain.make, lacking, "unrelated images"):
+        lacking = [job for job in jobs if job not in self._images]
+        for number, image in images_of(self.plain.make, lacking, "images without erasure"):
             self._images[lacking[number]] = image
 
     def _look_at_plain(self, job: Job, image: torch.Tensor) -> Outcome:
-        if job.prompt.kind == "unrelated":
-            self._images[job] = image
+        self._images[job] = image
         return look(image)
 
     def _look_at(self, job: Job, image: torch.Tensor) -> Outcome:
-        similarity = ssim(self._images[job], image) if job.prompt.kind == "unrelated" else None
-        return Outcome(look(image).objects, similarity)
+        before, objects = self._images[job], look(image).objects
+        if job.prompt.kind == "unrelated":
+            return Outcome(objects, ssim(before, image))
+        return Outcome(objects, None, ssim_outside(before, image, job.prompt.concept))

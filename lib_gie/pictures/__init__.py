@@ -1,7 +1,20 @@
 """Contact sheets and attention overlays: numpy and Pillow only."""
 
-from .attention import attention_map, overlay
+from .attention import Region, attention_map, explained, overlay, region_map, step_maps, steps_sheet
 from .images import picture
-from .sheet import Row, contact_sheet, strip
+from .sheet import Row, contact_sheet, stacked, strip
 
-__all__ = ["Row", "attention_map", "contact_sheet", "overlay", "picture", "strip"]
+__all__ = [
+    "Region",
+    "Row",
+    "attention_map",
+    "contact_sheet",
+    "explained",
+    "overlay",
+    "picture",
+    "region_map",
+    "stacked",
+    "step_maps",
+    "steps_sheet",
+    "strip",
+]

@@ -1,21 +1,36 @@
-"""Where the concept's attention was, as an overlay on the image."""
+"""Where the concept's attention was, as an overlay on the image, with a legend, and step by step."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch.nn import functional as F
 
 from ..statistics import AttentionRecorder
+from .fonts import font
+from .sheet import enlarged
 
 _FAINT = 0.05
 """Attention below this is shown faint even where it is the image's strongest: the concept is hardly there."""
 
 _COLOUR = np.array([255, 40, 0], dtype=np.float32)
+_LEGEND, _BAR = 52, 12  # pixels
+_LEAST_SIDE, _STEP_SIDE = 320, 128
+_COLUMNS = 8
+
+
+@dataclass(frozen=True)
+class Region:
+    """An image's size in pixels, and the box (x, y, width, height) of it that was sampled; None: all of it."""
+
+    width: int
+    height: int
+    box: tuple[int, int, int, int] | None = None
 
 
 def _shape(pixels: int, width: int, height: int) -> tuple[int, int] | None:
@@ -24,22 +39,100 @@ def _shape(pixels: int, width: int, height: int) -> tuple[int, int] | None:
     return (rows, pixels // rows) if pixels % rows == 0 else None
 
 
-def attention_map(recorder: AttentionRecorder, concept: int, row: Hashable, width: int, height: int) -> np.ndarray:
-    """The concept's attention averaged over steps and the two finest resolutions: float32 [height, width], 0 to 1."""
+def attention_map(
+    recorder: AttentionRecorder, concept: int, row: Hashable, width: int, height: int, step: int | None = None
+) -> np.ndarray:
+    """The concept's attention averaged over steps (or of one) and the two finest resolutions.
+
+    Float32 [height, width], 0 to 1; 0 where nothing was recorded.
+    """
     finest = recorder.resolutions(concept, row)[:2]
-    layers = []
+    layers = [torch.zeros(height, width)] * (not finest)
     for pixels in finest:
         shape = _shape(pixels, width, height)
         if shape is not None:
-            values = recorder.average(concept, row, pixels).reshape(1, 1, *shape).float().cpu()
+            values = recorder.average(concept, row, pixels, step).reshape(1, 1, *shape).float().cpu()
             layers.append(F.interpolate(values, (height, width), mode="bicubic", align_corners=False)[0, 0])
     return torch.stack(layers).mean(0).clamp(0, 1).numpy()
 
 
-def overlay(image: Image.Image, attention: np.ndarray) -> Image.Image:
-    """The image, darkened, with the attention in red; the strongest place is full red unless all are faint."""
-    strength = attention / max(float(attention.max()), _FAINT)  # [H, W]
-    strength = strength[..., None] ** 1.5 * 0.85  # [H, W, 1]
+def region_map(
+    recorder: AttentionRecorder, concept: int, rows: Sequence[Hashable], region: Region, step: int | None = None
+) -> np.ndarray:
+    """The same for a part of an image that was sampled alone, the greatest of several rows: [height, width]."""
+    x, y, width, height = region.box or (0, 0, region.width, region.height)
+    found = np.zeros((region.height, region.width), dtype=np.float32)
+    maps = [attention_map(recorder, concept, row, width, height, step) for row in rows]  # each [h, w]
+    part = found[y : y + height, x : x + width]
+    part[:] = np.maximum.reduce(maps)[: part.shape[0], : part.shape[1]]
+    return found
+
+
+def step_maps(
+    recorder: AttentionRecorder, concept: int, rows: Sequence[Hashable], region: Region
+) -> dict[int, np.ndarray]:
+    """By number of the step: [height, width] each."""
+    steps = recorder.steps(concept, rows[0])
+    return {step: region_map(recorder, concept, rows, region, step) for step in steps}
+
+
+def _top(attention: np.ndarray) -> float:
+    """What is shown in full red."""
+    return max(float(attention.max()), _FAINT)
+
+
+def _mixed(grey: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """``grey`` [H, W, 3] with red for ``share`` [H, W] of the strongest: uint8 [H, W, 3]."""
+    strength = share[..., None] ** 1.5 * 0.85  # [H, W, 1]
+    return (grey * (1 - strength) + _COLOUR * strength).round().clip(0, 255).astype(np.uint8)
+
+
+def overlay(image: Image.Image, attention: np.ndarray, top: float | None = None) -> Image.Image:
+    """The image, darkened, with the attention in red; ``top`` is full red, by default the strongest place's."""
     grey = np.asarray(image.convert("L").convert("RGB"), dtype=np.float32) * 0.75  # [H, W, 3]
-    mixed = grey * (1 - strength) + _COLOUR * strength
-    return Image.fromarray(mixed.round().clip(0, 255).astype(np.uint8))
+    return Image.fromarray(_mixed(grey, np.minimum(attention / (top or _top(attention)), 1)))
+
+
+def _legend(width: int, text: str, top: float) -> Image.Image:
+    """A text, and a bar from no attention to full red with its numbers."""
+    strip = Image.new("RGB", (width, _LEGEND), "white")
+    pen = ImageDraw.Draw(strip)
+    pen.text((8, 5), text, fill="black", font=font(14))
+    left, right = 40, max(120, width - 70)
+    ramp = np.tile(np.linspace(0, 1, right - left, dtype=np.float32), (_BAR, 1))  # [bar, width]
+    strip.paste(Image.fromarray(_mixed(np.full((*ramp.shape, 3), 96, dtype=np.float32), ramp)), (left, 30))
+    pen.text((8, 27), "0 %", fill="black", font=font(13))
+    pen.text(
+        (right + 8, 27), f"{100 * top:.0f} %" if top >= 0.01 else f"{100 * top:.1f} %", fill="black", font=font(13)
+    )
+    return strip
+
+
+def _with_legend(picture: Image.Image, text: str, top: float) -> Image.Image:
+    legend = _legend(picture.width, text, top)
+    result = Image.new("RGB", (picture.width, picture.height + _LEGEND), "white")
+    result.paste(picture, (0, 0))
+    result.paste(legend, (0, picture.height))
+    return result
+
+
+def explained(image: Image.Image, attention: np.ndarray, text: str) -> Image.Image:
+    """The overlay with a legend: ``text``, and how much attention full red is. Small images are enlarged."""
+    picture = overlay(image, attention)
+    picture = enlarged(picture, max(_LEAST_SIDE, *picture.size))
+    return _with_legend(picture, text, _top(attention))
+
+
+def steps_sheet(image: Image.Image, steps: Mapping[int, np.ndarray], text: str) -> Image.Image:
+    """An overlay for every step, numbered from 1, all on one scale, with a legend."""
+    top = max(map(_top, steps.values()))
+    small = [(number, enlarged(overlay(image, attention, top), _STEP_SIDE)) for number, attention in steps.items()]
+    width, height = small[0][1].size
+    columns, lines = min(_COLUMNS, len(small)), -(-len(small) // _COLUMNS)
+    sheet = Image.new("RGB", (max(_LEAST_SIDE, columns * (width + 4)), lines * (height + 22)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for place, (number, picture) in enumerate(small):
+        x, y = place % _COLUMNS * (width + 4), place // _COLUMNS * (height + 22)
+        pen.text((x + 4, y + 2), str(number + 1), fill="black", font=font(14))
+        sheet.paste(picture, (x, y + 20))
+    return _with_legend(sheet, text, top)

@@ -23,7 +23,8 @@ class Row:
     images: Sequence[Image.Image]
 
 
-def _enlarged(image: Image.Image, side: int) -> Image.Image:
+def enlarged(image: Image.Image, side: int) -> Image.Image:
+    """Larger or smaller, so that its longer side has so many pixels."""
     factor = side / max(image.size)
     filter_ = Image.Resampling.BICUBIC if factor > 1 else Image.Resampling.LANCZOS
     return image.resize([round(v * factor) for v in image.size], filter_)
@@ -52,7 +53,7 @@ def contact_sheet(headings: Sequence[str], rows: Sequence[Row], side: int = 192,
         note = _wrapped(row.note, text_width, 14)
         pen.multiline_text((_PAD, box[3] + 12), note, fill=_SOFT, font=font(14), spacing=5)
         for column, image in enumerate(row.images):
-            sheet.paste(_enlarged(image, side), (text_width + _PAD + column * (side + _PAD), y))
+            sheet.paste(enlarged(image, side), (text_width + _PAD + column * (side + _PAD), y))
     return sheet
 
 
@@ -62,4 +63,14 @@ def strip(images: Sequence[Image.Image], gap: int = 0) -> Image.Image:
     result = Image.new("RGB", (len(images) * (width + gap) - gap, height), _PAPER)
     for column, image in enumerate(images):
         result.paste(image, (column * (width + gap), 0))
+    return result
+
+
+def stacked(images: Sequence[Image.Image], gap: int = _PAD) -> Image.Image:
+    """Images one below the other."""
+    size = max(image.width for image in images), sum(image.height + gap for image in images) - gap
+    result, y = Image.new("RGB", size, _PAPER), 0
+    for image in images:
+        result.paste(image, (0, y))
+        y += image.height + gap
     return result

@@ -11,6 +11,7 @@ import torch
 
 from ..adapter import load_adapter
 from ..batches import batch_size
+from ..composition import CROSS_SHARE, SELF_SHARE, Composition, Trace
 from ..concepts import Concept, parse_concepts
 from ..encoding import EncodedConcept, check_token_count
 from ..erasure import Erasure, Target
@@ -44,6 +45,9 @@ class GrowthInhibitors:
     or ``adapter``: an Adapter, its file or another ScaleRule. ``strength``, ``start``, ``end``, ``concept_pass``,
     ``padding``: see Erasure.
     ``record``: also collect where the concepts' attention is, in ``recorder`` (one per pipeline call).
+    ``trace``: write down what the images are made from (with ``strength=0``: those without erasure). ``composition``:
+    such a trace, of the same call with the same seeds, whose composition the images keep; for fractions of the steps
+    ``composition_cross`` and ``composition_self`` (see Composition).
 
     After a call, ``scales`` holds the resolved w: one tuple per image, in it per concept a float32 [n] tensor.
 
@@ -64,6 +68,10 @@ class GrowthInhibitors:
         concept_pass: str = "fused",
         padding: float = 0.0,
         record: bool = False,
+        trace: Trace | None = None,
+        composition: Trace | None = None,
+        composition_cross: float = CROSS_SHARE,
+        composition_self: float = SELF_SHARE,
     ):
         for part in ("unet", "tokenizer", "encode_prompt", "scheduler"):
             if getattr(pipe, part, None) is None:
@@ -79,7 +87,8 @@ class GrowthInhibitors:
         self.options = {
             "strength": strength, "start": start, "end": end, "concept_pass": concept_pass, "padding": padding
         }  # fmt: skip
-        self.record = record
+        self.record, self.trace, self.composition = record, trace, composition
+        self._shares = (composition_cross, composition_self)
         self.recorder: AttentionRecorder | None = None
         self.erasure: Erasure | None = None
         self._stack: ExitStack | None = None
@@ -97,6 +106,10 @@ class GrowthInhibitors:
         ]
         with attach(self.pipe.unet, Erasure([Target(dummy, self.rule) for dummy in dummies], **self.options)):
             pass
+        self._new_composition()
+
+    def _new_composition(self) -> Composition | None:
+        return None if self.composition is None else Composition(self.composition, *self._shares)
 
     @property
     def scales(self) -> list[tuple[torch.Tensor, ...]]:
@@ -158,7 +171,9 @@ class GrowthInhibitors:
         self._attached.close()
         self.recorder = AttentionRecorder() if self.record else None
         targets = [Target(self._encode(concept, options), self.rule) for concept in self.concepts]
-        self.erasure = Erasure(targets, recorder=self.recorder, **self.options)
+        self.erasure = Erasure(
+            targets, recorder=self.recorder, trace=self.trace, composition=self._new_composition(), **self.options
+        )
         self._images, self._call = images, 0
         self._attached.enter_context(attach(self.pipe.unet, self.erasure))
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from ..composition import Trace
 from .growth_inhibitors import GrowthInhibitors
 
 
@@ -63,20 +64,28 @@ def erase_pair(
     sampling: Sampling,
     *,
     progress: Callable[[], None] | None = None,
+    keep_composition: bool = False,
     **options,
 ) -> Pair:
     """Sample without erasure (watching the concept's attention at strength 0) and with it, from the same seeds.
 
-    ``options``: those of GrowthInhibitors. ``progress`` is called after every step of both runs. At strength 0 the
-    images are bit for bit those of the bare pipeline. Both runs record attention, so their times compare.
+    ``keep_composition``: the second keeps the first one's. ``options``: those of GrowthInhibitors. ``progress`` is
+    called after every step of both runs. At strength 0 the images are bit for bit those of the bare pipeline. Both runs
+    record attention, so their times compare.
     """
-    strengths = (0.0, options.pop("strength", 1.0))
-    # both before the first image: bad options shall not wait for it
-    users = [GrowthInhibitors(pipe, concepts, strength=strength, record=True, **options) for strength in strengths]
-    images, seconds = [], []
-    for user in users:
-        with user:
-            start = time.perf_counter()
-            images.append(_sample(pipe, prompt, sampling, progress))
-            seconds.append(time.perf_counter() - start)
-    return Pair(images[0], images[1], users[0], users[1], seconds[0], seconds[1])
+    shares = {name: options.pop(name) for name in ("composition_cross", "composition_self") if name in options}
+    strength = options.pop("strength", 1.0)
+    trace = Trace() if keep_composition else None
+    # made before the first image: bad options shall not wait for it
+    GrowthInhibitors(pipe, concepts, strength=strength, **options)
+    watched = GrowthInhibitors(pipe, concepts, strength=0.0, record=True, trace=trace, **options)
+    before, seconds_before = _timed(pipe, prompt, sampling, progress, watched)
+    eraser = GrowthInhibitors(pipe, concepts, strength=strength, record=True, composition=trace, **shares, **options)
+    after, seconds_after = _timed(pipe, prompt, sampling, progress, eraser)
+    return Pair(before, after, watched, eraser, seconds_before, seconds_after)
+
+
+def _timed(pipe, prompt, sampling, progress, user: GrowthInhibitors) -> tuple[list[Image.Image], float]:
+    with user:
+        start = time.perf_counter()
+        return _sample(pipe, prompt, sampling, progress), time.perf_counter() - start

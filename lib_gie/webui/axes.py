@@ -13,14 +13,23 @@ from .options import OPTIONS, Option
 
 def _apply(option: Option) -> Callable:
     def apply(p: Any, value: Any, values: Any) -> None:
+        if option.kind == "flag":
+            value = _flag(value)
         setattr(p, OVERRIDES, {**getattr(p, OVERRIDES, {}), option.name: value})
 
     return apply
 
 
+def _flag(text: str) -> bool | str:
+    """What is neither stays a text, which the option refuses with a message of its own."""
+    return {"true": True, "false": False}.get(str(text).strip().lower(), text)
+
+
 def _choices(option: Option) -> Callable | None:
     if option.kind == "choice":
         return lambda: list(option.choices)
+    if option.kind == "flag":
+        return lambda: ["True", "False"]
     if option.kind == "adapter":
         from .page import adapter_names
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -11,14 +11,19 @@ from typing import Any
 import torch
 from modules import shared
 
+from ..composition import Composition, Trace
 from ..erasure import Erasure, Target
 from ..errors import ErasureError
 from ..hooks import attach, is_inner_call
-from ..scale import ScaleRule
+from ..scale import FixedScale, ScaleRule
+from ..statistics import AttentionRecorder
 from .encodings import encodings
 from .infotext import Rule
 from .model import unet_of
 from .options import Request
+
+PRESENCE_EVERY, PRESENCE_PIXELS = 4, 16 * 16
+"""How strongly a concept is present is always recorded, in so few steps and small layers that it costs nothing."""
 
 _PASSES = {"both": (False, True), "first only": (False,), "second only": (True,)}  # of p.is_hr_pass
 
@@ -36,11 +41,19 @@ class Plan:
     enforced: bool = False
     notes: tuple[str, ...] = ()
 
-    def new_erasure(self, p: Any, model: Any, before: Erasure | None) -> Erasure:
-        """Concepts encoded by the model as it is now, for ``p``; ``before``: the erasure that it goes on from."""
+    @property
+    def wants_twin(self) -> bool:
+        """Whether the same images without erasure are needed. What an admin enforces is erased from those, too."""
+        return not self.enforced and self.request.keep_composition
+
+    def new_erasure(self, p: Any, model: Any, before: Erasure | None, without: bool, **watching: Any) -> Erasure:
+        """Concepts encoded by the model as it is now, for ``p``; ``before``: the erasure that it goes on from.
+
+        ``without``: erases nothing, and only watches. ``watching``: recorder, trace or composition.
+        """
         request = self.request
         targets = [
-            Target(encodings.encode(concept, model, p), rule)
+            Target(encodings.encode(concept, model, p), FixedScale(0.0) if without else rule)
             for concept, rule in zip(request.concepts, self.rules, strict=True)
         ]
         erasure = Erasure(
@@ -48,7 +61,8 @@ class Plan:
             strength=request.strength,
             start=request.start,
             end=request.end,
-            concept_pass=request.concept_pass,
+            concept_pass="fused" if without else request.concept_pass,
+            **watching,
         )
         if before is not None:
             erasure.go_on_from(before)
@@ -85,9 +99,13 @@ def conditional_rows(denoiser: Any, total: int) -> list[Hashable | None]:
 
 @dataclass(eq=False)
 class _Progress:
-    """How far one plan has come in the current batch."""
+    """How far one plan has come in the current batch. ``without``: its concepts are not erased, only watched."""
 
     plan: Plan
+    without: bool = False
+    recorder: AttentionRecorder | None = None
+    trace: Trace | None = None
+    composition: Composition | None = None
     erasure: Erasure | None = None
     steps: int = 0
 
@@ -98,7 +116,10 @@ class _Progress:
     def renew(self, p: Any, model: Any) -> Erasure:
         """Encode for the model as it is now; scales that are known stay while the prompt does."""
         self.check()
-        self.erasure = self.plan.new_erasure(p, model, self.erasure)
+        self.erasure = self.plan.new_erasure(
+            p, model, self.erasure, self.without,
+            recorder=self.recorder, trace=self.trace, composition=self.composition,
+        )  # fmt: skip
         self.steps = 0
         return self.erasure
 
@@ -111,10 +132,10 @@ class _Progress:
 class Generation:
     """What is to be erased from the images of one processing object ``p``, and how far that has come."""
 
-    def __init__(self, p: Any, plans: Sequence[Plan], request: Request | None = None):
-        """``request``: the user's, which nested generations inherit."""
+    def __init__(self, p: Any, plans: Sequence[Plan], request: Request | None = None, gallery: Any = None):
+        """``request``: the user's, which nested generations inherit; ``gallery``: collects what is shown beside."""
         self.p = p
-        self.request = request
+        self.request, self.gallery = request, gallery
         self.plans = tuple(plans)
         self.failure: BaseException | None = None
         self._progress: list[_Progress] = []
@@ -124,17 +145,59 @@ class Generation:
         self._state: tuple = ()  # what the encodings were made for
         self._done: set[int] = set()  # plans that have erased from at least one step
         self._kept: dict[tuple[int, int], dict[int, list]] = {}  # by plan and batch: scales by image
+        self._traces: dict[int, Trace] = {}  # by plan, of the batch's images without erasure
+        self.recorders: dict[tuple[int, int], AttentionRecorder] = {}  # by plan and batch
         self.batches = 0
 
     # -- a batch ------------------------------------------------
 
-    def begin_batch(self) -> None:
-        """Before ``p.sample``: extra networks are active, nothing is sampled yet."""
+    @property
+    def wants_twin(self) -> bool:
+        """Whether every batch is made without erasure, too."""
+        return any(plan.wants_twin for plan in self.plans) or bool(self.gallery and self.gallery.before)
+
+    def sample(self, inner: Callable[[], Any], without: bool = False) -> Any:
+        """What ``inner`` returns has been erased from (``without``: by the admin's wishes alone), or it raises."""
+        self.begin_batch(without)
+        try:
+            result = inner()
+            self.end_batch()
+            return result
+        finally:
+            self.detach()
+
+    def begin_batch(self, without: bool = False) -> None:
+        """Before ``p.sample``: extra networks are active, nothing is sampled yet.
+
+        ``without``: what is sampled now are the same images without what the user wants erased.
+        """
         self.failure, self._done = None, set()
-        self._progress = [_Progress(plan) for plan in self.plans]
-        self.batches += 1
+        self._progress = [
+            self._twin(number, plan) if without else self._erased(number, plan)
+            for number, plan in enumerate(self.plans)
+        ]
+        self.batches += not without
         self._denoiser = None
         self._attach()
+
+    def _twin(self, number: int, plan: Plan) -> _Progress:
+        if plan.enforced:
+            return _Progress(plan)
+        if plan.wants_twin:
+            self._traces[number] = Trace()
+        return _Progress(plan, without=True, trace=self._traces.get(number))
+
+    def _erased(self, number: int, plan: Plan) -> _Progress:
+        request, trace = plan.request, self._traces.pop(number, None)
+        recorder = AttentionRecorder() if request.show_attention else AttentionRecorder(PRESENCE_EVERY, PRESENCE_PIXELS)
+        self.recorders[number, getattr(self.p, "iteration", 0)] = recorder
+        if plan.wants_twin and trace is None:
+            raise ErasureError(
+                "the images without erasure, whose composition is to be kept, were not made: another extension samples "
+                "in its own way. Switch it off, or do not keep the composition"
+            )
+        shares = (request.composition_cross, request.composition_self)
+        return _Progress(plan, recorder=recorder, composition=Composition(trace, *shares) if plan.wants_twin else None)
 
     def end_batch(self) -> None:
         """After ``p.sample``: raise unless every step of the chosen passes was erased from."""
@@ -144,6 +207,8 @@ class Generation:
         for progress in self._progress:
             progress.check()
         if shared.state.interrupted or shared.state.skipped:
+            if any(progress.without for progress in self._progress):
+                raise ErasureError("stopped while the image without erasure was made; there is no erased one yet")
             return
         for number, progress in enumerate(self._progress):
             if number not in self._done:
@@ -220,6 +285,8 @@ class Generation:
 
     def _keep_scales(self) -> None:
         for number, progress in enumerate(self._progress):
+            if progress.without:
+                continue
             scales = {} if progress.erasure is None else progress.erasure.scales
             by_image: dict[int, list] = {}
             for name in sorted(scales):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from modules import processing, scripts, shared
+from modules import errors, processing, scripts, shared
 
 from ..errors import ErasureError, GieError
 from .generation import Generation, stack
@@ -90,13 +90,17 @@ def _watched_sample(generation: Generation) -> Iterator[None]:
     inner = p.sample
 
     def sample(*args, **kwargs):
-        generation.begin_batch()
-        try:
-            result = inner(*args, **kwargs)
-            generation.end_batch()
-            return result
-        finally:
-            generation.detach()
+        def run():
+            return inner(*args, **kwargs)
+
+        if generation.wants_twin:
+            from .twin import sample_twin
+
+            show = bool(generation.gallery and generation.gallery.before)
+            pictures = sample_twin(p, lambda: generation.sample(run, without=True), show)
+            if show:
+                generation.gallery.add_twins(p, pictures)
+        return generation.sample(run)
 
     p.sample = sample
     try:
@@ -158,9 +162,10 @@ def _process_with_erasure(inner: Callable, p: Any) -> Any:
         p.extra_generation_params.pop(key, None)
     if not plans:
         return inner(p)
-    generation = Generation(p, plans, request)
+    gallery = _gallery(request, plans)
+    generation = Generation(p, plans, request, gallery)
     _write_infotext(generation)
-    for note in (note for plan in plans for note in plan.notes):
+    for note in [*(note for plan in plans for note in plan.notes), *_not_shown(request, plans, gallery)]:
         p.comment(f"{TITLE}: {note}")
     with _on_stack(generation), _watched_sample(generation), _erased_previews():
         processed = inner(p)
@@ -172,17 +177,54 @@ def _process_with_erasure(inner: Callable, p: Any) -> Any:
                 "images were made without a sampling step that growth inhibitors saw, so nothing was erased; another "
                 "extension makes them in its own way: switch it off, or growth inhibitors"
             )
+        _tell(generation, processed)
     return processed
+
+
+def _users(plans: list) -> list:
+    return [plan for plan in plans if not plan.enforced]
+
+
+def _gallery(request: Request | None, plans: list):
+    """What is shown beside the results; nothing in nested generations and scripts, which go on with what they get."""
+    if request is None or not (request.show_before or request.show_attention) or not _users(plans):
+        return None
+    if stack() or getattr(_ambient, "in_script", False):
+        return None
+    from .gallery import Gallery
+
+    return Gallery(request.show_before, request.show_attention)
+
+
+def _not_shown(request: Request | None, plans: list, gallery: Any) -> list[str]:
+    """Why not what was asked for."""
+    if request is None or gallery is not None or not (request.show_before or request.show_attention):
+        return []
+    if not _users(plans):
+        return ["what these images would have been is not shown: this WebUI always erases these concepts"]
+    return ["the images without erasure and the attention are shown for plain generations only, not within scripts"]
+
+
+def _tell(generation: Generation, processed: Any) -> None:
+    """Read-out and pictures. The images are erased from and done: nothing that fails here may take them away."""
+    from .readout import KEY, read_out
+
+    try:
+        if generation.gallery is not None:
+            generation.gallery.show(generation, processed)
+        processed.extra_generation_params[KEY] = read_out(generation)
+    except Exception as error:
+        errors.report(f"{TITLE}: what was erased cannot be shown ({error})", exc_info=True)
 
 
 def _run_script(inner: Callable, runner: Any, p: Any, *args) -> Any:
     """A selected script may make processing objects of its own: they inherit what ``p`` asks for."""
-    before = getattr(_ambient, "request", None)
-    _ambient.request = request_of(p)
+    before = getattr(_ambient, "request", None), getattr(_ambient, "in_script", False)
+    _ambient.request, _ambient.in_script = request_of(p), True
     try:
         return inner(runner, p, *args)
     finally:
-        _ambient.request = before
+        _ambient.request, _ambient.in_script = before
 
 
 def _init_script_args(inner: Callable, api: Any, request: Any, *args, **kwargs) -> Any:

@@ -17,6 +17,8 @@ ENFORCED, ENFORCED_SCALE = "GIE enforced", "GIE enforced scale"
 KEYS = tuple(dict.fromkeys(option.infotext for option in BY_NAME.values() if option.infotext))
 ALL_KEYS = (*KEYS, SCALE, ADAPTERS, ENFORCED, ENFORCED_SCALE)
 
+_FLAGS = ("keep_composition", "show_before", "show_attention")
+_SHARES = ("composition_cross", "composition_self")
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9]*(?: [A-Za-z0-9]+)*")
 _NAME_AND_HASH = re.compile(r"(?P<name>.*) \[(?P<hash>[0-9a-f]{10})\]", re.DOTALL)
 
@@ -94,6 +96,10 @@ def write_params(request: Request, rules: Sequence[Rule]) -> dict[str, str]:
             params[BY_NAME[name].infotext] = _number(value) if isinstance(value, float) else value
     if (request.start, request.end) != (0.0, 1.0):
         params[BY_NAME["start"].infotext] = f"{_number(request.start)} to {_number(request.end)}"
+    params |= {BY_NAME[name].infotext: "True" for name in _FLAGS if getattr(request, name)}
+    shares = [getattr(request, name) for name in _SHARES]
+    if request.keep_composition and shares != [BY_NAME[name].default for name in _SHARES]:
+        params[BY_NAME[_SHARES[0]].infotext] = " and ".join(map(_number, shares))
     return params
 
 
@@ -132,6 +138,11 @@ def _recorded(params: Mapping[str, str]) -> dict[str, Any]:
     if BY_NAME["start"].infotext in params:
         start, _, end = params[BY_NAME["start"].infotext].partition(" to ")
         values |= {"start": float(start), "end": float(end)}
+    for name in _FLAGS:
+        values[name] = params.get(BY_NAME[name].infotext) == "True"
+    if BY_NAME[_SHARES[0]].infotext in params:
+        shares = params[BY_NAME[_SHARES[0]].infotext].split(" and ")
+        values |= {name: float(share) for name, share in zip(_SHARES, shares, strict=True)}
     return values
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..composition import CROSS_SHARE, SELF_SHARE
 from ..concepts import Concept, parse_concepts
 from ..erasure import CONCEPT_PASSES, MAX_STRENGTH
 from ..errors import OptionError
@@ -111,6 +112,33 @@ OPTIONS = (
         "hires", "Hires. fix pass", "choice", HIRES_PASSES[0],
         "In which passes of Hires. fix to erase.", "GIE hires pass", choices=HIRES_PASSES,
     ),
+    Option(
+        "keep_composition", "Keep composition", "flag", False,
+        "Also makes the image without erasure, and has the erased one attend where that one does: what is not erased "
+        "stays in its place. Takes about two and a half times as long.",
+        "GIE keep composition",
+    ),
+    Option(
+        "composition_cross", "Composition: prompt's attention", "number", CROSS_SHARE,
+        "Fraction of the steps during which the prompt's attention is that of the image without erasure.",
+        "GIE composition",
+    ),
+    Option(
+        "composition_self", "Composition: self-attention", "number", SELF_SHARE,
+        "Fraction of the steps during which the small self-attention maps are those of the image without erasure.",
+        "GIE composition",
+    ),
+    Option(
+        "show_before", "Show what it would have been", "flag", False,
+        "Also makes the image without erasure from the same seed and shows it after the result. Concepts that this "
+        "WebUI always erases are erased from it, too.",
+        "GIE show before", axis=False,
+    ),
+    Option(
+        "show_attention", "Show attention", "flag", False,
+        "Shows where the attention to each concept was, as an overlay on the result, over all steps and step by step.",
+        "GIE show attention", axis=False,
+    ),
 )  # fmt: skip
 """In the order of the API's positional arguments; new options go last."""
 
@@ -129,6 +157,11 @@ class Request:
     end: float = 1.0
     concept_pass: str = CONCEPT_PASSES[0]
     hires: str = HIRES_PASSES[0]
+    keep_composition: bool = False
+    composition_cross: float = CROSS_SHARE
+    composition_self: float = SELF_SHARE
+    show_before: bool = False
+    show_attention: bool = False
 
     def __post_init__(self):
         if self.start >= self.end:

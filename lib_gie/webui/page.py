@@ -18,6 +18,7 @@ from .library import find_adapter, listed_names
 from .model import loaded_model, split_tokens
 from .options import AUTOMATIC, BY_NAME, FIXED, OPTIONS, TITLE, Option
 from .plans import adapter_folders, enforced_text
+from .readout import add_holder
 
 
 class PasteKey(str):
@@ -92,6 +93,8 @@ def enforced_note() -> str:
 
 def _field(option: Option, prefix: str) -> Any:
     common = {"label": option.label, "elem_id": f"{prefix}_{option.name}"}
+    if option.kind == "flag":
+        return gr.Checkbox(value=option.default, **common)
     if option.kind == "text":
         return gr.Textbox(value=option.default, placeholder='knife, wine:0.5, "van gogh, oil painting"', **common)
     if option.kind == "number":
@@ -126,7 +129,8 @@ def _notice(params: dict) -> Any:
 
 def build(is_img2img: bool) -> tuple[list[Any], list[PasteField]]:
     """The accordion's components in the order of OPTIONS, and how an infotext fills them."""
-    prefix = f"gie_{'img2img' if is_img2img else 'txt2img'}"
+    tab = "img2img" if is_img2img else "txt2img"
+    prefix = f"gie_{tab}"
     help_texts = {f"{prefix}_{option.name}": option.help for option in OPTIONS}
     with InputAccordion(False, label=TITLE, elem_id=f"{prefix}_enabled") as enabled:
         with enabled.extra():
@@ -146,7 +150,14 @@ def build(is_img2img: bool) -> tuple[list[Any], list[PasteField]]:
         with gr.Row():
             for name in ("start", "end", "concept_pass", "hires"):
                 fields[name] = _field(BY_NAME[name], prefix)
+        with gr.Row():
+            for name in ("keep_composition", "composition_cross", "composition_self"):
+                fields[name] = _field(BY_NAME[name], prefix)
+        with gr.Row():
+            for name in ("show_before", "show_attention"):
+                fields[name] = _field(BY_NAME[name], prefix)
         notice = gr.HTML("", elem_id=f"{prefix}_notice")
+        add_holder(tab, gr.HTML("", elem_id=f"{prefix}_readout", elem_classes="gie-readout"))
     fields["concepts"].change(count_tokens, [fields["concepts"]], [counter], show_progress=False, queue=False)
     components = [enabled, *(fields[option.name] for option in OPTIONS[1:])]
     pasting = [PasteField(part, _paste(option)) for part, option in zip(components, OPTIONS, strict=True)]

@@ -41,6 +41,8 @@ def register() -> None:
             scale.default, "Scale for them, with the fixed scale", gr.Slider,
             {"minimum": scale.low, "maximum": -0.25, "step": scale.step}, restrict_api=True,
         ),
+        "gie_save_before": shared.OptionInfo(False, "Save the images without erasure, where they are shown"),
+        "gie_save_attention": shared.OptionInfo(False, "Save the pictures of the attention, where they are shown"),
         "gie_vision_url": shared.OptionInfo(
             "", "Vision model that judges images: address of an OpenAI-compatible endpoint, up to and including /v1",
             restrict_api=True,

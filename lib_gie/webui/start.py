@@ -39,6 +39,13 @@ def _on_app_started(blocks, app) -> None:
     register(blocks, app)
 
 
+def _on_after_component(component, **kwargs) -> None:
+    if str(kwargs.get("elem_id")).startswith("generation_info_"):
+        from .readout import on_after_component
+
+        on_after_component(component, **kwargs)
+
+
 def _on(category: str, function: Callable) -> None:
     """What ``script_callbacks.on_<category>`` does, without its search of the stack for the caller's file."""
     callbacks = script_callbacks.callback_map[f"callbacks_{category}"]
@@ -51,5 +58,6 @@ def register() -> None:
     _on("cfg_denoiser", on_cfg_denoiser)
     _on("ui_settings", _on_settings)
     _on("before_ui", _on_before_ui)
+    _on("after_component", _on_after_component)
     _on("ui_tabs", _on_ui_tabs)
     _on("app_started", _on_app_started)

@@ -1,0 +1,169 @@
+"""Keeps an image's composition: it attends where the same image without erasure does.
+
+The authors' code samples two trajectories from the same noise, as Prompt-to-Prompt does (Hertz et al., 2022): for the
+first 80 % of the steps the prompt's maps of the one without erasure serve both, for the first 40 % its small
+self-attention maps. Here that one is sampled first, and what its conditional rows were given is written down. The
+erased one repeats each of those UNet calls to have its queries and keys: a map is made of nothing else, so it need
+never be kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from .attention import AttentionLayer, find_self_attention
+from .batches import Rows, all_tensors, map_tensors, timestep_of
+from .checks import number_from
+from .errors import ErasureError, OptionError
+
+CROSS_SHARE, SELF_SHARE = 0.8, 0.4
+"""The authors' fractions of the steps."""
+
+SELF_PIXELS = 16 * 16
+"""Self-attention maps of so many pixels and fewer are taken over: larger ones would bring the erased object back."""
+
+CROSS, SELF = "cross", "self"
+
+
+class Trace:
+    """The UNet calls of a trajectory without erasure: what was given to their conditional rows, in order."""
+
+    def __init__(self):
+        self.calls: list[tuple[tuple[Hashable, ...], tuple, dict]] = []
+
+    def record(self, names: Sequence[Hashable], args: tuple, kwargs: dict) -> None:
+        """Write down one call's conditional rows by their names; ``args``, ``kwargs``: theirs alone."""
+
+        def kept(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.detach().clone()  # a view would keep the other rows, and samplers may write into theirs
+
+        self.calls.append((tuple(names), map_tensors(args, kept), map_tensors(kwargs, kept)))
+
+
+class Composition:
+    """The composition of one generation, taken from ``trace``, that of the same generation without erasure.
+
+    ``cross``, ``self_attention``: fractions of the steps, 0 to 1, during which the prompt's maps and the small
+    self-attention maps are those without erasure.
+    """
+
+    def __init__(self, trace: Trace, cross: float = CROSS_SHARE, self_attention: float = SELF_SHARE):
+        self.trace = trace
+        self.cross = number_from("composition's share of the prompt's attention", cross, 0.0, 1.0)
+        self.self_attention = number_from("composition's share of self-attention", self_attention, 0.0, 1.0)
+        if not trace.calls:
+            raise OptionError("there is no image without erasure to keep the composition of; make that one first")
+        self._position = 0
+
+    def kinds(self, progress: float) -> frozenset[str]:
+        """What is followed at this fraction of the sampling."""
+        shares = {CROSS: self.cross, SELF: self.self_attention}
+        return frozenset(kind for kind, share in shares.items() if progress < share)
+
+    def next_call(self, names: Sequence[Hashable], args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """The recorded call that belongs to this one, whose conditional rows have these names and arguments.
+
+        Raises ErasureError where this trajectory is not the recorded one's twin.
+        """
+        number, self._position = self._position, self._position + 1
+        if number >= len(self.trace.calls):
+            raise _no_twin(f"has {number + 1} UNet calls or more, that one had {number}")
+        found, recorded_args, recorded_kwargs = self.trace.calls[number]
+        if found != tuple(names):
+            raise _no_twin(f"has the rows {tuple(names)} in UNet call {number + 1}, that one had {found}")
+        if not _same(timestep_of(args, kwargs), timestep_of(recorded_args, recorded_kwargs)):
+            raise _no_twin(f"is at another timestep in UNet call {number + 1}")
+        if number == 0 and not _same((args, kwargs), (recorded_args, recorded_kwargs)):
+            raise _no_twin("starts from other noise or from another prompt")
+        return recorded_args, recorded_kwargs
+
+
+def _same(one: Any, other: Any) -> bool:
+    mine, its = all_tensors(one), all_tensors(other)
+    return len(mine) == len(its) and all(torch.equal(a, b) for a, b in zip(mine, its, strict=True))
+
+
+def _no_twin(how: str) -> ErasureError:
+    return ErasureError(
+        f"the composition of the image without erasure cannot be kept: the erased one {how}. Prompts, seeds, size and "
+        f"steps of both must be the same, and the sampler must not choose its own steps (as DPM adaptive does)"
+    )
+
+
+class Follower:
+    """Hooks through which a UNet call takes over queries and keys of another.
+
+    ``is_ours``: whether the call that runs now is one that they may touch.
+    """
+
+    def __init__(self, unet: nn.Module, cross: Sequence[AttentionLayer], is_ours: Callable[[], bool]):
+        # the prompt's keys are the same for both, so its queries alone make the map
+        self._projections = [(layer.name, CROSS, layer.module.to_q) for layer in cross]
+        for layer in find_self_attention(unet):
+            self._projections += [(layer.name, SELF, part) for part in (layer.module.to_q, layer.module.to_k)]
+        self._is_ours = is_ours
+        self._kept: dict[int, torch.Tensor] = {}
+        self._kinds: frozenset[str] = frozenset()
+        self._rows: Rows | None = None
+
+    def attach(self) -> list:
+        """Handles of the hooks."""
+        return [part.register_forward_hook(self._hook(index)) for index, (_, _, part) in enumerate(self._projections)]
+
+    @contextmanager
+    def keeping(self, kinds: frozenset[str]) -> Iterator[None]:
+        """Within it what the projections of these kinds return is kept."""
+        self.forget()
+        self._kinds = kinds
+        try:
+            yield
+        finally:
+            self._kinds = frozenset()
+
+    def replace_in(self, rows: Rows) -> None:
+        """In the next UNet call these rows take over what was kept."""
+        self._rows = rows
+
+    def forget(self) -> None:
+        """End a UNet call."""
+        self._kept.clear()
+        self._rows = None
+
+    def check_used(self) -> None:
+        """Raise ErasureError where something kept was not taken over."""
+        if self._kept:
+            name = self._projections[next(iter(self._kept))][0]
+            raise ErasureError(
+                f"attention layer {name} and {len(self._kept) - 1} others did not take over the composition; another "
+                f"extension replaces them: switch it off, or do not keep the composition"
+            )
+
+    def _hook(self, index: int):
+        name, kind, _ = self._projections[index]
+
+        def run(module: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor | None:
+            if not self._is_ours():
+                return None
+            if kind in self._kinds and (kind == CROSS or output.shape[1] <= SELF_PIXELS):
+                self._kept[index] = output  # [rows, N, h*d]
+            if self._rows is None or index not in self._kept:
+                return None
+            return self._replaced(name, output, self._kept.pop(index))
+
+        return run
+
+    def _replaced(self, name: str, output: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+        """``output`` [B, N, h*d] with ``kept`` [rows, N, h*d] in its conditional rows."""
+        if output[self._rows].shape != kept.shape:
+            raise ErasureError(
+                f"attention layer {name} has {tuple(output[self._rows].shape)} queries where the image without erasure "
+                f"had {tuple(kept.shape)}; another extension rearranges them: switch it off"
+            )
+        result = output.clone()  # the original is what the concept is attended with
+        result[self._rows] = kept
+        return result
