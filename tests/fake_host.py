@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import torch
+from PIL import Image
 from tiny import CONTEXT_WIDTH, build_ldm
 
 LENGTH = 77
@@ -106,6 +107,19 @@ class Runner:
         return self.selected(p) if self.selected else None
 
 
+class ImageRNG:
+    """Noise that goes on with each call, from the seeds."""
+
+    def __init__(self, shape, seeds, **variation):
+        self.shape, self.seeds = shape, seeds
+        self.subseeds, self.subseed_strength = variation.get("subseeds"), variation.get("subseed_strength", 0.0)
+        self.seed_resize_from_h = self.seed_resize_from_w = 0
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def next(self):
+        return torch.stack([torch.randn(self.shape, generator=generator) for generator in self._generators])
+
+
 @dataclass
 class Processing:
     """StableDiffusionProcessing as far as it matters."""
@@ -119,12 +133,17 @@ class Processing:
     is_hr_pass: bool = False
     before_sampling: object = None
     after_image: object = None
+    extra_network_data = {}  # by name, as the WebUI's prompt parser leaves it
 
     def __post_init__(self):
         self.extra_generation_params = {}
         self.comments = {}
+        self.do_not_save_samples = self.disable_extra_networks = self.restore_faces = False
+        self.color_corrections = self.paste_to = None
+        self.sd_model, self.outpath_samples = self.host.shared.sd_model, "samples"
         self.batch_size = len(self.sampling.parts)
         self.all_seeds = list(range(self.n_iter * self.batch_size))
+        self.all_prompts, self.all_subseeds = ["a knife"] * len(self.all_seeds), self.all_seeds
         self.script_args = [0, *self.args]
         if self.scripts is None:
             self.scripts = Runner(SimpleNamespace(erases_concepts=True, args_from=1, args_to=1 + len(self.args)))
@@ -132,8 +151,7 @@ class Processing:
     def sample(self, **kwargs):
         if self.before_sampling:
             self.before_sampling(self)
-        x = torch.randn(self.batch_size, 4, 8, 8, generator=torch.Generator().manual_seed(self.iteration))
-        x = self.one_pass(x)
+        x = self.one_pass(self.rng.next())
         if self.enable_hr:
             self.is_hr_pass = True
             x = self.one_pass(x)
@@ -142,6 +160,9 @@ class Processing:
 
     def comment(self, text):
         self.comments[text] = 1
+
+    def save_samples(self):
+        return not self.do_not_save_samples
 
     def one_pass(self, x):
         denoiser = Denoiser(self.host, self, self.sampling)
@@ -156,20 +177,40 @@ def process_images_inner(p):
     for iteration in range(p.n_iter):
         p.iteration, first = iteration, iteration * p.batch_size
         p.seeds = p.all_seeds[first : first + p.batch_size]
+        p.rng = ImageRNG((4, 8, 8), p.seeds)
         with torch.no_grad():
             samples = p.sample()
         for index, image in enumerate(samples):
+            p.batch_index = index
+            for script in p.scripts.alwayson_scripts:
+                if hasattr(script, "postprocess_image_after_composite"):
+                    script.postprocess_image_after_composite(p, SimpleNamespace(image=picture_of(image)))
             infotexts.append(infotext(p, index, p.seeds))
             if p.after_image:
                 p.after_image(p)
             images.append(image)
-    return SimpleNamespace(images=images, infotexts=infotexts)
+    params = dict(p.extra_generation_params)
+    return SimpleNamespace(images=images, infotexts=infotexts, info=infotexts[0], extra_generation_params=params)
+
+
+def picture_of(image):
+    """A picture of latents [C, H, W]."""
+    array = (image[:3] * 40 + 128).clamp(0, 255).byte().numpy()
+    return Image.fromarray(array.transpose(1, 2, 0)).resize((64, 64))
 
 
 def infotext(p, index, all_seeds, use_main_prompt=False) -> dict:
     call = {"p": p, "index": index, "all_seeds": all_seeds, "use_main_prompt": use_main_prompt, "iteration": 0}
-    params = p.extra_generation_params.items()
-    return {key: value(**call) if callable(value) else value for key, value in params}
+    params = {key: value(**call) if callable(value) else value for key, value in p.extra_generation_params.items()}
+    return {key: value for key, value in params.items() if value is not None}
+
+
+def create_infotext(p, prompts, seeds, subseeds, iteration=0, position_in_batch=0):
+    return infotext(p, position_in_batch + iteration * p.batch_size, seeds)
+
+
+def apply_overlay(picture, paste_to, overlay):
+    return picture, picture
 
 
 class Host:
@@ -179,24 +220,42 @@ class Host:
         self.outputs: list[torch.Tensor] = []
         self.errors: list[BaseException] = []
         self.callbacks: list = []
-        state = SimpleNamespace(interrupted=False, skipped=False, stopping_generation=False)
+        self.reported: list[str] = []
+        self.saved: list[dict] = []
+        state = SimpleNamespace(interrupted=False, skipped=False, stopping_generation=False, job_count=0)
+        state.nextjob = lambda: None
         self.shared = self._module(
             "shared",
             sd_model=make_model(),
             state=state,
-            opts=SimpleNamespace(data={}),
+            opts=SimpleNamespace(data={}, enable_pnginfo=True, overlay_inpaint=True, samples_format="png"),
             cmd_opts=SimpleNamespace(gie_enforce=None),
             loaded_hypernetworks=[],
         )
-        self.processing = self._module("processing", process_images_inner=process_images_inner)
+        self.processing = self._module(
+            "processing",
+            process_images_inner=process_images_inner,
+            create_infotext=create_infotext,
+            apply_overlay=apply_overlay,
+            decode_latent_batch=lambda model, samples, **options: samples[:, :3],
+        )
         runner = type("ScriptRunner", (Runner,), {"run": Runner.run})
         self.modules = {
             "modules": types.ModuleType("modules"),
             "modules.shared": self.shared,
             "modules.processing": self.processing,
             "modules.scripts": self._module("scripts", ScriptRunner=runner, Script=object),
-            "modules.devices": self._module("devices", autocast=nullcontext),
-            "modules.sd_models": self._module("sd_models", model_data=SimpleNamespace(sd_model=self.shared.sd_model)),
+            "modules.devices": self._module("devices", autocast=nullcontext, without_autocast=nullcontext, cpu="cpu"),
+            "modules.sd_models": self._module(
+                "sd_models",
+                model_data=SimpleNamespace(sd_model=self.shared.sd_model),
+                reload_model_weights=lambda: None,
+                apply_alpha_schedule_override=lambda model, p: None,
+            ),
+            "modules.extra_networks": self._module("extra_networks", activate=lambda p, data: None),
+            "modules.rng": self._module("rng", ImageRNG=ImageRNG),
+            "modules.errors": self._module("errors", report=lambda text, exc_info: self.reported.append(text)),
+            "modules.images": self._module("images", save_image=self._save_image),
             "modules.paths_internal": self._module("paths_internal", models_path=str(tmp_path)),
         }
         for name, module in self.modules.items():
@@ -204,6 +263,9 @@ class Host:
             if "." in name:
                 setattr(self.modules["modules"], name.rpartition(".")[2], module)
         self.runner_class = runner
+
+    def _save_image(self, picture, folder, basename, seed, prompt, extension, **options):
+        self.saved.append({"picture": picture, "folder": folder, "seed": seed, **options})
 
     @staticmethod
     def _module(name, **attributes):

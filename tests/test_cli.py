@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -84,6 +85,23 @@ def test_erase_with_scale_zero_changes_nothing(tmp_path, capsys, concept_pass):
     assert "Negative prompt: a dog" in Image.open(tmp_path / "after.png").text["parameters"]
 
 
+def test_erase_shows_attention_and_keeps_the_composition(tmp_path, capsys):
+    shared = ["--erase", "knife, wine", "--steps", "4", "--scale", "-3", "--seed", "10", "--json"]
+    options = {"plain": [], "kept": ["--keep-composition", "--attention"], "again": ["--keep-composition"]}
+    options["none"] = ["--keep-composition", "--composition-cross", "0", "--composition-self", "0"]
+    files = {}
+    for name, more in options.items():
+        assert main(["erase", "a cat and a knife", "--out", str(tmp_path / name), *shared, *more]) == 0
+        files[name] = [Path(path).name for path in json.loads(capsys.readouterr().out)["files"]]
+    assert files["kept"] == [*FILES, "attention-1.png", "attention-2.png"]
+    assert all((tmp_path / "kept" / name).exists() for name in files["kept"])
+    pictures = {name: Image.open(tmp_path / name / "after.png") for name in options}
+    assert pictures["kept"].tobytes() == pictures["again"].tobytes() != pictures["plain"].tobytes()
+    assert pictures["none"].tobytes() == pictures["plain"].tobytes()
+    assert "GIE keep composition: True" in pictures["kept"].text["parameters"]
+    assert "GIE composition cross: 0.0" in pictures["none"].text["parameters"]
+
+
 def test_unknown_words(tmp_path, capsys):
     out = str(tmp_path / "x")
     line = fails(capsys, "erase", "a cat", "--erase", "gun", "--out", out)
@@ -118,6 +136,8 @@ def test_unknown_words(tmp_path, capsys):
         (["a cat", "--erase", "knife", "--out", "OUT", "--cfg", "inf"], "cfg"),
         (["a cat", "--erase", "knife", "--out", "OUT", "--count", "1000"], "count"),
         (["a cat", "--erase", "knife", "--out", "OUT", "--concept-pass", "both"], "concept-pass"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--composition-self", "0.5"], "goes with --keep-composition"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--keep-composition", "--composition-cross", "2"], "cross"),
         (["a cat", "--erase", "knife", "--out", "OUT", "--model", "missing"], "no model"),
         (["a cat", "--erase", "knife", "--out", __file__], "is a file"),
     ],

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import ImageFont
+import pytest
+import torch
+from PIL import Image, ImageFont
 
-from lib_gie.pictures import Row, contact_sheet
+from lib_gie.pictures import Region, Row, contact_sheet, explained, overlay, region_map, step_maps, steps_sheet
 from lib_gie.pictures.report import scatter
+from lib_gie.statistics import AttentionRecorder
 
 
 def test_the_plot_shows_both_parts():
@@ -33,3 +36,58 @@ def test_sheets_with_a_pillow_that_knows_no_sizes(monkeypatch):
     after = contact_sheet(["0"], [Row("a cat", "note", [])])
     assert after.size == before.size
     assert np.asarray(after).min() < 100  # something is written
+
+
+def recorded(place: int, steps: int = 2, pixels: int = 64) -> AttentionRecorder:
+    """Attention 0.5 at one pixel of a map, in the last step alone."""
+    recorder = AttentionRecorder()
+    for step in range(steps):
+        recorder.begin_step()
+        maps = torch.zeros(1, 2, pixels, 1)  # [rows, h, N, n]
+        maps[:, :, place] = 0.5 * (step == steps - 1)
+        recorder.add(0, ["row"], maps)
+    return recorder
+
+
+@pytest.mark.parametrize(("width", "height", "columns"), [(64, 64, 8), (128, 32, 16)])
+def test_attention_is_where_it_was(width, height, columns):
+    place = 3 * columns + 5
+    found = region_map(recorded(place), 0, ["row"], Region(width, height))  # [H, W]
+    y, x = np.unravel_index(found.argmax(), found.shape)
+    cell = width // columns
+    assert (y // cell, x // cell) == (3, 5)
+    assert 0.1 < found.max() <= 0.3  # the mean of two steps
+
+
+def test_attention_of_a_part_that_was_sampled_alone():
+    region = Region(100, 80, (20, 10, 64, 64))
+    found = region_map(recorded(0), 0, ["row"], region)  # [H, W]
+    assert found.shape == (80, 100)
+    assert found[:10].max() == found[:, :20].max() == found[74:].max() == 0
+    y, x = np.unravel_index(found.argmax(), found.shape)
+    assert (y - 10 < 8, x - 20 < 8) == (True, True)
+
+
+def test_attention_step_by_step():
+    steps = step_maps(recorded(9), 0, ["row"], Region(64, 64))
+    assert list(steps) == [0, 1]
+    assert steps[0].max() == 0 < steps[1].max()
+    sheet = steps_sheet(Image.new("RGB", (64, 64), "white"), steps, "knife, scale -3")
+    assert sheet.width >= 2 * 128
+
+
+def test_overlay_and_legend():
+    attention = np.zeros((64, 64), dtype=np.float32)
+    attention[:8, :8] = 0.4
+    picture = np.asarray(overlay(Image.new("RGB", (64, 64), "white"), attention), dtype=int)  # [H, W, 3]
+    assert picture[4, 4, 0] > picture[4, 4, 2] + 100
+    assert picture[40, 40].tolist() == [191, 191, 191]
+    legended = explained(Image.new("RGB", (64, 64), "white"), attention, "knife, scale -3")
+    assert legended.height > legended.width >= 320
+
+
+def test_faint_attention_stays_faint():
+    """Where the concept is hardly there, its strongest place is not shown in full red."""
+    attention = np.full((8, 8), 0.005, dtype=np.float32)
+    picture = np.asarray(overlay(Image.new("RGB", (8, 8), "white"), attention), dtype=int)  # [H, W, 3]
+    assert picture[..., 0].max() - picture[..., 2].min() < 20

@@ -23,6 +23,7 @@ from tiny import randomise
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from lib_gie.adapter import Adapter, AdapterInfo
+from lib_gie.composition import Trace
 from lib_gie.demo.text import load_tokenizer
 from lib_gie.errors import ConceptError, ErasureError, GieError, OptionError, UnsupportedModelError
 from lib_gie.pipeline import GrowthInhibitors, load_pipeline
@@ -183,6 +184,60 @@ def test_adapter_gives_every_image_its_own_scale(pipe):
     assert (scales[0] - scales[1]).abs().max() > 1e-4
     assert (scales <= 0).all()
     assert (scales >= -9).all()
+
+
+def kept(pipe, scale=-4.0, prompt="a cat and a knife", **options):
+    """Latents without erasure, and with it and the composition kept."""
+    shares = {name: options.pop(name) for name in ("composition_cross", "composition_self") if name in options}
+    trace = Trace()
+    with GrowthInhibitors(pipe, "knife", scale=0.0, trace=trace):
+        before = sample(pipe, prompt, **options)
+    with GrowthInhibitors(pipe, "knife", scale=scale, composition=trace, **shares):
+        return before, sample(pipe, prompt, **options)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+@pytest.mark.parametrize("scheduler", [DDIMScheduler, EulerAncestralDiscreteScheduler, HeunDiscreteScheduler])
+def test_kept_composition(pipe, scheduler, guidance):
+    pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
+    plain = sample(pipe, guidance_scale=guidance)
+    with GrowthInhibitors(pipe, "knife", scale=-4.0):
+        erased = sample(pipe, guidance_scale=guidance)
+    before, after = kept(pipe, guidance_scale=guidance)
+    assert torch.equal(before, plain)
+    assert torch.equal(after, kept(pipe, guidance_scale=guidance)[1])
+    assert not torch.equal(after, erased)
+    assert torch.equal(kept(pipe, guidance_scale=guidance, composition_cross=0.0, composition_self=0.0)[1], erased)
+    assert torch.equal(kept(pipe, 0.0, guidance_scale=guidance)[1], plain)
+
+
+def test_kept_composition_of_batches(pipe):
+    before, after = kept(pipe, prompt=["a cat and a knife", "a dog and a knife"])
+    alone = kept(pipe, prompt=["a cat and a knife"])
+    assert before.shape == after.shape == (2, 4, 8, 8)
+    assert alone[1].shape == (1, 4, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        ({"seed": 2}, "other noise"),
+        ({"prompt": "a dog"}, "another prompt"),
+        ({"num_inference_steps": 4}, "timestep"),
+        ({"prompt": ["a cat and a knife"] * 2}, "rows"),
+    ],
+)
+def test_composition_of_another_image(pipe, call, says):
+    trace = Trace()
+    with GrowthInhibitors(pipe, "knife", scale=0.0, trace=trace):
+        sample(pipe)
+    with pytest.raises(ErasureError, match=says), GrowthInhibitors(pipe, "knife", scale=-4.0, composition=trace):
+        sample(pipe, **call)
+
+
+def test_composition_of_nothing(pipe):
+    with pytest.raises(OptionError, match="make that one first"):
+        GrowthInhibitors(pipe, "knife", scale=-4.0, composition=Trace()).__enter__()
 
 
 def test_image_to_image_on_the_same_unet(pipe):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from fake_host import Denoiser, Host, Processing, Runner, Sampling, infotext, make_model
+from fake_host import Denoiser, Host, ImageRNG, Processing, Runner, Sampling, infotext, make_model
 from test_hooks import hooks_of
 
 from lib_gie.adapter import Adapter, AdapterInfo, save_adapter
@@ -51,7 +51,7 @@ def by_hand(host, sampling: Sampling, rows, scale=-3.0, step=0) -> torch.Tensor:
     erasure = Erasure([Target(EncodedConcept(Concept("knife"), states, ["knife"] * len(ids)), FixedScale(scale))])
     p = Processing(host, sampling=sampling)
     quiet = SimpleNamespace(shared=host.shared, outputs=[], announce=lambda params: erasure.begin(rows, 0.0))
-    x = torch.randn(p.batch_size, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    x = ImageRNG((4, 8, 8), p.all_seeds[: p.batch_size]).next()
     with torch.no_grad(), attach(model.model.diffusion_model, erasure):
         Denoiser(quiet, p, sampling)(x)
     return quiet.outputs[step]

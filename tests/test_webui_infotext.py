@@ -71,6 +71,25 @@ def test_every_option_comes_back():
     assert request_in(params) == request
 
 
+def test_what_is_shown_comes_back():
+    request = Request((Concept("knife"),), FIXED, keep_composition=True, show_before=True, show_attention=True)
+    params = write_params(request, [Rule(None, None, -3.0)])
+    assert "GIE composition" not in params
+    assert request_in(params) == request
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_any_shares_survive(cross, self_attention):
+    shares = {"composition_cross": cross, "composition_self": self_attention}
+    request = Request((Concept("knife"),), FIXED, keep_composition=True, **shares)
+    assert request_in(write_params(request, [Rule(None, None, -3.0)])) == request
+
+
+def test_shares_of_a_composition_that_is_not_kept_are_left_out():
+    params = write_params(Request((Concept("knife"),), FIXED, composition_cross=0.5), [Rule(None, None, -3.0)])
+    assert params == {"GIE concepts": "knife", "GIE adapter": FIXED}
+
+
 def test_automatic_is_written_as_what_it_chose():
     request = Request((Concept("knife"),), AUTOMATIC)
     assert request_in(write_params(request, [Rule("knife-sd1", HASH, -3.0)])).adapter == "knife-sd1"

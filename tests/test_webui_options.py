@@ -56,6 +56,9 @@ def test_axes_switch_erasure_on():
     [
         ({"enabled": 1}, "enabled is 1; it must be true or false"),
         ({"enabled": "true"}, "enabled is 'true'"),
+        ({"concepts": "knife", "keep_composition": "yes"}, "keep_composition is 'yes'; it must be true or false"),
+        ({"concepts": "knife", "composition_cross": 1.5}, "composition_cross is 1.5"),
+        ({"concepts": "knife", "show_before": 1}, "show_before is 1"),
         ({"concepts": ""}, "concept text is empty"),
         ({"concepts": ["knife"]}, "must be a text"),
         ({"adapter": 3}, "adapter is 3; it must be a text"),
@@ -132,6 +135,7 @@ def test_no_api_entry_breaks_it(entry):
 def test_every_option_is_complete():
     assert [option.name for option in OPTIONS] == [
         "enabled", "concepts", "adapter", "strength", "scale", "start", "end", "concept_pass", "hires",
+        "keep_composition", "composition_cross", "composition_self", "show_before", "show_attention",
     ]  # fmt: skip
     for option in OPTIONS:
         assert option.help.endswith(".")

@@ -237,7 +237,7 @@ class Generation:
         if self.failure is not None:
             return
         try:
-            if not self.batches:
+            if not self._progress:
                 self.begin_batch()  # something replaced p.sample
             self._announce(params)
         except BaseException as error:  # whatever it is, the image must not come out
