@@ -4,7 +4,7 @@ The authors' code samples two trajectories from the same noise, as Prompt-to-Pro
 first 80 % of the steps the prompt's maps of the one without erasure serve both, for the first 40 % its small
 self-attention maps. Here that one is sampled first, and what its conditional rows were given is written down. The
 erased one repeats each of those UNet calls to have its queries and keys: a map is made of nothing else, so it need
-never be kept.
+never be kept. The concept's own map, too, is then that of the image without erasure.
 """
 
 from __future__ import annotations
@@ -109,17 +109,21 @@ class Follower:
         self._is_ours = is_ours
         self._kept: dict[int, torch.Tensor] = {}
         self._kinds: frozenset[str] = frozenset()
+        self._count = 0
         self._rows: Rows | None = None
 
     def attach(self) -> list:
-        """Handles of the hooks."""
-        return [part.register_forward_hook(self._hook(index)) for index, (_, _, part) in enumerate(self._projections)]
+        """Handles of the hooks. They run before all others: whoever attends to a concept shall see these queries."""
+        return [
+            part.register_forward_hook(self._hook(index), prepend=True)
+            for index, (_, _, part) in enumerate(self._projections)
+        ]
 
     @contextmanager
-    def keeping(self, kinds: frozenset[str]) -> Iterator[None]:
-        """Within it what the projections of these kinds return is kept."""
+    def keeping(self, kinds: frozenset[str], count: int) -> Iterator[None]:
+        """Within it what the projections of these kinds return in a UNet call of ``count`` rows is kept."""
         self.forget()
-        self._kinds = kinds
+        self._kinds, self._count = kinds, count
         try:
             yield
         finally:
@@ -149,13 +153,20 @@ class Follower:
         def run(module: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor | None:
             if not self._is_ours():
                 return None
-            if kind in self._kinds and (kind == CROSS or output.shape[1] <= SELF_PIXELS):
+            if kind in self._kinds and (kind == CROSS or self._is_small_map(output)):
                 self._kept[index] = output  # [rows, N, h*d]
             if self._rows is None or index not in self._kept:
                 return None
             return self._replaced(name, output, self._kept.pop(index))
 
         return run
+
+    def _is_small_map(self, output: torch.Tensor) -> bool:
+        """Whether self-attention's queries or keys [B, N, h*d] are of whole images, and few.
+
+        Where another extension cuts images into tiles, each tile is a row: that map is a large one's.
+        """
+        return output.shape[0] == self._count and output.shape[1] <= SELF_PIXELS
 
     def _replaced(self, name: str, output: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
         """``output`` [B, N, h*d] with ``kept`` [rows, N, h*d] in its conditional rows."""
@@ -164,6 +175,6 @@ class Follower:
                 f"attention layer {name} has {tuple(output[self._rows].shape)} queries where the image without erasure "
                 f"had {tuple(kept.shape)}; another extension rearranges them: switch it off"
             )
-        result = output.clone()  # the original is what the concept is attended with
+        result = output.clone()  # it may be part of a graph, or another extension's
         result[self._rows] = kept
         return result

@@ -106,9 +106,14 @@ class Erasure:
         return self.start <= self._progress and (self._progress < self.end or self.end == 1.0)
 
     @property
+    def is_paired(self) -> bool:
+        """Whether another trajectory is written down or followed."""
+        return self.trace is not None or self.composition is not None
+
+    @property
     def follows(self) -> frozenset[str]:
-        """What of the other image's attention is taken over now. Before the start there is nothing to take over."""
-        if self.composition is None or self._progress < self.start:
+        """What of the other image's attention is taken over now: where nothing is inhibited it would bring all back."""
+        if self.composition is None or not self.injects:
             return frozenset()
         return self.composition.kinds(self._progress)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -21,13 +21,16 @@ from .batches import (
     select,
     take_rows,
 )
-from .composition import Follower
+from .composition import CROSS, Follower
 from .encoding import EncodedConcept
 from .erasure import Erasure, Target
 from .errors import ErasureError
 from .inhibitor import LayerConcepts, column_scales
 from .scale import FixedScale
 from .statistics import Reading, token_means
+
+Undisturbed = Callable[[], AbstractContextManager]
+"""Makes a context around UNet calls that are not the host's, which leaves the host's own randomness as it was."""
 
 _inner = threading.local()
 """``owner``: the attachment whose own UNet call (probe, concept pass, the other trajectory's) runs in this thread.
@@ -52,9 +55,10 @@ class _Call:
 class Attachment:
     """The hooks of one erasure on one UNet. Use ``attach``; this is what it yields."""
 
-    def __init__(self, unet: nn.Module, erasure: Erasure):
+    def __init__(self, unet: nn.Module, erasure: Erasure, undisturbed: Undisturbed = nullcontext):
         self.unet = unet
         self.erasure = erasure
+        self._undisturbed = undisturbed
         self.layers = find_cross_attention(unet)
         heads = [layer.heads for layer in self.layers]
         for target in erasure.targets:
@@ -84,7 +88,7 @@ class Attachment:
             self._handles.append(layer.module.to_q.register_forward_hook(self._query_hook(index)))
             self._handles.append(layer.module.register_forward_hook(self._layer_hook(index), with_kwargs=True))
         if self._follower is not None:
-            self._handles += self._follower.attach()  # after the query hooks, which want the image's own
+            self._handles += self._follower.attach()
 
     def leave(self) -> None:
         """Take the hooks off again once as many have left as entered."""
@@ -122,9 +126,10 @@ class Attachment:
         scales = self.erasure.scale_batch(names)  # on the CPU: nothing waits for the device
         any_scale = any(bool((scale != 0).any()) for scale in scales)
         inject, recorder = self.erasure.injects and any_scale, self.erasure.recorder
-        if self.erasure.concept_pass == "separate" and (inject or (recorder is not None and recorder.is_due)):
-            self._run_concept_passes(args, kwargs, batch, chosen, names)
-        self._pair(args, kwargs, batch, chosen, names, any_scale)
+        separate = self.erasure.concept_pass == "separate" and (inject or (recorder is not None and recorder.is_due))
+        if separate or self.erasure.is_paired:
+            own = take_rows(args, chosen, batch), take_rows(kwargs, chosen, batch)
+            self._run_own_calls(own, chosen, names, any_scale, separate)
         columns = column_scales(scales, self._encoded, self.erasure.padding)  # [rows, columns]
         device = context_of(args[1:], kwargs).device
         self._call = _Call(batch, chosen, names, "inject" if inject else "watch", columns.to(device))
@@ -173,7 +178,8 @@ class Attachment:
         """Within it the UNet runs for this attachment alone; afterwards all layers must have run."""
         _inner.owner, self._call = self, call
         try:
-            yield
+            with self._undisturbed():
+                yield
         finally:
             _inner.owner, self._call = None, None
             self._queries.clear()
@@ -202,9 +208,8 @@ class Attachment:
         means, self._means = self._means, []
         return means
 
-    def _run_concept_passes(self, args, kwargs, batch: int, rows: Rows, names) -> None:
+    def _run_concept_passes(self, args: tuple, kwargs: dict, names: tuple[Hashable, ...]) -> None:
         """Algorithm 1's DM(z_t, c*, t) for each concept; only the concept's own columns of M* are kept."""
-        args, kwargs = take_rows(args, rows, batch), take_rows(kwargs, rows, batch)
         like = context_of(args[1:], kwargs)  # [rows, L, D]
         for index, target in enumerate(self.erasure.targets):
             states = target.encoded.states.to(like.device, like.dtype).expand(len(names), -1, -1)  # [rows, L*, D]
@@ -215,26 +220,35 @@ class Attachment:
 
     # -- the image without erasure ------------------------------------------------
 
-    def _pair(self, args, kwargs, batch: int, rows: Rows, names: tuple[Hashable, ...], any_scale: bool) -> None:
-        """Write this call down for another trajectory, or have its queries and keys be those of the one before."""
-        trace, composition = self.erasure.trace, self.erasure.composition
-        if trace is None and composition is None:
-            return
-        args, kwargs = take_rows(args, rows, batch), take_rows(kwargs, rows, batch)
-        if trace is not None:
-            trace.record(names, args, kwargs)
-        if composition is None:
-            return
-        args, kwargs = composition.next_call(names, args, kwargs)
-        kinds = self.erasure.follows if any_scale else frozenset()  # nothing erased: both are the same
+    def _run_own_calls(
+        self, own: tuple[tuple, dict], rows: Rows, names: tuple[Hashable, ...], any_scale: bool, separate: bool
+    ) -> None:
+        """What has to be known before this call runs. ``own``: the arguments of its conditional rows, ``rows``.
+
+        Where the prompt's maps of the image without erasure are taken over, they go on asking for the concept where it
+        was: it must be inhibited there, so its attention is read from that image, too.
+        """
+        recorded, kinds = self._twins_call(own, names)
+        if not any_scale:
+            kinds = frozenset()  # nothing is erased: both are the same
+        if separate:
+            self._run_concept_passes(*(recorded if CROSS in kinds else own), names)
         if kinds:
-            self._follow(args, kwargs, names, kinds)
+            self._follow(*recorded, names, kinds)
             self._follower.replace_in(rows)
+
+    def _twins_call(self, own: tuple[tuple, dict], names: tuple[Hashable, ...]) -> tuple:
+        """Write this call down for another trajectory. Returns the call of the one before, and what to take over."""
+        if self.erasure.trace is not None:
+            self.erasure.trace.record(names, *own)
+        if self.erasure.composition is None:
+            return own, frozenset()
+        return self.erasure.composition.next_call(names, *own), self.erasure.follows
 
     def _follow(self, args, kwargs, names: tuple[Hashable, ...], kinds: frozenset[str]) -> None:
         """Run the recorded call once more to keep its queries and keys. What else is erased is erased from it, too."""
         call = _Call(len(names), slice(0, len(names)), names, "follow")
-        with self._follower.keeping(kinds), self._guests(call), torch.no_grad(), self._own_call(call):
+        with self._follower.keeping(kinds, len(names)), self._guests(call), torch.no_grad(), self._own_call(call):
             self.unet(*args, **kwargs)
 
     @contextmanager
@@ -368,16 +382,18 @@ _attachments: dict[tuple[int, int], Attachment] = {}
 
 
 @contextmanager
-def attach(unet: nn.Module, erasure: Erasure) -> Iterator[Attachment]:
+def attach(unet: nn.Module, erasure: Erasure, undisturbed: Undisturbed = nullcontext) -> Iterator[Attachment]:
     """Within the context, every call of ``unet`` erases what ``erasure`` says from its conditional rows.
 
     Attaching the same erasure to the same UNet again changes nothing; different erasures on one UNet add up; several
     UNets are independent. Nothing stays behind, also after an exception.
 
+    ``undisturbed``: a context around UNet calls that are not the host's, where the host keeps its own randomness.
+
     Raises UnsupportedModelError for a UNet without usable cross-attention, AdapterError where an adapter does not fit.
     """
     key = (id(unet), id(erasure))
-    attachment = _attachments.get(key) or Attachment(unet, erasure)
+    attachment = _attachments.get(key) or Attachment(unet, erasure, undisturbed)
     _attachments[key] = attachment
     attachment.enter()
     try:

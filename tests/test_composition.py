@@ -12,7 +12,7 @@ from test_hooks import hooks_of
 from tiny import make_batch, make_concept
 
 from lib_gie import composition as module
-from lib_gie.composition import Composition, Trace
+from lib_gie.composition import Composition, Follower, Trace
 from lib_gie.erasure import Erasure, Target
 from lib_gie.errors import ErasureError, OptionError
 from lib_gie.hooks import attach
@@ -75,6 +75,7 @@ class LiteralPair(LiteralGIE):
             small = x.shape[1] <= module.SELF_PIXELS
             if (is_cross and self.cross) or (not is_cross and self.self_attention and small):
                 maps = torch.cat([maps[:half], maps[:half]])
+                query = torch.cat([query[:half], query[:half]])  # M*, too
             outputs = list(maps @ value)
             if is_cross:
                 for r in range(half, len(x)):
@@ -84,13 +85,23 @@ class LiteralPair(LiteralGIE):
         return forward
 
 
-def literal(unet, without, own, cross=True, self_attention=True):
+def queries_under_the_concept(unet, concepts, batch):
+    """Of the concept pass under each concept, for the images without erasure and again for the erased ones."""
+    alone, latents, timesteps = LiteralGIE(unet.cross_attention, concepts, [None, None]), *batch.arguments[:2]
+    alone.mode = "record"
+    with torch.no_grad(), alone:
+        unet(latents[:2], timesteps[:2], KNIFE.states[None].repeat(2, 1, 1))
+    return [{attention: torch.cat([query, query]) for attention, query in alone.concept_queries.items()}]
+
+
+def literal(unet, without, own, cross=True, self_attention=True, concept_pass="fused"):
     """Outputs of the erased conditional rows."""
     selfs = [part for name, part in unet.module.named_modules() if name.endswith("attn1")]
     concepts = [(KNIFE.states, 1, torch.full((4, 1), -3.0))]
     pair = LiteralPair([*selfs, *unet.cross_attention], concepts, [None, None, 0, 1])
     pair.cross_modules, pair.cross, pair.self_attention = unet.cross_attention, cross, self_attention
-    pair.mode = "fused"
+    pair.mode = concept_pass
+    pair.queries_of_pass = queries_under_the_concept(unet, concepts, without)
     parts = [torch.cat([a[:2], b[:2]]) for a, b in zip(without.arguments, own.arguments, strict=True)]
     with torch.no_grad(), pair:
         return unet(*parts)[2:]
@@ -116,6 +127,15 @@ def test_it_takes_over_the_maps_of_the_other_trajectory(unet, cross, self_attent
     with torch.no_grad():
         assert torch.equal(output[2:], unet(*own.arguments)[2:])  # unconditional rows are the image's own
     assert hooks_of(unet.module) == 0
+
+
+def test_a_concept_pass_of_its_own_reads_the_other_trajectory(unet):
+    without, own = later(2), later(3)
+    one = erasure(composition=Composition(trace_of(unet, [FIRST, without]), 1.0, 1.0), concept_pass="separate")
+    with attach(unet.module, one):
+        output = steps(unet, one, [FIRST, own])[1]
+    expected = literal(unet, without, own, concept_pass="separate")
+    torch.testing.assert_close(output[:2], expected, atol=1e-5 * float(expected.abs().max()), rtol=1e-5)
 
 
 def test_large_self_attention_maps_stay(unet, monkeypatch):
@@ -195,6 +215,52 @@ def test_batches_of_several_calls(unet):
             found.append(run(one, calls))
         one.finish()
     torch.testing.assert_close(*found, atol=1e-4 * float(found[0].abs().max()), rtol=1e-4)
+
+
+def test_layers_cut_into_tiles_are_left_alone(unet, monkeypatch):
+    """As hypertile has it: tiles of a large map are rows of a small one, in another number than the images."""
+    layers = [part for name, part in unet.module.named_modules() if name.endswith("attn1")]
+    taken = []
+    monkeypatch.setattr(Follower, "_replaced", lambda self, name, output, kept: taken.append(name) or output)
+
+    def run():
+        taken.clear()
+        trace = trace_of(unet, [FIRST])
+        one = erasure(composition=Composition(trace))
+        with attach(unet.module, one):
+            steps(unet, one, [FIRST])
+        return [name for name in taken if "attn1" in name]
+
+    assert len(run()) == 2 * len(layers)
+    for layer in layers:
+        inner = layer.forward
+
+        def in_tiles(x, *args, inner=inner, **kwargs):  # x [B, N, C]
+            batch, pixels, width = x.shape
+            return inner(x.reshape(2 * batch, pixels // 2, width), *args, **kwargs).reshape(batch, pixels, width)
+
+        monkeypatch.setattr(layer, "forward", in_tiles)
+    assert run() == []
+
+
+def test_the_hosts_randomness_is_left_alone(unet):
+    """Around each call that is not the host's, and around no other."""
+    entered = []
+
+    @contextmanager
+    def undisturbed():
+        entered.append(len(calls))
+        yield
+
+    trace = trace_of(unet, [FIRST, later(2)])
+    calls = []
+    handle = unet.module.register_forward_pre_hook(lambda module, args: calls.append(0))
+    one = erasure(composition=Composition(trace))
+    with attach(unet.module, one, undisturbed):
+        steps(unet, one, [FIRST, later(2)])
+    handle.remove()
+    assert len(calls) == 4
+    assert len(entered) == 2
 
 
 # -- failing ------------------------------------------------

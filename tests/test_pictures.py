@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageFont
 
-from lib_gie.pictures import Region, Row, contact_sheet, explained, overlay, region_map, step_maps, steps_sheet
+from lib_gie.pictures import Region, Row, Span, contact_sheet, explained, overlay, region_map, step_maps, steps_sheet
 from lib_gie.pictures.report import scatter
 from lib_gie.statistics import AttentionRecorder
 
@@ -77,11 +77,15 @@ def test_attention_step_by_step():
 
 
 def test_overlay_and_legend():
-    attention = np.zeros((64, 64), dtype=np.float32)
-    attention[:8, :8] = 0.4
+    attention = np.full((64, 64), 0.1, dtype=np.float32)
+    attention[:8, :8], attention[:, 60:] = 0.4, 0  # nothing was sampled at the right
     picture = np.asarray(overlay(Image.new("RGB", (64, 64), "white"), attention), dtype=int)  # [H, W, 3]
     assert picture[4, 4, 0] > picture[4, 4, 2] + 100
-    assert picture[40, 40].tolist() == [191, 191, 191]
+    assert picture[40, 40].tolist() == picture[40, 63].tolist() == [191, 191, 191]
+    span = Span.of(attention)
+    assert (span.grey, span.red) == pytest.approx((0.1, 0.4))
+    half = np.asarray(overlay(Image.new("RGB", (64, 64), "white"), attention, Span(0.1, 0.7)), dtype=int)
+    assert picture[4, 4, 1] < half[4, 4, 1] < 191
     legended = explained(Image.new("RGB", (64, 64), "white"), attention, "knife, scale -3")
     assert legended.height > legended.width >= 320
 

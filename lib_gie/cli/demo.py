@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import OptionError
 
@@ -19,6 +21,8 @@ PROMPTS = (
     ("a vet visit on a purple background", "syringe", 18),
 )
 """Prompt, concept, seed; four name the concept, four imply it."""
+
+HEADINGS = ("without", "with", "attention without", "attention with")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,33 +49,63 @@ def _chosen(options: argparse.Namespace):
     return ((options.prompt, options.erase, options.seed),)
 
 
-def run(options: argparse.Namespace) -> None:
-    """Make the sheet and print what was found."""
-    chosen = _chosen(options)
+@dataclass(frozen=True)
+class _Made:
+    """One prompt's images and, without and with erasure, where the attention to the concept was: [H, W] each."""
+
+    prompt: str
+    concept: str
+    seed: int
+    images: tuple[Any, Any]
+    attention: tuple[Any, Any]
+
+
+def _make(chosen, scale: float) -> list[_Made]:
     from tqdm import tqdm
 
-    from ..demo.detector import detect_image
-    from ..demo.fixed_scale import load_fixed_scale
     from ..demo.settings import CFG, SIZE, STEPS
-    from ..evaluation.figures import table
-    from ..pictures import Row, attention_map, contact_sheet, overlay
+    from ..pictures import attention_map
     from ..pipeline import load_pipeline
     from ..pipeline.runs import Sampling, erase_pair
 
-    scale = load_fixed_scale() if options.scale is None else options.scale
-    pipe = load_pipeline()
-    rows, results = [], []
+    pipe, made = load_pipeline(), []
     with tqdm(total=2 * STEPS * len(chosen), desc="demo") as bar:
         for prompt, concept, seed in chosen:
             sampling = Sampling(STEPS, CFG, size=(SIZE, SIZE), seeds=[seed])
             pair = erase_pair(pipe, prompt, concept, sampling, progress=bar.update, scale=scale)
-            before, after = pair.before[0], pair.after[0]
-            attention = overlay(before, attention_map(pair.watched.recorder, 0, 0, *before.size))
-            rows.append(Row(prompt, f"erased: {concept}, scale {scale:g}, seed {seed}", (before, after, attention)))
-            found = [", ".join(sorted(detect_image(image))) or "none" for image in (before, after)]
-            results.append({"prompt": prompt, "erased": concept, "before": found[0], "after": found[1]})
-    sheet = contact_sheet(("without", "with", "attention to it"), rows)
+            maps = [attention_map(run.recorder, 0, 0, SIZE, SIZE) for run in (pair.watched, pair.eraser)]
+            made.append(_Made(prompt, concept, seed, (pair.before[0], pair.after[0]), tuple(maps)))
+    return made
+
+
+def _row(one: _Made, scale: float):
+    """Both attentions of a prompt on one scale, so that without and with can be compared."""
+    from ..pictures import Row, Span, overlay
+
+    span = Span.of(*one.attention)
+    overlays = [overlay(image, attention, span) for image, attention in zip(one.images, one.attention, strict=True)]
+    note = (
+        f"erased: {one.concept}, scale {scale:g}, seed {one.seed}\n"
+        f"attention: grey {100 * span.grey:.0f} %, full red {100 * span.red:.0f} %"
+    )
+    return Row(one.prompt, note, (*one.images, *overlays))
+
+
+def run(options: argparse.Namespace) -> None:
+    """Make the sheet and print what was found."""
+    chosen = _chosen(options)
+    from ..demo.detector import detect_image
+    from ..demo.fixed_scale import load_fixed_scale
+    from ..evaluation.figures import table
+    from ..pictures import contact_sheet
+
+    scale = load_fixed_scale() if options.scale is None else options.scale
+    results, made = [], _make(chosen, scale)
+    for one in made:
+        before, after = (", ".join(sorted(detect_image(image))) or "none" for image in one.images)
+        results.append({"prompt": one.prompt, "erased": one.concept, "before": before, "after": after})
     options.out.mkdir(parents=True, exist_ok=True)
+    sheet = contact_sheet(HEADINGS, [_row(one, scale) for one in made])
     sheet.save(options.out / "sheet.png")
     if options.json:
         print(json.dumps(results))

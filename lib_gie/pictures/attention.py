@@ -16,7 +16,7 @@ from .fonts import font
 from .sheet import enlarged
 
 _FAINT = 0.05
-"""Attention below this is shown faint even where it is the image's strongest: the concept is hardly there."""
+"""Smaller differences in attention are shown faint even where they are an image's greatest."""
 
 _COLOUR = np.array([255, 40, 0], dtype=np.float32)
 _LEGEND, _BAR = 52, 12  # pixels
@@ -76,9 +76,27 @@ def step_maps(
     return {step: region_map(recorder, concept, rows, region, step) for step in steps}
 
 
-def _top(attention: np.ndarray) -> float:
-    """What is shown in full red."""
-    return max(float(attention.max()), _FAINT)
+@dataclass(frozen=True)
+class Span:
+    """What an overlay shows: this much attention and less in grey, that much and more in full red."""
+
+    grey: float
+    red: float
+
+    @classmethod
+    def of(cls, *maps: np.ndarray) -> Span:
+        """From the least to the most attention anywhere in these maps; 0 means not sampled there."""
+        found = np.concatenate([attention[attention > 0] for attention in maps])
+        grey, red = (float(found.min()), float(found.max())) if found.size else (0.0, 0.0)
+        return cls(grey, max(red, grey + _FAINT))
+
+    def share(self, attention: np.ndarray) -> np.ndarray:
+        """How red each place is, 0 to 1."""
+        return np.clip((attention - self.grey) / (self.red - self.grey), 0, 1)
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f} %" if value == 0 or value >= 0.01 else f"{100 * value:.1f} %"
 
 
 def _mixed(grey: np.ndarray, share: np.ndarray) -> np.ndarray:
@@ -87,29 +105,27 @@ def _mixed(grey: np.ndarray, share: np.ndarray) -> np.ndarray:
     return (grey * (1 - strength) + _COLOUR * strength).round().clip(0, 255).astype(np.uint8)
 
 
-def overlay(image: Image.Image, attention: np.ndarray, top: float | None = None) -> Image.Image:
-    """The image, darkened, with the attention in red; ``top`` is full red, by default the strongest place's."""
+def overlay(image: Image.Image, attention: np.ndarray, span: Span | None = None) -> Image.Image:
+    """The image, darkened, with the attention in red; ``span``: by default the map's own."""
     grey = np.asarray(image.convert("L").convert("RGB"), dtype=np.float32) * 0.75  # [H, W, 3]
-    return Image.fromarray(_mixed(grey, np.minimum(attention / (top or _top(attention)), 1)))
+    return Image.fromarray(_mixed(grey, (span or Span.of(attention)).share(attention)))
 
 
-def _legend(width: int, text: str, top: float) -> Image.Image:
-    """A text, and a bar from no attention to full red with its numbers."""
+def _legend(width: int, text: str, span: Span) -> Image.Image:
+    """A text, and a bar from grey to full red with their numbers."""
     strip = Image.new("RGB", (width, _LEGEND), "white")
     pen = ImageDraw.Draw(strip)
     pen.text((8, 5), text, fill="black", font=font(14))
-    left, right = 40, max(120, width - 70)
+    left, right = 54, max(120, width - 70)
     ramp = np.tile(np.linspace(0, 1, right - left, dtype=np.float32), (_BAR, 1))  # [bar, width]
     strip.paste(Image.fromarray(_mixed(np.full((*ramp.shape, 3), 96, dtype=np.float32), ramp)), (left, 30))
-    pen.text((8, 27), "0 %", fill="black", font=font(13))
-    pen.text(
-        (right + 8, 27), f"{100 * top:.0f} %" if top >= 0.01 else f"{100 * top:.1f} %", fill="black", font=font(13)
-    )
+    pen.text((8, 27), _percent(span.grey), fill="black", font=font(13))
+    pen.text((right + 8, 27), _percent(span.red), fill="black", font=font(13))
     return strip
 
 
-def _with_legend(picture: Image.Image, text: str, top: float) -> Image.Image:
-    legend = _legend(picture.width, text, top)
+def _with_legend(picture: Image.Image, text: str, span: Span) -> Image.Image:
+    legend = _legend(picture.width, text, span)
     result = Image.new("RGB", (picture.width, picture.height + _LEGEND), "white")
     result.paste(picture, (0, 0))
     result.paste(legend, (0, picture.height))
@@ -117,16 +133,16 @@ def _with_legend(picture: Image.Image, text: str, top: float) -> Image.Image:
 
 
 def explained(image: Image.Image, attention: np.ndarray, text: str) -> Image.Image:
-    """The overlay with a legend: ``text``, and how much attention full red is. Small images are enlarged."""
+    """The overlay with a legend: ``text``, and how much attention grey and full red are. Small images are enlarged."""
     picture = overlay(image, attention)
     picture = enlarged(picture, max(_LEAST_SIDE, *picture.size))
-    return _with_legend(picture, text, _top(attention))
+    return _with_legend(picture, text, Span.of(attention))
 
 
 def steps_sheet(image: Image.Image, steps: Mapping[int, np.ndarray], text: str) -> Image.Image:
     """An overlay for every step, numbered from 1, all on one scale, with a legend."""
-    top = max(map(_top, steps.values()))
-    small = [(number, enlarged(overlay(image, attention, top), _STEP_SIDE)) for number, attention in steps.items()]
+    span = Span.of(*steps.values())
+    small = [(number, enlarged(overlay(image, attention, span), _STEP_SIDE)) for number, attention in steps.items()]
     width, height = small[0][1].size
     columns, lines = min(_COLUMNS, len(small)), -(-len(small) // _COLUMNS)
     sheet = Image.new("RGB", (max(_LEAST_SIDE, columns * (width + 4)), lines * (height + 22)), "white")
@@ -135,4 +151,4 @@ def steps_sheet(image: Image.Image, steps: Mapping[int, np.ndarray], text: str) 
         x, y = place % _COLUMNS * (width + 4), place // _COLUMNS * (height + 22)
         pen.text((x + 4, y + 2), str(number + 1), fill="black", font=font(14))
         sheet.paste(picture, (x, y + 20))
-    return _with_legend(sheet, text, top)
+    return _with_legend(sheet, text, span)

@@ -19,7 +19,7 @@ from ..scale import FixedScale, ScaleRule
 from ..statistics import AttentionRecorder
 from .encodings import encodings
 from .infotext import Rule
-from .model import unet_of
+from .model import undisturbed_tiles, unet_of
 from .options import Request
 
 PRESENCE_EVERY, PRESENCE_PIXELS = 4, 16 * 16
@@ -279,7 +279,8 @@ class Generation:
         self._unet = self._state[0]
         for progress in self._progress:
             if progress.applies(self.p):
-                self._attached.enter_context(attach(self._unet, progress.renew(self.p, shared.sd_model)))
+                erasure = progress.renew(self.p, shared.sd_model)
+                self._attached.enter_context(attach(self._unet, erasure, undisturbed_tiles))
 
     # -- afterwards ------------------------------------------------
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -44,6 +47,18 @@ def unet_of(model: Any) -> torch.nn.Module:
     if not isinstance(unet, torch.nn.Module):
         raise UnsupportedModelError(f"{_name(model)} has no UNet; load an SD 1.x or SD 2.x checkpoint")
     return unet
+
+
+@contextmanager
+def undisturbed_tiles() -> Iterator[None]:
+    """UNet calls within it change nothing in the sizes of tiles that hypertile draws in every one."""
+    numbers = getattr(sys.modules.get("hypertile"), "RNG_INSTANCE", None)
+    state = numbers.getstate() if numbers is not None else None
+    try:
+        yield
+    finally:
+        if numbers is not None:
+            numbers.setstate(state)
 
 
 def family_of(unet: torch.nn.Module) -> tuple[str, list[int]]:

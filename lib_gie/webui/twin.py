@@ -11,6 +11,8 @@ import torch
 from modules import devices, extra_networks, processing, rng, sd_models, shared
 from PIL import Image
 
+from .model import undisturbed_tiles
+
 
 def _same_noise(source: rng.ImageRNG) -> rng.ImageRNG:
     return rng.ImageRNG(
@@ -51,7 +53,7 @@ def sample_twin(p: Any, sample: Callable[[], Any], show: bool) -> list[Image.Ima
     noise = _same_noise(p.rng)
     if shared.state.job_count > 0:
         shared.state.job_count += 1
-    with torch.random.fork_rng(), _nothing_saved(p):
+    with torch.random.fork_rng(), undisturbed_tiles(), _nothing_saved(p):
         samples = sample()
         pictures = _pictures(p, samples) if show and not shared.state.interrupted else []
     p.rng = noise

@@ -88,6 +88,10 @@ class Page:
         """The bytes of the image file in the gallery."""
         return self.driver.execute_async_script(FETCH)
 
+    def pictures(self) -> int:
+        """How many images the gallery shows."""
+        return len(self.driver.find_elements(By.CSS_SELECTOR, "#txt2img_gallery .thumbnails img"))
+
     def picture(self, name: str, top: str = "#txt2img_prompt") -> None:
         """A screenshot from this element down."""
         if SCREENSHOTS:

@@ -4,7 +4,7 @@ GIE_WEBUI_URL: its address; GIE_WEBUI_DIR: the folder of its checkout (or of its
 GIE_WEBUI_STOCK_URL: the same WebUI without the extension, which "off" must equal bit for bit; it must be started with
 GIE_DEMO_TEXT_ENCODER set to this project's models/demo/text_encoder, which the extension does elsewhere.
 ``python tests/webui/make_files.py FOLDER`` puts the demo checkpoint and small files for some tests there, before the
-start.
+start. GIE_WEBUI_ENFORCED_URL: the same WebUI with this extension, started with --gie-enforce knife.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from client import CHECKPOINT, WebUI
 
 URL, FOLDER = os.environ.get("GIE_WEBUI_URL"), os.environ.get("GIE_WEBUI_DIR")
 STOCK_URL = os.environ.get("GIE_WEBUI_STOCK_URL")
+ENFORCED_URL = os.environ.get("GIE_WEBUI_ENFORCED_URL")
 
 
 DEFAULTS = {
@@ -49,3 +50,11 @@ def stock(webui) -> WebUI:
     if not STOCK_URL:
         pytest.skip("no WebUI without the extension: set GIE_WEBUI_STOCK_URL to one's address")
     return connect(STOCK_URL)
+
+
+@pytest.fixture(scope="session")
+def enforced(webui) -> WebUI:
+    """The WebUI that always erases knife."""
+    if not ENFORCED_URL:
+        pytest.skip("no WebUI started with --gie-enforce knife: set GIE_WEBUI_ENFORCED_URL to one's address")
+    return connect(ENFORCED_URL)

@@ -36,7 +36,9 @@ def test_a_dict_and_positions_are_the_same(webui):
         ([True, "knife", "Automatic", 1, -3, 0.9, 0.1], 422, "start must be below end"),
         ([True, "knife", "Automatic", 1, -3, 0, 1, "double"], 422, "'fused', 'separate'"),
         ([True, "knife", "Automatic", 1, -3, 0, 1, "fused", "third"], 422, "'both', 'first only'"),
-        ([True, "knife", "Automatic", 1, -3, 0, 1, "fused", "both", 1], 422, "arguments were given"),
+        ([True, "knife", "Automatic", 1, -3, 0, 1, "fused", "both", 1], 422, "keep_composition is 1; it must be true"),
+        ([True, "knife", *[None] * 13], 422, "15 arguments were given"),
+        ([{"concepts": "knife", "keep_composition": True, "composition_self": 2}], 422, "composition_self is 2"),
         ([{"concepts": "knife", "scales": 1}], 422, "unknown argument 'scales'"),
         ([True, "knife", "../gietest"], 422, "there is no adapter"),
         ([True, "knife", "missing"], 422, "there is no adapter"),
@@ -72,6 +74,8 @@ def test_after_a_failure_the_next_request_is_clean(webui):
         [True, "a\nb", "Automatic", 0.5],
         [True, "knife, balloon", "Automatic"],
         [True, "balloon", "gietest", 0.3],
+        [{"concepts": "knife", "keep_composition": True}],
+        [{"concepts": "knife", "keep_composition": True, "composition_cross": 0.5, "composition_self": 1}],
     ],
 )
 def test_an_infotext_gives_the_same_image(webui, args):

@@ -2,20 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 from client import SCALE, Answer, RequestFailedError
-from conftest import connect
-
-URL = os.environ.get("GIE_WEBUI_ENFORCED_URL")
-
-
-@pytest.fixture(scope="module")
-def enforced(webui):
-    if not URL:
-        pytest.skip("no WebUI started with --gie-enforce knife: set GIE_WEBUI_ENFORCED_URL to one's address")
-    return connect(URL)
 
 
 @pytest.fixture(scope="module")

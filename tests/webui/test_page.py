@@ -47,6 +47,50 @@ def test_the_infotext_under_the_image_gives_it_again(page):
     assert page.image() == image
 
 
+SHOWN = ("keep_composition", "show_before", "show_attention")
+
+
+def _ticked(page, name: str) -> bool:
+    return page.driver.execute_script(
+        "return document.querySelector(arguments[0]).checked", f"#gie_txt2img_{name} input"
+    )
+
+
+def test_what_is_shown(page):
+    """The images beside the result, the read-out, and the infotext that brings all of it back."""
+    plain = page.image()
+    for name in SHOWN:
+        page.click(f"#gie_txt2img_{name} input")
+    page.fill("#gie_txt2img_composition_cross input[type=number]", 0.6)
+    infotext = page.generate()
+    assert "GIE keep composition: True" in infotext
+    assert "GIE composition: 0.6 and 0.4" in infotext
+    assert page.pictures() == 1 + 1 + 2 + 1
+    kept = page.image()
+    assert kept != plain
+    page.wait(lambda: "knife" in page.text("#gie_txt2img_readout"), "the read-out")
+    for part in ("10", "%", "-"):  # the seed, the attention and the scale
+        assert part in page.text("#gie_txt2img_readout td:nth-child(1), #gie_txt2img_readout table")
+    page.picture("shown-accordion", "#gie_txt2img_enabled")
+    page.picture("shown-gallery", "#txt2img_gallery")
+    text = page.driver.execute_script("return document.querySelector('#html_info_txt2img').innerText")
+    for name in SHOWN:
+        page.click(f"#gie_txt2img_{name} input")
+    assert page.generate()
+    assert page.image() == plain
+    page.fill("#txt2img_prompt textarea", text)
+    page.click("#paste")
+    page.wait(lambda: all(_ticked(page, name) for name in SHOWN), "the pasted ticks")
+    assert float(page.value("#gie_txt2img_composition_cross input[type=number]")) == 0.6
+    assert page.generate().split("Time taken")[0] == infotext.split("Time taken")[0]
+    assert page.image() == kept
+    page.set_enabled(False)
+    page.generate()
+    page.wait(lambda: not page.text("#gie_txt2img_readout"), "the read-out to go")
+    for name in SHOWN:
+        page.click(f"#gie_txt2img_{name} input")
+
+
 def test_a_concept_that_is_too_long_is_named(page):
     page.fill("#gie_txt2img_concepts textarea", "fish, " + "knife " * 80)
     page.wait(lambda: "80/75 (too long" in page.text("#gie_txt2img_tokens"), "the token counter")
