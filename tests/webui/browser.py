@@ -92,6 +92,11 @@ class Page:
         """How many images the gallery shows."""
         return len(self.driver.find_elements(By.CSS_SELECTOR, "#txt2img_gallery .thumbnails img"))
 
+    def choose_picture(self, number: int) -> None:
+        """Show another of the gallery's images, -1 the last."""
+        self.driver.find_elements(By.CSS_SELECTOR, "#txt2img_gallery .thumbnails button")[number].click()
+        time.sleep(1)
+
     def picture(self, name: str, top: str = "#txt2img_prompt") -> None:
         """A screenshot from this element down."""
         if SCREENSHOTS:

@@ -72,7 +72,8 @@ def test_what_is_shown(page):
     for part in ("10", "%", "-"):  # the seed, the attention and the scale
         assert part in page.text("#gie_txt2img_readout td:nth-child(1), #gie_txt2img_readout table")
     page.picture("shown-accordion", "#gie_txt2img_enabled")
-    page.picture("shown-gallery", "#txt2img_gallery")
+    page.choose_picture(-1)
+    page.picture("shown-sheet")
     text = page.driver.execute_script("return document.querySelector('#html_info_txt2img').innerText")
     for name in SHOWN:
         page.click(f"#gie_txt2img_{name} input")
@@ -86,7 +87,8 @@ def test_what_is_shown(page):
     assert page.image() == kept
     page.set_enabled(False)
     page.generate()
-    page.wait(lambda: not page.text("#gie_txt2img_readout"), "the read-out to go")
+    page.wait(lambda: not page.text("#gie_txt2img_readout").strip(), "the read-out to go")
+    page.set_enabled(True)
     for name in SHOWN:
         page.click(f"#gie_txt2img_{name} input")
 
