@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 
@@ -10,14 +9,13 @@ import pytest
 
 selenium = pytest.importorskip("selenium", reason="pip install selenium, and have chromium and chromedriver")
 
+from conftest import SCREENSHOTS  # noqa: E402
 from selenium import webdriver  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 WAIT = 120
 RELOAD_SECONDS = 30
-SCREENSHOTS = os.environ.get("GIE_WEBUI_SCREENSHOTS")
-"""A folder; the page is pictured there."""
 
 SET = """
     const field = document.querySelector(arguments[0]);

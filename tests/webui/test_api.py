@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from client import SCALE, RequestFailedError
+from conftest import SCREENSHOTS
+from PIL import Image
 
 ON = [True, "knife", "Fixed scale", 1, SCALE]
 
@@ -112,10 +117,13 @@ def test_endpoints(webui):
 def test_axes_of_the_xyz_plot(webui):
     info = next(script for script in webui.call("script-info") if script["name"] == "x/y/z plot")
     axes = next(arg for arg in info["args"] if arg["label"] == "X type")["choices"]
-    wanted = ["Concepts to erase", "Adapter", "Strength", "Scale", "Start", "End", "Concept pass", "Hires. fix pass"]
+    wanted = [
+        "Concepts to erase", "Adapter", "Strength", "Scale", "Start", "End", "Concept pass", "Hires. fix pass",
+        "Keep composition", "Composition: prompt's attention", "Composition: self-attention",
+    ]  # fmt: skip
     assert [axis for axis in axes if axis.startswith("[GIE]")] == [f"[GIE] {label}" for label in wanted]
     scale = axes.index("[GIE] Scale")
-    args = [scale, "-1.5, 0", [], 0, "", [], 0, "", [], True, False, False, False, False, False, False, 0, False]
+    args = [scale, "-1.5, -0.5, 0", [], 0, "", [], 0, "", [], True, False, False, False, False, False, False, 0, False]
     plot = webui.call(
         "txt2img",
         {
@@ -124,6 +132,9 @@ def test_axes_of_the_xyz_plot(webui):
             "alwayson_scripts": {"Growth Inhibitors": {"args": [True, "knife", "Fixed scale"]}},
         },
     )  # fmt: skip
+    if SCREENSHOTS:
+        grid = Image.open(io.BytesIO(base64.b64decode(plot["images"][0])))
+        grid.resize((4 * grid.width, 4 * grid.height)).save(Path(SCREENSHOTS, "xyz.png"))
     infotexts = json.loads(plot["info"])["infotexts"]
     assert any("GIE fixed scale: -1.5" in text for text in infotexts)
     assert any("GIE fixed scale: 0" in text for text in infotexts)
