@@ -73,6 +73,22 @@ def test_saved_where_the_user_says_so(host):  # noqa: F811
     assert all("GIE concepts" not in one["info"] for one in host.saved)
 
 
+def test_where_another_extension_samples_in_its_own_way(host):  # noqa: F811
+    """It is still erased from; that the image without erasure is missing is said."""
+    guard = sys.modules["lib_gie.webui.guard"]
+    script = importlib.import_module("lib_gie.webui.script").GrowthInhibitorsScript()
+    script.args_from, script.args_to = 1, 2
+
+    def replaced(p):
+        inner = Processing.sample
+        p.sample = lambda **kwargs: inner(p, **kwargs)
+        return importlib.import_module("fake_host").process_images_inner(p)
+
+    done = guard._process(replaced, Processing(host, [{**ON, **BEFORE}], scripts=Runner(script)))
+    assert torch.equal(latents(done), latents(run(host, {})[1]))
+    assert "is not shown: another extension samples in its own way" in done.comments
+
+
 def test_attention_pictures(host):  # noqa: F811
     _, done = run(host, {**ATTENTION, "concepts": "knife, wine"})
     pictures = done.images[2:]

@@ -10,9 +10,12 @@ from PIL import Image
 
 from .generation import Generation
 from .infotext import ADAPTERS, KEYS, SCALE, concepts_text
+from .options import TITLE
 
 SAVE_BEFORE, SAVE_ATTENTION = "gie_save_before", "gie_save_attention"
 """Settings: whether these pictures are saved, too."""
+
+_NOT_MADE = f"{TITLE}: what these images would have been is not shown: another extension samples in its own way\n"
 
 Place = tuple[int, int]
 """Batch and number of an image in it."""
@@ -38,6 +41,8 @@ class Gallery:
         """Append everything to the job's images, with infotexts."""
         if not (self.before or self.attention):
             return
+        if self.before and self.results and not self.twins:
+            processed.comments = getattr(processed, "comments", "") + _NOT_MADE
         plan = next((k for k, plan in enumerate(generation.plans) if not plan.enforced), None)
         _pad_infotexts(processed)
         rows = []

@@ -12,6 +12,8 @@ ROUNDS, STEPS = 12, 20
 OFF, ON = None, [True, "knife", "Fixed scale", 1, SCALE]
 LOADING = "load scripts/growth_inhibitors.py"
 AUTOMATIC = [True, "knife", "Automatic"]
+SHOWN = [{"concepts": "knife", "adapter": "Fixed scale", "show_before": True}]
+KEPT = [{"concepts": "knife", "adapter": "Fixed scale", "keep_composition": True}]
 
 
 def test_start_is_not_held_up(webui):
@@ -35,7 +37,7 @@ def test_whole_requests(webui, stock):
     """Without the extension, off, on: in turn, ratios pair by pair."""
     ways = {
         "without the extension": (stock, OFF), "off": (webui, OFF), "fixed scale": (webui, ON),
-        "adapter": (webui, AUTOMATIC),
+        "adapter": (webui, AUTOMATIC), "what it would have been": (webui, SHOWN), "keep composition": (webui, KEPT),
     }  # fmt: skip
     times: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(ROUNDS + 1):
