@@ -115,7 +115,7 @@ OPTIONS = (
     Option(
         "keep_composition", "Keep composition", "flag", False,
         "Also makes the image without erasure, and has the erased one attend where that one does: what is not erased "
-        "stays in its place. Takes about two and a half times as long.",
+        "stays in its place. Takes more than twice as long, and erases less.",
         "GIE keep composition",
     ),
     Option(
