@@ -14,10 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from make_files import DEMO, write_adapter
 from safetensors.torch import load_file, save_file
-
-ROOT = Path(__file__).resolve().parents[2]
-DEMO = ROOT / "models" / "demo"
 
 ARCH, OPEN_WIDTH, OPEN_LAYERS = "ViT-S-32-alt", 256, 10
 CLIP_WIDTH = 128
@@ -126,7 +124,7 @@ def _unet(out: Random, unet: UNet) -> None:
                 out.layer(f"{root}.output_blocks.{number}.{1 + attends}.conv", width, width, 3, 3)
             number += 1
     out.norm(f"{root}.out.0", width)
-    out.layer(f"{root}.out.2", 4, width, 3, 3)
+    out.layer(f"{root}.out.2", 4, width, 3, 3, gain=0.3)  # of about the latents' size: the images are not all white
 
 
 def _open_clip(out: Random, name: str) -> None:
@@ -356,11 +354,12 @@ def _sizes(*keys: str) -> str:
     return "".join(_SIZE.format(key=key) for key in keys)
 
 
-def _demo_yaml(channels: int, target: str, key: str) -> str:
-    """The demo checkpoint's .yaml for another model class, UNet and key of the text."""
+def _demo_yaml(channels: int, target: str, key: str, *more: str) -> str:
+    """The demo checkpoint's .yaml for another model class, UNet and key of the text; ``more``: of its parameters."""
+    lines = "".join(f"\n    {line}" for line in more)
     changes = {
         "target: ldm.models.diffusion.ddpm.LatentDiffusion": f"target: {target}",
-        "conditioning_key: crossattn": "conditioning_key: hybrid",
+        "conditioning_key: crossattn": f"conditioning_key: hybrid{lines}",
         "cond_stage_key: txt": f"cond_stage_key: {key}",
         "image_size: 8\n        in_channels: 4": f"image_size: 8\n        in_channels: {channels}",
     }
@@ -387,7 +386,8 @@ def checkpoints() -> dict[str, tuple[Weights, str]]:
                         autoencoder=_autoencoder("ldm.models.autoencoder.AutoencoderKL")),
         ),
         "tiny-inpainting": (
-            demo_with_channels(9), _demo_yaml(9, "ldm.models.diffusion.ddpm.LatentInpaintDiffusion", "txt"),
+            demo_with_channels(9),
+            _demo_yaml(9, "ldm.models.diffusion.ddpm.LatentInpaintDiffusion", "txt", "finetune_keys: null"),
         ),
         "tiny-ip2p": (
             demo_with_channels(8), _demo_yaml(8, "modules.models.diffusion.ddpm_edit.LatentDiffusion", "edit"),
@@ -404,6 +404,8 @@ def _previews(folder: Path) -> None:
 
 def main(folder: Path) -> None:
     """Write all."""
+    for name, unet, layers in (("tiny-sdxl", SDXL, 70), ("tiny-sdxl-refiner", REFINER, 44), ("tiny-sd2", SD2, 16)):
+        write_adapter(folder / "models" / "growth-inhibitors" / f"{name}.safetensors", f"width-{unet.context}", layers)
     _previews(folder / "models" / "VAE-approx")
     folder = folder / "models" / "Stable-diffusion"
     folder.mkdir(parents=True, exist_ok=True)
