@@ -6,8 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from client import CHECKPOINT, SCALE, RequestFailedError
-from test_matrix import HIRES, IMG2IMG, OFF, ON, ZERO, _ask, _mask, settings
+from client import CHECKPOINT, SCALE, Answer, RequestFailedError
+from test_matrix import HIRES, IMG2IMG, OFF, ON, ZERO, _mask, settings
+from test_matrix import _ask as ask_for
 from test_shown import BEFORE, KEEP, NO_SHARES, asked, before, results
 
 SDXL, REFINER, SD2, INPAINTING, IP2P = MODELS = (
@@ -74,6 +75,10 @@ def use(webui):
     webui.use_checkpoint(CHECKPOINT)
 
 
+def _ask(webui, row: dict, args) -> Answer:
+    return ask_for(webui, {"steps": 4, **row}, args)
+
+
 def scales(answer) -> list[float]:
     """As the infotexts of images with one prompt and one token say."""
     return [float(text.split("GIE scale: ")[1].split(",")[0]) for text in answer.infotexts]
@@ -135,7 +140,7 @@ def test_infotext_of_an_edited_picture(use):
     on = _ask(webui, EDITS["edit"], ON)
     for _ in range(2):
         again = webui.call("img2img", {"infotext": on.infotexts[0], **given})
-    assert type(on)(again) == on
+    assert Answer(again) == on
 
 
 @pytest.mark.parametrize(("model", "way"), SHOWN, ids=[f"{model}: {way}" for model, way in SHOWN])
@@ -153,10 +158,10 @@ def test_what_it_would_have_been_and_the_kept_composition(use, model, way):
 def test_the_concept_is_in_both_encoders(use):
     """Two concepts differ in their effect; a separate pass and attention pictures work."""
     webui = use(SDXL)
-    knife, cat = webui.txt2img(args=ON), webui.txt2img(args=[True, "cat", "Fixed scale", 1, SCALE])
+    knife, cat = webui.txt2img(steps=4, args=ON), webui.txt2img(steps=4, args=[True, "cat", "Fixed scale", 1, SCALE])
     assert knife != cat
-    assert webui.txt2img(args=[*ON, 0, 1, "separate"]) != knife
-    shown = webui.txt2img(args=asked({"show_attention": True}))
+    assert webui.txt2img(steps=4, args=[*ON, 0, 1, "separate"]) != knife
+    shown = webui.txt2img(steps=4, args=asked({"show_attention": True}))
     assert len(shown.images) == 1 + 2 + 1
     assert np.array_equal(results(shown, 1), knife.pixels)
     assert webui.get("gie/v1/tokens?concepts=knife,van%20gogh%20style") == [
@@ -173,11 +178,11 @@ def test_an_adapter_with_as_many_inputs_as_the_model_has_layers(use, model):
     """Automatic finds it; an image's scale in a batch is the one that it gets alone."""
     webui, name = use(model), "gietest" if model == INPAINTING else model
     args = [True, "balloon", "Automatic"]
-    batch = webui.txt2img("a balloon and a dog", args, **BATCHES, seed=11)
+    batch = webui.txt2img("a balloon and a dog", args, steps=4, **BATCHES, seed=11)
     assert all(f"GIE adapter: {name} [" in text for text in batch.infotexts)
     assert len(set(scales(batch))) > 1
     assert max(scales(batch)) < 0
-    alone = webui.txt2img("a balloon and a dog", args, seed=12)
+    alone = webui.txt2img("a balloon and a dog", args, steps=4, seed=12)
     assert scales(alone)[0] == pytest.approx(scales(batch)[1], abs=1e-3)
     assert np.abs(alone.pixels[0].astype(int) - batch.pixels[1]).mean() < 2
     assert webui.from_infotext(alone.infotexts[0]) == alone
@@ -202,14 +207,14 @@ def test_an_adapter_on_an_edit_model(use):
 def test_an_adapter_for_another_architecture_is_refused(use, model, adapter, says):
     webui = use(model)
     with pytest.raises(RequestFailedError, match=says):
-        webui.txt2img(args=[True, "balloon", adapter])
-    assert webui.txt2img(args=OFF).images
+        webui.txt2img(steps=4, args=[True, "balloon", adapter])
+    assert webui.txt2img(steps=4, args=OFF).images
 
 
 def test_an_adapter_of_sdxl_is_refused_when_the_refiner_takes_over(use):
     webui = use(SDXL)
     with pytest.raises(RequestFailedError, match="was trained on width-384, and this model is width-256"):
-        webui.txt2img(args=[True, "balloon", SDXL], **WITH_REFINER)
+        webui.txt2img(steps=4, args=[True, "balloon", SDXL], **WITH_REFINER)
 
 
 # -- what is refused, and plots ------------------------------------------------
@@ -230,7 +235,7 @@ def test_plot_over_checkpoints_and_scales(use):
     x, y = axes.index("Checkpoint name"), axes.index("[GIE] Scale")
     args = [x, "", [SDXL, SD2], y, "-1.5, 0", [], 0, "", [], True, False, True, False, False, False, False, 0, False]
     body = {
-        "prompt": "a cat and a knife", "steps": 8, "cfg_scale": 4, "width": 64, "height": 64, "seed": 5,
+        "prompt": "a cat and a knife", "steps": 4, "cfg_scale": 4, "width": 64, "height": 64, "seed": 5,
         "sampler_name": "DPM++ 2M", "scheduler": "Karras", "script_name": "x/y/z plot", "script_args": args,
         "alwayson_scripts": {"Growth Inhibitors": {"args": ON}},
     }  # fmt: skip
