@@ -9,7 +9,7 @@ from torch import nn
 
 from .errors import UnsupportedModelError
 
-FAMILIES = {768: "sd1", 1024: "sd2", 2048: "sdxl", 128: "gie-demo"}
+FAMILIES = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl-refiner", 128: "gie-demo"}
 """Model families, as adapters name them, by the width of their text states."""
 
 UNKNOWN = "unknown"
@@ -101,5 +101,10 @@ def find_cross_attention(unet: nn.Module) -> tuple[AttentionLayer, ...]:
 
 
 def family_of(layers: Sequence[AttentionLayer]) -> str:
-    """The model family of a UNet's cross-attention layers, UNKNOWN for others."""
-    return FAMILIES.get(_width(layers[0].module.to_k) or 0, UNKNOWN)
+    """The model family of a UNet's cross-attention layers.
+
+    One of another width is a family of its own, named by that ("width-384"), so that an adapter trained on it is never
+    taken for one of another model's; UNKNOWN where the width cannot be told.
+    """
+    width = _width(layers[0].module.to_k)
+    return UNKNOWN if width is None else FAMILIES.get(width, f"width-{width}")

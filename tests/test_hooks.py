@@ -252,7 +252,7 @@ class Spy(Adapter):
 
 def spy(inputs: int, reading: Reading = PAPER) -> Spy:
     torch.manual_seed(2)
-    adapter = Spy(AdapterInfo("test", inputs, ("knife",), (-4.0, 0.0), reading)).eval()
+    adapter = Spy(AdapterInfo("width-24", inputs, ("knife",), (-4.0, 0.0), reading)).eval()
     adapter.seen = []
     return adapter
 

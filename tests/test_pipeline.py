@@ -174,7 +174,7 @@ def test_start_and_end_count_steps(pipe):
 
 def test_adapter_gives_every_image_its_own_scale(pipe):
     torch.manual_seed(4)
-    adapter = Adapter(AdapterInfo("tiny", 7, ("knife",), (-9.0, 0.0))).eval()
+    adapter = Adapter(AdapterInfo("width-24", 7, ("knife",), (-9.0, 0.0))).eval()
     adapter.out.bias.data.fill_(-4)
     adapter.input_std.fill_(0.01)
     with GrowthInhibitors(pipe, "knife, red wine", adapter=adapter) as user:
@@ -306,7 +306,7 @@ def test_bad_arguments_are_refused_at_once(pipe):
     with pytest.raises(GieError, match="no adapter file"):
         GrowthInhibitors(pipe, "knife", adapter="missing.safetensors")
     wrong = Adapter(AdapterInfo("sd1", 16, ("knife",), (-9.0, 0.0)))
-    with pytest.raises(GieError, match="16 inputs, and this model gives 7"):
+    with pytest.raises(GieError, match="trained on sd1, and this model is width-24"):
         GrowthInhibitors(pipe, "knife", adapter=wrong)
     with pytest.raises(UnsupportedModelError, match="no unet"):
         GrowthInhibitors(object(), "knife")

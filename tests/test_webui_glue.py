@@ -114,7 +114,7 @@ def test_prompt_weights_that_leave_the_drawing_to_the_negative_prompt(host):
 
 def test_infotext_has_each_images_scale(host, tmp_path):
     torch.manual_seed(0)
-    adapter = Adapter(AdapterInfo("unknown", 7, ("knife",), (-19.0, 0.0)))
+    adapter = Adapter(AdapterInfo("width-24", 7, ("knife",), (-19.0, 0.0)))
     with torch.no_grad():
         adapter.out.bias.fill_(-9)
         adapter.input_std.fill_(2e-3)
@@ -320,28 +320,34 @@ def test_bad_requests_end_the_generation(host, args, error, message):
 
 
 def test_unsupported_models_are_named(host):
-    host.shared.sd_model.is_sdxl = True
-    with pytest.raises(UnsupportedModelError, match="tiny is SDXL"):
+    model = host.shared.sd_model
+    model.is_sd3 = True
+    with pytest.raises(UnsupportedModelError, match="tiny is SD3; growth inhibitors work on"):
         host.process(ON)
     host.process([])
-    host.shared.sd_model.is_sdxl = False
+    model.is_sd3 = False
+    model.cond_stage_model = torch.nn.Identity()
+    with pytest.raises(UnsupportedModelError, match="tiny is a model with the text encoder Identity"):
+        host.process(ON)
 
 
 def test_an_adapter_for_another_architecture(host, tmp_path):
-    save_adapter(
-        Adapter(AdapterInfo("sdxl", 70, ("knife",), (-9.0, 0.0))), tmp_path / "growth-inhibitors" / "x.safetensors"
-    )
-    with pytest.raises(AdapterError, match="70 inputs, and this model gives 7"):
-        host.process([True, "knife", "x"])
+    folder = tmp_path / "growth-inhibitors"
+    for base, inputs in (("sdxl", 70), ("width-24", 8)):
+        save_adapter(Adapter(AdapterInfo(base, inputs, ("knife",), (-9.0, 0.0))), folder / f"{base}.safetensors")
+    with pytest.raises(AdapterError, match="trained on sdxl, and this model is width-24"):
+        host.process([True, "knife", "sdxl"])
+    with pytest.raises(AdapterError, match="8 inputs, and this model gives 7"):
+        host.process([True, "knife", "width-24"])
 
 
 def test_automatic_says_where_no_adapter_fits(host, tmp_path):
     save_adapter(
-        Adapter(AdapterInfo("unknown", 7, ("wine",), (-9.0, 0.0))), tmp_path / "growth-inhibitors" / "w.safetensors"
+        Adapter(AdapterInfo("width-24", 7, ("wine",), (-9.0, 0.0))), tmp_path / "growth-inhibitors" / "w.safetensors"
     )
     p, done = host.process([True, "knife, wine"])
     (note,) = p.comments
-    assert "no adapter for 'knife' fits this model (unknown), so the fixed scale -3 was used" in note
+    assert "no adapter for 'knife' fits this model (width-24), so the fixed scale -3 was used" in note
     assert done.infotexts[0]["GIE adapters"].startswith("Fixed scale; w [")
     assert not host.process([True, "knife", FIXED])[0].comments
 

@@ -20,7 +20,7 @@ class AdapterAnswer(BaseModel):
     """An installed adapter."""
 
     name: str = Field(description="what the argument `adapter` takes")
-    base: str = Field(description="model family: sd1, sd2, sdxl, gie-demo")
+    base: str = Field(description="model family: sd1, sd2, sdxl, sdxl-refiner, gie-demo; width-N for others")
     inputs: int = Field(description="numbers that are read from the attention of that family's UNet")
     concepts: list[str] = Field(description="concepts that it was trained for")
     hash: str = Field(description="first 10 digits of the file's SHA-256, as in infotexts")

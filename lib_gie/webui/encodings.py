@@ -11,7 +11,9 @@ from ..concepts import Concept
 from ..encoding import EncodedConcept
 from .model import encode_text, through_hypernetworks
 
-_OPTIONS = ("CLIP_stop_at_last_layers", "emphasis", "fp8_storage", "cache_fp16_weight", "lora_functional")
+_OPTIONS = (
+    "CLIP_stop_at_last_layers", "sdxl_clip_l_skip", "emphasis", "fp8_storage", "cache_fp16_weight", "lora_functional",
+)  # fmt: skip
 
 
 def _networks(p: Any) -> tuple:

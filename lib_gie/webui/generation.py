@@ -69,12 +69,23 @@ class Plan:
         return erasure
 
 
+def _groups_without_prompt(denoiser: Any) -> int:
+    """Groups of rows, one per image each, in which the prompt is not: one, or two where InstructPix2Pix edits.
+
+    That one has rows with the given picture and the negative prompt, and rows with the negative prompt alone. At an
+    image CFG scale of 1 the WebUI samples such a checkpoint like any other.
+    """
+    edits = getattr(shared.sd_model, "cond_stage_key", None) == "edit"
+    return 2 if edits and getattr(denoiser, "image_cfg_scale", None) not in (None, 1.0) else 1
+
+
 def conditional_rows(denoiser: Any, total: int) -> list[Hashable | None]:
     """Names of a denoiser call's rows: (image, part of its AND) for conditional ones, None for the others.
 
     The WebUI puts all conditional rows first. Rows with a negative weight push their prompt away: they count as
     unconditional here, for inhibiting the concept in them would bring it in. Raises ErasureError where the rows do not
-    add up or where the unconditional ones have a say in the image (CFG scale below 1).
+    add up or where the unconditional ones have a say in the image (CFG scale below 1: the weights of all rows with the
+    negative prompt add up to 1 minus it, for InstructPix2Pix as well).
     """
     arguments = denoiser.sampler.sampler_extra_args
     parts = [[part.weight for part in image] for image in arguments["cond"].batch]
@@ -83,10 +94,12 @@ def conditional_rows(denoiser: Any, total: int) -> list[Hashable | None]:
         for image, weights in enumerate(parts)
         for number, weight in enumerate(weights)
     ]
-    if not len(rows) < total:
+    others = _groups_without_prompt(denoiser) * len(parts)
+    if len(rows) + others != total:
         raise ErasureError(
-            f"the sampler announced {total} rows for {len(parts)} images with {len(rows)} prompts; their order is "
-            f"unknown, so nothing can be erased"
+            f"the sampler announced {total} rows for {len(parts)} images with {len(rows)} prompts, where "
+            f"{len(rows) + others} were expected; their order is unknown, so nothing can be erased. Another extension "
+            f"adds rows or takes some away: switch it off"
         )
     scale = arguments["cond_scale"] * denoiser.cond_scale_miltiplier
     if min(sum(weights) for weights in parts) * scale < 1 - 1e-6:
@@ -94,7 +107,7 @@ def conditional_rows(denoiser: Any, total: int) -> list[Hashable | None]:
             f"the CFG scale times the prompt's weights is below 1 (CFG scale {arguments['cond_scale']:g}): then the "
             f"negative prompt draws a part of the image, which is never erased from. Use a CFG scale of 1 or more"
         )
-    return rows + [None] * (total - len(rows))
+    return rows + [None] * others
 
 
 @dataclass(eq=False)

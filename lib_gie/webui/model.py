@@ -27,15 +27,22 @@ def _name(model: Any) -> str:
     return getattr(info, "name_for_extra", None) or type(model).__name__
 
 
+def text_encoders(model: Any) -> list[Any]:
+    """The WebUI's wrappers of the text encoders whose states make up a prompt's: one, or the two of SDXL in order."""
+    encoder = getattr(model, "cond_stage_model", None)
+    parts = getattr(encoder, "embedders", None)  # SDXL's conditioner, which has embedders of sizes, too
+    found = [encoder] if parts is None else parts
+    return [part for part in found if hasattr(part, "tokenize") and hasattr(part, "process_tokens")]
+
+
 def check_supported(model: Any) -> None:
     """Raise UnsupportedModelError for models whose text or attention layers are of another kind."""
-    kind = next((text for flag, text in (("is_sdxl", "SDXL"), ("is_sd3", "SD3")) if getattr(model, flag, False)), None)
-    text_encoder = getattr(model, "cond_stage_model", None)
-    if kind is None and not (hasattr(text_encoder, "tokenize") and hasattr(text_encoder, "process_tokens")):
-        kind = f"a model with the text encoder {type(text_encoder).__name__}"
+    kind = "SD3" if getattr(model, "is_sd3", False) else None
+    if kind is None and not text_encoders(model):
+        kind = f"a model with the text encoder {type(getattr(model, 'cond_stage_model', None)).__name__}"
     if kind is not None:
         raise UnsupportedModelError(
-            f"{_name(model)} is {kind}; growth inhibitors work on SD 1.x and SD 2.x here. Load such a checkpoint, or "
+            f"{_name(model)} is {kind}; growth inhibitors work on SD 1.x, SD 2.x and SDXL. Load such a checkpoint, or "
             f"switch growth inhibitors off"
         )
 
@@ -45,7 +52,7 @@ def unet_of(model: Any) -> torch.nn.Module:
     check_supported(model)
     unet = getattr(getattr(model, "model", None), "diffusion_model", None)
     if not isinstance(unet, torch.nn.Module):
-        raise UnsupportedModelError(f"{_name(model)} has no UNet; load an SD 1.x or SD 2.x checkpoint")
+        raise UnsupportedModelError(f"{_name(model)} has no UNet; load an SD 1.x, SD 2.x or SDXL checkpoint")
     return unet
 
 
@@ -62,20 +69,28 @@ def undisturbed_tiles() -> Iterator[None]:
 
 
 def family_of(unet: torch.nn.Module) -> tuple[str, list[int]]:
-    """Family ("sd1", "sd2", ..., "unknown") and the number of heads of each cross-attention layer."""
+    """Family ("sd1", "sd2", ..., see ``attention.family_of``) and the number of heads of each cross-attention layer."""
     layers = attention.find_cross_attention(unet)
     return attention.family_of(layers), [layer.heads for layer in layers]
 
 
-def split_tokens(text: str, model: Any) -> tuple[list[int], list[str]]:
-    """A concept's own tokens, numbers and texts, without BOS and EOS; emphasis marks are taken literally."""
-    ids = list(model.cond_stage_model.tokenize([text])[0])
-    tokenizer = getattr(model.cond_stage_model, "tokenizer", None)
+def _split(text: str, encoder: Any) -> tuple[list[int], list[str]]:
+    ids = list(encoder.tokenize([text])[0])
+    tokenizer = getattr(encoder, "tokenizer", None)
     if tokenizer is None:
         from modules.sd_hijack_open_clip import tokenizer as open_clip
 
         return ids, [open_clip.decoder[number] for number in ids]
     return ids, tokenizer.convert_ids_to_tokens(ids)
+
+
+def split_tokens(text: str, model: Any) -> tuple[list[int], list[str]]:
+    """A concept's own tokens, numbers and texts, without BOS and EOS; emphasis marks are taken literally.
+
+    Of several text encoders the one with most tokens counts (they differ on accents and emoji at most), so that none
+    of the concept's positions is left out.
+    """
+    return max((_split(text, encoder) for encoder in text_encoders(model)), key=lambda found: len(found[0]))
 
 
 def encode_concept(concept: Concept, model: Any) -> EncodedConcept:
@@ -90,12 +105,25 @@ def encode_text(concept: Concept, model: Any) -> EncodedConcept:
     """The same without hypernetworks."""
     ids, tokens = split_tokens(concept.text, model)
     check_token_count(concept.text, len(ids))
-    encoder = model.cond_stage_model
+    _bring_to_device(model)
+    with torch.no_grad(), devices.autocast():
+        states = [_states(concept.text, encoder) for encoder in text_encoders(model)]  # each [77, D of its own]
+    return EncodedConcept(concept, torch.cat(states, dim=-1), tokens)
+
+
+def _states(text: str, encoder: Any) -> torch.Tensor:
+    """[77, D] of one text encoder."""
+    ids = list(encoder.tokenize([text])[0])
     row = [encoder.id_start, *ids, *[encoder.id_end] * (76 - len(ids))]  # [77]
     encoder.hijack.fixes = None  # textual inversions of the prompt are not the concept's
-    with torch.no_grad(), devices.autocast():
-        states = encoder.process_tokens([row], [[1.0] * len(row)])  # [1, 77, D]
-    return EncodedConcept(concept, states[0], tokens)
+    return encoder.process_tokens([row], [[1.0] * len(row)])[0]
+
+
+def _bring_to_device(model: Any) -> None:
+    """With --medvram the text encoders of SDXL are moved by hooks on their conditioner, which is not called here."""
+    conditioner = getattr(model, "conditioner", None)
+    for hook in list(getattr(conditioner, "_forward_pre_hooks", {}).values()):
+        hook(conditioner, ())
 
 
 def through_hypernetworks(encoded: EncodedConcept) -> EncodedConcept:

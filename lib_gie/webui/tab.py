@@ -23,6 +23,8 @@ from .plans import adapter_folders
 from .trainer import Trainer
 
 _PREFIX = "gie_train"
+_SIDES = {"sd2": 768, "sdxl": 1024, "sdxl-refiner": 1024}
+"""Widths and heights that families were trained at, where it is not 512."""
 
 trainer = Trainer()
 """The WebUI's only one: it goes on when the page is closed or built anew."""
@@ -65,7 +67,7 @@ def _defaults() -> dict[str, Any]:
         base = "sd1"
     if base == "gie-demo":
         return {"side": demo.SIZE, "steps": demo.STEPS, "cfg": demo.CFG}
-    return {"side": 768 if base == "sd2" else 512, "steps": 20, "cfg": 7.0}
+    return {"side": _SIDES.get(base, 512), "steps": 20, "cfg": 7.0}
 
 
 def _filled_sampling() -> list[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from modules import devices, paths_internal, processing, shared
+from modules import devices, paths_internal, processing, prompt_parser, shared
 from modules.call_queue import queue_lock
 
 from ..batches import LAST_TIMESTEP, LATENT_CHANNELS
@@ -28,6 +28,7 @@ from .options import FIXED, Request
 
 JOB = "growth inhibitors: training"
 _ROWS = 16  # of one UNet call outside of sampling
+_INPAINTING_CHANNELS = 5  # mask and masked picture, beside the latents
 
 
 class BatchStoppedError(ErasureError):
@@ -79,10 +80,12 @@ class WebUIHost:
     @staticmethod
     def _check_latents(model: Any, unet: torch.nn.Module) -> None:
         channels = getattr(unet, "in_channels", LATENT_CHANNELS)
-        if channels != LATENT_CHANNELS:
+        edits = getattr(model, "cond_stage_key", None) == "edit"
+        if edits or channels not in (LATENT_CHANNELS, LATENT_CHANNELS + _INPAINTING_CHANNELS):
+            kind = "edits a given picture" if edits else "is neither an ordinary nor an inpainting model"
             raise UnsupportedModelError(
-                f"the UNet takes {channels} channels (an inpainting, depth or editing model); adapters are trained on "
-                f"the ordinary checkpoint of the same family, whose UNet takes {LATENT_CHANNELS}"
+                f"the UNet takes {channels} channels: the checkpoint {kind}, so no image can be made from a prompt "
+                f"alone; train on the ordinary checkpoint of the same family, whose adapters it takes"
             )
 
     def _model(self) -> Any:
@@ -126,18 +129,37 @@ class WebUIHost:
             with _turn(), torch.no_grad():
                 model = self._model()
                 encoded = [encode_concept(Concept(text), model) for text in concepts]
-                states = self._encode(prompts[start : start + _ROWS])  # [R, L, D]
+                given = self._encode(prompts[start : start + _ROWS])
+                states = given["context"]  # [R, L, D]
                 size = (len(states), LATENT_CHANNELS, self.height // 8, self.width // 8)
                 latents = torch.zeros(size, device=states.device, dtype=states.dtype)  # [R, 4, h, w]
                 timesteps = torch.full((len(states),), LAST_TIMESTEP, device=states.device)  # [R]
+                args = self._with_picture(latents), timesteps
                 with devices.autocast():
-                    found.append(read_attention(unet_of(model), encoded, reading, (latents, timesteps, states)))
+                    found.append(read_attention(unet_of(model), encoded, reading, args, given))
         return [torch.cat(parts).float() for parts in zip(*found, strict=True)]  # each [B, inputs, n]
 
-    def _encode(self, texts: Sequence[str]) -> torch.Tensor:
-        """Text states [B, L, D] as the WebUI makes them, emphasis included."""
+    def _encode(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """What the UNet is given by name for these texts, as the WebUI makes it, emphasis included.
+
+        ``context``: text states [B, L, D]; of SDXL also ``y``: pooled text and sizes [B, A].
+        """
+        batch = prompt_parser.SdConditioning(texts, width=self.width, height=self.height)
         with torch.no_grad(), devices.autocast():
-            return self._model().get_learned_conditioning(list(texts)).to(devices.device, devices.dtype_unet)
+            made = self._model().get_learned_conditioning(batch)
+        found = {"context": made["crossattn"], "y": made["vector"]} if isinstance(made, dict) else {"context": made}
+        return {name: value.to(devices.device, devices.dtype_unet) for name, value in found.items()}
+
+    def _with_picture(self, latents: torch.Tensor) -> torch.Tensor:
+        """[R, 4, h, w] with what the WebUI gives an inpainting model in txt2img behind it, [R, 9, h, w]."""
+        model = self._model()
+        if getattr(unet_of(model), "in_channels", LATENT_CHANNELS) == LATENT_CHANNELS:
+            return latents
+        with torch.random.fork_rng():  # the autoencoder draws from the distribution that it finds
+            torch.manual_seed(0)
+            with devices.autocast():
+                picture = processing.txt2img_image_conditioning(model, latents[:1], self.width, self.height)
+        return torch.cat([latents, picture.to(latents).expand(len(latents), -1, -1, -1)], 1)
 
     def noise_errors(
         self, latents: torch.Tensor, texts: Sequence[str], timesteps: torch.Tensor, noises: torch.Tensor
@@ -146,12 +168,13 @@ class WebUIHost:
         with _turn(), torch.no_grad():
             model, device = self._model(), devices.device
             unet, order = unet_of(model), list(dict.fromkeys(texts))
-            states = self._encode(order)  # [different, L, D]
+            given = self._encode(order)  # each [different, ...]
 
             def predict(noisy, steps, images):
-                context = states[[order.index(texts[image]) for image in images]]  # [R, L, D]
+                chosen = [order.index(texts[image]) for image in images]
+                rows = {name: value[chosen] for name, value in given.items()}  # each [R, ...]
                 with devices.autocast():
-                    return unet(noisy.to(devices.dtype_unet), steps, context)  # [R, 4, h, w]
+                    return unet(self._with_picture(noisy.to(devices.dtype_unet)), steps, **rows)  # [R, 4, h, w]
 
             return squared_errors(
                 predict, latents.to(device), timesteps.to(device), noises.to(device), model.alphas_cumprod.to(device),

@@ -79,15 +79,15 @@ def _hypernetwork(path: Path) -> None:
     _pickle({**state, "activation_func": "linear", "is_layer_norm": False, "activate_output": False}, path)
 
 
-def _adapter(path: Path) -> None:
-    """Its scale is -9 times the average of the means, so that images differ in it."""
-    adapter = Adapter(AdapterInfo("gie-demo", LAYERS, ("balloon",), (-9.0, 0.0)))
+def write_adapter(path: Path, base: str, inputs: int, slope: float = -9.0) -> None:
+    """Its scale is ``slope`` times the average of the means, so that images differ in it."""
+    adapter = Adapter(AdapterInfo(base, inputs, ("balloon",), (-9.0, 0.0)))
     with torch.no_grad():
         for value in adapter.parameters():
             value.zero_()
-        adapter.hidden[0].weight[0] = 1 / LAYERS
+        adapter.hidden[0].weight[0] = 1 / inputs
         adapter.hidden[1].weight[0, 0] = 1
-        adapter.out.weight[0, 0] = -9
+        adapter.out.weight[0, 0] = slope
     save_adapter(adapter, path)
 
 
@@ -100,7 +100,7 @@ def main(folder: Path) -> None:
     shutil.copytree(Path(__file__).parent / "extension", folder / "extensions" / "gie-test-routes", dirs_exist_ok=True)
     _lora(models / "Lora" / "gietest.safetensors")
     _hypernetwork(models / "hypernetworks" / "gietest.pt")
-    _adapter(models / "growth-inhibitors" / "gietest.safetensors")
+    write_adapter(models / "growth-inhibitors" / "gietest.safetensors", "gie-demo", LAYERS)
     embeddings = folder / "embeddings"
     embeddings.mkdir(exist_ok=True)
     save_file({"emb_params": _random(2, WIDTH, seed=7, scale=0.05)}, embeddings / "gieembedding.safetensors")
