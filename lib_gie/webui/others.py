@@ -1,0 +1,155 @@
+"""What other extensions do to a generation, as far as it must be known to erase the right thing.
+
+Each is found by what it leaves on the host's objects, so that none has to be installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import ErasureError
+from .model import undisturbed_tiles
+
+# -- Regional Prompter and NegPiP: they count layer calls ------------------------------------------------
+
+_COUNTING = ("rp.py", "negpip.py")
+_COUNTERS = ("count", "pn", "condi", "latenti")
+
+
+def _counting_scripts(p: Any) -> list[Any]:
+    scripts = getattr(getattr(p, "scripts", None), "alwayson_scripts", None) or ()
+    return [script for script in scripts if Path(getattr(script, "filename", "")).name in _COUNTING]
+
+
+def _globals_of(script: Any) -> dict[str, Any]:
+    """Those of the file that a script comes from; the WebUI does not keep it under its name."""
+    return type(script).ui.__globals__
+
+
+@contextmanager
+def undisturbed(p: Any) -> Iterator[None]:
+    """UNet calls within it change nothing that others count or draw by their calls."""
+    spaces = [space for script in _counting_scripts(p) for space in (vars(script), _globals_of(script))]
+    before = [{name: space[name] for name in _COUNTERS if name in space} for space in spaces]
+    try:
+        with undisturbed_tiles():
+            yield
+    finally:
+        for space, kept in zip(spaces, before, strict=True):
+            space.update(kept)
+
+
+@contextmanager
+def as_before(p: Any) -> Iterator[None]:
+    """After a whole sampling within it these scripts are as they were: they note steps, sizes and passes."""
+    before = [(script, dict(vars(script))) for script in _counting_scripts(p)]
+    try:
+        yield
+    finally:
+        for script, kept in before:
+            vars(script).clear()
+            vars(script).update(kept)
+            if _draws_regions(script):
+                _globals_of(script)["reset_pmasks"](script)  # as at the start of its batch
+
+
+def _draws_regions(script: Any) -> bool:
+    """Whether Regional Prompter makes its regions of the prompt's attention, summed over the steps."""
+    active, mode = getattr(script, "active", False), getattr(script, "mode", "")
+    return bool(active) and "Pro" in str(mode) and "reset_pmasks" in _globals_of(script)
+
+
+def check_own_calls(p: Any, request: Any) -> None:
+    """Raise ErasureError where UNet calls of ours in every step would be taken for the image's."""
+    if any(map(_draws_regions, _counting_scripts(p))) and (
+        request.concept_pass == "separate" or request.keep_composition
+    ):
+        raise ErasureError(
+            "Regional Prompter draws the regions of its Prompt mode from the attention of every UNet call, so there "
+            "may be none but the image's own: set the concept pass to fused and do not keep the composition, or use "
+            "its Matrix or Mask mode"
+        )
+
+
+# -- Tiled Diffusion: every tile is a UNet call, or several are one ------------------------------------------------
+
+
+def _is_tiling(owner: Any, name: str) -> bool:
+    replaced = getattr(vars(owner).get(name), "__self__", None)
+    return type(replaced).__module__.startswith("tile_methods.")
+
+
+def makes_tiles(denoiser: Any, model: Any) -> bool:
+    """Whether Tiled Diffusion makes the images of this denoiser tile by tile: all rows of a tile, then the next's."""
+    inner = getattr(denoiser, "inner_model", None)
+    return inner is not None and (_is_tiling(inner, "forward") or _is_tiling(model, "apply_model"))
+
+
+@contextmanager
+def around_calls(module: torch.nn.Module, context: Any) -> Iterator[None]:
+    """While it lasts, ``context(rows)`` is around every call of ``module`` whose first argument has so many rows."""
+    entered: list[ExitStack] = []
+
+    def before(module: torch.nn.Module, args: tuple) -> None:
+        stack = ExitStack()
+        stack.enter_context(context(args[0].shape[0]))
+        entered.append(stack)
+
+    def after(module: torch.nn.Module, args: tuple, output: Any) -> None:
+        entered.pop().close()
+
+    handles = [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+# -- Neutral Prompt: prompts within prompts, joined in its own way ------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of one image: ``parts``: with which weight each part of its AND counts; ``total``: what is drawn of them."""
+
+    parts: tuple[float, ...]
+    total: float
+
+
+def part_weights(denoiser: Any, image_parts: list[list[Any]]) -> list[Weights]:
+    """Of every image. ``image_parts``: the WebUI's parts, which know the innermost weight only.
+
+    Raises ErasureError where Neutral Prompt joins other parts than the WebUI has.
+    """
+    own = [Weights(weights, sum(weights)) for weights in (tuple(p.weight for p in parts) for parts in image_parts)]
+    combine = getattr(vars(denoiser).get("combine_denoised"), "func", None)
+    state = getattr(combine, "__globals__", {}).get("global_state")
+    if state is None or not getattr(state, "is_enabled", False):
+        return own
+    found = [
+        Weights(tuple(_leaves(expression)), sum(c.weight for c in expression.children if c.conciliation is None))
+        for expression in state.prompt_exprs
+    ]
+    if [len(weights.parts) for weights in found] != [len(weights.parts) for weights in own]:
+        raise ErasureError(
+            "Neutral Prompt joins other parts of the prompt than the WebUI samples, so it is unknown which of them "
+            "draw the image; another extension changes the prompt as well: switch one of them off"
+        )
+    return found
+
+
+def _leaves(expression: Any, factor: float = 1.0) -> Iterator[float]:
+    """The weights of all innermost prompts: what one pushes away that pushes away itself is drawn."""
+    factor *= expression.weight
+    children = getattr(expression, "children", None)
+    if children is None:
+        yield factor
+    for child in children or ():
+        yield from _leaves(child, factor)
