@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -286,7 +286,10 @@ class Generation:
         for progress in self._progress:
             if progress.applies(self.p):
                 erasure = progress.renew(self.p, shared.sd_model)
-                self._attached.enter_context(attach(self._unet, erasure, lambda: others.undisturbed(self.p)))
+                self._attached.enter_context(attach(self._unet, erasure, self._undisturbed))
+
+    def _undisturbed(self) -> AbstractContextManager:
+        return others.undisturbed(self.p, self._unet)
 
     # -- tiles ------------------------------------------------
 

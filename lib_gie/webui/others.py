@@ -16,9 +16,10 @@ import torch
 from ..errors import ErasureError
 from .model import undisturbed_tiles
 
-# -- Regional Prompter and NegPiP: they count layer calls ------------------------------------------------
+# -- what goes on from call to call ------------------------------------------------
 
 _COUNTING = ("rp.py", "negpip.py")
+_VAE_CACHE = "controlnet_vae_cache"
 _COUNTERS = ("count", "pn", "condi", "latenti")
 
 
@@ -32,31 +33,62 @@ def _globals_of(script: Any) -> dict[str, Any]:
     return type(script).ui.__globals__
 
 
+def _control_params(p: Any) -> list[Any]:
+    """ControlNet's units of this generation: they encode their picture, with random numbers, when it is first used."""
+    scripts = getattr(getattr(p, "scripts", None), "alwayson_scripts", None) or ()
+    networks = [getattr(script, "latest_network", None) for script in scripts]
+    return [param for network in networks for param in getattr(network, "control_params", None) or ()]
+
+
 @contextmanager
-def undisturbed(p: Any) -> Iterator[None]:
-    """UNet calls within it change nothing that others count or draw by their calls."""
+def undisturbed(p: Any, unet: torch.nn.Module) -> Iterator[None]:
+    """UNet calls within it change nothing that others count, draw or encode by their calls."""
     spaces = [space for script in _counting_scripts(p) for space in (vars(script), _globals_of(script))]
     before = [{name: space[name] for name in _COUNTERS if name in space} for space in spaces]
-    try:
-        with undisturbed_tiles():
+    with ExitStack() as kept:
+        kept.enter_context(undisturbed_tiles())
+        kept.enter_context(_pictures_unread(p))
+        if "forward" in vars(unet):  # ControlNet's, which adds noise to its picture
+            kept.enter_context(torch.random.fork_rng())
+        try:
             yield
+        finally:
+            for space, counted in zip(spaces, before, strict=True):
+                space.update(counted)
+
+
+@contextmanager
+def _pictures_unread(p: Any) -> Iterator[None]:
+    """Afterwards ControlNet's units have encoded their pictures only if they had before."""
+    cache = getattr(p, _VAE_CACHE, None)
+    with _restored(_control_params(p)):
+        yield
+    if hasattr(p, _VAE_CACHE):
+        setattr(p, _VAE_CACHE, cache)
+
+
+@contextmanager
+def _restored(owners: list[Any]) -> Iterator[None]:
+    """Afterwards these objects have the attributes that they had before."""
+    before = [dict(vars(owner)) for owner in owners]
+    try:
+        yield
     finally:
-        for space, kept in zip(spaces, before, strict=True):
-            space.update(kept)
+        for owner, kept in zip(owners, before, strict=True):
+            vars(owner).clear()
+            vars(owner).update(kept)
 
 
 @contextmanager
 def as_before(p: Any) -> Iterator[None]:
     """After a whole sampling within it these scripts are as they were: they note steps, sizes and passes."""
-    before = [(script, dict(vars(script))) for script in _counting_scripts(p)]
+    scripts = _counting_scripts(p)
     try:
-        yield
+        with _restored(scripts), _pictures_unread(p):
+            yield
     finally:
-        for script, kept in before:
-            vars(script).clear()
-            vars(script).update(kept)
-            if _draws_regions(script):
-                _globals_of(script)["reset_pmasks"](script)  # as at the start of its batch
+        for script in filter(_draws_regions, scripts):
+            _globals_of(script)["reset_pmasks"](script)  # as at the start of its batch
 
 
 def _draws_regions(script: Any) -> bool:
