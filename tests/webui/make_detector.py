@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from ultralytics import YOLO
 
-NAME = "gietest.pt"
+NAME = "gietest.pt"  # client.py knows it, too
 LEVEL = 2
 """Boxes are found at the coarsest resolution only."""
 
