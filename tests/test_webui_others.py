@@ -176,6 +176,25 @@ def test_regions_drawn_from_attention_allow_no_calls_of_ours(others, wish):
     others.check_own_calls(p, SimpleNamespace(**{**plain, **wish}))
 
 
+@pytest.mark.parametrize(
+    ("calc", "batch", "rows", "wrong"),
+    [
+        ("Latent", 2, [(0, 0), None, (1, 0), (1, 1), None, None], True),
+        ("Latent", 2, [(0, 0), (0, 1), (1, 0), (1, 1), None, None], False),
+        ("Latent", 1, [(0, 0), None, None], False),
+        ("Attention", 2, [(0, 0), None, (1, 0), (1, 1), None, None], False),
+    ],
+)
+def test_prompts_sorted_by_region(others, calc, batch, rows, wrong):
+    sorting, _ = script("rp.py", active=True, calc=calc)
+    p = SimpleNamespace(batch_size=batch, scripts=SimpleNamespace(alwayson_scripts=[sorting]))
+    if not wrong:
+        others.check_order(p, rows)
+        return
+    with pytest.raises(ErasureError, match="changes the order of a batch's prompts"):
+        others.check_order(p, rows)
+
+
 # -- swallowed errors ------------------------------------------------
 
 

@@ -269,6 +269,7 @@ class Generation:
             self._attach()
         self._denoiser = denoiser
         rows = conditional_rows(denoiser, params.x.shape[0])
+        others.check_order(self.p, rows)
         done = min(1.0, denoiser.step / max(1, denoiser.total_steps))
         for number, progress in enumerate(self._progress):
             if progress.applies(self.p):

@@ -5,7 +5,7 @@ Each is found by what it leaves on the host's objects, so that none has to be in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +106,20 @@ def check_own_calls(p: Any, request: Any) -> None:
             "Regional Prompter draws the regions of its Prompt mode from the attention of every UNet call, so there "
             "may be none but the image's own: set the concept pass to fused and do not keep the composition, or use "
             "its Matrix or Mask mode"
+        )
+
+
+def check_order(p: Any, rows: Sequence[Any]) -> None:
+    """Raise ErasureError where a denoiser call's rows (None: unconditional) come in another order than announced.
+
+    Regional Prompter's Latent mode sorts them by region, which matters only if not all parts are to be erased from.
+    """
+    pushed_away = sum(row is None for row in rows) > p.batch_size
+    sorting = any(s.active and getattr(s, "calc", "") == "Latent" for s in _counting_scripts(p) if hasattr(s, "active"))
+    if p.batch_size > 1 and pushed_away and sorting:
+        raise ErasureError(
+            "Regional Prompter's Latent mode changes the order of a batch's prompts, and one of them has a negative "
+            "weight, so it is unknown which are drawn: use a batch size of 1, or no negative weight"
         )
 
 
