@@ -43,6 +43,19 @@ def take_rows(value: Any, rows: Rows, batch: int) -> Any:
     return value
 
 
+def rows_within(part: torch.Tensor, whole: torch.Tensor) -> slice | None:
+    """Which rows of ``whole`` [B, ...] the view ``part`` [rows, ...] of it is; None where it is no such view."""
+    if part is whole:
+        return slice(0, len(whole))
+    alike = part.shape[1:] == whole.shape[1:] and part.stride() == whole.stride() and part.dtype == whole.dtype
+    if not alike or part.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
+        return None
+    first, rest = divmod(part.storage_offset() - whole.storage_offset(), whole.stride(0) or 1)
+    if rest or first < 0 or first + len(part) > len(whole):
+        return None
+    return slice(first, first + len(part))
+
+
 def map_tensors(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     """``value`` with every tensor in it changed; goes through what ``take_rows`` goes through."""
     if isinstance(value, torch.Tensor):

@@ -108,9 +108,11 @@ class Follower:
             self._projections += [(layer.name, SELF, part) for part in (layer.module.to_q, layer.module.to_k)]
         self._is_ours = is_ours
         self._kept: dict[int, torch.Tensor] = {}
+        self._used: set[int] = set()
         self._kinds: frozenset[str] = frozenset()
         self._count = 0
         self._rows: Rows | None = None
+        self._batch = 0
 
     def attach(self) -> list:
         """Handles of the hooks. They run before all others: whoever attends to a concept shall see these queries."""
@@ -129,21 +131,23 @@ class Follower:
         finally:
             self._kinds = frozenset()
 
-    def replace_in(self, rows: Rows) -> None:
-        """In the next UNet call these rows take over what was kept."""
-        self._rows = rows
+    def replace_in(self, rows: Rows, batch: int) -> None:
+        """In the next UNet call, of ``batch`` rows, these rows take over what was kept."""
+        self._rows, self._batch = rows, batch
 
     def forget(self) -> None:
         """End a UNet call."""
         self._kept.clear()
+        self._used.clear()
         self._rows = None
 
     def check_used(self) -> None:
         """Raise ErasureError where something kept was not taken over."""
-        if self._kept:
-            name = self._projections[next(iter(self._kept))][0]
+        unused = [index for index in self._kept if index not in self._used]
+        if unused:
+            name = self._projections[unused[0]][0]
             raise ErasureError(
-                f"attention layer {name} and {len(self._kept) - 1} others did not take over the composition; another "
+                f"attention layer {name} and {len(unused) - 1} others did not take over the composition; another "
                 f"extension replaces them: switch it off, or do not keep the composition"
             )
 
@@ -157,7 +161,8 @@ class Follower:
                 self._kept[index] = output  # [rows, N, h*d]
             if self._rows is None or index not in self._kept:
                 return None
-            return self._replaced(name, output, self._kept.pop(index))
+            self._used.add(index)  # kept on: extensions for regions project the same rows once for each region
+            return self._replaced(name, output, self._kept[index])
 
         return run
 
@@ -170,10 +175,11 @@ class Follower:
 
     def _replaced(self, name: str, output: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
         """``output`` [B, N, h*d] with ``kept`` [rows, N, h*d] in its conditional rows."""
-        if output[self._rows].shape != kept.shape:
+        if output.shape[0] != self._batch or output[self._rows].shape != kept.shape:
             raise ErasureError(
-                f"attention layer {name} has {tuple(output[self._rows].shape)} queries where the image without erasure "
-                f"had {tuple(kept.shape)}; another extension rearranges them: switch it off"
+                f"attention layer {name} has {tuple(output.shape)} queries in a UNet call of {self._batch} rows where "
+                f"the image without erasure had {tuple(kept.shape)}; another extension rearranges them: switch it off, "
+                f"or do not keep the composition"
             )
         result = output.clone()  # it may be part of a graph, or another extension's
         result[self._rows] = kept

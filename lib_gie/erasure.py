@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -98,7 +99,10 @@ class Erasure:
         self._announced: tuple[Hashable | None, ...] | None = None
         self._seen = 0
         self._calls = 0
+        self._steps = 0
         self._progress = 0.0
+        self._tiled: tuple[Hashable | None, ...] | None = None  # the rows of a call that is made in tiles
+        self._tile_seen = 0  # of them, in the tile that is being made
 
     @property
     def injects(self) -> bool:
@@ -132,16 +136,54 @@ class Erasure:
             raise ErasureError(f"none of the {len(rows)} announced rows is conditional; nothing could be erased")
         self._announced = tuple(rows)
         self._seen = 0
+        self._steps += 1
+        self._tiled = None
         self._progress = progress
         if self.recorder is not None:
             self.recorder.begin_step()
 
     def invalidate(self) -> None:
         """Forget what was announced: the next UNet call raises unless ``begin`` comes first."""
-        self._announced = None
+        self._announced = self._tiled = None
+
+    @contextmanager
+    def tiles(self, batch: int) -> Iterator[None]:
+        """Within it the next ``batch`` announced rows are made tile by tile, each tile with all of them.
+
+        A UNet call has the rows of one tile, or of several tiles one after the other, or a part of a tile's.
+        Raises ErasureError at the end where there was no tile, or where the last one lacks rows.
+        """
+        self._tiled, self._tile_seen, before = self._next_rows(batch), 0, self._calls
+        yield
+        tiled, self._tiled = self._tiled, None
+        if tiled is not None and (self._tile_seen or self._calls == before):
+            self.invalidate()
+            raise ErasureError(
+                f"of the tiles of {batch} rows the last one had {self._tile_seen} rows, or there was none, so parts of "
+                f"the image may not be erased"
+            )
 
     def take(self, batch: int) -> tuple[Hashable | None, ...]:
         """The rows of a UNet call with so many rows. Raises ErasureError where they do not fit what was announced."""
+        rows = self._next_rows(batch) if self._tiled is None else self._next_tiles(batch)
+        self._calls += 1
+        return rows
+
+    def _next_tiles(self, batch: int) -> tuple[Hashable | None, ...]:
+        """The rows of whole tiles, or of a part of one."""
+        tile, seen = self._tiled, self._tile_seen
+        if not seen and batch % len(tile) == 0:
+            return tile * (batch // len(tile))
+        if seen + batch > len(tile):
+            self.invalidate()
+            raise ErasureError(
+                f"the UNet was called with {batch} rows of tiles that have {len(tile)} rows, of which {seen} were "
+                f"made; the conditional rows are unknown, so nothing can be erased safely"
+            )
+        self._tile_seen = (seen + batch) % len(tile)
+        return tile[seen : seen + batch]
+
+    def _next_rows(self, batch: int) -> tuple[Hashable | None, ...]:
         if self._announced is None:
             raise ErasureError(
                 f"the UNet was called with {batch} rows that no sampler step announced, so it is unknown which are "
@@ -156,7 +198,6 @@ class Erasure:
             )
         rows = self._announced[self._seen : self._seen + batch]
         self._seen += batch
-        self._calls += 1
         return rows
 
     def _number_announced(self, left: int) -> str:
@@ -193,6 +234,8 @@ class Erasure:
         if not all(row in self.scales for row in rows):
             return list(range(len(self.targets)))
         reading = [target.rule.reading for target in self.targets]
+        if self._tiled is not None and self._steps == 1:  # the concept may be in any of the image's tiles
+            return [index for index, read in enumerate(reading) if read is not None]
         changing = [index for index, read in enumerate(reading) if read is not None and read.reads_prompt]
         if not changing:
             return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from .batches import (
     context_of,
     distinct_rows,
     replace_context,
+    rows_within,
     select,
     take_rows,
 )
@@ -49,7 +51,8 @@ class _Call:
     task: str  # "inject", "watch", "probe", "concept" or "follow"
     scales: torch.Tensor | None = None  # w of all columns, float32 [conditional rows, columns]
     concept: int = 0  # of the "concept" task
-    fired: set[int] = field(default_factory=set)
+    fired: Counter[int] = field(default_factory=Counter)  # how often each layer has run
+    contexts: dict[int, torch.Tensor] = field(default_factory=dict)  # by layer: what it attended to when it first ran
 
 
 class Attachment:
@@ -67,8 +70,9 @@ class Attachment:
         self._handles: list = []
         self._uses = 0
         self._folded: dict[int, LayerConcepts] = {}
-        self._queries: dict[int, torch.Tensor] = {}
-        self._means: list[list[torch.Tensor]] = []  # by layer, by concept: [rows, h, n]
+        self._inputs: dict[int, torch.Tensor] = {}  # by layer: [B, N, C], while it runs
+        self._queries: dict[int, dict[int, torch.Tensor]] = {}  # by layer, by first row: [rows, N, h*d]
+        self._means: dict[int, list[torch.Tensor]] = {}  # by layer in the order of their runs, by concept: [rows, h, n]
         self._concept_maps: dict[tuple[int, int], torch.Tensor] = {}
         self._follower: Follower | None = None
         if erasure.composition is not None:
@@ -85,6 +89,7 @@ class Attachment:
         self._handles.append(self.unet.register_forward_pre_hook(self._before_unet, with_kwargs=True))
         self._handles.append(self.unet.register_forward_hook(self._after_unet))
         for index, layer in enumerate(self.layers):
+            self._handles.append(layer.module.register_forward_pre_hook(self._input_hook(index), with_kwargs=True))
             self._handles.append(layer.module.to_q.register_forward_hook(self._query_hook(index)))
             self._handles.append(layer.module.register_forward_hook(self._layer_hook(index), with_kwargs=True))
         if self._follower is not None:
@@ -103,6 +108,7 @@ class Attachment:
 
     def _forget_call(self) -> None:
         self._call = None
+        self._inputs.clear()
         self._queries.clear()
         self._concept_maps.clear()
         if self._follower is not None:
@@ -129,7 +135,7 @@ class Attachment:
         separate = self.erasure.concept_pass == "separate" and (inject or (recorder is not None and recorder.is_due))
         if separate or self.erasure.is_paired:
             own = take_rows(args, chosen, batch), take_rows(kwargs, chosen, batch)
-            self._run_own_calls(own, chosen, names, any_scale, separate)
+            self._run_own_calls(own, chosen, batch, names, any_scale, separate)
         columns = column_scales(scales, self._encoded, self.erasure.padding)  # [rows, columns]
         device = context_of(args[1:], kwargs).device
         self._call = _Call(batch, chosen, names, "inject" if inject else "watch", columns.to(device))
@@ -154,6 +160,13 @@ class Attachment:
                 f"{len(call.fired)} of the {len(self.layers)} cross-attention layers ran in a UNet call, so the "
                 f"concept could not be erased. A custom UNet (TensorRT, a compiled or caching one) or another "
                 f"extension replaces the attention layers: switch it off"
+            )
+        if len(set(call.fired.values())) > 1:
+            self.erasure.invalidate()
+            raise ErasureError(
+                f"some cross-attention layers ran {max(call.fired.values())} times in one UNet call and others "
+                f"{min(call.fired.values())} times, so it is unknown what the image was made of. Another extension "
+                f"runs them by itself: switch it off"
             )
 
     def _resolve_scales(self, args, kwargs, batch: int, rows: Rows, names: tuple[Hashable, ...]) -> None:
@@ -182,6 +195,7 @@ class Attachment:
                 yield
         finally:
             _inner.owner, self._call = None, None
+            self._inputs.clear()
             self._queries.clear()
         self._check_fired(call)
 
@@ -194,6 +208,8 @@ class Attachment:
         if noise is None:
             return self._read(args, kwargs, names)
         args, kwargs = at_noise(args, kwargs, noise)
+        if any("forward" in vars(layer.module) for layer in self.layers):
+            return self._read(args, kwargs, names)  # another extension's, which may count on whole batches
         chosen, equals = distinct_rows(args, kwargs, len(names))  # images of one prompt need one row
         rows = select(chosen)
         args, kwargs = take_rows(args, rows, len(names)), take_rows(kwargs, rows, len(names))
@@ -202,11 +218,11 @@ class Attachment:
 
     def _read(self, args, kwargs, names: tuple[Hashable, ...]) -> list[list[torch.Tensor]]:
         """Token means of exactly this call: by layer, by concept float32 [rows, h, n]."""
-        self._means = []
+        self._means = {}
         with torch.no_grad(), self._own_call(_Call(len(names), slice(0, len(names)), names, "probe")):
             self.unet(*args, **kwargs)
-        means, self._means = self._means, []
-        return means
+        means, self._means = self._means, {}
+        return list(means.values())
 
     def _run_concept_passes(self, args: tuple, kwargs: dict, names: tuple[Hashable, ...]) -> None:
         """Algorithm 1's DM(z_t, c*, t) for each concept; only the concept's own columns of M* are kept."""
@@ -221,8 +237,9 @@ class Attachment:
     # -- the image without erasure ------------------------------------------------
 
     def _run_own_calls(
-        self, own: tuple[tuple, dict], rows: Rows, names: tuple[Hashable, ...], any_scale: bool, separate: bool
-    ) -> None:
+        self, own: tuple[tuple, dict], rows: Rows, batch: int, names: tuple[Hashable, ...], any_scale: bool,
+        separate: bool,
+    ) -> None:  # fmt: skip
         """What has to be known before this call runs. ``own``: the arguments of its conditional rows, ``rows``.
 
         Where the prompt's maps of the image without erasure are taken over, they go on asking for the concept where it
@@ -235,7 +252,7 @@ class Attachment:
             self._run_concept_passes(*(recorded if CROSS in kinds else own), names)
         if kinds:
             self._follow(*recorded, names, kinds)
-            self._follower.replace_in(rows)
+            self._follower.replace_in(rows, batch)
 
     def _twins_call(self, own: tuple[tuple, dict], names: tuple[Hashable, ...]) -> tuple:
         """Write this call down for another trajectory. Returns the call of the one before, and what to take over."""
@@ -264,7 +281,7 @@ class Attachment:
         ]
         before = [(other._call, other._concept_maps) for other in guests]
         for other, (own, _) in zip(guests, before, strict=True):
-            other._call = replace(call, task=own.task, scales=own.scales, fired=set())
+            other._call = replace(call, task=own.task, scales=own.scales, fired=Counter(), contexts={})
             other._concept_maps = {}  # those are this image's
         _inner.guests = guests
         try:
@@ -282,10 +299,19 @@ class Attachment:
         owner = getattr(_inner, "owner", None)
         return self._call is not None and (owner in (None, self) or self in getattr(_inner, "guests", ()))
 
+    def _input_hook(self, index: int):
+        def keep_input(module: nn.Module, args: tuple, kwargs: dict) -> None:
+            if self._is_ours():
+                self._inputs[index] = args[0] if args else next(iter(kwargs.values()))  # [B, N, C]
+
+        return keep_input
+
     def _query_hook(self, index: int):
         def keep_query(module: nn.Module, args: tuple, output: torch.Tensor) -> None:
             if self._is_ours():
-                self._queries[index] = output  # [B, N, h*d]
+                rows = rows_within(args[0], self._inputs[index]) if args and index in self._inputs else None
+                first = 0 if rows is None else rows.start
+                self._queries.setdefault(index, {})[first] = output  # [rows, N, h*d]
 
         return keep_query
 
@@ -310,21 +336,51 @@ class Attachment:
     def _query(self, call: _Call, index: int) -> torch.Tensor:
         """The conditional rows' queries of a layer, [rows, N, h*d], taken out of the store."""
         layer: AttentionLayer = self.layers[index]
-        query = self._queries.pop(index, None)
-        if query is None:
+        parts = self._queries.pop(index, None)
+        if parts is None:
             raise ErasureError(f"attention layer {layer.name} ran without calling its to_q; it cannot be erased from")
-        if query.shape[0] != call.batch:
-            raise ErasureError(
-                f"attention layer {layer.name} saw {query.shape[0]} rows in a UNet call of {call.batch}; another "
-                f"extension rearranges the batch inside the UNet: switch it off"
-            )
+        query = parts.get(0)
+        if query is None or query.shape[0] != call.batch:
+            query = self._joined(parts, call.batch, layer.name)
         return query[call.rows]  # [rows, N, h*d]
+
+    @staticmethod
+    def _joined(parts: dict[int, torch.Tensor], batch: int, name: str) -> torch.Tensor:
+        """The queries of a whole batch, [B, N, h*d], of which some extensions compute conditional rows by themselves.
+
+        ``parts``: by first row, [rows, N, h*d] each.
+        """
+        found, end = [], 0
+        for first, part in sorted(parts.items()):
+            if first == end:
+                found.append(part)
+                end += part.shape[0]
+        if end != batch:
+            raise ErasureError(
+                f"attention layer {name} saw {max(len(part) for part in parts.values())} rows in a UNet call of "
+                f"{batch}; another extension rearranges the batch inside the UNet: switch it off"
+            )
+        return torch.cat(found)
+
+    def _check_run(self, call: _Call, index: int, context: torch.Tensor) -> None:
+        """A layer may run again in a UNet call for the same rows, as for ControlNet's reference image."""
+        call.fired[index] += 1
+        first = call.contexts.setdefault(index, context)
+        if call.fired[index] == 1:
+            return
+        name = self.layers[index].name
+        if first is not context and (first.shape != context.shape or not torch.equal(first, context)):
+            raise ErasureError(f"attention layer {name} ran twice in one UNet call, with another prompt")
+        if self.erasure.concept_pass == "separate" or self.erasure.is_paired:
+            raise ErasureError(
+                f"attention layer {name} ran twice in one UNet call, as ControlNet's reference modes let it. Then the "
+                f"concept's attention must be taken from the image's own pass: set the concept pass to fused, and "
+                f"neither keep the composition nor follow it"
+            )
 
     def _run_layer(self, index: int, context: torch.Tensor, output: torch.Tensor) -> torch.Tensor | None:
         call = self._call
-        if index in call.fired:
-            raise ErasureError(f"attention layer {self.layers[index].name} ran twice in one UNet call")
-        call.fired.add(index)
+        self._check_run(call, index, context)
         if not call.names or not self._has_work(call, index):
             self._queries.pop(index, None)
             return None
@@ -333,7 +389,8 @@ class Attachment:
         if call.task == "probe":
             numbers = range(len(self._encoded))
             means = [token_means(concepts.own(concepts.maps(query, number), number)) for number in numbers]
-            self._means.append([mean.cpu() for mean in means])
+            self._means.pop(index, None)  # the last run is the image's own
+            self._means[index] = [mean.cpu() for mean in means]
             return None
         if call.task == "concept":
             self._concept_maps[index, call.concept] = concepts.maps(query, call.concept)
@@ -343,7 +400,7 @@ class Attachment:
     def _has_work(self, call: _Call, index: int) -> bool:
         if call.task == "follow":
             return False
-        return call.task != "watch" or self._records(self._queries.get(index))
+        return call.task != "watch" or self._records(next(iter(self._queries.get(index, {}).values()), None))
 
     def _records(self, query: torch.Tensor | None) -> bool:
         recorder = self.erasure.recorder

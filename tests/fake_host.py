@@ -57,10 +57,41 @@ class Sampling:
     split: tuple[int, ...] | None = None  # rows of each UNet call; None: one call for all
     skip_uncond: frozenset[int] = frozenset()  # steps in which the unconditional rows are left out
     seed: int = 0
+    tiles: int = 1  # UNet calls for each of the denoiser's, as Tiled Diffusion makes them
 
     @property
     def conditional(self) -> int:
         return sum(map(len, self.parts))
+
+
+class InnerModel(torch.nn.Module):
+    """What the denoiser calls the UNet through."""
+
+    def __init__(self, host):
+        super().__init__()
+        self.host = host
+
+    def forward(self, x, timesteps, context):
+        return self.host.shared.sd_model.model.diffusion_model(x, timesteps, context=context)
+
+
+class Tiler:
+    """Tiled Diffusion's method: takes the place of the inner model's forward, and calls that for two tiles at once."""
+
+    __module__ = "tile_methods.multidiffusion"
+
+    def __init__(self, inner, tiles: int):
+        self.original, self.tiles = inner.forward, tiles
+        inner.forward = self.forward
+
+    def forward(self, x, timesteps, context):
+        outputs = []
+        for first in range(0, self.tiles, 2):
+            together = range(first, min(first + 2, self.tiles))
+            latents = torch.cat([x + 0.1 * tile for tile in together])  # [tiles*B, 4, 8, 8]
+            count = len(together)
+            outputs.append(self.original(latents, timesteps.repeat(count), context.repeat(count, 1, 1)))
+        return torch.cat(outputs).unflatten(0, (self.tiles, len(x))).mean(0)  # [B, 4, 8, 8]
 
 
 class Denoiser:
@@ -72,6 +103,9 @@ class Denoiser:
         batch = [[SimpleNamespace(weight=weight) for weight in image] for image in sampling.parts]
         extra = {"cond": SimpleNamespace(batch=batch), "cond_scale": sampling.cond_scale}
         self.sampler = SimpleNamespace(sampler_extra_args=extra)
+        self.inner_model = InnerModel(host)
+        if sampling.tiles > 1:
+            Tiler(self.inner_model, sampling.tiles)
 
     def __call__(self, x):
         sampling = self.sampling
@@ -83,12 +117,11 @@ class Denoiser:
         self.host.announce(SimpleNamespace(x=rows, denoiser=self))
         if self.step in sampling.skip_uncond:
             rows, context = rows[: sampling.conditional], context[: sampling.conditional]
-        unet = self.host.shared.sd_model.model.diffusion_model
         timesteps = torch.full((len(rows),), 500)
         outputs, first = [], 0
         for size in sampling.split or (len(rows),):
             chosen = slice(first, first + size)
-            outputs.append(unet(rows[chosen], timesteps[chosen], context=context[chosen]))
+            outputs.append(self.inner_model(rows[chosen], timesteps[chosen], context[chosen]))
             first += size
         self.step += 1
         output = torch.cat(outputs)  # [rows, 4, 8, 8]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,10 @@ from ..errors import ErasureError
 from ..hooks import attach, is_inner_call
 from ..scale import FixedScale, ScaleRule
 from ..statistics import AttentionRecorder
+from . import others
 from .encodings import encodings
 from .infotext import Rule
-from .model import undisturbed_tiles, unet_of
+from .model import unet_of
 from .options import Request
 
 PRESENCE_EVERY, PRESENCE_PIXELS = 4, 16 * 16
@@ -88,11 +89,11 @@ def conditional_rows(denoiser: Any, total: int) -> list[Hashable | None]:
     negative prompt add up to 1 minus it, for InstructPix2Pix as well).
     """
     arguments = denoiser.sampler.sampler_extra_args
-    parts = [[part.weight for part in image] for image in arguments["cond"].batch]
+    parts = others.part_weights(denoiser, arguments["cond"].batch)
     rows: list[Hashable | None] = [
         (image, number) if weight >= 0 else None
         for image, weights in enumerate(parts)
-        for number, weight in enumerate(weights)
+        for number, weight in enumerate(weights.parts)
     ]
     others = _groups_without_prompt(denoiser) * len(parts)
     if len(rows) + others != total:
@@ -102,7 +103,7 @@ def conditional_rows(denoiser: Any, total: int) -> list[Hashable | None]:
             f"adds rows or takes some away: switch it off"
         )
     scale = arguments["cond_scale"] * denoiser.cond_scale_miltiplier
-    if min(sum(weights) for weights in parts) * scale < 1 - 1e-6:
+    if min(weights.total for weights in parts) * scale < 1 - 1e-6:
         raise ErasureError(
             f"the CFG scale times the prompt's weights is below 1 (CFG scale {arguments['cond_scale']:g}): then the "
             f"negative prompt draws a part of the image, which is never erased from. Use a CFG scale of 1 or more"
@@ -151,10 +152,12 @@ class Generation:
         self.request, self.gallery = request, gallery
         self.plans = tuple(plans)
         self.failure: BaseException | None = None
+        self.nested_failure: BaseException | None = None  # of a generation within this one, which a script may swallow
         self._progress: list[_Progress] = []
         self._attached = ExitStack()
         self._unet: torch.nn.Module | None = None
         self._denoiser: Any = None
+        self._tiled = False
         self._state: tuple = ()  # what the encodings were made for
         self._done: set[int] = set()  # plans that have erased from at least one step
         self._kept: dict[tuple[int, int], dict[int, list]] = {}  # by plan and batch: scales by image
@@ -201,6 +204,7 @@ class Generation:
         return _Progress(plan, without=True, trace=self._traces.get(number))
 
     def _erased(self, number: int, plan: Plan) -> _Progress:
+        others.check_own_calls(self.p, plan.request)
         request, trace = plan.request, self._traces.pop(number, None)
         recorder = AttentionRecorder() if request.show_attention else AttentionRecorder(PRESENCE_EVERY, PRESENCE_PIXELS)
         self.recorders[number, getattr(self.p, "iteration", 0)] = recorder
@@ -278,22 +282,51 @@ class Generation:
             self._attach()
         self._denoiser = denoiser
         rows = conditional_rows(denoiser, params.x.shape[0])
+        others.check_order(self.p, rows)
         done = min(1.0, denoiser.step / max(1, denoiser.total_steps))
         for number, progress in enumerate(self._progress):
             if progress.applies(self.p):
                 progress.erasure.begin(rows, done)
                 progress.steps += 1
                 self._done.add(number)
+        if not self._tiled and others.makes_tiles(denoiser, shared.sd_model):
+            self._watch_tiles(denoiser)
 
     def _attach(self) -> None:
         """Hooks for the model and pass that run now, with concepts encoded anew."""
         self._attached.close()
         self._state = self._current()
-        self._unet = self._state[0]
+        self._unet, self._tiled = self._state[0], False
         for progress in self._progress:
             if progress.applies(self.p):
                 erasure = progress.renew(self.p, shared.sd_model)
-                self._attached.enter_context(attach(self._unet, erasure, undisturbed_tiles))
+                self._attached.enter_context(attach(self._unet, erasure, self._undisturbed))
+
+    def _undisturbed(self) -> AbstractContextManager:
+        return others.undisturbed(self.p, self._unet)
+
+    # -- tiles ------------------------------------------------
+
+    def _watch_tiles(self, denoiser: Any) -> None:
+        if any(progress.plan.request.show_attention and not progress.without for progress in self._progress):
+            raise ErasureError(
+                "the image is made in tiles by Tiled Diffusion, so where the attention was cannot be shown; untick "
+                "Show attention"
+            )
+        self._tiled = True
+        self._attached.enter_context(others.around_calls(denoiser.inner_model, self._tiles))
+
+    @contextmanager
+    def _tiles(self, rows: int) -> Iterator[None]:
+        """Around a call for so many rows that Tiled Diffusion divides into tiles."""
+        with ExitStack() as tiles:
+            for progress in self._progress:
+                if progress.applies(self.p):
+                    tiles.enter_context(progress.erasure.tiles(rows))
+            yield
+            if shared.state.interrupted:  # then it stops between two tiles
+                for progress in self._progress:
+                    progress.erasure.invalidate()
 
     # -- afterwards ------------------------------------------------
 

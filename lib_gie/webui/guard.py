@@ -150,6 +150,8 @@ def _process(inner: Callable, p: Any) -> Any:
         return _process_with_erasure(inner, p)
     except GieError as error:
         _for_the_api(error)
+        for outer in stack():
+            outer.nested_failure = error
         raise
 
 
@@ -169,8 +171,9 @@ def _process_with_erasure(inner: Callable, p: Any) -> Any:
         p.comment(f"{TITLE}: {note}")
     with _on_stack(generation), _watched_sample(generation), _erased_previews():
         processed = inner(p)
-        if generation.failure is not None:
-            raise generation.failure
+        for failure in (generation.failure, generation.nested_failure):
+            if failure is not None:
+                raise failure
         stopped = shared.state.interrupted or shared.state.skipped or shared.state.stopping_generation
         if not generation.batches and processed.images and not stopped:
             raise ErasureError(

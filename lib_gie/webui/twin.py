@@ -12,6 +12,7 @@ from modules import devices, extra_networks, processing, rng, sd_models, shared
 from PIL import Image
 
 from .model import undisturbed_tiles
+from .others import as_before
 
 
 def _same_noise(source: rng.ImageRNG) -> rng.ImageRNG:
@@ -53,7 +54,7 @@ def sample_twin(p: Any, sample: Callable[[], Any], show: bool) -> list[Image.Ima
     noise = _same_noise(p.rng)
     if shared.state.job_count > 0:
         shared.state.job_count += 1
-    with torch.random.fork_rng(), undisturbed_tiles(), _nothing_saved(p):
+    with torch.random.fork_rng(), undisturbed_tiles(), as_before(p), _nothing_saved(p):
         samples = sample()
         pictures = _pictures(p, samples) if show and not shared.state.interrupted else []
     p.rng = noise

@@ -17,6 +17,7 @@ from lib_gie.demo.settings import CFG, SIZE
 CHECKPOINT = "gie-demo"
 TITLE = "Growth Inhibitors"
 SCALE = -1.5
+DETECTOR = "gietest.pt"  # what make_detector.py makes
 
 
 class Answer:
