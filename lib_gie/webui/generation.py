@@ -11,15 +11,17 @@ from typing import Any
 import torch
 from modules import shared
 
+from ..batches import batch_size
 from ..composition import Composition, Trace
 from ..erasure import Erasure, Target
 from ..errors import ErasureError
 from ..hooks import attach, is_inner_call
 from ..scale import FixedScale, ScaleRule
 from ..statistics import AttentionRecorder
+from . import forge
 from .encodings import encodings
 from .infotext import Rule
-from .model import undisturbed_tiles, unet_of
+from .model import find_unet, undisturbed_tiles, unet_of
 from .options import Request
 
 PRESENCE_EVERY, PRESENCE_PIXELS = 4, 16 * 16
@@ -142,6 +144,7 @@ class Generation:
         self._attached = ExitStack()
         self._unet: torch.nn.Module | None = None
         self._denoiser: Any = None
+        self._step: forge.Step | None = None  # where the host orders a step's rows itself
         self._state: tuple = ()  # what the encodings were made for
         self._done: set[int] = set()  # plans that have erased from at least one step
         self._kept: dict[tuple[int, int], dict[int, list]] = {}  # by plan and batch: scales by image
@@ -177,7 +180,7 @@ class Generation:
             for number, plan in enumerate(self.plans)
         ]
         self.batches += not without
-        self._denoiser = None
+        self._denoiser = self._step = None
         self._attach()
 
     def _twin(self, number: int, plan: Plan) -> _Progress:
@@ -250,8 +253,8 @@ class Generation:
         def raise_failure(module, args):
             raise error
 
-        unet = getattr(getattr(shared.sd_model, "model", None), "diffusion_model", None)
-        if isinstance(unet, torch.nn.Module):
+        unet = find_unet(shared.sd_model)
+        if unet is not None:
             self._attached.callback(unet.register_forward_pre_hook(raise_failure).remove)
 
     def _current(self) -> tuple:
@@ -263,8 +266,9 @@ class Generation:
         denoiser = params.denoiser
         if self._unet is None or self._current() != self._state or self._denoiser not in (None, denoiser):
             self._attach()
+            forge.bring_unet_back(shared.sd_model, params.x)
         self._denoiser = denoiser
-        rows = conditional_rows(denoiser, params.x.shape[0])
+        rows = self._rows(params)
         done = min(1.0, denoiser.step / max(1, denoiser.total_steps))
         for number, progress in enumerate(self._progress):
             if progress.applies(self.p):
@@ -272,11 +276,29 @@ class Generation:
                 progress.steps += 1
                 self._done.add(number)
 
+    def _rows(self, params: Any) -> list[Hashable | None]:
+        """Of the denoiser call; their order is that of its UNet calls but for Forge, which ``_order`` asks then."""
+        if not forge.is_here():
+            return conditional_rows(params.denoiser, params.x.shape[0])
+        self._step = forge.Step(params.denoiser, params.x.shape[0])
+        return self._step.rows
+
+    def _order(self, unet: torch.nn.Module, args: tuple, kwargs: dict) -> None:
+        """A UNet pre-hook ahead of the erasures' own."""
+        if self._step is None or is_inner_call():
+            return
+        rows = self._step.rows_of_call(kwargs, batch_size(args, kwargs))
+        for progress in self._progress:
+            if progress.applies(self.p):
+                progress.erasure.bring_forward(rows)
+
     def _attach(self) -> None:
         """Hooks for the model and pass that run now, with concepts encoded anew."""
         self._attached.close()
         self._state = self._current()
         self._unet = self._state[0]
+        if forge.is_here():
+            self._attached.callback(self._unet.register_forward_pre_hook(self._order, with_kwargs=True).remove)
         for progress in self._progress:
             if progress.applies(self.p):
                 erasure = progress.renew(self.p, shared.sd_model)

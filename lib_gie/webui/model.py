@@ -15,11 +15,24 @@ from .. import attention
 from ..concepts import Concept
 from ..encoding import EncodedConcept, check_token_count
 from ..errors import UnsupportedModelError
+from . import forge
 
 
 def loaded_model() -> Any | None:
     """The model object if one is loaded; never starts loading one."""
-    return sd_models.model_data.sd_model
+    model = sd_models.model_data.sd_model
+    return None if forge.is_here() and not hasattr(model, "forge_objects") else model  # Forge's is a dummy till then
+
+
+def text_encoder_of(model: Any) -> Any:
+    """What tokenizes and encodes; None for models that have it in another place."""
+    return getattr(model, "text_processing_engine", None) or getattr(model, "cond_stage_model", None)
+
+
+def text_weights_of(model: Any) -> list[torch.nn.Parameter]:
+    """The text encoder's weights."""
+    encoder = text_encoder_of(model)
+    return list((encoder if isinstance(encoder, torch.nn.Module) else encoder.text_encoder).parameters())
 
 
 def _name(model: Any) -> str:
@@ -30,7 +43,7 @@ def _name(model: Any) -> str:
 def check_supported(model: Any) -> None:
     """Raise UnsupportedModelError for models whose text or attention layers are of another kind."""
     kind = next((text for flag, text in (("is_sdxl", "SDXL"), ("is_sd3", "SD3")) if getattr(model, flag, False)), None)
-    text_encoder = getattr(model, "cond_stage_model", None)
+    text_encoder = text_encoder_of(model)
     if kind is None and not (hasattr(text_encoder, "tokenize") and hasattr(text_encoder, "process_tokens")):
         kind = f"a model with the text encoder {type(text_encoder).__name__}"
     if kind is not None:
@@ -43,10 +56,17 @@ def check_supported(model: Any) -> None:
 def unet_of(model: Any) -> torch.nn.Module:
     """The UNet. Raises UnsupportedModelError where the model has none that can be erased from."""
     check_supported(model)
-    unet = getattr(getattr(model, "model", None), "diffusion_model", None)
-    if not isinstance(unet, torch.nn.Module):
+    unet = find_unet(model)
+    if unet is None:
         raise UnsupportedModelError(f"{_name(model)} has no UNet; load an SD 1.x or SD 2.x checkpoint")
     return unet
+
+
+def find_unet(model: Any) -> torch.nn.Module | None:
+    """The UNet of any model, None where there is none."""
+    patcher = getattr(getattr(model, "forge_objects", None), "unet", None)  # Forge's
+    found = getattr(getattr(patcher or model, "model", None), "diffusion_model", None)
+    return found if isinstance(found, torch.nn.Module) else None
 
 
 @contextmanager
@@ -69,8 +89,9 @@ def family_of(unet: torch.nn.Module) -> tuple[str, list[int]]:
 
 def split_tokens(text: str, model: Any) -> tuple[list[int], list[str]]:
     """A concept's own tokens, numbers and texts, without BOS and EOS; emphasis marks are taken literally."""
-    ids = list(model.cond_stage_model.tokenize([text])[0])
-    tokenizer = getattr(model.cond_stage_model, "tokenizer", None)
+    encoder = text_encoder_of(model)
+    ids = list(encoder.tokenize([text])[0])
+    tokenizer = getattr(encoder, "tokenizer", None)
     if tokenizer is None:
         from modules.sd_hijack_open_clip import tokenizer as open_clip
 
@@ -90,9 +111,10 @@ def encode_text(concept: Concept, model: Any) -> EncodedConcept:
     """The same without hypernetworks."""
     ids, tokens = split_tokens(concept.text, model)
     check_token_count(concept.text, len(ids))
-    encoder = model.cond_stage_model
+    encoder = text_encoder_of(model)
+    forge.prepare_text_encoder(model)
     row = [encoder.id_start, *ids, *[encoder.id_end] * (76 - len(ids))]  # [77]
-    encoder.hijack.fixes = None  # textual inversions of the prompt are not the concept's
+    (encoder.hijack if hasattr(encoder, "hijack") else encoder.embeddings).fixes = None  # those are the prompt's
     with torch.no_grad(), devices.autocast():
         states = encoder.process_tokens([row], [[1.0] * len(row)])  # [1, 77, D]
     return EncodedConcept(concept, states[0], tokens)
