@@ -1,6 +1,6 @@
-"""Forge and reForge: hosts of the WebUI's interface whose samplers call the UNet in an order of their own.
+"""Forge: a host of the WebUI's interface whose sampler calls the UNet in an order of its own.
 
-They take a step's rows apart into chunks, one for each part of the prompt's AND and one unconditional, of all images
+It takes a step's rows apart into chunks, one for each part of the prompt's AND and one unconditional, of all images
 each. Which chunks a UNet call has depends on the free memory; ``transformer_options["cond_or_uncond"]`` tells their
 kind, and within a step the parts come from the last to the first.
 """
@@ -23,7 +23,19 @@ _MARKS = "cond_or_uncond"
 
 def is_here() -> bool:
     """Whether this WebUI is Forge or one of its kin. Imports nothing of it."""
-    return importlib.util.find_spec("modules_forge") is not None
+    return _exists("modules_forge")
+
+
+def is_supported() -> bool:
+    """Whether it has Forge's own sampling code, which reForge and the first Forge do not have."""
+    return _exists("backend.sampling.sampling_function")
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # a folder above it is not there
+        return False
 
 
 # -- a step's rows ------------------------------------------------
@@ -91,8 +103,8 @@ class Step:
 def prepare_text_encoder(model: Any) -> None:
     """Bring the text encoder where it can run, with LoRAs in it and the clip skip of the settings."""
     clip = getattr(getattr(model, "forge_objects", None), "clip", None)
-    if clip is None or not hasattr(model, "text_processing_engine"):
-        return  # reForge's text encoder does so itself
+    if clip is None:
+        return
     from backend import memory_management
     from modules import shared
 
@@ -116,8 +128,6 @@ def bring_unet_back(model: Any, latents: torch.Tensor) -> None:
     """Encoding within the sampling may have moved the UNet away. ``latents`` [B, C, H, W]: what is sampled."""
     if not is_here():
         return
-    if importlib.util.find_spec("modules_forge.forge_sampler") is not None:  # reForge
-        from modules_forge.forge_sampler import sampling_prepare
-    else:
-        from backend.sampling.sampling_function import sampling_prepare
+    from backend.sampling.sampling_function import sampling_prepare
+
     sampling_prepare(model.forge_objects.unet, latents)
