@@ -62,6 +62,18 @@ def unet_of(model: Any) -> torch.nn.Module:
     return unet
 
 
+def callable_unet(model: Any) -> torch.nn.Module:
+    """The UNet where it can be called outside a sampling, after whatever is encoded for it.
+
+    --medvram brings it to the device when the module around it is called, and takes it away for the text encoder.
+    """
+    unet = unet_of(model)
+    if getattr(model, "lowvram", False):
+        for hook in list(model.model._forward_pre_hooks.values()):
+            hook(model.model, ())
+    return unet
+
+
 def find_unet(model: Any) -> torch.nn.Module | None:
     """The UNet of any model, None where there is none."""
     patcher = getattr(getattr(model, "forge_objects", None), "unet", None)  # Forge's

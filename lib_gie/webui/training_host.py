@@ -23,7 +23,7 @@ from ..training.noise import squared_errors
 from .generation import Plan
 from .guard import PLAN
 from .infotext import Rule
-from .model import encode_concept, family_of, split_tokens, unet_of
+from .model import callable_unet, encode_concept, family_of, split_tokens, unet_of
 from .options import FIXED, Request
 
 JOB = "growth inhibitors: training"
@@ -131,7 +131,7 @@ class WebUIHost:
                 latents = torch.zeros(size, device=states.device, dtype=states.dtype)  # [R, 4, h, w]
                 timesteps = torch.full((len(states),), LAST_TIMESTEP, device=states.device)  # [R]
                 with devices.autocast():
-                    found.append(read_attention(unet_of(model), encoded, reading, (latents, timesteps, states)))
+                    found.append(read_attention(callable_unet(model), encoded, reading, (latents, timesteps, states)))
         return [torch.cat(parts).float() for parts in zip(*found, strict=True)]  # each [B, inputs, n]
 
     def _encode(self, texts: Sequence[str]) -> torch.Tensor:
@@ -145,8 +145,9 @@ class WebUIHost:
         """Squared errors of the predicted noise, means over channels, float32 [B, T, h, w]."""
         with _turn(), torch.no_grad():
             model, device = self._model(), devices.device
-            unet, order = unet_of(model), list(dict.fromkeys(texts))
+            order = list(dict.fromkeys(texts))
             states = self._encode(order)  # [different, L, D]
+            unet = callable_unet(model)
 
             def predict(noisy, steps, images):
                 context = states[[order.index(texts[image]) for image in images]]  # [R, L, D]
