@@ -163,6 +163,24 @@ class Erasure:
                 f"the image may not be erased"
             )
 
+    def bring_forward(self, rows: Sequence[Hashable | None]) -> None:
+        """Say which of the announced rows the coming UNet call has, in their order.
+
+        For hosts that find an order of their own only then. Raises ErasureError where these rows are not left.
+        """
+        if self._announced is None:
+            return  # ``take`` says so
+        left = list(self._announced[self._seen :])
+        for row in rows:
+            if row not in left:
+                self.invalidate()
+                raise ErasureError(
+                    f"the UNet was called with {len(rows)} rows of which not all are left of this step's; the "
+                    f"conditional rows are unknown, so nothing can be erased safely"
+                )
+            left.remove(row)
+        self._announced = (*self._announced[: self._seen], *rows, *left)
+
     def take(self, batch: int) -> tuple[Hashable | None, ...]:
         """The rows of a UNet call with so many rows. Raises ErasureError where they do not fit what was announced."""
         rows = self._next_rows(batch) if self._tiled is None else self._next_tiles(batch)

@@ -428,3 +428,15 @@ def test_previews_show_erased_latents_only(host):
     host.process(ON, before_sampling=lambda p: seen.append(host.shared.opts.data["live_preview_content"]))
     host.process([], before_sampling=lambda p: seen.append(host.shared.opts.data["live_preview_content"]))
     assert seen == ["Prompt", "Negative prompt"]
+
+
+@pytest.mark.parametrize("medvram", [False, True])
+def test_a_unet_that_is_called_outside_a_sampling_is_brought_to_the_device(host, medvram):
+    """--medvram moves it in a hook of the module around it, which training does not call."""
+    around, brought = torch.nn.Module(), []
+    around.diffusion_model = host.shared.sd_model.model.diffusion_model
+    around.register_forward_pre_hook(lambda module, args: brought.append(module))
+    model = SimpleNamespace(model=around, cond_stage_model=host.shared.sd_model.cond_stage_model, lowvram=medvram)
+    found = importlib.import_module("lib_gie.webui.model").callable_unet(model)
+    assert found is around.diffusion_model
+    assert brought == [around] * medvram

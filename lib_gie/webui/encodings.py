@@ -9,7 +9,7 @@ from modules import shared
 
 from ..concepts import Concept
 from ..encoding import EncodedConcept
-from .model import encode_text, through_hypernetworks
+from .model import encode_text, text_encoder_of, text_weights_of, through_hypernetworks
 
 _OPTIONS = (
     "CLIP_stop_at_last_layers", "sdxl_clip_l_skip", "emphasis", "fp8_storage", "cache_fp16_weight", "lora_functional",
@@ -27,7 +27,7 @@ def _weights(model: Any) -> tuple:
     # inference tensors do not count; the WebUI's weights are none, and what cannot be known is never the same
     return tuple(
         object() if weight.is_inference() else (weight.data_ptr(), weight._version, weight.dtype)
-        for weight in model.cond_stage_model.parameters()
+        for weight in text_weights_of(model)
     )
 
 
@@ -50,13 +50,13 @@ class Encodings:
 
     def encode(self, concept: Concept, model: Any, p: Any) -> EncodedConcept:
         """What ``encode_concept`` gives; made once while checkpoint, clip skip, LoRAs and weights stay the same."""
-        settings = _settings(p, model)
-        if self._encoder is not model.cond_stage_model or self._settings != settings:
+        settings, encoder = _settings(p, model), text_encoder_of(model)
+        if self._encoder is not encoder or self._settings != settings:
             self._found.clear()
         if concept.text not in self._found:
             self._found[concept.text] = encode_text(concept, model)
             settings = _settings(p, model)  # encoding puts LoRAs into the weights
-        self._encoder, self._settings = model.cond_stage_model, settings
+        self._encoder, self._settings = encoder, settings
         return through_hypernetworks(dataclasses.replace(self._found[concept.text], concept=concept))
 
 

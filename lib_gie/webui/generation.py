@@ -11,16 +11,17 @@ from typing import Any
 import torch
 from modules import shared
 
+from ..batches import batch_size
 from ..composition import Composition, Trace
 from ..erasure import Erasure, Target
 from ..errors import ErasureError
 from ..hooks import attach, is_inner_call
 from ..scale import FixedScale, ScaleRule
 from ..statistics import AttentionRecorder
-from . import others
+from . import forge, others
 from .encodings import encodings
 from .infotext import Rule
-from .model import unet_of
+from .model import find_unet, unet_of
 from .options import Request
 
 PRESENCE_EVERY, PRESENCE_PIXELS = 4, 16 * 16
@@ -95,11 +96,11 @@ def conditional_rows(denoiser: Any, total: int) -> list[Hashable | None]:
         for image, weights in enumerate(parts)
         for number, weight in enumerate(weights.parts)
     ]
-    others = _groups_without_prompt(denoiser) * len(parts)
-    if len(rows) + others != total:
+    unprompted = _groups_without_prompt(denoiser) * len(parts)
+    if len(rows) + unprompted != total:
         raise ErasureError(
             f"the sampler announced {total} rows for {len(parts)} images with {len(rows)} prompts, where "
-            f"{len(rows) + others} were expected; their order is unknown, so nothing can be erased. Another extension "
+            f"{len(rows) + unprompted} were expected; their order is unknown, so nothing can be erased. Another extension "
             f"adds rows or takes some away: switch it off"
         )
     scale = arguments["cond_scale"] * denoiser.cond_scale_miltiplier
@@ -108,7 +109,7 @@ def conditional_rows(denoiser: Any, total: int) -> list[Hashable | None]:
             f"the CFG scale times the prompt's weights is below 1 (CFG scale {arguments['cond_scale']:g}): then the "
             f"negative prompt draws a part of the image, which is never erased from. Use a CFG scale of 1 or more"
         )
-    return rows + [None] * others
+    return rows + [None] * unprompted
 
 
 @dataclass(eq=False)
@@ -158,6 +159,7 @@ class Generation:
         self._unet: torch.nn.Module | None = None
         self._denoiser: Any = None
         self._tiled = False
+        self._step: forge.Step | None = None  # where the host orders a step's rows itself
         self._state: tuple = ()  # what the encodings were made for
         self._done: set[int] = set()  # plans that have erased from at least one step
         self._kept: dict[tuple[int, int], dict[int, list]] = {}  # by plan and batch: scales by image
@@ -193,7 +195,7 @@ class Generation:
             for number, plan in enumerate(self.plans)
         ]
         self.batches += not without
-        self._denoiser = None
+        self._denoiser = self._step = None
         self._attach()
 
     def _twin(self, number: int, plan: Plan) -> _Progress:
@@ -267,8 +269,8 @@ class Generation:
         def raise_failure(module, args):
             raise error
 
-        unet = getattr(getattr(shared.sd_model, "model", None), "diffusion_model", None)
-        if isinstance(unet, torch.nn.Module):
+        unet = find_unet(shared.sd_model)
+        if unet is not None:
             self._attached.callback(unet.register_forward_pre_hook(raise_failure).remove)
 
     def _current(self) -> tuple:
@@ -280,9 +282,9 @@ class Generation:
         denoiser = params.denoiser
         if self._unet is None or self._current() != self._state or self._denoiser not in (None, denoiser):
             self._attach()
+            forge.bring_unet_back(shared.sd_model, params.x)
         self._denoiser = denoiser
-        rows = conditional_rows(denoiser, params.x.shape[0])
-        others.check_order(self.p, rows)
+        rows = self._rows(params)
         done = min(1.0, denoiser.step / max(1, denoiser.total_steps))
         for number, progress in enumerate(self._progress):
             if progress.applies(self.p):
@@ -292,11 +294,31 @@ class Generation:
         if not self._tiled and others.makes_tiles(denoiser, shared.sd_model):
             self._watch_tiles(denoiser)
 
+    def _rows(self, params: Any) -> list[Hashable | None]:
+        """Of the denoiser call; their order is that of its UNet calls but for Forge, which ``_order`` asks then."""
+        if not forge.is_here():
+            rows = conditional_rows(params.denoiser, params.x.shape[0])
+            others.check_order(self.p, rows)
+            return rows
+        self._step = forge.Step(params.denoiser, params.x.shape[0])
+        return self._step.rows
+
+    def _order(self, unet: torch.nn.Module, args: tuple, kwargs: dict) -> None:
+        """A UNet pre-hook ahead of the erasures' own."""
+        if self._step is None or is_inner_call():
+            return
+        rows = self._step.rows_of_call(kwargs, batch_size(args, kwargs))
+        for progress in self._progress:
+            if progress.applies(self.p):
+                progress.erasure.bring_forward(rows)
+
     def _attach(self) -> None:
         """Hooks for the model and pass that run now, with concepts encoded anew."""
         self._attached.close()
         self._state = self._current()
         self._unet, self._tiled = self._state[0], False
+        if forge.is_here():
+            self._attached.callback(self._unet.register_forward_pre_hook(self._order, with_kwargs=True).remove)
         for progress in self._progress:
             if progress.applies(self.p):
                 erasure = progress.renew(self.p, shared.sd_model)

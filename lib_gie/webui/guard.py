@@ -18,7 +18,7 @@ from ..errors import ErasureError, GieError
 from .generation import Generation, stack
 from .infotext import ALL_KEYS, ENFORCED, ENFORCED_SCALE, SCALE, concepts_text, scales_text, write_params
 from .options import TITLE, Request, check_api_arguments, read_request
-from .plans import enforced_request, make_plan, without
+from .plans import enforced_request, enforced_text, make_plan, without
 
 OVERRIDES = "gie_overrides"
 """Attribute of ``p``: option values by name that X/Y/Z axes set."""
@@ -264,6 +264,19 @@ def install() -> None:
     """Put the wrappers in place; a second time changes nothing."""
     _wrap(processing, "process_images_inner", _process)
     _wrap(scripts.ScriptRunner, "run", _run_script)
+
+
+def install_refusal(reason: str) -> None:
+    """Where nothing can be erased: no image as long as the admin wants something erased from every image."""
+
+    def refuse(inner: Callable, p: Any) -> Any:
+        if enforced_text():
+            error = ErasureError(f"{reason}. This WebUI always erases {enforced_text()!r}, so it makes no images")
+            _for_the_api(error)
+            raise error
+        return inner(p)
+
+    _wrap(processing, "process_images_inner", refuse)
 
 
 def install_api() -> None:

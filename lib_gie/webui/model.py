@@ -15,11 +15,24 @@ from .. import attention
 from ..concepts import Concept
 from ..encoding import EncodedConcept, check_token_count
 from ..errors import UnsupportedModelError
+from . import forge
 
 
 def loaded_model() -> Any | None:
     """The model object if one is loaded; never starts loading one."""
-    return sd_models.model_data.sd_model
+    model = sd_models.model_data.sd_model
+    return None if forge.is_here() and not hasattr(model, "forge_objects") else model  # Forge's is a dummy till then
+
+
+def text_encoder_of(model: Any) -> Any:
+    """What tokenizes and encodes; None for models that have it in another place."""
+    return getattr(model, "text_processing_engine", None) or getattr(model, "cond_stage_model", None)
+
+
+def text_weights_of(model: Any) -> list[torch.nn.Parameter]:
+    """The text encoder's weights."""
+    encoder = text_encoder_of(model)
+    return list((encoder if isinstance(encoder, torch.nn.Module) else encoder.text_encoder).parameters())
 
 
 def _name(model: Any) -> str:
@@ -29,7 +42,7 @@ def _name(model: Any) -> str:
 
 def text_encoders(model: Any) -> list[Any]:
     """The WebUI's wrappers of the text encoders whose states make up a prompt's: one, or the two of SDXL in order."""
-    encoder = getattr(model, "cond_stage_model", None)
+    encoder = text_encoder_of(model)
     parts = getattr(encoder, "embedders", None)  # SDXL's conditioner, which has embedders of sizes, too
     found = [encoder] if parts is None else parts
     return [part for part in found if hasattr(part, "tokenize") and hasattr(part, "process_tokens")]
@@ -38,8 +51,10 @@ def text_encoders(model: Any) -> list[Any]:
 def check_supported(model: Any) -> None:
     """Raise UnsupportedModelError for models whose text or attention layers are of another kind."""
     kind = "SD3" if getattr(model, "is_sd3", False) else None
+    if forge.is_here() and getattr(model, "is_sdxl", False):
+        kind = "SDXL, which is not supported on Forge"
     if kind is None and not text_encoders(model):
-        kind = f"a model with the text encoder {type(getattr(model, 'cond_stage_model', None)).__name__}"
+        kind = f"a model with the text encoder {type(text_encoder_of(model)).__name__}"
     if kind is not None:
         raise UnsupportedModelError(
             f"{_name(model)} is {kind}; growth inhibitors work on SD 1.x, SD 2.x and SDXL. Load such a checkpoint, or "
@@ -50,10 +65,29 @@ def check_supported(model: Any) -> None:
 def unet_of(model: Any) -> torch.nn.Module:
     """The UNet. Raises UnsupportedModelError where the model has none that can be erased from."""
     check_supported(model)
-    unet = getattr(getattr(model, "model", None), "diffusion_model", None)
-    if not isinstance(unet, torch.nn.Module):
+    unet = find_unet(model)
+    if unet is None:
         raise UnsupportedModelError(f"{_name(model)} has no UNet; load an SD 1.x, SD 2.x or SDXL checkpoint")
     return unet
+
+
+def callable_unet(model: Any) -> torch.nn.Module:
+    """The UNet where it can be called outside a sampling, after whatever is encoded for it.
+
+    --medvram brings it to the device when the module around it is called, and takes it away for the text encoder.
+    """
+    unet = unet_of(model)
+    if getattr(model, "lowvram", False):
+        for hook in list(model.model._forward_pre_hooks.values()):
+            hook(model.model, ())
+    return unet
+
+
+def find_unet(model: Any) -> torch.nn.Module | None:
+    """The UNet of any model, None where there is none."""
+    patcher = getattr(getattr(model, "forge_objects", None), "unet", None)  # Forge's
+    found = getattr(getattr(patcher or model, "model", None), "diffusion_model", None)
+    return found if isinstance(found, torch.nn.Module) else None
 
 
 @contextmanager
@@ -115,12 +149,13 @@ def _states(text: str, encoder: Any) -> torch.Tensor:
     """[77, D] of one text encoder."""
     ids = list(encoder.tokenize([text])[0])
     row = [encoder.id_start, *ids, *[encoder.id_end] * (76 - len(ids))]  # [77]
-    encoder.hijack.fixes = None  # textual inversions of the prompt are not the concept's
+    (encoder.hijack if hasattr(encoder, "hijack") else encoder.embeddings).fixes = None  # those are the prompt's
     return encoder.process_tokens([row], [[1.0] * len(row)])[0]
 
 
 def _bring_to_device(model: Any) -> None:
     """With --medvram the text encoders of SDXL are moved by hooks on their conditioner, which is not called here."""
+    forge.prepare_text_encoder(model)
     conditioner = getattr(model, "conditioner", None)
     for hook in list(getattr(conditioner, "_forward_pre_hooks", {}).values()):
         hook(conditioner, ())

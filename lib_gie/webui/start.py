@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 from modules import script_callbacks
 
-from . import guard
+from . import forge, guard
 from .generation import on_cfg_denoiser
 from .script import GrowthInhibitorsScript
 
 __all__ = ["GrowthInhibitorsScript", "register"]
+
+_UNKNOWN_HOST = (
+    "Growth Inhibitors are not offered here: this WebUI is a kin of Forge (it has modules_forge, but not Forge's "
+    "backend/sampling), whose sampling they do not know, so nothing is erased; see docs/COMPATIBILITY.md, Forge"
+)
+if forge.is_here() and not forge.is_supported():
+    GrowthInhibitorsScript = None  # the WebUI offers every script class that it finds
 
 
 def _on_settings() -> None:
@@ -54,10 +62,15 @@ def _on(category: str, function: Callable) -> None:
 
 def register() -> None:
     """Called whenever the WebUI loads its scripts (at start and at Reload UI)."""
+    if GrowthInhibitorsScript is None:
+        print(_UNKNOWN_HOST, file=sys.stderr)
+        guard.install_refusal(_UNKNOWN_HOST)
+        return
     guard.install()
     _on("cfg_denoiser", on_cfg_denoiser)
     _on("ui_settings", _on_settings)
     _on("before_ui", _on_before_ui)
     _on("after_component", _on_after_component)
-    _on("ui_tabs", _on_ui_tabs)
+    if not forge.is_here():  # training calls the UNet where Forge may not have it
+        _on("ui_tabs", _on_ui_tabs)
     _on("app_started", _on_app_started)

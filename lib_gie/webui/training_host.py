@@ -23,7 +23,7 @@ from ..training.noise import squared_errors
 from .generation import Plan
 from .guard import PLAN
 from .infotext import Rule
-from .model import encode_concept, family_of, split_tokens, unet_of
+from .model import callable_unet, encode_concept, family_of, split_tokens, unet_of
 from .options import FIXED, Request
 
 JOB = "growth inhibitors: training"
@@ -136,7 +136,7 @@ class WebUIHost:
                 timesteps = torch.full((len(states),), LAST_TIMESTEP, device=states.device)  # [R]
                 args = self._with_picture(latents), timesteps
                 with devices.autocast():
-                    found.append(read_attention(unet_of(model), encoded, reading, args, given))
+                    found.append(read_attention(callable_unet(model), encoded, reading, args, given))
         return [torch.cat(parts).float() for parts in zip(*found, strict=True)]  # each [B, inputs, n]
 
     def _encode(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
@@ -167,14 +167,15 @@ class WebUIHost:
         """Squared errors of the predicted noise, means over channels, float32 [B, T, h, w]."""
         with _turn(), torch.no_grad():
             model, device = self._model(), devices.device
-            unet, order = unet_of(model), list(dict.fromkeys(texts))
+            order = list(dict.fromkeys(texts))
             given = self._encode(order)  # each [different, ...]
 
             def predict(noisy, steps, images):
                 chosen = [order.index(texts[image]) for image in images]
                 rows = {name: value[chosen] for name, value in given.items()}  # each [R, ...]
+                latents = self._with_picture(noisy.to(devices.dtype_unet))  # [R, C, h, w]
                 with devices.autocast():
-                    return unet(self._with_picture(noisy.to(devices.dtype_unet)), steps, **rows)  # [R, 4, h, w]
+                    return callable_unet(model)(latents, steps, **rows)  # [R, 4, h, w]
 
             return squared_errors(
                 predict, latents.to(device), timesteps.to(device), noises.to(device), model.alphas_cumprod.to(device),

@@ -11,6 +11,7 @@ import torch
 from modules import devices, extra_networks, processing, rng, sd_models, shared
 from PIL import Image
 
+from . import forge
 from .model import undisturbed_tiles
 from .others import as_before
 
@@ -39,10 +40,12 @@ def _nothing_saved(p: Any) -> Iterator[None]:
 
 def _as_at_the_batchs_start(p: Any) -> None:
     """Sampling may have left another checkpoint (refiner, Hires. fix) or that pass's LoRAs behind."""
-    sd_models.reload_model_weights()
+    getattr(sd_models, "forge_model_reload", sd_models.reload_model_weights)()
+    forge.as_loaded(p.sd_model)
     if not p.disable_extra_networks:
         with devices.autocast():
             extra_networks.activate(p, p.extra_network_data)
+    forge.with_networks(p.sd_model)
     sd_models.apply_alpha_schedule_override(p.sd_model, p)
 
 
