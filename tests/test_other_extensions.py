@@ -130,7 +130,7 @@ def test_a_second_run_for_the_same_rows(unet, batch, monkeypatch):
 
 def test_an_adapter_reads_the_last_run(unet, batch, monkeypatch):
     torch.manual_seed(2)
-    adapter = Adapter(AdapterInfo("test", len(unet.cross_attention), ("knife",), (-4.0, 0.0), PAPER)).eval()
+    adapter = Adapter(AdapterInfo("width-24", len(unet.cross_attention), ("knife",), (-4.0, 0.0), PAPER)).eval()
     found = []
     for _ in range(2):
         one = Erasure([Target(KNIFE, adapter)])
@@ -241,7 +241,7 @@ def test_a_tile_that_is_not_finished_is_an_error(unet, batch, rows):
 def test_the_strongest_of_all_tiles_scales(unet, batch):
     """The concept may be in any tile; what reads the image itself reads each in the first step."""
     torch.manual_seed(2)
-    adapter = Adapter(AdapterInfo("test", len(unet.cross_attention), ("knife",), (-4.0, 0.0), Reading())).eval()
+    adapter = Adapter(AdapterInfo("width-24", len(unet.cross_attention), ("knife",), (-4.0, 0.0), Reading())).eval()
     alone = []
     for tile in range(3):
         one = Erasure([Target(KNIFE, adapter)])

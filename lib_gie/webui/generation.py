@@ -100,8 +100,8 @@ def conditional_rows(denoiser: Any, total: int) -> list[Hashable | None]:
     if len(rows) + unprompted != total:
         raise ErasureError(
             f"the sampler announced {total} rows for {len(parts)} images with {len(rows)} prompts, where "
-            f"{len(rows) + unprompted} were expected; their order is unknown, so nothing can be erased. Another extension "
-            f"adds rows or takes some away: switch it off"
+            f"{len(rows) + unprompted} were expected; their order is unknown, so nothing can be erased. Another "
+            f"extension adds rows or takes some away: switch it off"
         )
     scale = arguments["cond_scale"] * denoiser.cond_scale_miltiplier
     if min(weights.total for weights in parts) * scale < 1 - 1e-6:
