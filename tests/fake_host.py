@@ -21,8 +21,9 @@ class TextEncoder(torch.nn.Module):
     id_start, id_end = 0, 1
     tokenizer = SimpleNamespace(convert_ids_to_tokens=lambda ids: [f"<{number}>" for number in ids])
 
-    def __init__(self):
+    def __init__(self, width: int = CONTEXT_WIDTH):
         super().__init__()
+        self.width = width
         self.weight = torch.nn.Parameter(torch.ones(()))
         self.hijack = SimpleNamespace(fixes=None)
         self.encoded: list[list[int]] = []
@@ -35,8 +36,21 @@ class TextEncoder(torch.nn.Module):
         states = []
         for row in rows:
             generators = [torch.Generator().manual_seed(1000 * place + number) for place, number in enumerate(row)]
-            states.append(torch.stack([torch.randn(CONTEXT_WIDTH, generator=g) for g in generators]))  # [L, D]
+            states.append(torch.stack([torch.randn(self.width, generator=g) for g in generators]))  # [L, D]
         return torch.stack(states) * self.weight  # [B, L, D]
+
+
+class Conditioner(torch.nn.Module):
+    """SDXL's: two text encoders and what embeds a size."""
+
+    def __init__(self):
+        super().__init__()
+        first, second = TextEncoder(8), TextEncoder(CONTEXT_WIDTH - 8)
+        second.tokenize = lambda texts: [[3 * number for number in row] for row in first.tokenize(texts)]
+        self.embedders = torch.nn.ModuleList([first, second, torch.nn.Identity()])
+
+    def tokenize(self, texts):
+        return self.embedders[0].tokenize(texts)
 
 
 def make_model(name: str = "tiny") -> SimpleNamespace:
@@ -58,6 +72,11 @@ class Sampling:
     skip_uncond: frozenset[int] = frozenset()  # steps in which the unconditional rows are left out
     seed: int = 0
     tiles: int = 1  # UNet calls for each of the denoiser's, as Tiled Diffusion makes them
+    image_cfg_scale: float | None = None  # of a model that edits: then each image has two rows without the prompt
+
+    @property
+    def unconditional(self) -> int:
+        return len(self.parts) * (1 if self.image_cfg_scale in (None, 1.0) else 2)
 
     @property
     def conditional(self) -> int:
@@ -100,6 +119,7 @@ class Denoiser:
     def __init__(self, host, p, sampling: Sampling):
         self.host, self.p, self.sampling = host, p, sampling
         self.step, self.total_steps, self.cond_scale_miltiplier = 0, sampling.steps, 1.0
+        self.image_cfg_scale = sampling.image_cfg_scale
         batch = [[SimpleNamespace(weight=weight) for weight in image] for image in sampling.parts]
         extra = {"cond": SimpleNamespace(batch=batch), "cond_scale": sampling.cond_scale}
         self.sampler = SimpleNamespace(sampler_extra_args=extra)
@@ -109,11 +129,11 @@ class Denoiser:
 
     def __call__(self, x):
         sampling = self.sampling
-        total = sampling.conditional + len(sampling.parts)
+        total = sampling.conditional + sampling.unconditional
         generator = torch.Generator().manual_seed(sampling.seed)
         context = torch.randn(total, LENGTH, CONTEXT_WIDTH, generator=generator)  # [rows, L, D]
         images = [image for image, parts in enumerate(sampling.parts) for _ in parts]
-        rows = torch.cat([x[images], x])  # [rows, 4, 8, 8]
+        rows = torch.cat([x[images], *[x] * (sampling.unconditional // len(x))])  # [rows, 4, 8, 8]
         self.host.announce(SimpleNamespace(x=rows, denoiser=self))
         if self.step in sampling.skip_uncond:
             rows, context = rows[: sampling.conditional], context[: sampling.conditional]

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from fake_host import Denoiser, Host, ImageRNG, Processing, Runner, Sampling, infotext, make_model
+from fake_host import Conditioner, Denoiser, Host, ImageRNG, Processing, Runner, Sampling, infotext, make_model
 from test_hooks import hooks_of
 
 from lib_gie.adapter import Adapter, AdapterInfo, save_adapter
@@ -228,7 +228,11 @@ def _checkpoint(host, patch):
     host.shared.sd_model.sd_checkpoint_info = SimpleNamespace(name_for_extra="another")
 
 
-@pytest.mark.parametrize("change", [_write, _replace, _clip_skip, _lora, _checkpoint])
+def _clip_l_skip(host, patch):
+    host.shared.opts.sdxl_clip_l_skip = True
+
+
+@pytest.mark.parametrize("change", [_write, _replace, _clip_skip, _clip_l_skip, _lora, _checkpoint])
 def test_concepts_are_encoded_anew_when_something_changes(host, change, monkeypatch):
     encoder = host.shared.sd_model.cond_stage_model
     host.process(ON)
@@ -339,6 +343,83 @@ def test_an_adapter_for_another_architecture(host, tmp_path):
         host.process([True, "knife", "sdxl"])
     with pytest.raises(AdapterError, match="8 inputs, and this model gives 7"):
         host.process([True, "knife", "width-24"])
+
+
+# -- SDXL and InstructPix2Pix ------------------------------------------------
+
+
+@pytest.fixture
+def sdxl(host):
+    """A model whose text encoders are two in a conditioner."""
+    model = host.shared.sd_model
+    model.is_sdxl = True
+    model.cond_stage_model = model.conditioner = Conditioner()
+    return model
+
+
+def test_both_encoders_of_sdxl_make_the_states(host, sdxl):
+    model = importlib.import_module("lib_gie.webui.model")
+    first, second, _ = sdxl.conditioner.embedders
+    encoded = model.encode_text(Concept("a knife"), sdxl)
+    parts = []
+    for encoder in (first, second):
+        ids = encoder.tokenize(["a knife"])[0]
+        parts.append(encoder.process_tokens([[0, *ids, *[1] * 74]], None)[0])  # [77, D of its own]
+    assert torch.equal(encoded.states, torch.cat(parts, -1))
+    assert encoded.states.shape == (77, 24)
+    assert encoded.tokens == ["<99>", "<527>"]
+    plain, erased = host.process([])[1], host.process(ON)[1]
+    assert not torch.equal(torch.stack(plain.images), torch.stack(erased.images))
+
+
+def test_an_encoder_with_more_tokens_says_how_many_there_are(host, sdxl):
+    """The states of all of the concept's positions are its own."""
+    model = importlib.import_module("lib_gie.webui.model")
+    sdxl.conditioner.embedders[1].tokenize = lambda texts: [[7, 8, 9]]
+    encoded = model.encode_text(Concept("knife"), sdxl)
+    assert encoded.tokens == ["<7>", "<8>", "<9>"]
+    assert sdxl.conditioner.embedders[0].encoded[-1][:3] == [0, 2 + sum(map(ord, "knife")), 1]
+    assert sdxl.conditioner.embedders[1].encoded[-1][:5] == [0, 7, 8, 9, 1]
+
+
+def test_hooks_that_move_sdxls_encoders_are_called(host, sdxl):
+    """--medvram puts them on the conditioner, which encoding a concept goes past."""
+    moved = []
+    sdxl.conditioner.register_forward_pre_hook(lambda module, args: moved.append(module))
+    importlib.import_module("lib_gie.webui.model").encode_text(Concept("knife"), sdxl)
+    assert moved == [sdxl.conditioner]
+
+
+@pytest.mark.parametrize("split", [None, (2, 2, 2), (4, 2)])
+def test_only_rows_with_the_prompt_are_erased_from_when_a_picture_is_edited(host, split):
+    host.shared.sd_model.cond_stage_key = "edit"
+    sampling = Sampling(image_cfg_scale=1.5, split=split)
+    host.process([], sampling=sampling)
+    plain = host.outputs[0]
+    host.process(ON, sampling=sampling)
+    assert torch.equal(host.outputs[0], by_hand(host, sampling, [0, 1, None, None, None, None]))
+    assert torch.equal(host.outputs[0][2:], plain[2:])
+    assert all(not torch.equal(host.outputs[0][row], plain[row]) for row in (0, 1))
+
+
+def test_an_edit_model_at_image_cfg_scale_1_has_the_usual_rows(host):
+    host.shared.sd_model.cond_stage_key = "edit"
+    sampling = Sampling(image_cfg_scale=1.0, parts=((1.0, 0.5), (1.0,)))
+    host.process(ON, sampling=sampling)
+    assert torch.equal(host.outputs[0], by_hand(host, sampling, [(0, 0), (0, 1), (1, 0), None, None]))
+
+
+@pytest.mark.parametrize("key", ["txt", "edit"])
+def test_rows_that_do_not_add_up_are_refused(host, key):
+    """Two rows per image without the prompt where one was expected, and the other way round."""
+    host.shared.sd_model.cond_stage_key = key
+    sampling = Sampling(image_cfg_scale=1.5)
+    if key == "edit":
+        sampling = Sampling()
+        host.callbacks.insert(0, lambda params: setattr(params.denoiser, "image_cfg_scale", 1.5))
+    with pytest.raises(ErasureError, match=r"where [46] were expected"):
+        host.process(ON, sampling=sampling)
+    host.process([], sampling=sampling)
 
 
 def test_automatic_says_where_no_adapter_fits(host, tmp_path):

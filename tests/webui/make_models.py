@@ -151,7 +151,7 @@ def _demo(*prefixes: str) -> Weights:
 
 SDXL = UNet(32, (1, 1, 2), (1, 2, 10), (2, 4), CLIP_WIDTH + OPEN_WIDTH, OPEN_WIDTH + 6 * SIZE_WIDTH)
 """With as many transformer blocks as the real one: 70 cross-attention layers."""
-REFINER = UNet(32, (1, 1, 1, 2), (4, 4, 4, 4), (2, 4), OPEN_WIDTH, OPEN_WIDTH + 5 * SIZE_WIDTH)
+REFINER = UNet(32, (1, 1, 2), (4, 4, 4), (2, 4), OPEN_WIDTH, OPEN_WIDTH + 5 * SIZE_WIDTH)
 SD2 = UNet(64, (1, 1, 2, 2), (1, 1, 1, 1), (1, 2, 4), OPEN_WIDTH)
 
 
@@ -377,7 +377,7 @@ def checkpoints() -> dict[str, tuple[Weights, str]]:
         "tiny-sdxl": (sdxl(), _sgm("SDXL", SDXL, str(SDXL.context), _CLIP + _OPEN_CLIP + _sizes(*_SIZES))),
         "tiny-sdxl-refiner": (
             refiner(),
-            _sgm("SDXL's refiner", REFINER, f"[{_list((REFINER.context,) * 4)}]",
+            _sgm("SDXL's refiner", REFINER, f"[{_list((REFINER.context,) * 3)}]",
                  _OPEN_CLIP + _sizes(*_SIZES[:2], "aesthetic_score")),
         ),
         "tiny-sd2": (
