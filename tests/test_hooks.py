@@ -391,7 +391,7 @@ def test_an_image_gets_the_same_scale_alone_and_in_a_batch(unet, batch):
 
 def test_an_adapter_for_another_architecture_is_refused(unet):
     with (
-        pytest.raises(AdapterError, match="trained on test with 70"),
+        pytest.raises(AdapterError, match="trained on width-24 with 70"),
         attach(unet.module, Erasure([Target(KNIFE, spy(70))])),
     ):
         pass

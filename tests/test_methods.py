@@ -64,7 +64,7 @@ def test_rules_can_depend_on_the_concept(pipe, plain):
 def test_adapters_by_file_and_by_concept(pipe, plain, tmp_path):
     """An adapter is a callable module; it must be taken for a rule all the same."""
     inputs = len(find_cross_attention(pipe.unet))
-    info = AdapterInfo("gie-demo", inputs, tuple(UNWANTED), (-4.0, -2.0))
+    info = AdapterInfo("width-24", inputs, tuple(UNWANTED), (-4.0, -2.0))
     names = ["joint", "six", *UNWANTED]
     for name in names:
         save_adapter(Adapter(info), tmp_path / f"demo-{name}.safetensors")
