@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from modules import devices, paths_internal, processing, prompt_parser, shared
+from modules import devices, paths_internal, processing, prompt_parser, sd_models, shared
 from modules.call_queue import queue_lock
 
 from ..batches import LAST_TIMESTEP, LATENT_CHANNELS
@@ -61,9 +61,11 @@ def _last_prompt_kept() -> Iterator[None]:
 
 
 class WebUIHost:
-    """Makes images with the checkpoint that is loaded when it is made; another one in its place is an error."""
+    """Makes images with the checkpoint that is chosen when it is made; another one in its place is an error."""
 
     def __init__(self, *, sampler: str, steps: int, cfg: float, width: int, height: int, negative: str = ""):
+        with queue_lock:
+            sd_models.reload_model_weights()  # a generation may have left its refiner behind
         model = shared.sd_model
         unet = unet_of(model)
         self.base, _ = family_of(unet)

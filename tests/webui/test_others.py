@@ -14,7 +14,7 @@ from test_matrix import OFF, ON, ZERO, _drawn
 KNIFE = {"concepts": "knife", "adapter": "Fixed scale", "scale": SCALE}
 BEFORE, KEEP, SEPARATE = {"show_before": True}, {"keep_composition": True}, {"concept_pass": "separate"}
 LONG = ", ".join(["a fish"] * 40)
-LARGE = {"width": 128, "height": 128, "steps": 3}
+LARGE = {"width": 192, "height": 192, "steps": 3}  # four tiles: one is left alone
 REGIONS, DREAMS = {"prompt": "a cat BREAK a knife"}, {"prompt": "a {cat|dog|fish} and a knife", "n_iter": 2}
 
 
