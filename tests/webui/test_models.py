@@ -12,6 +12,8 @@ from test_matrix import HIRES, IMG2IMG, OFF, ON, ZERO, _mask, settings
 from test_matrix import _ask as ask_for
 from test_shown import BEFORE, KEEP, NO_SHARES, asked, before, results
 
+from lib_gie.demo.settings import CFG
+
 SDXL, REFINER, SD2, INPAINTING, IP2P = MODELS = (
     "tiny-sdxl", "tiny-sdxl-refiner", "tiny-sd2", "tiny-inpainting", "tiny-ip2p",
 )  # fmt: skip
@@ -146,8 +148,9 @@ def test_infotext_of_sdxl_with_its_refiner(use):
 
 
 def test_infotext_of_an_edited_picture(use):
-    """The picture itself is not in it, and the WebUI's API for it reads no size there."""
-    webui, given = use(IP2P), {"init_images": IMG2IMG["init_images"], "width": 64, "height": 64}
+    """The picture itself is not in it, and for img2img the WebUI's API reads neither size nor scales there."""
+    webui, row = use(IP2P), {name: value for name, value in EDITS["edit"].items() if name != "route"}
+    given = {**row, "width": 64, "height": 64, "cfg_scale": CFG}
     on = _ask(webui, EDITS["edit"], ON)
     for _ in range(2):
         again = webui.call("img2img", {"infotext": on.infotexts[0], **given})
