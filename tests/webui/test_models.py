@@ -148,13 +148,13 @@ def test_infotext_of_sdxl_with_its_refiner(use):
 
 
 def test_infotext_of_an_edited_picture(use):
-    """The picture itself is not in it, and for img2img the WebUI's API reads neither size nor scales there."""
+    """The picture is not in it, and for img2img the WebUI's API reads neither prompt nor size nor CFG scale there."""
     webui, row = use(IP2P), {name: value for name, value in EDITS["edit"].items() if name != "route"}
-    given = {**row, "width": 64, "height": 64, "cfg_scale": CFG}
+    given = {"prompt": "a cat and a knife", "width": 64, "height": 64, "cfg_scale": CFG, **row}
     on = _ask(webui, EDITS["edit"], ON)
-    for _ in range(2):
-        again = webui.call("img2img", {"infotext": on.infotexts[0], **given})
-    assert Answer(again) == on
+    answers = [Answer(webui.call("img2img", {"infotext": on.infotexts[0], **given})) for _ in range(2)]
+    assert answers[1].infotexts == on.infotexts
+    assert answers[1] == on
 
 
 @pytest.mark.parametrize(("model", "way"), SHOWN, ids=[f"{model}: {way}" for model, way in SHOWN])
