@@ -13,6 +13,7 @@ from ..concepts import Concept, parse_concepts
 from ..demo.fixed_scale import load_fixed_scale
 from ..errors import ErasureError, GieError
 from ..scale import DEFAULT_SCALE, FixedScale, ScaleRule
+from . import forge
 from .generation import Plan
 from .infotext import Rule
 from .library import adapter_for, find_adapter
@@ -61,9 +62,9 @@ def _notes(request: Request, described: Sequence[Rule], base: str) -> tuple[str,
         for concept, rule in zip(request.concepts, described, strict=True)
         if request.adapter == AUTOMATIC and rule.adapter is None
     ]
+    trains = f"the tab {TITLE} of AUTOMATIC1111's WebUI" if forge.is_here() else f"the tab {TITLE}"
     return tuple(
-        f"no adapter for {text!r} fits this model ({base}), so the fixed scale {scale:g} was used; "
-        f"the tab {TITLE} trains one"
+        f"no adapter for {text!r} fits this model ({base}), so the fixed scale {scale:g} was used; {trains} trains one"
         for text, scale in lacking
     )
 
