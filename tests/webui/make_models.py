@@ -395,6 +395,27 @@ def checkpoints() -> dict[str, tuple[Weights, str]]:
     }  # fmt: skip
 
 
+def sd3() -> Weights:
+    """What the WebUI reads SD3's sizes from, and no more: it makes the text encoders at full size (3.3 GB) itself.
+
+    What is not in here keeps the values of its memory, so this is for seeing that SD3 is refused.
+    """
+    unet, text = "model.diffusion_model", "text_encoders.{}.transformer.text_model.embeddings.position_embedding.weight"
+    shapes = {
+        f"{unet}.x_embedder.proj.weight": (64, 16, 2, 2),
+        f"{unet}.pos_embed": (1, 64, 64),
+        f"{unet}.y_embedder.mlp.0.weight": (64, 2048),
+        f"{unet}.context_embedder.weight": (64, 4096),
+        text.format("clip_l"): (77, 768),
+        text.format("clip_g"): (77, 1280),
+    }
+    return {name: torch.zeros(shape) for name, shape in shapes.items()}
+
+
+def _save(weights: Weights, path: Path) -> None:
+    save_file({key: value.half().contiguous() for key, value in weights.items()}, path)
+
+
 def _previews(folder: Path) -> None:
     """The WebUI downloads what makes SDXL's live previews; SD 1.x's, which it comes with, is of the same shape."""
     source, target = folder / "model.pt", folder / "vaeapprox-sdxl.pt"
@@ -410,8 +431,9 @@ def main(folder: Path) -> None:
     folder = folder / "models" / "Stable-diffusion"
     folder.mkdir(parents=True, exist_ok=True)
     for name, (weights, text) in checkpoints().items():
-        save_file({key: value.half().contiguous() for key, value in weights.items()}, folder / f"{name}.safetensors")
+        _save(weights, folder / f"{name}.safetensors")
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    _save(sd3(), folder / "tiny-sd3.safetensors")  # known by its weights, without a .yaml
 
 
 if __name__ == "__main__":

@@ -298,6 +298,21 @@ def test_cfg_scale_below_1_of_an_edit_model(use):
     assert _ask(webui, {**EDITS["edit"], "cfg_scale": 0.5}, OFF).images
 
 
+def test_sd3_is_refused(webui):
+    """In every way that it is asked for; the WebUI needs the tokenizers of CLIP and T5 to load it."""
+    try:
+        try:
+            webui.use_checkpoint("tiny-sd3")
+        except AssertionError:
+            pytest.skip("the WebUI cannot load SD3 here: its tokenizers are downloaded")
+        for args in ([True, "knife"], ON, [*ON, 0, 1, "separate"], asked(KEEP)):
+            with pytest.raises(RequestFailedError, match="tiny-sd3 is SD3; growth inhibitors work on SD 1.x"):
+                webui.txt2img(steps=2, args=args)
+    finally:
+        webui.use_checkpoint(CHECKPOINT)
+    assert webui.txt2img(args=ON) != webui.txt2img(args=OFF)
+
+
 def test_plot_over_checkpoints_and_scales(use):
     """X: checkpoint, Y: scale."""
     webui = use(SDXL)
