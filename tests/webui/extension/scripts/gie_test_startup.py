@@ -14,13 +14,15 @@ def timed(name, call):
     def run(*args, **kwargs):
         # the thread's own time: the WebUI loads the checkpoint in another one meanwhile; and a collection of the
         # whole heap (0.3 s) hits whoever makes objects at that moment
+        collecting = gc.isenabled()  # not within another of them, which counts this one's time as well
         gc.disable()
         started = time.thread_time()
         try:
             return call(*args, **kwargs)
         finally:
-            seconds[name] = seconds.get(name, 0) + time.thread_time() - started
-            gc.enable()
+            if collecting:
+                seconds[name] = seconds.get(name, 0) + time.thread_time() - started
+                gc.enable()
 
     return run
 
