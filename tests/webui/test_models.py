@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 from client import CHECKPOINT, SCALE, Answer, RequestFailedError
-from test_matrix import HIRES, IMG2IMG, OFF, ON, ZERO, _mask, settings
+from test_matrix import HIRES, IMG2IMG, OFF, ON, ROWS, ZERO, _mask, settings
 from test_matrix import _ask as ask_for
 from test_shown import BEFORE, KEEP, NO_SHARES, asked, before, results
 
@@ -105,6 +105,20 @@ def test_way(use, model, way):
     assert all(not np.array_equal(a, b) for a, b in zip(on.pixels, off.pixels, strict=True))
     assert _ask(webui, row, ON) == on
     assert all("GIE scale: -1.5" in text for text in on.infotexts)
+
+
+DEMOS_OWN = ("LoRA", "textual", "hypernetwork", "other")  # files made for the demo checkpoint's layers
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if not any(word in name for word in DEMOS_OWN)])
+@pytest.mark.parametrize("model", [SDXL, SD2])
+def test_row_of_the_demo_checkpoint(use, model, name):
+    """The whole of test_matrix.py, as far as its files fit: samplers, token merging, hypertile, tiling, ..."""
+    webui, row = use(model), ROWS[name]
+    off, zero, on = (_ask(webui, row, args) for args in (OFF, ZERO, ON))
+    assert off == zero
+    assert on != off
+    assert _ask(webui, row, ON) == on
 
 
 @pytest.mark.parametrize(("model", "way"), CASES, ids=IDS)
