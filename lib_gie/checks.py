@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from .errors import OptionError
+from .errors import ErasureError, OptionError
 
 
 def number_from(name: str, value: float, low: float, high: float) -> float:
@@ -14,3 +14,16 @@ def number_from(name: str, value: float, low: float, high: float) -> float:
     if not low <= value <= high:
         raise OptionError(f"{name} is {value:g}; it must be from {low:g} to {high:g}")
     return float(value)
+
+
+def check_prompt_draws_all(scale: float, weight: float, cfg: float) -> None:
+    """Raise ErasureError where the negative prompt has a say in the image, as at a guidance below 1.
+
+    ``scale``: what the sampler multiplies the prompt by, ``weight``: the sum of its parts' weights, ``cfg``: the CFG
+    scale that the user knows.
+    """
+    if weight * scale < 1 - 1e-6:
+        raise ErasureError(
+            f"the CFG scale times the prompt's weights is below 1 (CFG scale {cfg:g}): then the negative prompt "
+            f"draws a part of the image, which is never erased from. Use a CFG scale of 1 or more"
+        )

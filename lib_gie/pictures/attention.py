@@ -134,9 +134,10 @@ def _with_legend(picture: Image.Image, text: str, span: Span) -> Image.Image:
 
 def explained(image: Image.Image, attention: np.ndarray, text: str) -> Image.Image:
     """The overlay with a legend: ``text``, and how much attention grey and full red are. Small images are enlarged."""
-    picture = overlay(image, attention)
+    span = Span.of(attention)
+    picture = overlay(image, attention, span)
     picture = enlarged(picture, max(_LEAST_SIDE, *picture.size))
-    return _with_legend(picture, text, Span.of(attention))
+    return _with_legend(picture, text, span)
 
 
 def steps_sheet(image: Image.Image, steps: Mapping[int, np.ndarray], text: str) -> Image.Image:

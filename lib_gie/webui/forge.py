@@ -7,12 +7,14 @@ kind, and within a step the parts come from the last to the first.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Hashable
 from typing import Any
 
 import torch
 
+from ..checks import check_prompt_draws_all
 from ..errors import ErasureError
 
 CONDITIONAL = 0
@@ -31,6 +33,7 @@ def is_supported() -> bool:
     return _exists("backend.sampling.sampling_function")
 
 
+@functools.cache
 def _exists(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
@@ -46,11 +49,7 @@ def _check_cfg(denoiser: Any, weights: list[float]) -> None:
     second = bool(getattr(denoiser.p, "is_hr_pass", False))
     scale = denoiser.p.hr_cfg if second else denoiser.sampler.sampler_extra_args["cond_scale"]
     scale *= getattr(denoiser, "cond_scale_miltiplier", 1.0)
-    if sum(weights) * scale < 1 - 1e-6:
-        raise ErasureError(
-            f"the CFG scale times the prompt's weights is below 1 (CFG scale {scale:g}): then the negative prompt "
-            f"draws a part of the image, which is never erased from. Use a CFG scale of 1 or more"
-        )
+    check_prompt_draws_all(scale, sum(weights), scale)
 
 
 class Step:

@@ -12,6 +12,7 @@ import torch
 from modules import shared
 
 from ..batches import batch_size
+from ..checks import check_prompt_draws_all
 from ..composition import Composition, Trace
 from ..erasure import Erasure, Target
 from ..errors import ErasureError
@@ -103,12 +104,8 @@ def conditional_rows(denoiser: Any, total: int) -> list[Hashable | None]:
             f"{len(rows) + unprompted} were expected; their order is unknown, so nothing can be erased. Another "
             f"extension adds rows or takes some away: switch it off"
         )
-    scale = arguments["cond_scale"] * denoiser.cond_scale_miltiplier
-    if min(weights.total for weights in parts) * scale < 1 - 1e-6:
-        raise ErasureError(
-            f"the CFG scale times the prompt's weights is below 1 (CFG scale {arguments['cond_scale']:g}): then the "
-            f"negative prompt draws a part of the image, which is never erased from. Use a CFG scale of 1 or more"
-        )
+    cfg = arguments["cond_scale"]
+    check_prompt_draws_all(cfg * denoiser.cond_scale_miltiplier, min(weights.total for weights in parts), cfg)
     return rows + [None] * unprompted
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -90,18 +87,6 @@ def find_unet(model: Any) -> torch.nn.Module | None:
     return found if isinstance(found, torch.nn.Module) else None
 
 
-@contextmanager
-def undisturbed_tiles() -> Iterator[None]:
-    """UNet calls within it change nothing in the sizes of tiles that hypertile draws in every one."""
-    numbers = getattr(sys.modules.get("hypertile"), "RNG_INSTANCE", None)
-    state = numbers.getstate() if numbers is not None else None
-    try:
-        yield
-    finally:
-        if numbers is not None:
-            numbers.setstate(state)
-
-
 def family_of(unet: torch.nn.Module) -> tuple[str, list[int]]:
     """Family ("sd1", "sd2", ..., see ``attention.family_of``) and the number of heads of each cross-attention layer."""
     layers = attention.find_cross_attention(unet)
@@ -124,7 +109,11 @@ def split_tokens(text: str, model: Any) -> tuple[list[int], list[str]]:
     Of several text encoders the one with most tokens counts (they differ on accents and emoji at most), so that none
     of the concept's positions is left out.
     """
-    return max((_split(text, encoder) for encoder in text_encoders(model)), key=lambda found: len(found[0]))
+    return _longest([_split(text, encoder) for encoder in text_encoders(model)])
+
+
+def _longest(split: list[tuple[list[int], list[str]]]) -> tuple[list[int], list[str]]:
+    return max(split, key=lambda found: len(found[0]))
 
 
 def encode_concept(concept: Concept, model: Any) -> EncodedConcept:
@@ -137,17 +126,19 @@ def encode_concept(concept: Concept, model: Any) -> EncodedConcept:
 
 def encode_text(concept: Concept, model: Any) -> EncodedConcept:
     """The same without hypernetworks."""
-    ids, tokens = split_tokens(concept.text, model)
+    encoders = text_encoders(model)
+    split = [_split(concept.text, encoder) for encoder in encoders]
+    ids, tokens = _longest(split)
     check_token_count(concept.text, len(ids))
     _bring_to_device(model)
     with torch.no_grad(), devices.autocast():
-        states = [_states(concept.text, encoder) for encoder in text_encoders(model)]  # each [77, D of its own]
+        found = zip(split, encoders, strict=True)
+        states = [_states(own, encoder) for (own, _), encoder in found]  # each [77, D of its own]
     return EncodedConcept(concept, torch.cat(states, dim=-1), tokens)
 
 
-def _states(text: str, encoder: Any) -> torch.Tensor:
-    """[77, D] of one text encoder."""
-    ids = list(encoder.tokenize([text])[0])
+def _states(ids: list[int], encoder: Any) -> torch.Tensor:
+    """[77, D] of one text encoder for its own tokens."""
     row = [encoder.id_start, *ids, *[encoder.id_end] * (76 - len(ids))]  # [77]
     (encoder.hijack if hasattr(encoder, "hijack") else encoder.embeddings).fixes = None  # those are the prompt's
     return encoder.process_tokens([row], [[1.0] * len(row)])[0]

@@ -5,6 +5,7 @@ Each is found by what it leaves on the host's objects, so that none has to be in
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from typing import Any
 import torch
 
 from ..errors import ErasureError
-from .model import undisturbed_tiles
 
 # -- what goes on from call to call ------------------------------------------------
 
@@ -23,9 +23,12 @@ _VAE_CACHE = "controlnet_vae_cache"
 _COUNTERS = ("count", "pn", "condi", "latenti")
 
 
+def _scripts(p: Any) -> list[Any]:
+    return list(getattr(getattr(p, "scripts", None), "alwayson_scripts", None) or ())
+
+
 def _counting_scripts(p: Any) -> list[Any]:
-    scripts = getattr(getattr(p, "scripts", None), "alwayson_scripts", None) or ()
-    return [script for script in scripts if Path(getattr(script, "filename", "")).name in _COUNTING]
+    return [script for script in _scripts(p) if Path(getattr(script, "filename", "")).name in _COUNTING]
 
 
 def _globals_of(script: Any) -> dict[str, Any]:
@@ -35,8 +38,7 @@ def _globals_of(script: Any) -> dict[str, Any]:
 
 def _control_params(p: Any) -> list[Any]:
     """ControlNet's units of this generation: they encode their picture, with random numbers, when it is first used."""
-    scripts = getattr(getattr(p, "scripts", None), "alwayson_scripts", None) or ()
-    networks = [getattr(script, "latest_network", None) for script in scripts]
+    networks = [getattr(script, "latest_network", None) for script in _scripts(p)]
     return [param for network in networks for param in getattr(network, "control_params", None) or ()]
 
 
@@ -46,7 +48,7 @@ def undisturbed(p: Any, unet: torch.nn.Module) -> Iterator[None]:
     spaces = [space for script in _counting_scripts(p) for space in (vars(script), _globals_of(script))]
     before = [{name: space[name] for name in _COUNTERS if name in space} for space in spaces]
     with ExitStack() as kept:
-        kept.enter_context(undisturbed_tiles())
+        kept.enter_context(_tile_sizes_undrawn())
         kept.enter_context(_pictures_unread(p))
         if "forward" in vars(unet):  # ControlNet's, which adds noise to its picture
             kept.enter_context(torch.random.fork_rng())
@@ -55,6 +57,18 @@ def undisturbed(p: Any, unet: torch.nn.Module) -> Iterator[None]:
         finally:
             for space, counted in zip(spaces, before, strict=True):
                 space.update(counted)
+
+
+@contextmanager
+def _tile_sizes_undrawn() -> Iterator[None]:
+    """Hypertile draws the sizes of its tiles in every UNet call; afterwards it draws those that it would have drawn."""
+    numbers = getattr(sys.modules.get("hypertile"), "RNG_INSTANCE", None)
+    state = numbers.getstate() if numbers is not None else None
+    try:
+        yield
+    finally:
+        if numbers is not None:
+            numbers.setstate(state)
 
 
 @contextmanager
@@ -81,10 +95,10 @@ def _restored(owners: list[Any]) -> Iterator[None]:
 
 @contextmanager
 def as_before(p: Any) -> Iterator[None]:
-    """After a whole sampling within it these scripts are as they were: they note steps, sizes and passes."""
+    """After a whole sampling within it others are as they were: they draw, and note steps, sizes and passes."""
     scripts = _counting_scripts(p)
     try:
-        with _restored(scripts), _pictures_unread(p):
+        with _tile_sizes_undrawn(), _restored(scripts), _pictures_unread(p):
             yield
     finally:
         for script in filter(_draws_regions, scripts):

@@ -15,7 +15,7 @@ from ..concepts import MAX_TOKENS, parse_concepts
 from ..errors import AdapterError, GieError
 from .infotext import ALL_KEYS, adapter_problem, read_params
 from .library import find_adapter, listed_names
-from .model import loaded_model, split_tokens, text_encoder_of
+from .model import loaded_model, split_tokens, text_encoders
 from .options import AUTOMATIC, BY_NAME, FIXED, OPTIONS, TITLE, Option
 from .plans import adapter_folders, enforced_text
 from .readout import add_holder
@@ -72,7 +72,7 @@ def count_tokens(text: str) -> str:
     try:
         concepts = parse_concepts(text)
         model = loaded_model()
-        if model is None or not hasattr(text_encoder_of(model), "tokenize"):
+        if model is None or not text_encoders(model):
             return ""
         counts = [(concept.text, len(split_tokens(concept.text, model)[0])) for concept in concepts]
     except GieError as error:

@@ -136,7 +136,7 @@ class WebUIHost:
                 size = (len(states), LATENT_CHANNELS, self.height // 8, self.width // 8)
                 latents = torch.zeros(size, device=states.device, dtype=states.dtype)  # [R, 4, h, w]
                 timesteps = torch.full((len(states),), LAST_TIMESTEP, device=states.device)  # [R]
-                args = self._with_picture(latents), timesteps
+                args = _with_picture(latents, self._picture()), timesteps
                 with devices.autocast():
                     found.append(read_attention(callable_unet(model), encoded, reading, args, given))
         return [torch.cat(parts).float() for parts in zip(*found, strict=True)]  # each [B, inputs, n]
@@ -152,16 +152,17 @@ class WebUIHost:
         found = {"context": made["crossattn"], "y": made["vector"]} if isinstance(made, dict) else {"context": made}
         return {name: value.to(devices.device, devices.dtype_unet) for name, value in found.items()}
 
-    def _with_picture(self, latents: torch.Tensor) -> torch.Tensor:
-        """[R, 4, h, w] with what the WebUI gives an inpainting model in txt2img behind it, [R, 9, h, w]."""
+    def _picture(self) -> torch.Tensor | None:
+        """What the WebUI gives an inpainting model beside the latents in txt2img, [1, 5, h, w]; None for others."""
         model = self._model()
         if getattr(unet_of(model), "in_channels", LATENT_CHANNELS) == LATENT_CHANNELS:
-            return latents
+            return None
+        size = (1, LATENT_CHANNELS, self.height // 8, self.width // 8)
+        latents = torch.zeros(size, device=devices.device, dtype=devices.dtype_unet)  # [1, 4, h, w]
         with torch.random.fork_rng():  # the autoencoder draws from the distribution that it finds
             torch.manual_seed(0)
             with devices.autocast():
-                picture = processing.txt2img_image_conditioning(model, latents[:1], self.width, self.height)
-        return torch.cat([latents, picture.to(latents).expand(len(latents), -1, -1, -1)], 1)
+                return processing.txt2img_image_conditioning(model, latents, self.width, self.height)
 
     def noise_errors(
         self, latents: torch.Tensor, texts: Sequence[str], timesteps: torch.Tensor, noises: torch.Tensor
@@ -170,19 +171,24 @@ class WebUIHost:
         with _turn(), torch.no_grad():
             model, device = self._model(), devices.device
             order = list(dict.fromkeys(texts))
-            given = self._encode(order)  # each [different, ...]
+            given, picture = self._encode(order), self._picture()  # each [different, ...]
+            unet = callable_unet(model)
 
             def predict(noisy, steps, images):
                 chosen = [order.index(texts[image]) for image in images]
                 rows = {name: value[chosen] for name, value in given.items()}  # each [R, ...]
-                latents = self._with_picture(noisy.to(devices.dtype_unet))  # [R, C, h, w]
                 with devices.autocast():
-                    return callable_unet(model)(latents, steps, **rows)  # [R, 4, h, w]
+                    return unet(_with_picture(noisy.to(devices.dtype_unet), picture), steps, **rows)  # [R, 4, h, w]
 
             return squared_errors(
                 predict, latents.to(device), timesteps.to(device), noises.to(device), model.alphas_cumprod.to(device),
                 predicts_velocity=model.parameterization == "v", rows=_ROWS,
             ).cpu()  # fmt: skip
+
+
+def _with_picture(latents: torch.Tensor, picture: torch.Tensor | None) -> torch.Tensor:
+    """``latents`` [R, 4, h, w] and behind them ``picture`` [1, 5, h, w] where there is one."""
+    return latents if picture is None else torch.cat([latents, picture.to(latents).expand(len(latents), -1, -1, -1)], 1)
 
 
 def _keep_latents(p: Any) -> list[torch.Tensor]:

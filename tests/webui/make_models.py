@@ -192,27 +192,6 @@ def demo_with_channels(channels: int, seed: int = 4) -> Weights:
 
 # -- .yaml files ------------------------------------------------
 
-_AUTOENCODER = """\
-    first_stage_config:
-      target: {target}
-      params:
-        embed_dim: 4
-        monitor: val/rec_loss
-        ddconfig:
-          double_z: true
-          z_channels: 4
-          resolution: 64
-          in_channels: 3
-          out_ch: 3
-          ch: 32
-          ch_mult: [1, 1, 2, 2]
-          num_res_blocks: 2
-          attn_resolutions: []
-          dropout: 0.0
-        lossconfig:
-          target: torch.nn.Identity
-"""
-
 _NETWORK = """\
         in_channels: 4
         out_channels: 4
@@ -340,7 +319,10 @@ def _network(unet: UNet, depths: str, context: str) -> str:
 
 
 def _autoencoder(target: str) -> str:
-    return _AUTOENCODER.format(target=target)
+    """The demo checkpoint's, whose weights these have; ``target``: the class that reads them."""
+    text = (DEMO / "gie-demo.yaml").read_text(encoding="utf-8")
+    block = text[text.index("    first_stage_config:") : text.index("    cond_stage_config:")]
+    return block.replace("ldm.models.autoencoder.AutoencoderKL", target)
 
 
 def _sgm(name: str, unet: UNet, context: str, embedders: str) -> str:
