@@ -18,6 +18,7 @@ from .batches import (
     batch_size,
     context_of,
     distinct_rows,
+    latents_of,
     replace_context,
     rows_within,
     select,
@@ -120,8 +121,13 @@ class Attachment:
         if getattr(_inner, "owner", None) is not None:
             return
         self._forget_call()
-        batch = batch_size(args, kwargs)
-        rows = self.erasure.take(batch)
+        with self.erasure.refusals_kept():
+            self._begin_call(args, kwargs)
+
+    def _begin_call(self, args: tuple, kwargs: dict) -> None:
+        latents = latents_of(args, kwargs)  # [B, C, H, W]
+        batch = len(latents)
+        rows = self.erasure.take(latents, context_of(args[1:], kwargs))
         indices = [index for index, row in enumerate(rows) if row is not None]
         names = tuple(rows[index] for index in indices)
         if not names:
@@ -145,11 +151,12 @@ class Attachment:
             return
         call = self._call
         try:
-            if call is None:
-                raise ErasureError("the UNet's rows were not looked at before it ran; nothing was erased")
-            self._check_fired(call)
-            if self._follower is not None:
-                self._follower.check_used()
+            with self.erasure.refusals_kept():
+                if call is None:
+                    raise ErasureError("the UNet's rows were not looked at before it ran; nothing was erased")
+                self._check_fired(call)
+                if self._follower is not None:
+                    self._follower.check_used()
         finally:
             self._forget_call()
 
@@ -317,14 +324,16 @@ class Attachment:
 
     def _layer_hook(self, index: int):
         def run_layer(module: nn.Module, args: tuple, kwargs: dict, output: torch.Tensor) -> torch.Tensor | None:
-            if self._call is None and not is_inner_call():
-                raise ErasureError(
-                    f"attention layer {self.layers[index].name} ran outside a call of the UNet that could be watched; "
-                    f"nothing was erased. Something calls the UNet's forward directly: switch it off"
-                )
-            if not self._is_ours():
+            if self._is_ours():
+                with self.erasure.refusals_kept():
+                    return self._run_layer(index, context_of(args, kwargs), output)
+            if self._call is not None or is_inner_call():
                 return None
-            return self._run_layer(index, context_of(args, kwargs), output)
+            error = ErasureError(
+                f"attention layer {self.layers[index].name} ran outside a call of the UNet that could be watched; "
+                f"nothing was erased. Something calls the UNet's forward directly: switch it off"
+            )
+            raise self.erasure.ledger.refuse(error)
 
         return run_layer
 
