@@ -183,10 +183,7 @@ class Generation:
     def end_batch(self) -> None:
         """After ``p.sample``: raise unless every step of the chosen passes was erased from."""
         self._keep_scales()
-        if self.failure is not None:
-            raise self.failure
-        for progress in self._progress:
-            progress.check()
+        self.check()
         if shared.state.interrupted or shared.state.skipped:
             if any(progress.without for progress in self._progress):
                 raise ErasureError("stopped while the image without erasure was made; there is no erased one yet")
@@ -194,6 +191,14 @@ class Generation:
         for number, progress in enumerate(self._progress):
             if number not in self._done:
                 raise ErasureError(self._nothing_done(progress.plan.request))
+
+    def check(self) -> None:
+        """Raise what was refused, here or in a generation within this one, whether or not somebody swallowed it."""
+        for failure in (self.failure, self.nested_failure):
+            if failure is not None:
+                raise failure
+        for progress in self._progress:
+            progress.check()
 
     def _nothing_done(self, request: Request) -> str:
         if request.hires != "both":
