@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from .attention import AttentionLayer, family_of, find_cross_attention
 from .batches import (
@@ -28,6 +29,7 @@ from .composition import CROSS, Follower
 from .encoding import EncodedConcept
 from .erasure import Erasure, Target
 from .errors import ErasureError
+from .handles import take_off
 from .inhibitor import LayerConcepts, column_scales
 from .scale import FixedScale
 from .statistics import Reading, token_means
@@ -68,7 +70,7 @@ class Attachment:
         for target in erasure.targets:
             target.rule.check_model(family_of(self.layers), heads)
         self._encoded: Sequence[EncodedConcept] = [target.encoded for target in erasure.targets]
-        self._handles: list = []
+        self._handles: list[tuple[nn.Module, RemovableHandle]] = []
         self._uses = 0
         self._folded: dict[int, LayerConcepts] = {}
         self._inputs: dict[int, torch.Tensor] = {}  # by layer: [B, N, C], while it runs
@@ -87,22 +89,26 @@ class Attachment:
         self._uses += 1
         if self._handles:
             return
-        self._handles.append(self.unet.register_forward_pre_hook(self._before_unet, with_kwargs=True))
-        self._handles.append(self.unet.register_forward_hook(self._after_unet))
+        self._hooked(self.unet, self.unet.register_forward_pre_hook(self._before_unet, with_kwargs=True))
+        self._hooked(self.unet, self.unet.register_forward_hook(self._after_unet))
         for index, layer in enumerate(self.layers):
-            self._handles.append(layer.module.register_forward_pre_hook(self._input_hook(index), with_kwargs=True))
-            self._handles.append(layer.module.to_q.register_forward_hook(self._query_hook(index)))
-            self._handles.append(layer.module.register_forward_hook(self._layer_hook(index), with_kwargs=True))
+            module = layer.module
+            self._hooked(module, module.register_forward_pre_hook(self._input_hook(index), with_kwargs=True))
+            self._hooked(module.to_q, module.to_q.register_forward_hook(self._query_hook(index)))
+            self._hooked(module, module.register_forward_hook(self._layer_hook(index), with_kwargs=True))
         if self._follower is not None:
             self._handles += self._follower.attach()
+
+    def _hooked(self, module: nn.Module, handle: RemovableHandle) -> None:
+        self._handles.append((module, handle))
 
     def leave(self) -> None:
         """Take the hooks off again once as many have left as entered."""
         self._uses -= 1
         if self._uses > 0:
             return
-        for handle in self._handles:
-            handle.remove()
+        for module, handle in self._handles:
+            take_off(module, handle)
         self._handles.clear()
         self._forget_call()
         self._folded.clear()

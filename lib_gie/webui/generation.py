@@ -16,6 +16,7 @@ from ..batches import batch_size
 from ..composition import Composition, Trace
 from ..erasure import Erasure, Target
 from ..errors import ErasureError
+from ..handles import take_off
 from ..hooks import attach, is_inner_call
 from ..rows import Identities, Name
 from ..scale import FixedScale, ScaleRule
@@ -238,7 +239,7 @@ class Generation:
 
         unet = find_unet(shared.sd_model)
         if unet is not None:
-            self._attached.callback(unet.register_forward_pre_hook(raise_failure).remove)
+            self._attached.callback(take_off, unet, unet.register_forward_pre_hook(raise_failure))
 
     def _current(self) -> tuple:
         """What encodings depend on: the UNet, the weights in it (a refiner of its kind takes it over), the pass."""
@@ -291,7 +292,8 @@ class Generation:
         self._state = self._current()
         self._unet, self._tiled = self._state[0], False
         if forge.is_here():
-            self._attached.callback(self._unet.register_forward_pre_hook(self._order, with_kwargs=True).remove)
+            ordering = self._unet.register_forward_pre_hook(self._order, with_kwargs=True)
+            self._attached.callback(take_off, self._unet, ordering)
         for progress in self._progress:
             if progress.applies(self.p):
                 erasure = progress.renew(self.p, shared.sd_model)
