@@ -18,6 +18,8 @@ from .batches import (
     batch_size,
     context_of,
     distinct_rows,
+    has_pictures,
+    latents_of,
     replace_context,
     rows_within,
     select,
@@ -78,6 +80,8 @@ class Attachment:
         if erasure.composition is not None:
             self._follower = Follower(unet, self.layers, self._is_ours)
         self._call: _Call | None = None
+        self._weights = [weight for weight in unet.parameters() if not weight.is_inference()]
+        self._written: int | None = None  # how often they had been written to when the UNet was last seen
 
     # -- coming and going ------------------------------------------------
 
@@ -120,6 +124,7 @@ class Attachment:
         if getattr(_inner, "owner", None) is not None:
             return
         self._forget_call()
+        self._look_at_weights()
         batch = batch_size(args, kwargs)
         rows = self.erasure.take(batch)
         indices = [index for index, row in enumerate(rows) if row is not None]
@@ -152,6 +157,19 @@ class Attachment:
                 self._follower.check_used()
         finally:
             self._forget_call()
+            self._written = self._writes()
+
+    def _writes(self) -> int:
+        return sum(weight._version for weight in self._weights)
+
+    def _look_at_weights(self) -> None:
+        """Where somebody has written to them since the last call, all that was made from them is made again.
+
+        LoRAs that a host puts into them as it runs the layers are in place at the end of the call that they are for.
+        """
+        if self._written is not None and self._writes() != self._written:
+            self._folded.clear()
+            self.erasure.read_again()
 
     def _check_fired(self, call: _Call) -> None:
         if len(call.fired) != len(self.layers):
@@ -171,20 +189,24 @@ class Attachment:
 
     def _resolve_scales(self, args, kwargs, batch: int, rows: Rows, names: tuple[Hashable, ...]) -> None:
         context = context_of(args[1:], kwargs)[rows]  # [rows, L, D]
-        numbers = self.erasure.unresolved(names, context)
-        if not numbers:
+        size = tuple(latents_of(args, kwargs).shape[2:])
+        numbers = self.erasure.unresolved(names, context, size)
+        if numbers is None:
             return
         args, kwargs = take_rows(args, rows, batch), take_rows(kwargs, rows, batch)
         readings = {number: self.erasure.targets[number].rule.reading for number in numbers}
-        means = {
-            noise: self._probe(args, kwargs, names, noise)
-            for noise in {reading.noise for reading in readings.values() if reading is not None}
-        }
-        inputs = {
-            number: None if reading is None else reading.inputs([layer[number] for layer in means[reading.noise]])
-            for number, reading in readings.items()
-        }
-        self.erasure.set_scales(names, context, inputs)
+        probes: dict[tuple, tuple[list, bool]] = {}
+        for reading in filter(None, readings.values()):
+            if (reading.noise, reading.size) not in probes:
+                probes[reading.noise, reading.size] = self._probe(args, kwargs, names, reading)
+        inputs: dict[int, torch.Tensor | None] = dict.fromkeys(numbers)
+        misread = set()
+        for number, reading in readings.items():
+            if reading is not None:
+                means, is_misread = probes[reading.noise, reading.size]
+                inputs[number] = reading.inputs([layer[number] for layer in means])  # [rows, inputs, n]
+                misread |= {number} if is_misread else set()
+        self.erasure.set_scales(names, context, size, inputs, misread)
 
     @contextmanager
     def _own_call(self, call: _Call) -> Iterator[None]:
@@ -199,22 +221,34 @@ class Attachment:
             self._queries.clear()
         self._check_fired(call)
 
-    def _probe(self, args, kwargs, names: tuple[Hashable, ...], noise: int | None) -> list[list[torch.Tensor]]:
+    def _probe(
+        self, args, kwargs, names: tuple[Hashable, ...], reading: Reading
+    ) -> tuple[list[list[torch.Tensor]], bool]:
         """Token means under the prompt, without injection: by layer, by concept float32 [rows, h, n].
 
-        The layers are in call order, which is the same in all libraries (that of their modules is not). ``args``,
-        ``kwargs``: those of the conditional rows; ``noise``: the seed of the noise to read at, None: the images' own.
+        Also whether they had to be read at another size than ``reading`` wants. The layers are in call order, which is
+        the same in all libraries (that of their modules is not). ``args``, ``kwargs``: those of the conditional rows.
         """
-        if noise is None:
-            return self._read(args, kwargs, names)
-        args, kwargs = at_noise(args, kwargs, noise)
+        if reading.noise is None:
+            return self._read(args, kwargs, names), False
+        size, own = reading.size, tuple(latents_of(args, kwargs).shape[2:])
+        misread = size not in (None, own) and (self._is_replaced() or has_pictures(args, kwargs))
+        args, kwargs = at_noise(args, kwargs, reading.noise, None if misread else size)
         if any("forward" in vars(layer.module) for layer in self.layers):
-            return self._read(args, kwargs, names)  # another extension's, which may count on whole batches
+            return self._read(args, kwargs, names), misread  # another extension's, which may count on whole batches
         chosen, equals = distinct_rows(args, kwargs, len(names))  # images of one prompt need one row
         rows = select(chosen)
         args, kwargs = take_rows(args, rows, len(names)), take_rows(kwargs, rows, len(names))
         means = self._read(args, kwargs, tuple(names[row] for row in chosen))
-        return [[mean[equals] for mean in layer] for layer in means]
+        return [[mean[equals] for mean in layer] for layer in means], misread
+
+    def _is_replaced(self) -> bool:
+        """Whether another extension has put a forward of its own into this UNet, which may count on the image's size.
+
+        That of the library that moves weights between devices changes nothing.
+        """
+        modules = [self.unet, *(layer.module for layer in self.layers)]
+        return any("forward" in vars(module) and not hasattr(module, "_hf_hook") for module in modules)
 
     def _read(self, args, kwargs, names: tuple[Hashable, ...]) -> list[list[torch.Tensor]]:
         """Token means of exactly this call: by layer, by concept float32 [rows, h, n]."""
@@ -478,7 +512,7 @@ def read_attention(
     attachment = Attachment(unet, Erasure([Target(concept, FixedScale(0)) for concept in concepts]))
     attachment.enter()
     try:
-        means = attachment._probe(args, kwargs, tuple(range(batch_size(args, kwargs))), reading.noise)
+        means, _ = attachment._probe(args, kwargs, tuple(range(batch_size(args, kwargs))), reading)
     finally:
         attachment.leave()
     return [reading.inputs([layer[number] for layer in means]) for number in range(len(concepts))]
