@@ -160,9 +160,7 @@ def fit(
     recipe = recipe or Recipe()
     (inputs, wanted), (held_inputs, held_wanted) = map(_rows, _split(examples, recipe.share_validation))
     low = min(example.scale for example in examples)
-    info = AdapterInfo(
-        base, inputs.shape[1], tuple(concepts), (low, 0.0), reading, conditions=dict(conditions or {})
-    )
+    info = AdapterInfo(base, inputs.shape[1], tuple(concepts), (low, 0.0), reading, conditions=dict(conditions or {}))
     adapter = _new_adapter(info, recipe.seed)
     adapter.set_normalisation(inputs)
     adapter.range = fit_range(inputs, held_inputs)

@@ -12,7 +12,7 @@ from modules import paths_internal, shared
 from ..adapter import Adapter
 from ..checks import number_from
 from ..concepts import Concept, parse_concepts
-from ..demo.fixed_scale import load_fixed_scale
+from ..demo.fixed_scale import default_scale
 from ..errors import AdapterError, ErasureError, GieError
 from ..scale import DEFAULT_SCALE, LOWEST_SCALE, FixedScale, Guarded, ScaleRule
 from . import forge
@@ -28,11 +28,6 @@ EXTENSION = Path(__file__).resolve().parents[2]
 def adapter_folders() -> list[Path]:
     """Where adapters lie: shipped ones, and the user's own among the WebUI's models."""
     return [EXTENSION / "models", Path(paths_internal.models_path) / "growth-inhibitors"]
-
-
-def default_scale(base: str) -> float:
-    """The fixed scale that Automatic takes where no adapter fits."""
-    return load_fixed_scale() if base == "gie-demo" else DEFAULT_SCALE
 
 
 def _rule(
