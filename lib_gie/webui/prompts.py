@@ -28,12 +28,9 @@ def _parts(prompt: str) -> list[str]:
 @functools.lru_cache(maxsize=64)
 def _stages(part: str, steps: int, hires_steps: int) -> tuple[str, ...]:
     """All texts that a part becomes where it is edited on the way, in the first pass and that of Hires. fix."""
-    passes = ((steps,), (steps, hires_steps))
     schedules = [
-        prompt_parser.get_learned_conditioning_prompt_schedules([part], *counts, old)
-        if len(counts) > 1
-        else prompt_parser.get_learned_conditioning_prompt_schedules([part], *counts, use_old_scheduling=old)
-        for counts in passes
+        prompt_parser.get_learned_conditioning_prompt_schedules([part], steps, later, old)
+        for later in (None, hires_steps)
         for old in (False, True)
     ]
     return tuple(dict.fromkeys(text for (schedule,) in schedules for _, text in schedule))
