@@ -14,7 +14,7 @@ from lib_gie.erasure import Erasure, Target
 from lib_gie.errors import AdapterError, OptionError
 from lib_gie.hooks import attach
 from lib_gie.input_range import fit_range
-from lib_gie.named import contains, names_words, words_of
+from lib_gie.named import repeated_emphasis, times_in, times_named, words_of
 from lib_gie.scale import (
     DEFAULT_SCALE,
     LOWEST_SCALE,
@@ -72,13 +72,13 @@ def resolved(rule, facts, *, read=None, context=None, size=SIZE, strength=1.0, f
     ],
 )
 def test_a_concepts_words(text, concept, named):
-    assert names_words(text, concept) is named
+    assert bool(times_named(text, concept)) is named
 
 
 def test_runs_of_tokens():
-    assert contains([1, 2, 3], [2, 3])
-    assert not contains([1, 2, 3], [3, 2])
-    assert not contains([1, 2], [])
+    assert times_in([1, 2, 3, 2, 3], [2, 3]) == 2
+    assert not times_in([1, 2, 3], [3, 2])
+    assert not times_in([1, 2], [])
     assert words_of("x_y 3") == ["x", "y", "3"]
 
 
@@ -87,6 +87,12 @@ def test_a_named_concept_gets_at_least_the_fixed_scale():
     rule = Guarded(adapter_of(4), -1.0)
     assert resolved(rule, [FREE, NAMING, PromptFacts()], read=read) == [0.0, -1.0, -1.0]
     assert resolved(Guarded(adapter_of(4, -2.5), -1.0), [FREE, NAMING], read=read[:2]) == [-2.5, -2.5]
+
+
+def test_naming_often_counts_as_emphasis():
+    assert times_named("knife knife, a Knife", "knife") == 3
+    assert repeated_emphasis(0) == repeated_emphasis(1) == 1.0
+    assert 1.8 < repeated_emphasis(150) < 2
 
 
 # -- outside ------------------------------------------------

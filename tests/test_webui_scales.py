@@ -67,6 +67,8 @@ def scale_of(done) -> float:
         ("(a cat:1.3) AND (a dog:1.5) :2", False, 1.5),
         ("a cat <lora:knife:1>", True, 1.0),  # too strong rather than too weak
         ("", False, 1.0),
+        (" ".join(["knife"] * 256), True, 2.0),
+        (" ".join(["cat"] * 256), False, 1.0),
     ],
 )
 def test_what_a_prompt_says(host, prompt, named, emphasis):  # noqa: F811

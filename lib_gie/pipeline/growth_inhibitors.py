@@ -19,7 +19,7 @@ from ..encoding import EncodedConcept, check_token_count
 from ..erasure import Erasure, Target
 from ..errors import ErasureError, OptionError, UnsupportedModelError
 from ..hooks import attach, is_inner_call
-from ..named import contains, names_words
+from ..named import repeated_emphasis, times_in, times_named
 from ..scale import DEFAULT_SCALE, UNKNOWN_PROMPT, FixedScale, Guarded, PromptFacts, ScaleRule
 from ..statistics import AttentionRecorder
 
@@ -178,15 +178,18 @@ class GrowthInhibitors:
         return [facts for text in together for facts in [self._facts_of_text(text)] * each]
 
     def _facts_of_text(self, text: str) -> PromptFacts:
-        """A diffusers prompt has no syntax for emphasis."""
-        ids = self.pipe.tokenizer(text, truncation=False, verbose=False).input_ids
-        named = frozenset(
-            concept.key
+        """A diffusers prompt has no syntax for emphasis, but it can name a thing often."""
+
+        def ids(of: str) -> list[int]:
+            return self.pipe.tokenizer(of, truncation=False, verbose=False).input_ids[1:-1]
+
+        tokens = ids(text)
+        times = {
+            concept.key: max(times_named(text, concept.text), times_in(tokens, ids(concept.text)))
             for concept in self.concepts
-            if names_words(text, concept.text)
-            or contains(ids, self.pipe.tokenizer(concept.text, truncation=False, verbose=False).input_ids[1:-1])
-        )
-        return PromptFacts(named)
+        }
+        named = frozenset(key for key, found in times.items() if found)
+        return PromptFacts(named, repeated_emphasis(max(times.values(), default=1)))
 
     @property
     def notes(self) -> list[str]:

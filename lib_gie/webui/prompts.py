@@ -10,7 +10,7 @@ from typing import Any
 from modules import prompt_parser, shared
 
 from ..concepts import Concept
-from ..named import contains, names_words
+from ..named import repeated_emphasis, times_in, times_named
 from ..scale import UNKNOWN_PROMPT, PromptFacts
 from .model import split_tokens
 
@@ -62,9 +62,11 @@ def facts_of(prompt: Any, concepts: Sequence[Concept], model: Any, steps: int, h
     if not isinstance(prompt, str):
         return UNKNOWN_PROMPT
     stages, texts = _texts(prompt, max(1, steps), max(1, hires_steps))
-    named = {concept.key for concept in concepts if any(names_words(text, concept.text) for text in texts)}
-    left = [concept for concept in concepts if concept.key not in named]
-    if left:
-        tokens = [split_tokens(text, model)[0] for text in texts]
-        named |= {c.key for c in left if any(contains(ids, split_tokens(c.text, model)[0]) for ids in tokens)}
-    return PromptFacts(frozenset(named), emphasis_of(stages))
+    times = {concept.key: max(times_named(text, concept.text) for text in texts) for concept in concepts}
+    unnamed = [concept for concept in concepts if not times[concept.key]]
+    tokens = [split_tokens(text, model)[0] for text in texts] if unnamed else []
+    for concept in unnamed:
+        own = split_tokens(concept.text, model)[0]
+        times[concept.key] = max(times_in(ids, own) for ids in tokens)
+    named = frozenset(key for key, found in times.items() if found)
+    return PromptFacts(named, emphasis_of(stages) * repeated_emphasis(max(times.values(), default=1)))
