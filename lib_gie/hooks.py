@@ -157,17 +157,14 @@ class Attachment:
                 self._follower.check_used()
         finally:
             self._forget_call()
-            self._written = self._writes()
 
     def _writes(self) -> int:
         return sum(weight._version for weight in self._weights)
 
     def _look_at_weights(self) -> None:
-        """Where somebody has written to them since the last call, all that was made from them is made again.
-
-        LoRAs that a host puts into them as it runs the layers are in place at the end of the call that they are for.
-        """
-        if self._written is not None and self._writes() != self._written:
+        """Where somebody has written to them since the last call, all that was made from them is made again."""
+        before, self._written = self._written, self._writes()
+        if before not in (None, self._written):
             self._folded.clear()
             self.erasure.read_again()
 
@@ -217,6 +214,7 @@ class Attachment:
                 yield
         finally:
             _inner.owner, self._call = None, None
+            self._written = self._writes()  # hosts may put LoRAs into them as they run the layers
             self._inputs.clear()
             self._queries.clear()
         self._check_fired(call)
