@@ -8,6 +8,7 @@ from test_pipeline import build_pipe
 
 from lib_gie.adapter import Adapter, AdapterInfo
 from lib_gie.attention import find_cross_attention
+from lib_gie.input_range import fit_range
 from lib_gie.pipeline import GrowthInhibitors
 from lib_gie.scale import DEFAULT_SCALE
 from lib_gie.statistics import Reading
@@ -21,12 +22,14 @@ def pipe():
 
 
 def silent(pipe) -> Adapter:
-    """It always says 0."""
+    """It always says 0, and everything is like its training."""
     inputs = sum(layer.heads for layer in find_cross_attention(pipe.unet))
     adapter = Adapter(AdapterInfo("width-24", inputs, ("knife",), (-9.0, 0.0), Reading(True, 3))).eval()
     with torch.no_grad():
         for value in adapter.parameters():
             value.zero_()
+    wide = torch.rand(60, inputs, generator=torch.Generator().manual_seed(0)) * 20 - 10
+    adapter.range = fit_range(wide[:40], wide[40:])
     return adapter
 
 
@@ -53,6 +56,14 @@ def test_embeddings_alone_may_name_everything(pipe):
     with torch.no_grad():
         states, empty = pipe.encode_prompt("a cat", "cpu", 1, True)
     assert scales(pipe, prompt_embeds=states, negative_prompt_embeds=empty)[0] == [DEFAULT_SCALE]
+
+
+def test_what_is_to_be_known_of_an_adapter(pipe):
+    adapter = silent(pipe)
+    adapter.range = None
+    foreign, old = GrowthInhibitors(pipe, "knife, wine", adapter=adapter).notes
+    assert "fitted for knife, not for 'wine'" in foreign
+    assert "does not say what it was fitted on" in old
 
 
 def test_another_rule_is_taken_as_it_is(pipe):

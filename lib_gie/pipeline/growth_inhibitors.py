@@ -193,18 +193,31 @@ class GrowthInhibitors:
 
     @property
     def notes(self) -> list[str]:
-        """For the last call: where a fixed scale took the place of an adapter's weaker answer, and why."""
+        """What is to be known of the adapter and the last call: where its answer was not enough, and why."""
+        found = []
+        if isinstance(self.rule, Guarded):
+            known = self.rule.adapter
+            found = [
+                f"the adapter was fitted for {', '.join(known.info.concepts)}, not for {concept.text!r}"
+                for concept in self.concepts
+                if not known.is_for(concept.key)
+            ]
+            if known.range is None:
+                found.append(
+                    "the adapter does not say what it was fitted on, so it cannot be told where it knows nothing"
+                )
+        return found + self._doubts()
+
+    def _doubts(self) -> list[str]:
         if self.erasure is None:
             return []
-        return list(
-            dict.fromkeys(
-                f"image {image + 1}, {target.encoded.concept.text!r}: the fixed scale took the place of the adapter's "
-                f"weaker answer: {doubt}"
-                for image in range(self._images)
-                for target, doubt in zip(self.erasure.targets, self.erasure.doubts(image), strict=True)
-                if doubt
-            )
-        )
+        return [
+            f"image {image + 1}, {target.encoded.concept.text!r}: the fixed scale took the place of the adapter's "
+            f"weaker answer: {doubt}"
+            for image in range(self._images)
+            for target, doubt in zip(self.erasure.targets, self.erasure.doubts(image), strict=True)
+            if doubt
+        ]
 
     @torch.no_grad()
     def _encode(self, concept: Concept, options: dict) -> EncodedConcept:
