@@ -127,3 +127,10 @@ def test_networks_in_the_first_pass_only(enforced, network):
     """What they make of the attention says nothing of the second pass, whose prompt has none of them."""
     hires = {"enable_hr": True, "hr_scale": 1, "denoising_strength": 0.95, "hr_upscaler": "Latent"}
     assert left(enforced, f"{PROMPT} {network}", hr_prompt=PROMPT, **hires) <= ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("change", "prompt"), [("hypernetworks", f"{PROMPT} <hypernet:gietest:500>"), ("weights", PROMPT)]
+)
+def test_networks_that_go_while_the_request_runs(enforced, change, prompt):
+    assert left(enforced, prompt, others={"GIE test networks": {"args": [change]}}) <= ALLOWED
