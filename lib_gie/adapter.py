@@ -20,6 +20,7 @@ from torch import nn
 from . import __version__
 from .attention import UNKNOWN
 from .errors import AdapterError
+from .input_range import DIRECTIONS, NAMES, PREFIX, InputRange
 from .statistics import PAPER, Reading
 
 FORMAT = "1"
@@ -28,6 +29,8 @@ MAX_FILE_BYTES = 4 * 2**20
 """An adapter has a few thousand parameters; a larger file is something else."""
 
 MAX_INPUTS = 4096
+MAX_SIDE = 512
+"""Of the size that is read at, in latents: 4096 pixels."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class AdapterInfo:
 
     ``base``: model family it was trained on ("sd1", "sd2", "sdxl", "gie-demo"); ``inputs``: of the MLP, as many as
     ``reading`` reads from that family's UNet; ``concepts``: the concepts it was trained for; ``label_range``: (least,
-    greatest) scale among its labels, both <= 0; ``training``, ``validation``: figures, free-form.
+    greatest) scale among its labels, both <= 0; ``training``, ``validation``: figures, free-form. ``conditions``: what
+    else the images were made with that it was fitted on ("clip_skip", "cfg"), as far as it is known.
     """
 
     base: str
@@ -46,6 +50,7 @@ class AdapterInfo:
     reading: Reading = PAPER
     training: dict = field(default_factory=dict)
     validation: dict = field(default_factory=dict)
+    conditions: dict[str, float] = field(default_factory=dict)
     created_by: str = f"lib_gie {__version__}"
 
     def __post_init__(self):
@@ -63,7 +68,13 @@ class AdapterInfo:
 
 
 class Adapter(nn.Module):
-    """MLP n-64-32-1 over normalised attention means; one scale per image and concept token."""
+    """MLP n-64-32-1 over normalised attention means; one scale per image and concept token.
+
+    ``range``: what its inputs were like when it was fitted; None where its file does not say (those of versions before
+    this one, and the authors').
+    """
+
+    range: InputRange | None = None
 
     def __init__(self, info: AdapterInfo):
         super().__init__()
@@ -96,6 +107,21 @@ class Adapter(nn.Module):
         with torch.autocast(inputs.device.type, enabled=False):
             return self(inputs.float().transpose(1, 2)).clamp(low, min(high, 0.0))  # [rows, tokens]
 
+    @torch.no_grad()
+    def is_outside(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Whether a row is unlike all that it was fitted on: float32 [rows, inputs, n] -> bool [rows].
+
+        False where that is not known: see ``range``.
+        """
+        if self.range is None:
+            return torch.zeros(len(inputs), dtype=torch.bool)
+        with torch.autocast(inputs.device.type, enabled=False):
+            return self.range.is_outside(inputs)
+
+    def is_for(self, concept: str) -> bool:
+        """Whether it was fitted for a concept, given by its folded text."""
+        return concept in {known.casefold() for known in self.info.concepts}
+
     def check_model(self, family: str, heads: Sequence[int]) -> None:
         """Raise AdapterError for a model of another family, or one that gives another number of inputs."""
         found = self.reading.count(heads)
@@ -114,7 +140,8 @@ class Adapter(nn.Module):
     @property
     def digest(self) -> str:
         """The same for the same weights, whatever the file's metadata says: 12 hex digits of a SHA-256."""
-        digest = hashlib.sha256(repr((self.info.label_range, self.info.reading)).encode())
+        read = f"Reading(per_head={self.reading.per_head}, noise={self.reading.noise})"
+        digest = hashlib.sha256(f"({self.info.label_range}, {read})".encode())
         for _, value in sorted(self.state_dict().items()):
             digest.update(value.detach().float().cpu().numpy().tobytes())
         return digest.hexdigest()[:12]
@@ -130,14 +157,17 @@ class Adapter(nn.Module):
 
 _TEXT_KEYS = ("base", "created_by")
 _JSON_KEYS = ("inputs", "reading", "concepts", "label_range", "training", "validation")
+_LATER_KEYS = ("conditions",)
+"""Which files of earlier versions lack."""
 
 
 def save_adapter(adapter: Adapter, path: Path) -> None:
     """Write an adapter as safetensors with its metadata."""
     fields = asdict(adapter.info)
     metadata = {"gie_format": FORMAT, **{key: fields[key] for key in _TEXT_KEYS}}
-    metadata |= {key: json.dumps(fields[key]) for key in _JSON_KEYS}
-    tensors = {key: value.detach().float().contiguous() for key, value in adapter.state_dict().items()}
+    metadata |= {key: json.dumps(fields[key]) for key in (*_JSON_KEYS, *_LATER_KEYS)}
+    known = {} if adapter.range is None else adapter.range.tensors()
+    tensors = {key: value.detach().float().contiguous() for key, value in (adapter.state_dict() | known).items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path, metadata=metadata)
 
@@ -182,7 +212,23 @@ def _reading(values: dict) -> Reading:
     per_head, noise = values["per_head"], values["noise"]
     if not isinstance(per_head, bool) or not (noise is None or (isinstance(noise, int) and 0 <= noise < 2**63)):
         raise ValueError(f"reading is {values}")
-    return Reading(per_head, noise)
+    return Reading(per_head, noise, _size(values.get("size")))
+
+
+def _size(value: Any) -> tuple[int, int] | None:
+    """Of a reading, in latents: at most what an image of 4096 pixels has."""
+    if value is None:
+        return None
+    if len(value) != 2 or not all(type(side) is int and 1 <= side <= MAX_SIDE for side in value):
+        raise ValueError(f"the size is {value}")
+    return tuple(value)
+
+
+def _conditions(values: dict) -> dict[str, float]:
+    """Named numbers; others are left out."""
+    return {
+        str(name): value for name, value in dict(values).items() if type(value) in (int, float) and math.isfinite(value)
+    }
 
 
 def _info(metadata: dict[str, str], name: str) -> AdapterInfo:
@@ -205,6 +251,7 @@ def _info(metadata: dict[str, str], name: str) -> AdapterInfo:
             reading=_reading(values["reading"]),
             training=dict(values["training"]),
             validation=dict(values["validation"]),
+            conditions=_conditions(json.loads(metadata.get("conditions", "{}"))),
             created_by=metadata["created_by"],
         )
     except AdapterError as error:
@@ -230,6 +277,25 @@ def _check_tensors(tensors: dict[str, torch.Tensor], expected: dict[str, torch.T
         raise AdapterError(f"{name}: input_std must be positive; the file is damaged")
 
 
+def _range(tensors: dict[str, torch.Tensor], inputs: int, name: str) -> InputRange | None:
+    """What its inputs looked like in training, taken out of a file's tensors; None where it does not say."""
+    found = {key.removeprefix(PREFIX): tensors.pop(key).float() for key in sorted(NAMES & tensors.keys())}
+    if not found:
+        return None
+    count = len(found["directions"]) if "directions" in found and found["directions"].ndim else 0
+    expected = {
+        "mean": (inputs,), "spread": (inputs,), "directions": (count, inputs), "variances": (count + 1,), "bound": (1,)
+    }  # fmt: skip
+    shapes = {key: tuple(value.shape) for key, value in found.items()}
+    if shapes != expected or not 1 <= count <= DIRECTIONS:
+        raise AdapterError(f"{name}: the range of its inputs has the shapes {shapes}, expected {expected}")
+    if not all(torch.isfinite(value).all() for value in found.values()):
+        raise AdapterError(f"{name}: the range of its inputs holds numbers that are not finite; the file is damaged")
+    if min(found[part].min() for part in ("spread", "variances", "bound")) <= 0:
+        raise AdapterError(f"{name}: spreads in the range of its inputs must be positive; the file is damaged")
+    return InputRange(**found)
+
+
 def filled(adapter: Adapter, tensors: dict[str, torch.Tensor]) -> Adapter:
     """The adapter with these tensors, put in place one by one.
 
@@ -252,6 +318,7 @@ def load_adapter(path: Path | str) -> Adapter:
     _refuse_other_files(path)
     tensors, metadata = _read(path)
     adapter = Adapter(_info(metadata, path.name))
+    adapter.range = _range(tensors, adapter.info.inputs, path.name)
     _check_tensors(tensors, adapter.state_dict(), path.name)
     return filled(adapter, tensors)
 

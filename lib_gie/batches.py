@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 
 from .errors import ErasureError
 
@@ -93,14 +94,6 @@ def distinct_rows(args: tuple, kwargs: dict, batch: int) -> tuple[list[int], lis
     return chosen, equals
 
 
-def latents_of(args: tuple, kwargs: dict) -> torch.Tensor:
-    """Return the latents [B, C, H, W] of a UNet call: its first tensor argument of at least three dimensions."""
-    for value in (*args, *kwargs.values()):
-        if isinstance(value, torch.Tensor) and value.ndim >= 3:
-            return value
-    raise ErasureError("the UNet was called without latents; its rows cannot be counted")
-
-
 def batch_size(args: tuple, kwargs: dict) -> int:
     """Return the number of rows of a UNet call."""
     return len(latents_of(args, kwargs))
@@ -148,17 +141,35 @@ def _replace(args: tuple, kwargs: dict, position: int, names: Sequence[str], cha
     return (*args[:position], change(args[position]), *args[position + 1 :]), kwargs
 
 
-def at_noise(args: tuple, kwargs: dict, seed: int) -> tuple[tuple, dict]:
+def latents_of(args: tuple, kwargs: dict) -> torch.Tensor:
+    """The latents [B, C, H, W] of a UNet call: its first argument that is a tensor of images."""
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, torch.Tensor) and value.ndim >= 3:
+            return value
+    raise ErasureError("the UNet was called without latents; its rows cannot be counted")
+
+
+def has_pictures(args: tuple, kwargs: dict) -> bool:
+    """Whether a UNet call is given more in the image's size than its latents, such as a ControlNet's residuals."""
+    return sum(tensor.ndim >= 4 for tensor in all_tensors((args, kwargs))) > 1
+
+
+def at_noise(args: tuple, kwargs: dict, seed: int, size: tuple[int, int] | None = None) -> tuple[tuple, dict]:
     """The same UNet call at t = T, with the same noise in every row for the latents [B, C, H, W].
 
-    Channels beyond the latents' own (the mask and picture of an inpainting model) stay.
+    ``size``: the noise's height and width, None for the latents' own. Channels beyond the latents' own (the mask and
+    picture of an inpainting model) stay, in that size.
     """
 
     def noisy(latents: torch.Tensor) -> torch.Tensor:
-        shape = (1, LATENT_CHANNELS, *latents.shape[2:])
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))  # [1, 4, H, W]
-        noise = noise.to(latents.device, latents.dtype).expand(len(latents), -1, -1, -1)  # [B, 4, H, W]
-        return torch.cat([noise, latents[:, LATENT_CHANNELS:]], 1)  # [B, C, H, W]
+        height, width = size or latents.shape[2:]
+        shape = (1, LATENT_CHANNELS, height, width)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))  # [1, 4, h, w]
+        noise = noise.to(latents.device, latents.dtype).expand(len(latents), -1, -1, -1)  # [B, 4, h, w]
+        more = latents[:, LATENT_CHANNELS:]  # [B, C - 4, H, W]
+        if more.shape[1] and tuple(more.shape[2:]) != (height, width):
+            more = F.interpolate(more.float(), (height, width), mode="bilinear", antialias=True).to(more.dtype)
+        return noise if not more.shape[1] else torch.cat([noise, more], 1)  # [B, C, h, w]
 
     def last(timesteps: torch.Tensor | float) -> torch.Tensor | float:
         return torch.full_like(timesteps, LAST_TIMESTEP) if isinstance(timesteps, torch.Tensor) else LAST_TIMESTEP

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -13,19 +13,36 @@ from .composition import Composition, Trace
 from .encoding import EncodedConcept
 from .errors import ErasureError, OptionError
 from .rows import Identities, Name, RowLedger
-from .scale import ScaleRule
+from .scale import (
+    LOWEST_SCALE,
+    MOST_EMPHASIS,
+    UNKNOWN_PROMPT,
+    Guarded,
+    PromptFacts,
+    ScaleRule,
+    emphasis_factor,
+)
 from .statistics import AttentionRecorder
 
 CONCEPT_PASSES = ("fused", "separate")
 MAX_STRENGTH = 3.0
+_SAME_DIRECTION = 0.99
+"""Least cosine between a context's first state and BOS's; half precision keeps far more."""
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A concept to erase and the rule that gives its scale."""
+    """A concept to erase and the rule that gives its scale.
+
+    ``floor``: w is never weaker, whatever the rule, the concept's weight and the strength say; 0: there is none.
+    """
 
     encoded: EncodedConcept
     rule: ScaleRule
+    floor: float = 0.0
+
+    def __post_init__(self):
+        number_from("floor", self.floor, LOWEST_SCALE, 0.0)
 
 
 def _identity(context: torch.Tensor) -> tuple | None:
@@ -35,18 +52,40 @@ def _identity(context: torch.Tensor) -> tuple | None:
     return context.data_ptr(), context.shape, context.stride(), context._version
 
 
-class _Seen:
-    """A context [rows, L, D] that scales were found under."""
+Size = tuple[int, ...]
+"""Height and width of the latents."""
 
-    def __init__(self, context: torch.Tensor):
+
+class _Seen:
+    """A context [rows, L, D] that scales were found under, what the host knew of the prompts, and the latents' size."""
+
+    def __init__(self, context: torch.Tensor, facts: Sequence[PromptFacts], size: Size):
         # kept alive, so that nothing else can come to lie in its memory
         self._context, self._identity, self._values = context, _identity(context), context.detach().clone()
+        self._facts, self._size = tuple(facts), size
 
-    def is_same(self, context: torch.Tensor) -> bool:
-        """Whether it says the same. Hosts that pass the same tensor at every step need not wait for the device."""
+    def is_same(self, context: torch.Tensor, facts: Sequence[PromptFacts], size: Size) -> bool:
+        """Whether all says the same. Hosts that pass the same tensor at every step need not wait for the device."""
+        if self._size != size or self._facts != tuple(facts):
+            return False
         if self._identity is not None and _identity(context) == self._identity:
             return True
         return self._values.shape == context.shape and torch.equal(self._values, context)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What a rule has said for one row: w before weight, strength and emphasis, float32 [n]; and why not that alone.
+
+    ``doubt``: why the fixed scale took the place of a weaker answer, "" where it did not.
+    """
+
+    base: torch.Tensor
+    doubt: str = ""
+
+    def or_stronger(self, other: _Found) -> _Found:
+        """The stronger of both, token by token."""
+        return _Found(torch.minimum(self.base, other.base), self.doubt or other.doubt)
 
 
 class Erasure:
@@ -96,8 +135,12 @@ class Erasure:
         self.padding = number_from("padding", padding, 0.0, 1.0)
         self.recorder, self.trace, self.composition = recorder, trace, composition
         self.scales: dict[Hashable, tuple[torch.Tensor, ...]] = {}
-        self.prompts: dict[tuple[Hashable, ...], _Seen] = {}
         self.ledger = RowLedger()
+        self.facts: dict[Hashable, PromptFacts] = {}
+        """By row what the host knows of its prompt; a row that it says nothing of is UNKNOWN_PROMPT."""
+        self._found: dict[Hashable, tuple[_Found, ...]] = {}
+        self._sizes: dict[Hashable, Size] = {}  # of the rows whose scales are found for all as it is now
+        self._seen_contexts: dict[tuple[Hashable, ...], _Seen] = {}
         self._steps = 0
         self._progress = 0.0
 
@@ -164,49 +207,122 @@ class Erasure:
         """Check, after the last step, that every announced conditional row was seen. Raises ErasureError."""
         self.ledger.finish()
 
-    def go_on_from(self, other: Erasure) -> None:
-        """Take over what another erasure of the same concepts has resolved."""
-        self.scales, self.prompts = dict(other.scales), dict(other.prompts)
+    def go_on_from(self, other: Erasure, changed: bool = True) -> None:
+        """Take over what another erasure of the same concepts has found: w never gets weaker than that.
 
-    def unresolved(self, rows: Sequence[Hashable], context: torch.Tensor) -> list[int]:
-        """Numbers of the targets whose scales are to be found for these conditional rows, ``context`` [rows, L, D].
-
-        All of them where the rows are new. Later those whose rule reads the prompt alone, if that has changed (prompt
-        editing, another prompt for Hires. fix): the paper finds w once, at t = T, and would miss a concept that a
-        prompt brings in on the way.
+        ``changed``: whether something that scales depend on has (the model, its networks, the pass): then all are read
+        again.
         """
-        if not all(row in self.scales for row in rows):
+        self.scales, self._found, self.facts = dict(other.scales), dict(other._found), dict(other.facts)
+        if not changed:
+            self._sizes, self._seen_contexts = dict(other._sizes), dict(other._seen_contexts)
+
+    def read_again(self) -> None:
+        """Something that all scales depend on has changed: they are found again, and the stronger of both stay."""
+        self._sizes.clear()
+        self._seen_contexts.clear()
+
+    def unresolved(self, rows: Sequence[Hashable], context: torch.Tensor, size: Size) -> list[int] | None:
+        """Numbers of the targets to be read anew for these conditional rows; None where nothing has changed.
+
+        ``context``: [rows, L, D]; ``size``: of the latents. All targets where the rows are new. Later those whose rule
+        reads the prompt alone, if that has changed (prompt editing, another prompt for Hires. fix): the paper finds w
+        once, at t = T, and would miss a concept that a prompt brings in on the way. At another size those that are read
+        at the image's own. Where the list is empty only the emphasis may be another.
+        """
+        if not all(row in self._sizes for row in rows):
             return list(range(len(self.targets)))
         reading = [target.rule.reading for target in self.targets]
         if self.ledger.is_tiled and self._steps == 1:  # the concept may be in any of the image's tiles
-            return [index for index, read in enumerate(reading) if read is not None]
-        changing = [index for index, read in enumerate(reading) if read is not None and read.reads_prompt]
-        if not changing:
-            return []
-        seen = self.prompts.get(tuple(rows))
-        return [] if seen is not None and seen.is_same(context) else changing
+            return [index for index, read in enumerate(reading) if read is not None and read.size is None]
+        seen = self._seen_contexts.get(tuple(rows))
+        if seen is not None and seen.is_same(context, self._facts_of(rows), size):
+            return None
+        resized = any(self._sizes[row] != size for row in rows)
+        return [
+            index
+            for index, read in enumerate(reading)
+            if read is not None and (read.reads_prompt or (resized and read.size is None))
+        ]
 
     def set_scales(
-        self, rows: Sequence[Hashable], context: torch.Tensor, inputs: Mapping[int, torch.Tensor | None]
+        self,
+        rows: Sequence[Hashable],
+        context: torch.Tensor,
+        size: Size,
+        inputs: Mapping[int, torch.Tensor | None],
+        misread: Collection[int] = (),
     ) -> None:
         """Find w for these rows under ``context`` [rows, L, D]. It is never weaker than it was for an earlier prompt.
 
         ``inputs``: for the number of each target to be resolved what its rule reads, float32 [rows, inputs, n] or None.
+        ``misread``: numbers of those that were read at another size than their adapter was fitted at.
+
+        Raises OptionError where the prompt emphasises more than can be erased.
         """
-        found = {}
-        for index, read in inputs.items():
-            target = self.targets[index]
-            values = target.rule.scales(read, len(rows), target.encoded.count)
-            found[index] = (values * target.encoded.concept.weight * self.strength).clamp(max=0)  # [rows, n]
+        facts = self._facts_of(rows)
+        found = {index: self._ask(index, read, facts, index in misread) for index, read in inputs.items()}
+        emphasis = self._emphasis(context, facts)  # [rows]
         for number, row in enumerate(rows):
-            old = self.scales.get(row)
-            values = []
-            for index in range(len(self.targets)):
-                new = found[index][number] if index in found else old[index]
-                values.append(new if old is None else torch.minimum(new, old[index]))
-            self.scales[row] = tuple(values)
-        if any(self.targets[index].rule.reading is not None for index in inputs):
-            self.prompts[tuple(rows)] = _Seen(context)
+            old = self._found.get(row)
+            values = [found[index][number] if index in found else old[index] for index in range(len(self.targets))]
+            if old is not None:
+                values = [new.or_stronger(before) for new, before in zip(values, old, strict=True)]
+            self._found[row] = tuple(values)
+            pairs = zip(self.targets, values, strict=True)
+            scales = [self._scale(target, one, emphasis[number]) for target, one in pairs]
+            if row in self.scales:
+                scales = [torch.minimum(new, before) for new, before in zip(scales, self.scales[row], strict=True)]
+            self.scales[row] = tuple(scales)
+            self._sizes[row] = size
+        self._seen_contexts[tuple(rows)] = _Seen(context, facts, size)
+
+    def _facts_of(self, rows: Sequence[Hashable]) -> list[PromptFacts]:
+        return [self.facts.get(row, UNKNOWN_PROMPT) for row in rows]
+
+    def _ask(self, index: int, read: torch.Tensor | None, facts: Sequence[PromptFacts], misread: bool) -> list[_Found]:
+        """What a target's rule says for each row."""
+        target = self.targets[index]
+        values = target.rule.scales(read, len(facts), target.encoded.count)  # [rows, n]
+        if not isinstance(target.rule, Guarded):
+            return [_Found(row) for row in values]
+        named = [known.names(target.encoded.concept.key) for known in facts]
+        found = []
+        for row, doubt in zip(values, target.rule.doubts(read, named, misread), strict=True):
+            used = bool(doubt) and bool((row > target.rule.fixed).any())
+            found.append(_Found(row.clamp(max=target.rule.fixed), doubt) if used else _Found(row))
+        return found
+
+    def _emphasis(self, context: torch.Tensor, facts: Sequence[PromptFacts]) -> list[float]:
+        """The largest of each row: what its text says, times what was made of all of it afterwards.
+
+        The WebUI's emphasis "Original" multiplies all of a prompt's states so that their mean stays: where much is
+        made weak, the rest gets strong. Every context begins with BOS, whose state is the same in all texts.
+        """
+        bos = self.targets[0].encoded.states[0].float().to(context.device)  # [D]
+        length = len(self.targets[0].encoded.states)
+        if context.shape[1] % length:
+            return [known.emphasis for known in facts]
+        first = context[:, ::length].float()  # [rows, contexts, D]
+        grown = first.norm(dim=-1) / bos.norm().clamp_min(1e-8)  # [rows, contexts]
+        is_bos = torch.cosine_similarity(first, bos, dim=-1).abs() > _SAME_DIRECTION  # [rows, contexts]
+        most = torch.where(is_bos, grown, 1.0).amax(1).clamp_min(1.0)  # [rows]
+        return [known.emphasis * more for known, more in zip(facts, most.tolist(), strict=True)]
+
+    def _scale(self, target: Target, found: _Found, emphasis: float) -> torch.Tensor:
+        """w of one row and target, float32 [n]."""
+        plain = (found.base * target.encoded.concept.weight * self.strength).clamp(max=target.floor)  # [n]
+        if emphasis > MOST_EMPHASIS and bool((plain < 0).any()):
+            raise OptionError(
+                f"the largest emphasis in the prompt is {emphasis:.3g}; {target.encoded.concept.text[:100]!r} can be "
+                f"erased up to {MOST_EMPHASIS:g}. Emphasise less, or all of it alike"
+            )
+        grown = plain * emphasis_factor(emphasis)  # [n]
+        return torch.maximum(grown, plain.clamp(max=LOWEST_SCALE))  # emphasis alone leads no further than that
+
+    def doubts(self, row: Hashable) -> tuple[str, ...]:
+        """For each target why a fixed scale took the place of a weaker answer for this row, "" where it did not."""
+        return tuple(found.doubt for found in self._found.get(row, ())) or ("",) * len(self.targets)
 
     def scale_batch(self, rows: Sequence[Hashable]) -> tuple[torch.Tensor, ...]:
         """w of these conditional rows, per concept: float32 [rows, n]."""

@@ -19,6 +19,7 @@ from .batches import (
     batch_size,
     context_of,
     distinct_rows,
+    has_pictures,
     latents_of,
     replace_context,
     rows_within,
@@ -81,6 +82,8 @@ class Attachment:
         if erasure.composition is not None:
             self._follower = Follower(unet, self.layers, self._is_ours)
         self._call: _Call | None = None
+        self._weights = [weight for weight in unet.parameters() if not weight.is_inference()]
+        self._written: int | None = None  # how often they had been written to when the UNet was last seen
 
     # -- coming and going ------------------------------------------------
 
@@ -128,6 +131,7 @@ class Attachment:
             return
         self._forget_call()
         with self.erasure.refusals_kept():
+            self._look_at_weights()
             self._begin_call(args, kwargs)
 
     def _begin_call(self, args: tuple, kwargs: dict) -> None:
@@ -166,6 +170,16 @@ class Attachment:
         finally:
             self._forget_call()
 
+    def _writes(self) -> int:
+        return sum(weight._version for weight in self._weights)
+
+    def _look_at_weights(self) -> None:
+        """Where somebody has written to them since the last call, all that was made from them is made again."""
+        before, self._written = self._written, self._writes()
+        if before not in (None, self._written):
+            self._folded.clear()
+            self.erasure.read_again()
+
     def _check_fired(self, call: _Call) -> None:
         if len(call.fired) != len(self.layers):
             self.erasure.invalidate()
@@ -184,20 +198,24 @@ class Attachment:
 
     def _resolve_scales(self, args, kwargs, batch: int, rows: Rows, names: tuple[Hashable, ...]) -> None:
         context = context_of(args[1:], kwargs)[rows]  # [rows, L, D]
-        numbers = self.erasure.unresolved(names, context)
-        if not numbers:
+        size = tuple(latents_of(args, kwargs).shape[2:])
+        numbers = self.erasure.unresolved(names, context, size)
+        if numbers is None:
             return
         args, kwargs = take_rows(args, rows, batch), take_rows(kwargs, rows, batch)
         readings = {number: self.erasure.targets[number].rule.reading for number in numbers}
-        means = {
-            noise: self._probe(args, kwargs, names, noise)
-            for noise in {reading.noise for reading in readings.values() if reading is not None}
-        }
-        inputs = {
-            number: None if reading is None else reading.inputs([layer[number] for layer in means[reading.noise]])
-            for number, reading in readings.items()
-        }
-        self.erasure.set_scales(names, context, inputs)
+        probes: dict[tuple, tuple[list, bool]] = {}
+        for reading in filter(None, readings.values()):
+            if (reading.noise, reading.size) not in probes:
+                probes[reading.noise, reading.size] = self._probe(args, kwargs, names, reading)
+        inputs: dict[int, torch.Tensor | None] = dict.fromkeys(numbers)
+        misread = set()
+        for number, reading in readings.items():
+            if reading is not None:
+                means, is_misread = probes[reading.noise, reading.size]
+                inputs[number] = reading.inputs([layer[number] for layer in means])  # [rows, inputs, n]
+                misread |= {number} if is_misread else set()
+        self.erasure.set_scales(names, context, size, inputs, misread)
 
     @contextmanager
     def _own_call(self, call: _Call) -> Iterator[None]:
@@ -208,26 +226,39 @@ class Attachment:
                 yield
         finally:
             _inner.owner, self._call = None, None
+            self._written = self._writes()  # hosts may put LoRAs into them as they run the layers
             self._inputs.clear()
             self._queries.clear()
         self._check_fired(call)
 
-    def _probe(self, args, kwargs, names: tuple[Hashable, ...], noise: int | None) -> list[list[torch.Tensor]]:
+    def _probe(
+        self, args, kwargs, names: tuple[Hashable, ...], reading: Reading
+    ) -> tuple[list[list[torch.Tensor]], bool]:
         """Token means under the prompt, without injection: by layer, by concept float32 [rows, h, n].
 
-        The layers are in call order, which is the same in all libraries (that of their modules is not). ``args``,
-        ``kwargs``: those of the conditional rows; ``noise``: the seed of the noise to read at, None: the images' own.
+        Also whether they had to be read at another size than ``reading`` wants. The layers are in call order, which is
+        the same in all libraries (that of their modules is not). ``args``, ``kwargs``: those of the conditional rows.
         """
-        if noise is None:
-            return self._read(args, kwargs, names)
-        args, kwargs = at_noise(args, kwargs, noise)
+        if reading.noise is None:
+            return self._read(args, kwargs, names), False
+        size, own = reading.size, tuple(latents_of(args, kwargs).shape[2:])
+        misread = size not in (None, own) and (self._is_replaced() or has_pictures(args, kwargs))
+        args, kwargs = at_noise(args, kwargs, reading.noise, None if misread else size)
         if any("forward" in vars(layer.module) for layer in self.layers):
-            return self._read(args, kwargs, names)  # another extension's, which may count on whole batches
+            return self._read(args, kwargs, names), misread  # another extension's, which may count on whole batches
         chosen, equals = distinct_rows(args, kwargs, len(names))  # images of one prompt need one row
         rows = select(chosen)
         args, kwargs = take_rows(args, rows, len(names)), take_rows(kwargs, rows, len(names))
         means = self._read(args, kwargs, tuple(names[row] for row in chosen))
-        return [[mean[equals] for mean in layer] for layer in means]
+        return [[mean[equals] for mean in layer] for layer in means], misread
+
+    def _is_replaced(self) -> bool:
+        """Whether another extension has put a forward of its own into this UNet, which may count on the image's size.
+
+        That of the library that moves weights between devices changes nothing.
+        """
+        modules = [self.unet, *(layer.module for layer in self.layers)]
+        return any("forward" in vars(module) and not hasattr(module, "_hf_hook") for module in modules)
 
     def _read(self, args, kwargs, names: tuple[Hashable, ...]) -> list[list[torch.Tensor]]:
         """Token means of exactly this call: by layer, by concept float32 [rows, h, n]."""
@@ -493,7 +524,7 @@ def read_attention(
     attachment = Attachment(unet, Erasure([Target(concept, FixedScale(0)) for concept in concepts]))
     attachment.enter()
     try:
-        means = attachment._probe(args, kwargs, tuple(range(batch_size(args, kwargs))), reading.noise)
+        means, _ = attachment._probe(args, kwargs, tuple(range(batch_size(args, kwargs))), reading)
     finally:
         attachment.leave()
     return [reading.inputs([layer[number] for layer in means]) for number in range(len(concepts))]

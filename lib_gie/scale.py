@@ -4,15 +4,51 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
+from .adapter import Adapter
 from .errors import OptionError
 from .statistics import Reading
 
 LOWEST_SCALE = -20.0
 DEFAULT_SCALE = -3.0
+
+EMPHASIS_POWER = 2.0
+"""w grows with the largest emphasis to this power: what is added grows with it, and so does the attention to it."""
+
+MOST_EMPHASIS = 4.0
+"""Up to here the demo model erases what is emphasised (docs/RESULTS.md has the figures)."""
+
+NAMED = "the prompt names it"
+OUTSIDE = "the adapter was fitted on nothing like this"
+MISREAD = "it had to be read at another size than the adapter was fitted at"
+
+
+@dataclass(frozen=True)
+class PromptFacts:
+    """What a host knows of a row's prompt beside its states.
+
+    ``named``: folded texts of the concepts (``Concept.key``) whose own words are in it; None: not known, which counts
+    as all of them. ``emphasis``: the largest in it, as its text says; 1: none.
+    """
+
+    named: frozenset[str] | None = None
+    emphasis: float = 1.0
+
+    def names(self, key: str) -> bool:
+        """Whether a concept, by its folded text, is named, or may be."""
+        return self.named is None or key in self.named
+
+
+UNKNOWN_PROMPT = PromptFacts()
+
+
+def emphasis_factor(emphasis: float) -> float:
+    """What w is multiplied by for the largest emphasis of a prompt; at least 1: nothing is taken away for weak ones."""
+    return max(1.0, emphasis) ** EMPHASIS_POWER
 
 
 class ScaleRule(Protocol):
@@ -81,3 +117,41 @@ class GivenScales:
 
     def check_model(self, family: str, heads: Sequence[int]) -> None:
         """Fits every UNet."""
+
+
+class Guarded:
+    """An adapter where it can know, and the stronger of its answer and a fixed scale where it cannot.
+
+    It cannot where a prompt names the concept (then there is no doubt that it is wanted, whatever else is in the
+    prompt), where its inputs are unlike those of all prompts that it was fitted on, and where they had to be read at
+    another size.
+    """
+
+    def __init__(self, adapter: Adapter, fixed: float):
+        """``fixed``: from LOWEST_SCALE to 0. Raises OptionError for others."""
+        self.adapter, self.fixed = adapter, FixedScale(fixed).value
+
+    @property
+    def reading(self) -> Reading:
+        """The adapter's."""
+        return self.adapter.reading
+
+    def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
+        """The adapter's answer: w, float32 [rows, tokens]."""
+        return self.adapter.scales(inputs, rows, tokens)
+
+    def doubts(self, inputs: torch.Tensor, named: Sequence[bool], misread: bool) -> list[str]:
+        """For each row why the adapter's answer is not enough, "" where it is.
+
+        ``inputs``: what it reads, float32 [rows, inputs, n]. ``named``: for each row whether the prompt names the
+        concept. ``misread``: whether they were read at another size than the adapter was fitted at.
+        """
+        outside = self.adapter.is_outside(inputs).tolist()
+        return [
+            NAMED if names else OUTSIDE if strange else MISREAD if misread else ""
+            for names, strange in zip(named, outside, strict=True)
+        ]
+
+    def check_model(self, family: str, heads: Sequence[int]) -> None:
+        """Raise AdapterError where the adapter does not fit a model."""
+        self.adapter.check_model(family, heads)

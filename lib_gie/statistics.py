@@ -21,11 +21,14 @@ class Reading:
     ``per_head``: one input for every head of every layer; otherwise the means over heads, one per layer, as in the
     paper (section 3.3). ``noise``: the seed of noise that stands in for every image's latents, at the last timestep;
     None: the image's own at its first step, as in the paper. With the same noise for all, the inputs depend on the
-    prompt alone: what differs between two images' noise hides what differs between their prompts.
+    prompt alone: what differs between two images' noise hides what differs between their prompts. ``size``: height and
+    width of that noise in latents, those that the adapter was fitted at; None: the image's own. At another size the
+    same prompt gives other means.
     """
 
     per_head: bool = False
     noise: int | None = None
+    size: tuple[int, int] | None = None
 
     @property
     def reads_prompt(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import types
 from contextlib import nullcontext
@@ -232,6 +233,7 @@ def process_images_inner(p):
     for iteration in range(p.n_iter):
         p.iteration, first = iteration, iteration * p.batch_size
         p.seeds = p.all_seeds[first : first + p.batch_size]
+        p.prompts = p.all_prompts[first : first + p.batch_size]
         p.rng = ImageRNG((4, 8, 8), p.seeds)
         with torch.no_grad():
             samples = p.sample()
@@ -268,6 +270,13 @@ def apply_overlay(picture, paste_to, overlay):
     return picture, picture
 
 
+def parse_emphasis(text):
+    """The WebUI's (text:weight), without its other syntaxes."""
+    parts = re.split(r"\(([^:()]*):([0-9.]+)\)", text)
+    plain = [[part, 1.0] for part in parts[::3] if part]
+    return plain + [[part, float(weight)] for part, weight in zip(parts[1::3], parts[2::3], strict=True)]
+
+
 class Host:
     """The fake, installed under the name ``modules``."""
 
@@ -295,7 +304,13 @@ class Host:
             decode_latent_batch=lambda model, samples, **options: samples[:, :3],
         )
         runner = type("ScriptRunner", (Runner,), {"run": Runner.run})
+        parser = self._module(
+            "prompt_parser",
+            get_learned_conditioning_prompt_schedules=lambda prompts, *steps, **way: [[[1, text]] for text in prompts],
+            parse_prompt_attention=parse_emphasis,
+        )
         self.modules = {
+            "modules.prompt_parser": parser,
             "modules": types.ModuleType("modules"),
             "modules.shared": self.shared,
             "modules.processing": self.processing,

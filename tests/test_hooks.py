@@ -379,16 +379,18 @@ def test_a_prompt_that_changes_on_the_way_is_read_again(unet, batch, noise, read
         assert one.scales[image][1].tolist() == [-1.0, -1.0]
 
 
-def test_what_was_read_goes_on_in_another_erasure(unet, batch):
-    """A second pass with the same prompt is not read again; one with another prompt is."""
+@pytest.mark.parametrize(("changed", "read"), [(False, 1), (True, 2)])
+def test_what_was_read_goes_on_in_another_erasure(unet, batch, changed, read):
+    """Hooks that are put on once more for the same model and pass read nothing again; for others they do."""
     adapter = spy(heads_of(unet), Reading(True, 3))
     first, second = (Erasure([Target(KNIFE, adapter)]) for _ in range(2))
     with attach(unet.module, first):
         run(unet, batch, first)
-    second.go_on_from(first)
+    second.go_on_from(first, changed)
     with attach(unet.module, second):
         run(unet, batch, second)
-    assert len(adapter.seen) == 1
+    assert len(adapter.seen) == read
+    assert all(torch.equal(second.scales[row][0], first.scales[row][0]) for row in (0, 1))
 
 
 def test_an_image_gets_the_same_scale_alone_and_in_a_batch(unet, batch):

@@ -55,6 +55,7 @@ class Host:
     """The concept shows down to a scale that the prompt names: "knife -1.5", and its attention tells that scale."""
 
     base, description = "tiny", "first"
+    latent_size, conditions = (2, 3), {"clip_skip": 1, "cfg": 4.0}
 
     def __init__(self):
         self.made: list[tuple[str, int, float]] = []
@@ -67,6 +68,7 @@ class Host:
 
     def read(self, prompts, concepts, reading):
         assert reading.reads_prompt
+        assert reading.size == self.latent_size
         gone = torch.tensor([float(prompt.split()[-1]) for prompt in prompts])  # [B]
         return [gone[:, None, None].expand(-1, 4, 2) for _ in concepts]  # [B, inputs, n] each
 

@@ -427,8 +427,10 @@ def test_automatic_says_where_no_adapter_fits(host, tmp_path):
         Adapter(AdapterInfo("width-24", 7, ("wine",), (-9.0, 0.0))), tmp_path / "growth-inhibitors" / "w.safetensors"
     )
     p, done = host.process([True, "knife, wine"])
-    (note,) = p.comments
-    assert "no adapter for 'knife' fits this model (width-24), so the fixed scale -3 was used" in note
+    lacking, old, *doubts = p.comments
+    assert "no adapter for 'knife' fits this model (width-24), so the fixed scale -3 was used" in lacking
+    assert "the adapter w does not say what it was fitted on" in old
+    assert not doubts  # the prompt names the knife alone
     assert done.infotexts[0]["GIE adapters"].startswith("Fixed scale; w [")
     assert not host.process([True, "knife", FIXED])[0].comments
 
@@ -483,8 +485,14 @@ def test_enforced_concepts_cannot_be_skipped(host, args):
     p, done = host.process(args)
     assert torch.equal(torch.stack(done.images), torch.stack(wanted.images))
     assert done.infotexts[0]["GIE enforced"] == "knife"
-    assert done.infotexts[0]["GIE enforced scale"] == "-3"
+    assert "GIE enforced scale" not in done.infotexts[0]
     assert "GIE concepts" not in p.extra_generation_params
+
+
+def test_an_enforced_scale_is_shown_where_the_admin_says_so(host):
+    host.shared.cmd_opts.gie_enforce = "knife"
+    host.shared.opts.gie_enforced_show_scale = True
+    assert host.process([])[1].infotexts[0]["GIE enforced scale"] == "-3"
 
 
 def test_a_users_concepts_come_on_top(host):

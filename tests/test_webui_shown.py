@@ -248,7 +248,8 @@ def test_read_out(host):  # noqa: F811
     assert [entry["concept"] for entry in first] == ["bomb", "knife", "wine"]
     assert [entry["always"] for entry in first] == [True, False, False]
     assert [entry["scale"] for entry in first][1:] == [-3.0, -1.5]
-    assert all(0 < entry["present"] <= 1 for entry in first)
+    assert all(0 < entry["present"] <= 1 for entry in first[1:])
+    assert first[0]["scale"] is first[0]["present"] is None  # both would say for which prompts it is weak
     assert all(readout.KEY not in text for text in done.infotexts)
     page = readout.as_html(json.dumps({"extra_generation_params": {readout.KEY: told}, "all_seeds": p.all_seeds}))
     assert page.count("<tr>") == 1 + 4 * 3

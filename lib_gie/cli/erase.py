@@ -190,6 +190,7 @@ def _report(pair, options: argparse.Namespace, seeds: list[int], demo: bool) -> 
         "prompt": options.prompt,
         "seed": options.seed,
         "concepts": concepts,
+        "notes": pair.eraser.notes,
         "seconds_before": round(pair.seconds_before, 3),
         "seconds_after": round(pair.seconds_after, 3),
     }
@@ -215,6 +216,8 @@ def _print(report: dict, demo: bool) -> None:
     print(f"prompt: {report['prompt']}")
     for concept in report["concepts"]:
         print(f"erased: {concept['text']} (tokens {' '.join(concept['tokens'])}), scales {concept['scales']}")
+    for note in report["notes"]:
+        print(f"note: {note}")
     print(f"seconds: {report['seconds_before']} without, {report['seconds_after']} with")
     if demo:
         print(f"objects without: {', '.join(report['objects_before']) or 'none'}")

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from ..errors import GieError
+from ..scale import DEFAULT_SCALE
 
 PATH = Path(__file__).resolve().parents[2] / "models" / "demo" / "fixed_scale.json"
 
@@ -18,6 +19,11 @@ def load_fixed_scale() -> float:
             f"run python -m lib_gie evaluate --set validation --choose-scale"
         )
     return float(json.loads(PATH.read_text(encoding="utf-8"))["scale"])
+
+
+def default_scale(base: str) -> float:
+    """The fixed scale of a model family where nothing else gives one."""
+    return load_fixed_scale() if base == "gie-demo" else DEFAULT_SCALE
 
 
 def save_fixed_scale(tried: list[dict]) -> float:

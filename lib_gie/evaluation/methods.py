@@ -171,7 +171,14 @@ class Method:
     def identity(self) -> str:
         """What its outcomes are kept under: the name, with the adapters' weights where there are some."""
         digest = hashlib.sha256("".join(rule.digest for rule in self.rules).encode()).hexdigest()[:12]
-        return f"{self.name} {digest}" if self.rules else self.name
+        return f"{self.name} {digest} guarded" if self.rules else self.name
+
+
+class Unguarded:
+    """An adapter's own answers, also where it cannot know."""
+
+    def __init__(self, adapter: Adapter):
+        self.reading, self.scales, self.check_model = adapter.reading, adapter.scales, adapter.check_model
 
 
 @dataclass(frozen=True)
@@ -234,7 +241,7 @@ def _ours(pipe: Any, name: str, shipped: Shipped) -> Method | None:
         return Method(name, growth_inhibitors(pipe, rule, **options), rules=(rule,))
     if head == "unseen adapter":
         rule = load_adapter(shipped.unseen)
-        make = growth_inhibitors(pipe, rule, **options)
+        make = growth_inhibitors(pipe, Unguarded(rule), **options)
         return Method(name, make, covers=lambda job: job.prompt.concept not in rule.info.concepts, rules=(rule,))
     if head.startswith("adapter "):
         path = Path(head.removeprefix("adapter "))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,15 +10,17 @@ from typing import Any
 
 import torch
 
-from ..adapter import load_adapter
+from ..adapter import Adapter, load_adapter
 from ..batches import batch_size
 from ..composition import CROSS_SHARE, SELF_SHARE, Composition, Trace
 from ..concepts import Concept, parse_concepts
+from ..demo.fixed_scale import default_scale
 from ..encoding import EncodedConcept, check_token_count
 from ..erasure import Erasure, Target
 from ..errors import ErasureError, OptionError, UnsupportedModelError
 from ..hooks import attach, is_inner_call
-from ..scale import DEFAULT_SCALE, FixedScale, ScaleRule
+from ..named import repeated_emphasis, times_in, times_named
+from ..scale import DEFAULT_SCALE, UNKNOWN_PROMPT, FixedScale, Guarded, PromptFacts, ScaleRule
 from ..statistics import AttentionRecorder
 
 _ENCODING_OPTIONS = ("clip_skip", "lora_scale")
@@ -30,12 +33,17 @@ def concept_tokens(pipe: Any, text: str) -> list[str]:
 
 
 def scale_rule(scale: float | None, adapter: ScaleRule | Path | str | None) -> ScaleRule:
-    """The rule for a fixed scale, an adapter (its file, or any ScaleRule), or neither: DEFAULT_SCALE."""
+    """The rule for a fixed scale, an adapter (its file, or any ScaleRule), or neither: DEFAULT_SCALE.
+
+    An adapter is guarded: where it cannot know, the fixed scale of its model family is the least (see ``Guarded``).
+    """
     if scale is not None and adapter is not None:
         raise OptionError("both a scale and an adapter are given; give one of them, or strength to vary an adapter")
     if adapter is None:
         return FixedScale(DEFAULT_SCALE if scale is None else scale)
-    return load_adapter(adapter) if isinstance(adapter, (Path, str)) else adapter
+    if isinstance(adapter, (Path, str)):
+        adapter = load_adapter(adapter)
+    return Guarded(adapter, default_scale(adapter.info.base)) if isinstance(adapter, Adapter) else adapter
 
 
 class GrowthInhibitors:
@@ -94,6 +102,7 @@ class GrowthInhibitors:
         self._stack: ExitStack | None = None
         self._attached: ExitStack | None = None
         self._images = 0
+        self._facts: list[PromptFacts] = []
         self._call = 0
         self._check_options()
 
@@ -141,6 +150,7 @@ class GrowthInhibitors:
 
         def encode_prompt(*args, **kwargs):
             result = inner(*args, **kwargs)
+            self._facts = self._facts_of(inner, args, kwargs, result[0])
             self._begin(result[0].shape[0], {key: kwargs[key] for key in _ENCODING_OPTIONS if key in kwargs})
             return result
 
@@ -152,6 +162,62 @@ class GrowthInhibitors:
 
         self.pipe.encode_prompt = encode_prompt
         self._stack.callback(restore)
+
+    def _facts_of(self, encode: Any, args: tuple, kwargs: dict, states: torch.Tensor) -> list[PromptFacts]:
+        """What is known of each image's prompt, from the call that encoded it to ``states`` [images, L, D].
+
+        Where only embeddings are given nothing is, which counts as naming every concept.
+        """
+        given = inspect.signature(encode).bind_partial(*args, **kwargs).arguments
+        texts = [given.get(name) for name in ("prompt", "prompt_2", "prompt_3")]
+        lists = [[text] if isinstance(text, str) else list(text) for text in texts if text is not None]
+        if not lists or given.get("prompt_embeds") is not None:
+            return [UNKNOWN_PROMPT] * len(states)
+        together = [" ".join(parts) for parts in zip(*lists, strict=True)]  # by prompt
+        each = len(states) // len(together)
+        return [facts for text in together for facts in [self._facts_of_text(text)] * each]
+
+    def _facts_of_text(self, text: str) -> PromptFacts:
+        """A diffusers prompt has no syntax for emphasis, but it can name a thing often."""
+
+        def ids(of: str) -> list[int]:
+            return self.pipe.tokenizer(of, truncation=False, verbose=False).input_ids[1:-1]
+
+        tokens = ids(text)
+        times = {
+            concept.key: max(times_named(text, concept.text), times_in(tokens, ids(concept.text)))
+            for concept in self.concepts
+        }
+        named = frozenset(key for key, found in times.items() if found)
+        return PromptFacts(named, repeated_emphasis(max(times.values(), default=1)))
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be known of the adapter and the last call: where its answer was not enough, and why."""
+        found = []
+        if isinstance(self.rule, Guarded):
+            known = self.rule.adapter
+            found = [
+                f"the adapter was fitted for {', '.join(known.info.concepts)}, not for {concept.text!r}"
+                for concept in self.concepts
+                if not known.is_for(concept.key)
+            ]
+            if known.range is None:
+                found.append(
+                    "the adapter does not say what it was fitted on, so it cannot be told where it knows nothing"
+                )
+        return found + self._doubts()
+
+    def _doubts(self) -> list[str]:
+        if self.erasure is None:
+            return []
+        return [
+            f"image {image + 1}, {target.encoded.concept.text!r}: the fixed scale took the place of the adapter's "
+            f"weaker answer: {doubt}"
+            for image in range(self._images)
+            for target, doubt in zip(self.erasure.targets, self.erasure.doubts(image), strict=True)
+            if doubt
+        ]
 
     @torch.no_grad()
     def _encode(self, concept: Concept, options: dict) -> EncodedConcept:
@@ -174,6 +240,7 @@ class GrowthInhibitors:
         self.erasure = Erasure(
             targets, recorder=self.recorder, trace=self.trace, composition=self._new_composition(), **self.options
         )
+        self.erasure.facts = dict(enumerate(self._facts))
         self._images, self._call = images, 0
         self._attached.enter_context(attach(self.pipe.unet, self.erasure))
 

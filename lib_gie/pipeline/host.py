@@ -50,6 +50,19 @@ class PipelineHost:
             f"negative {negative!r}, {concept_pass}"
         )
 
+    @property
+    def conditions(self) -> dict[str, float]:
+        """What else the images depend on, by the names of adapters' files."""
+        return {"clip_skip": 1, "cfg": self.cfg}
+
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        """Height and width of the latents."""
+        factor = self.pipe.vae_scale_factor
+        usual = self.pipe.unet.config.sample_size * factor
+        width, height = ((pixels or usual) // factor for pixels in self.size)
+        return height, width
+
     def tokens(self, concept: str) -> list[str]:
         """The concept's own tokens."""
         return concept_tokens(self.pipe, concept)
@@ -68,7 +81,7 @@ class PipelineHost:
     @torch.no_grad()
     def read(self, prompts: Sequence[str], concepts: Sequence[str], reading: Reading) -> list[torch.Tensor]:
         """What adapters with this reading would see, for each concept float32 [B, inputs, n]."""
-        unet, width, height = self.pipe.unet, *self._latent_size()
+        unet, (height, width) = self.pipe.unet, self.latent_size
         encoded = [EncodedConcept(Concept(text), self.encode([text])[0], self.tokens(text)) for text in concepts]
         found = []
         for start in tqdm(range(0, len(prompts), _ROWS), desc="attention", mininterval=5, leave=False):
@@ -77,11 +90,6 @@ class PipelineHost:
             timesteps = torch.full((len(states),), LAST_TIMESTEP, device=states.device)  # [R]
             found.append(read_attention(unet, encoded, reading, (latents, timesteps, states)))
         return [torch.cat(parts) for parts in zip(*found, strict=True)]  # each [B, inputs, n]
-
-    def _latent_size(self) -> tuple[int, int]:
-        factor = self.pipe.vae_scale_factor
-        usual = self.pipe.unet.config.sample_size * factor
-        return tuple((pixels or usual) // factor for pixels in self.size)
 
     def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
         """Clean latents [B, 4, h, w]; image k does not depend on the batch it is made in."""

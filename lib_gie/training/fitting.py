@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ..adapter import Adapter, AdapterInfo, filled
 from ..errors import OptionError
+from ..input_range import fit_range
 from ..scale import LOWEST_SCALE
 from ..statistics import Reading
 from .host import Host
@@ -150,13 +151,19 @@ def fit(
     examples: Sequence[Example],
     recipe: Recipe | None = None,
     reading: Reading = READING,
+    conditions: Mapping[str, float] | None = None,
 ) -> Fit:
-    """Fit an adapter for a model family and concepts. Raises OptionError where there are too few prompts."""
+    """Fit an adapter for a model family and concepts. Raises OptionError where there are too few prompts.
+
+    ``conditions``: see AdapterInfo.
+    """
     recipe = recipe or Recipe()
     (inputs, wanted), (held_inputs, held_wanted) = map(_rows, _split(examples, recipe.share_validation))
     low = min(example.scale for example in examples)
-    adapter = _new_adapter(AdapterInfo(base, inputs.shape[1], tuple(concepts), (low, 0.0), reading), recipe.seed)
+    info = AdapterInfo(base, inputs.shape[1], tuple(concepts), (low, 0.0), reading, conditions=dict(conditions or {}))
+    adapter = _new_adapter(info, recipe.seed)
     adapter.set_normalisation(inputs)
+    adapter.range = fit_range(inputs, held_inputs)
     history, best, best_epoch = _descend(adapter, inputs, wanted, held_inputs, held_wanted, recipe)
     constants = [low * step / 100 for step in range(101)]
     constant = min(constants, key=lambda value: error(torch.full_like(wanted, value), wanted, low, recipe))
@@ -226,9 +233,10 @@ def fit_labels(host: Host, labels: Mapping[str, Sequence[Label]], recipe: Recipe
     """Read the prompts' attention on the host and fit one adapter for all concepts: labels by concept."""
     recipe, examples = recipe or Recipe(), []
     prompts = sorted({label.sample.prompt for part in labels.values() for label in part})
-    for (_, part), read in zip(labels.items(), host.read(prompts, list(labels), READING), strict=True):
+    reading = replace(READING, size=host.latent_size)
+    for (_, part), read in zip(labels.items(), host.read(prompts, list(labels), reading), strict=True):
         examples += examples_of(part, dict(zip(prompts, read, strict=True)), recipe)  # read: [prompts, inputs, n]
-    return fit(host.base, list(labels), examples, recipe)
+    return fit(host.base, list(labels), examples, recipe, reading, host.conditions)
 
 
 def predictions(

@@ -28,6 +28,12 @@ class Host(Protocol):
     base: str
     """Model family, as adapters name it."""
 
+    latent_size: tuple[int, int]
+    """Height and width of its latents."""
+
+    conditions: dict[str, float]
+    """"clip_skip" and "cfg" of its images, by those names."""
+
     description: str
     """What else the images depend on (checkpoint, sampler, steps, ...); labels of another one are not reused."""
 

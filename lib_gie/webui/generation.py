@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,13 +20,14 @@ from ..errors import ErasureError
 from ..handles import take_off
 from ..hooks import attach, is_inner_call
 from ..rows import Identities, Name
-from ..scale import FixedScale, ScaleRule
+from ..scale import FixedScale, Guarded, PromptFacts, ScaleRule
 from ..statistics import AttentionRecorder
 from . import forge, others
 from .encodings import encodings
 from .infotext import Rule
 from .model import find_unet, unet_of
-from .options import Request
+from .options import TITLE, Request
+from .prompts import facts_of
 from .step_rows import conditional_rows
 
 PRESENCE_EVERY, PRESENCE_PIXELS = 4, 16 * 16
@@ -38,7 +40,8 @@ _PASSES = {"both": (False, True), "first only": (False,), "second only": (True,)
 class Plan:
     """A request and, for each of its concepts, the rule for its scale and that rule's description.
 
-    ``enforced``: the admin's request, not the user's. ``notes``: what the user is told under the image.
+    ``enforced``: the admin's request, not the user's. ``notes``: what the user is told under the image. ``floor``: no
+    concept's scale is weaker.
     """
 
     request: Request
@@ -46,20 +49,24 @@ class Plan:
     described: tuple[Rule, ...]
     enforced: bool = False
     notes: tuple[str, ...] = ()
+    floor: float = 0.0
 
     @property
     def wants_twin(self) -> bool:
         """Whether the same images without erasure are needed. What an admin enforces is erased from those, too."""
         return not self.enforced and self.request.keep_composition
 
-    def new_erasure(self, p: Any, model: Any, before: Erasure | None, without: bool, **watching: Any) -> Erasure:
+    def new_erasure(
+        self, p: Any, model: Any, before: Erasure | None, without: bool, changed: bool, **watching: Any
+    ) -> Erasure:
         """Concepts encoded by the model as it is now, for ``p``; ``before``: the erasure that it goes on from.
 
-        ``without``: erases nothing, and only watches. ``watching``: recorder, trace or composition.
+        ``without``: erases nothing, and only watches. ``changed``: whether the model, its networks or the pass are
+        others than those that ``before`` was made for. ``watching``: recorder, trace or composition.
         """
         request = self.request
         targets = [
-            Target(encodings.encode(concept, model, p), FixedScale(0.0) if without else rule)
+            Target(encodings.encode(concept, model, p), *((FixedScale(0.0),) if without else (rule, self.floor)))
             for concept, rule in zip(request.concepts, self.rules, strict=True)
         ]
         erasure = Erasure(
@@ -71,8 +78,45 @@ class Plan:
             **watching,
         )
         if before is not None:
-            erasure.go_on_from(before)
+            erasure.go_on_from(before, changed)
         return erasure
+
+    def doubts(self, erasure: Erasure) -> list[str]:
+        """What the user is told of an erasure that is done: where an adapter's answer was not enough.
+
+        Nothing of what an admin enforces: it would tell how to get round it.
+        """
+        if self.enforced:
+            return []
+        found = []
+        for k, (concept, rule) in enumerate(zip(self.request.concepts, self.rules, strict=True)):
+            reasons = dict.fromkeys(erasure.doubts(row)[k] for row in erasure.scales)
+            found += [
+                f"for {concept.text!r} the fixed scale {rule.fixed:g} took the place of the adapter's weaker answer: "
+                f"{reason}"
+                for reason in filter(None, reasons)
+                if isinstance(rule, Guarded)
+            ]
+        return found
+
+
+def _active_hypernetworks() -> tuple:
+    """Those that the WebUI sends prompts through now, with their strengths."""
+    active = getattr(shared, "loaded_hypernetworks", None) or ()
+    return tuple((id(one), getattr(one, "name", None), *_strengths(one)) for one in active)
+
+
+def _strengths(hypernetwork: Any) -> tuple:
+    """Of all its layers; the WebUI sets them each time that a prompt asks for one."""
+    layers = getattr(hypernetwork, "layers", None) or {}
+    return tuple(getattr(layer, "multiplier", None) for pair in layers.values() for layer in pair)
+
+
+def _active_loras() -> tuple:
+    """Those that the WebUI's own extension puts into the weights now, with their strengths."""
+    active = getattr(sys.modules.get("networks"), "loaded_networks", None) or ()
+    strengths = "name", "te_multiplier", "unet_multiplier", "dyn_dim"
+    return tuple(tuple(getattr(one, part, None) for part in strengths) for one in active)
 
 
 @dataclass(eq=False)
@@ -91,11 +135,11 @@ class _Progress:
         """Whether the pass that runs now (first or of Hires. fix) is to be erased from."""
         return bool(getattr(p, "is_hr_pass", False)) in _PASSES[self.plan.request.hires]
 
-    def renew(self, p: Any, model: Any) -> Erasure:
-        """Encode for the model as it is now; scales that are known stay while the prompt does."""
+    def renew(self, p: Any, model: Any, changed: bool) -> Erasure:
+        """Encode for the model as it is now. Scales that are known get no weaker, and are read again if it changed."""
         self.check()
         self.erasure = self.plan.new_erasure(
-            p, model, self.erasure, self.without,
+            p, model, self.erasure, self.without, changed,
             recorder=self.recorder, trace=self.trace, composition=self.composition,
         )  # fmt: skip
         self.steps = 0
@@ -123,7 +167,8 @@ class Generation:
         self._denoiser: Any = None
         self._tiled = False
         self._step: forge.Step | None = None  # where the host orders a step's rows itself
-        self._state: tuple = ()  # what the encodings were made for
+        self._state: tuple = ()  # what the encodings were made for, and the scales read with
+        self._facts: tuple[Any, list[PromptFacts]] = (None, [])  # of each image's prompt, and of what they were made
         self._done: set[int] = set()  # plans that have erased from at least one step
         self._kept: dict[tuple[int, int], dict[int, list]] = {}  # by plan and batch: scales by image
         self._traces: dict[int, Trace] = {}  # by plan, of the batch's images without erasure
@@ -185,6 +230,7 @@ class Generation:
         """After ``p.sample``: raise unless every step of the chosen passes was erased from."""
         self._keep_scales()
         self.check()
+        self._tell_doubts()
         if shared.state.interrupted or shared.state.skipped:
             if any(progress.without for progress in self._progress):
                 raise ErasureError("stopped while the image without erasure was made; there is no erased one yet")
@@ -200,6 +246,13 @@ class Generation:
                 raise failure
         for progress in self._progress:
             progress.check()
+
+    def _tell_doubts(self) -> None:
+        """Under the images: where a fixed scale took the place of an adapter's answer."""
+        for progress in self._progress:
+            if not progress.without and progress.erasure is not None:
+                for doubt in progress.plan.doubts(progress.erasure):
+                    self.p.comment(f"{TITLE}: {doubt}")
 
     def _nothing_done(self, request: Request) -> str:
         if request.hires != "both":
@@ -242,9 +295,19 @@ class Generation:
             self._attached.callback(take_off, unet, unet.register_forward_pre_hook(raise_failure))
 
     def _current(self) -> tuple:
-        """What encodings depend on: the UNet, the weights in it (a refiner of its kind takes it over), the pass."""
+        """What encodings and scales depend on, for as long as it stays the same.
+
+        The UNet, the weights in it (a refiner of its kind takes it over), the pass, and the networks that are active.
+        What is written to the UNet's weights the hooks see by themselves.
+        """
         model = shared.sd_model
-        return unet_of(model), getattr(model, "sd_checkpoint_info", None), bool(getattr(self.p, "is_hr_pass", False))
+        return (
+            unet_of(model),
+            getattr(model, "sd_checkpoint_info", None),
+            bool(getattr(self.p, "is_hr_pass", False)),
+            _active_hypernetworks(),
+            _active_loras(),
+        )
 
     def _announce(self, params: Any) -> None:
         denoiser = params.denoiser
@@ -253,9 +316,11 @@ class Generation:
             forge.bring_unet_back(shared.sd_model, params.x)
         self._denoiser = denoiser
         rows, identify = self._rows(params)
+        facts = self._facts_by_row(rows)
         done = min(1.0, denoiser.step / max(1, denoiser.total_steps))
         for number, progress in enumerate(self._progress):
             if progress.applies(self.p):
+                progress.erasure.facts |= facts
                 progress.erasure.begin(rows, done, identify)
                 progress.steps += 1
                 self._done.add(number)
@@ -274,6 +339,20 @@ class Generation:
         others.check_order(self.p, rows.names)
         return rows.names, functools.partial(rows.identities, params)
 
+    def _facts_by_row(self, rows: Sequence[Name]) -> dict[Hashable, PromptFacts]:
+        """What the prompts of this pass say; of a row whose prompt is not known nothing, which counts as the worst."""
+        p = self.p
+        second = bool(getattr(p, "is_hr_pass", False)) and getattr(p, "hr_prompts", None)
+        prompts = tuple(second or getattr(p, "prompts", None) or ())
+        steps = getattr(p, "steps", None) or 1
+        steps = steps, getattr(p, "hr_second_pass_steps", None) or steps
+        made_of = prompts, steps, getattr(shared.opts, "emphasis", None)
+        if self._facts[0] != made_of:
+            concepts = [concept for plan in self.plans for concept in plan.request.concepts]
+            self._facts = made_of, [facts_of(prompt, concepts, shared.sd_model, *steps) for prompt in prompts]
+        found = self._facts[1]
+        return {row: found[row[0]] for row in rows if row is not None and row[0] < len(found)}
+
     def _order(self, unet: torch.nn.Module, args: tuple, kwargs: dict) -> None:
         """A UNet pre-hook ahead of the erasures' own."""
         if self._step is None or is_inner_call():
@@ -289,14 +368,14 @@ class Generation:
     def _attach(self) -> None:
         """Hooks for the model and pass that run now, with concepts encoded anew."""
         self._attached.close()
-        self._state = self._current()
+        before, self._state = self._state, self._current()
         self._unet, self._tiled = self._state[0], False
         if forge.is_here():
             ordering = self._unet.register_forward_pre_hook(self._order, with_kwargs=True)
             self._attached.callback(take_off, self._unet, ordering)
         for progress in self._progress:
             if progress.applies(self.p):
-                erasure = progress.renew(self.p, shared.sd_model)
+                erasure = progress.renew(self.p, shared.sd_model, before != self._state)
                 self._attached.enter_context(attach(self._unet, erasure, self._undisturbed))
 
     def _undisturbed(self) -> AbstractContextManager:

@@ -18,7 +18,7 @@ from ..errors import ErasureError, GieError
 from .generation import Generation, stack
 from .infotext import ALL_KEYS, ENFORCED, ENFORCED_SCALE, SCALE, concepts_text, scales_text, write_params
 from .options import TITLE, Request, check_api_arguments, read_request
-from .plans import enforced_request, enforced_text, make_plan, without
+from .plans import differences, enforced_request, enforced_text, make_plan, shows_enforced_scale, without
 
 OVERRIDES = "gie_overrides"
 """Attribute of ``p``: option values by name that X/Y/Z axes set."""
@@ -77,7 +77,8 @@ def _write_infotext(generation: Generation) -> None:
     for number, plan in enumerate(generation.plans):
         if plan.enforced:
             params[ENFORCED] = concepts_text(plan.request.concepts)
-            params[ENFORCED_SCALE] = _scale_writer(generation, number)
+            if shows_enforced_scale():
+                params[ENFORCED_SCALE] = _scale_writer(generation, number)
         else:
             params.update(write_params(plan.request, plan.described))
             params[SCALE] = _scale_writer(generation, number)
@@ -167,7 +168,8 @@ def _process_with_erasure(inner: Callable, p: Any) -> Any:
     gallery = _gallery(request, plans)
     generation = Generation(p, plans, request, gallery)
     _write_infotext(generation)
-    for note in [*(note for plan in plans for note in plan.notes), *_not_shown(request, plans, gallery)]:
+    notes = [note for plan in plans for note in (*plan.notes, *differences(plan, p))]
+    for note in [*notes, *_not_shown(request, plans, gallery)]:
         p.comment(f"{TITLE}: {note}")
     with _on_stack(generation), _watched_sample(generation), _erased_previews():
         processed = inner(p)

@@ -9,10 +9,12 @@ from typing import Any
 
 from modules import paths_internal, shared
 
+from ..adapter import Adapter
+from ..checks import number_from
 from ..concepts import Concept, parse_concepts
-from ..demo.fixed_scale import load_fixed_scale
-from ..errors import ErasureError, GieError
-from ..scale import DEFAULT_SCALE, FixedScale, ScaleRule
+from ..demo.fixed_scale import default_scale
+from ..errors import AdapterError, ErasureError, GieError
+from ..scale import DEFAULT_SCALE, LOWEST_SCALE, FixedScale, Guarded, ScaleRule
 from . import forge
 from .generation import Plan
 from .infotext import Rule
@@ -28,12 +30,9 @@ def adapter_folders() -> list[Path]:
     return [EXTENSION / "models", Path(paths_internal.models_path) / "growth-inhibitors"]
 
 
-def default_scale(base: str) -> float:
-    """The fixed scale that Automatic takes where no adapter fits."""
-    return load_fixed_scale() if base == "gie-demo" else DEFAULT_SCALE
-
-
-def _rule(request: Request, concept: Concept, base: str, heads: Sequence[int]) -> tuple[ScaleRule, Rule]:
+def _rule(
+    request: Request, concept: Concept, base: str, heads: Sequence[int], enforced: bool
+) -> tuple[ScaleRule, Rule]:
     if request.adapter == FIXED:
         return FixedScale(request.scale), Rule(None, None, request.scale)
     if request.adapter == AUTOMATIC:
@@ -43,16 +42,70 @@ def _rule(request: Request, concept: Concept, base: str, heads: Sequence[int]) -
             return FixedScale(scale), Rule(None, None, scale)
     else:
         installed = find_adapter(request.adapter, adapter_folders())
+        if enforced and not installed.adapter.is_for(concept.key):
+            raise AdapterError(
+                f"this WebUI always erases {concept.text!r} with the adapter {installed.name!r}, which was fitted for "
+                f"{', '.join(installed.info.concepts)}. Its admin must choose {AUTOMATIC}, or an adapter for it"
+            )
     installed.adapter.check_model(base, heads)
-    return installed.adapter, Rule(installed.name, installed.hash, DEFAULT_SCALE)
+    rule = Guarded(installed.adapter, default_scale(base))
+    return rule, Rule(installed.name, installed.hash, DEFAULT_SCALE)
 
 
 def make_plan(request: Request, model: Any, enforced: bool = False) -> Plan:
     """Rules for a request on a model. Raises AdapterError, UnsupportedModelError where there can be none."""
     base, heads = family_of(unet_of(model))
-    pairs = [_rule(request, concept, base, heads) for concept in request.concepts]
+    pairs = [_rule(request, concept, base, heads, enforced) for concept in request.concepts]
     rules, described = tuple(rule for rule, _ in pairs), tuple(about for _, about in pairs)
-    return Plan(request, rules, described, enforced, _notes(request, described, base))
+    notes = (*_notes(request, described, base), *_adapter_notes(request, rules, described))
+    return Plan(request, rules, described, enforced, notes, enforced_floor() if enforced else 0.0)
+
+
+def _adapters(rules: Sequence[ScaleRule], described: Sequence[Rule]) -> dict[str, Adapter]:
+    """Those in use, by name."""
+    pairs = zip(rules, described, strict=True)
+    return {about.adapter: rule.adapter for rule, about in pairs if isinstance(rule, Guarded)}
+
+
+def _adapter_notes(request: Request, rules: Sequence[ScaleRule], described: Sequence[Rule]) -> list[str]:
+    """What is to be known of the adapters that are used: for another concept, or of an earlier version."""
+    adapters = _adapters(rules, described)
+    foreign = [
+        f"the adapter {about.adapter} was fitted for {', '.join(rule.adapter.info.concepts)}, not for "
+        f"{concept.text!r}; it knows nothing of that"
+        for concept, rule, about in zip(request.concepts, rules, described, strict=True)
+        if isinstance(rule, Guarded) and not rule.adapter.is_for(concept.key)
+    ]
+    unknown = [
+        f"the adapter {name} does not say what it was fitted on, so it cannot be told where it knows nothing; train it "
+        f"again with this version"
+        for name, adapter in adapters.items()
+        if adapter.range is None
+    ]
+    return foreign + unknown
+
+
+def differences(plan: Plan, p: Any) -> list[str]:
+    """How what is asked of ``p`` differs from what the adapters of a user's request were fitted at."""
+    if plan.enforced:
+        return []
+    asked = {
+        "clip_skip": ("clip skip", getattr(shared.opts, "CLIP_stop_at_last_layers", None)),
+        "cfg": ("CFG scale", getattr(p, "cfg_scale", None)),
+    }
+    found = []
+    for name, adapter in _adapters(plan.rules, plan.described).items():
+        known = adapter.info.conditions
+        parts = [
+            f"{label} {known[key]:g}, not {value:g}"
+            for key, (label, value) in asked.items()
+            if value is not None and key in known and value != known[key]
+        ]
+        size, wanted = adapter.reading.size, (getattr(p, "height", 0) // 8, getattr(p, "width", 0) // 8)
+        if size is not None and all(wanted) and size != wanted:
+            parts.append(f"{8 * size[1]}x{8 * size[0]} pixels, not {8 * wanted[1]}x{8 * wanted[0]}")
+        found += [f"the adapter {name} was fitted at {'; '.join(parts)}"] if parts else []
+    return found
 
 
 def _notes(request: Request, described: Sequence[Rule], base: str) -> tuple[str, ...]:
@@ -96,6 +149,20 @@ def enforced_request() -> Request | None:
             f"this WebUI always erases {text!r}, and that cannot be read: {error}. Its admin must correct "
             f"--gie-enforce or the settings of Growth Inhibitors"
         ) from error
+
+
+def enforced_floor() -> float:
+    """No enforced concept's scale is weaker than this; 0 where the admin sets none. Raises OptionError for others.
+
+    The stronger of the command line's and the settings'.
+    """
+    values = [getattr(place, "gie_enforced_floor", None) or 0.0 for place in (shared.cmd_opts, shared.opts)]
+    return min(number_from("gie_enforced_floor", value, LOWEST_SCALE, 0.0) for value in values)
+
+
+def shows_enforced_scale() -> bool:
+    """Whether anybody may see an enforced concept's scale, which tells what prompts it is weak for."""
+    return bool(getattr(shared.opts, "gie_enforced_show_scale", False))
 
 
 def without(request: Request, enforced: Request | None) -> Request | None:

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from .generation import Generation, Plan
+from .plans import shows_enforced_scale
 
 KEY = "GIE read-out"
 _MOST_ROWS = 24
@@ -33,12 +34,15 @@ def _scale(rows: list[list[list[float]]] | None, concept: int) -> float | None:
 def _of_image(generation: Generation, number: int, plan: Plan, batch: int, image: int) -> list[dict]:
     recorder, scales = generation.recorders.get((number, batch)), generation.scales_of(number, batch, image)
     rows = [row for row in (recorder.rows() if recorder else ()) if row[0] == image]
+    hidden = plan.enforced and not shows_enforced_scale()  # both say for which prompts it is weak
+    if scales is None:
+        return []
     return [
         {
             "concept": concept.text,
-            "scale": _scale(scales, k),
+            "scale": None if hidden else _scale(scales, k),
             "by": str(plan.described[k]),
-            "present": round(max((recorder.strongest(k, row) for row in rows), default=0.0), 4),
+            "present": None if hidden else round(max((recorder.strongest(k, row) for row in rows), default=0.0), 4),
             "always": plan.enforced,
         }
         for k, concept in enumerate(plan.request.concepts)
@@ -52,7 +56,7 @@ def read_out(generation: Generation) -> ReadOut:
         for image in range(p.batch_size):
             numbered = enumerate(generation.plans)
             entries = [entry for k, plan in numbered for entry in _of_image(generation, k, plan, batch, image)]
-            if any(entry["scale"] is not None for entry in entries):
+            if entries:
                 found[str(batch * p.batch_size + image)] = entries
     return found
 
@@ -77,7 +81,8 @@ def _cells(image: str, entry: dict, seeds: list) -> str:
     seed = seeds[number] if number < len(seeds) else ""
     always = " (always)" if entry["always"] else ""
     scale = "" if entry["scale"] is None else f"{entry['scale']:.2f}"
-    cells = (seed, entry["concept"] + always, f"{100 * entry['present']:.0f} %", scale, entry["by"])
+    present = "" if entry["present"] is None else f"{100 * entry['present']:.0f} %"
+    cells = (seed, entry["concept"] + always, present, scale, entry["by"])
     return "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells) + "</tr>"
 
 

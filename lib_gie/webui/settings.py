@@ -41,6 +41,9 @@ def register() -> None:
             scale.default, "Scale for them, with the fixed scale", gr.Slider,
             {"minimum": scale.low, "maximum": -0.25, "step": scale.step}, restrict_api=True,
         ),
+        "gie_enforced_show_scale": shared.OptionInfo(
+            False, "Say in infotexts with which scale they were erased", restrict_api=True
+        ).info("whoever can see it can look for prompts that get a weak one"),
         "gie_save_before": shared.OptionInfo(False, "Save the images without erasure, where they are shown"),
         "gie_save_attention": shared.OptionInfo(False, "Save the pictures of the attention, where they are shown"),
         "gie_vision_url": shared.OptionInfo(

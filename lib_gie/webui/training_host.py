@@ -78,6 +78,8 @@ class WebUIHost:
             f"{width}x{height}, negative {negative!r}, clip skip {shared.opts.CLIP_stop_at_last_layers}"
         )
         self.name = info.name_for_extra
+        self.latent_size = (height // 8, width // 8)
+        self.conditions = {"clip_skip": shared.opts.CLIP_stop_at_last_layers, "cfg": cfg}
 
     @staticmethod
     def _check_latents(model: Any, unet: torch.nn.Module) -> None:

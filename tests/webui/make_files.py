@@ -7,6 +7,7 @@ an extension that does what other extensions do.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -66,6 +67,21 @@ def _lora(path: Path) -> None:
     save_file(tensors, path)
 
 
+def _lora_everywhere(path: Path) -> None:
+    """Random weights for all linear layers of the demo checkpoint's attention, as the WebUI names them."""
+    tensors, rank = {}, 4
+    weights = load_file(DEMO / "gie-demo.safetensors")
+    linear = re.compile(r"transformer_blocks\.\d+\.attn\d\.to_\w+(\.0)?\.weight$")
+    names = sorted(name for name in weights if linear.search(name))
+    for number, name in enumerate(names):
+        key = name.removeprefix("model.").removesuffix(".weight").replace(".", "_")
+        rows, columns = weights[name].shape
+        tensors[f"{key}.lora_down.weight"] = _random(rank, columns, seed=2 * number, scale=0.2)
+        tensors[f"{key}.lora_up.weight"] = _random(rows, rank, seed=2 * number + 1, scale=0.2)
+        tensors[f"{key}.alpha"] = torch.tensor(float(rank))
+    save_file(tensors, path)
+
+
 def _hypernetwork(path: Path) -> None:
     def layer(seed: int) -> dict[str, torch.Tensor]:
         wide = 2 * WIDTH
@@ -99,6 +115,7 @@ def main(folder: Path) -> None:
     _vae(models / "VAE" / "gietest.safetensors")
     shutil.copytree(Path(__file__).parent / "extension", folder / "extensions" / "gie-test-routes", dirs_exist_ok=True)
     _lora(models / "Lora" / "gietest.safetensors")
+    _lora_everywhere(models / "Lora" / "gierandom.safetensors")
     _hypernetwork(models / "hypernetworks" / "gietest.pt")
     write_adapter(models / "growth-inhibitors" / "gietest.safetensors", "gie-demo", LAYERS)
     embeddings = folder / "embeddings"

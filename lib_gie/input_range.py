@@ -1,0 +1,73 @@
+"""What an adapter's inputs looked like in training, so that it can be told where it knows nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+
+DIRECTIONS = 128
+"""Most directions in which the inputs' spread is kept: with more inputs than prompts the others are noise."""
+
+_PROMPTS_FOR_ONE = 5  # a direction's spread is known from so many prompts
+_LEAST_SPREAD = 0.01  # of an input, as a share of its mean; of a direction, as a variance
+_QUANTILE, _SLACK = 0.95, 1.25
+
+
+@dataclass(frozen=True, eq=False)
+class InputRange:
+    """A Gaussian around the training inputs, and how far from its middle they still count as known.
+
+    ``mean``, ``spread``: of every input, float32 [inputs]. ``directions``: in which the normalised inputs vary most,
+    float32 [k, inputs]; ``variances``: along them, and last the one of all other directions, float32 [k + 1];
+    ``bound``: the greatest known distance, float32 [1].
+
+    Some inputs are the same for every prompt: nothing of it has reached the first layers yet. They depend on the
+    model, its LoRAs, clip skip and the concept's text, so another setting is far outside.
+    """
+
+    mean: torch.Tensor
+    spread: torch.Tensor
+    directions: torch.Tensor
+    variances: torch.Tensor
+    bound: torch.Tensor
+
+    def distances(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Mahalanobis distances: float32 [N, inputs] -> [N]."""
+        normal = (inputs - self.mean) / self.spread  # [N, inputs]
+        along = normal @ self.directions.T  # [N, k]
+        rest = (normal.square().sum(1) - along.square().sum(1)).clamp_min(0)  # [N]
+        return ((along.square() / self.variances[:-1]).sum(1) + rest / self.variances[-1]).sqrt()
+
+    def is_outside(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Whether any of a concept's tokens is read as in no training prompt: [rows, inputs, n] -> bool [rows]."""
+        rows = inputs.float().transpose(1, 2)  # [rows, n, inputs]
+        near = self.distances(rows.flatten(0, 1)) <= self.bound  # [rows*n]; false for what is not finite
+        return ~near.unflatten(0, rows.shape[:2]).all(1)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """By name, as an adapter's file keeps them."""
+        return {f"{PREFIX}{part.name}": getattr(self, part.name) for part in fields(self)}
+
+
+PREFIX = "range_"
+NAMES = frozenset(PREFIX + part.name for part in fields(InputRange))
+
+
+def fit_range(inputs: torch.Tensor, held: torch.Tensor) -> InputRange:
+    """From what an adapter is fitted on, float32 [N, inputs], and prompts kept for validation, [M, inputs].
+
+    The distance of prompts that it was not fitted on says how far is far: with few prompts their own is too small.
+    """
+    mean = inputs.mean(0)  # [inputs]
+    spread = torch.maximum(inputs.std(0, correction=0), _LEAST_SPREAD * mean.abs()).clamp_min(1e-8)  # [inputs]
+    normal = (inputs - mean) / spread  # [N, inputs]
+    _, lengths, directions = torch.linalg.svd(normal, full_matrices=False)
+    variances = lengths.square() / len(normal)  # in falling order
+    kept = min(DIRECTIONS, max(1, len(normal) // _PROMPTS_FOR_ONE), len(variances))
+    rest = float(variances[kept:].sum()) / max(1, normal.shape[1] - kept)
+    rest = max(rest, _LEAST_SPREAD)
+    variances = torch.cat([variances[:kept].clamp_min(rest), torch.tensor([rest])])  # [k + 1]
+    found = InputRange(mean, spread, directions[:kept].contiguous(), variances, torch.zeros(1))
+    bound = _SLACK * torch.quantile(found.distances(held), _QUANTILE)
+    return InputRange(mean, spread, found.directions, variances, bound[None])

@@ -1,0 +1,33 @@
+"""Whether a text names a concept: its words, or its tokens as the text encoder sees them, are in it."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+_REPEATED = 0.125
+_WORD = re.compile(r"[^\W_]+")
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, case-folded, in the plain forms of their letters; nothing that cannot be seen counts."""
+    plain = unicodedata.normalize("NFKC", text)
+    seen = "".join(letter for letter in plain if unicodedata.category(letter) != "Cf")
+    return _WORD.findall(seen.casefold())
+
+
+def times_in(whole: Sequence, part: Sequence) -> int:
+    """How often ``part`` is a run of neighbours in ``whole``; an empty one never is."""
+    count, whole, part = len(part), list(whole), list(part)
+    return sum(whole[k : k + count] == part for k in range(len(whole) - count + 1)) if count else 0
+
+
+def times_named(text: str, concept: str) -> int:
+    """How often the concept's words follow each other in a text, whatever stands between them."""
+    return times_in(words_of(text), words_of(concept))
+
+
+def repeated_emphasis(times: int) -> float:
+    """The emphasis that naming a thing so often amounts to: "knife" 150 times takes three times the scale of once."""
+    return max(1, times) ** _REPEATED

@@ -1,0 +1,249 @@
+"""How the WebUI's requests find their scales: prompts that name a concept, floors, what changes while one runs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fake_host import Processing, Sampling
+from test_scales import fit_range
+from test_webui_glue import host  # noqa: F401
+
+from lib_gie.adapter import Adapter, AdapterInfo, save_adapter
+from lib_gie.attention import find_cross_attention
+from lib_gie.concepts import Concept
+from lib_gie.errors import AdapterError, OptionError
+from lib_gie.statistics import Reading
+
+ON = [True, "knife", "own"]
+PASSES = {"steps": 2, "parts": ((1.0,),)}
+
+
+def install(host, answer: float = 0.0, concept: str = "knife", known: bool = True, size=(8, 8)) -> None:  # noqa: F811
+    """An adapter by the name "own" whose answer is always the same; ``known``: everything is like its training."""
+    inputs = sum(layer.heads for layer in find_cross_attention(host.shared.sd_model.model.diffusion_model))
+    info = AdapterInfo(
+        "width-24", inputs, (concept,), (-9.0, 0.0), Reading(True, 3, size), conditions={"clip_skip": 1, "cfg": 4.0}
+    )
+    adapter = Adapter(info)
+    with torch.no_grad():
+        for value in adapter.parameters():
+            value.zero_()
+        adapter.out.bias.fill_(answer)
+    if known:
+        wide = torch.rand(60, inputs, generator=torch.Generator().manual_seed(0)) * 20 - 10
+        adapter.range = fit_range(wide[:40], wide[40:])
+    folder = host.modules["modules.paths_internal"].models_path
+    path = importlib.import_module("pathlib").Path(folder) / "growth-inhibitors" / "own.safetensors"
+    save_adapter(adapter, path)
+
+
+def process(host, args=ON, prompt="a cat", **options):  # noqa: F811
+    p = Processing(host, list(args), sampling=Sampling(**PASSES), **options)
+    p.all_prompts = [prompt] * len(p.all_prompts)
+    host.outputs.clear()
+    return p, host.processing.process_images_inner(p)
+
+
+def scale_of(done) -> float:
+    return float(done.infotexts[0]["GIE scale"])
+
+
+# -- prompts ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prompt", "named", "emphasis"),
+    [
+        ("a cat", False, 1.0),
+        ("a Knife, on blue", True, 1.0),
+        ("a (knife:1.6)", True, 1.6),
+        ("a (knife:0.5) and (a cat:0.7)", True, 1.0),
+        ("kn(ife:1.2)", True, 1.2),
+        ("a cat :0.5 AND a knife :-1.5", True, 1.0),
+        ("(a cat:1.3) AND (a dog:1.5) :2", False, 1.5),
+        ("a cat <lora:knife:1>", True, 1.0),  # too strong rather than too weak
+        ("", False, 1.0),
+        (" ".join(["knife"] * 256), True, 2.0),
+        (" ".join(["cat"] * 256), False, 1.0),
+    ],
+)
+def test_what_a_prompt_says(host, prompt, named, emphasis):  # noqa: F811
+    prompts = importlib.import_module("lib_gie.webui.prompts")
+    facts = prompts.facts_of(prompt, [Concept("knife"), Concept("wine")], host.shared.sd_model, 20, 20)
+    assert facts.named == (frozenset({"knife"}) if named else frozenset())
+    assert facts.emphasis == emphasis
+
+
+def test_all_stages_of_an_edited_prompt_count(host):  # noqa: F811
+    prompts = importlib.import_module("lib_gie.webui.prompts")
+    asked = []
+
+    def schedules(texts, steps, hires_steps, old):
+        asked.append((steps, hires_steps))
+        return [[[10, "a cat"], [20, "a k(nif:1.4)e"]]]
+
+    host.modules["modules.prompt_parser"].get_learned_conditioning_prompt_schedules = schedules
+    facts = prompts.facts_of("[a cat:a k(nif:1.4)e:.5]", [Concept("knife")], host.shared.sd_model, 20, 7)
+    assert facts.named == {"knife"}
+    assert facts.emphasis == 1.4
+    assert set(asked) == {(20, None), (20, 7)}  # of the first pass, and of Hires. fix
+
+
+@pytest.mark.parametrize(("mode", "emphasis"), [("Original", 1.6), ("No norm", 1.6), ("Ignore", 1.0), ("None", 1.0)])
+def test_emphasis_modes(host, mode, emphasis):  # noqa: F811
+    host.shared.opts.emphasis = mode
+    prompts = importlib.import_module("lib_gie.webui.prompts")
+    facts = prompts.facts_of("a (knife:1.6)", [Concept("knife")], host.shared.sd_model, 20, 20)
+    assert (facts.named, facts.emphasis) == ({"knife"}, emphasis)
+
+
+def test_a_prompt_that_is_not_known_may_name_everything(host):  # noqa: F811
+    prompts = importlib.import_module("lib_gie.webui.prompts")
+    assert prompts.facts_of(None, [Concept("knife")], host.shared.sd_model, 20, 20).names("knife")
+
+
+# -- adapters ------------------------------------------------
+
+
+def test_a_named_concept_gets_at_least_the_fixed_scale_and_it_is_said(host):  # noqa: F811
+    install(host)
+    p, done = process(host)
+    assert scale_of(done) == 0
+    assert not p.comments
+    p, done = process(host, prompt="a knife")
+    assert scale_of(done) == -3
+    (note,) = p.comments
+    assert "for 'knife' the fixed scale -3 took the place of the adapter's weaker answer: the prompt names it" in note
+
+
+def test_emphasis_counts(host):  # noqa: F811
+    _, done = process(host, [True, "knife", "Fixed scale", 1.0, -2.0], prompt="a (knife:1.5) and a cat")
+    assert scale_of(done) == -4.5
+    with pytest.raises(OptionError, match="emphasis"):
+        process(host, [True, "knife", "Fixed scale", 1.0, -2.0], prompt="a (knife:5)")
+
+
+def test_an_old_adapter_is_named(host):  # noqa: F811
+    install(host, known=False)
+    p, _ = process(host)
+    (note,) = p.comments
+    assert "own does not say what it was fitted on" in note
+
+
+def test_an_adapter_for_another_concept(host):  # noqa: F811
+    install(host, concept="wine")
+    p, _ = process(host)
+    (note,) = p.comments
+    assert "own was fitted for wine, not for 'knife'" in note
+    host.shared.cmd_opts.gie_enforce = "knife"
+    host.shared.opts.gie_enforced_adapter = "own"
+    with pytest.raises(AdapterError, match="fitted for wine"):
+        process(host, [])
+
+
+def test_what_differs_from_the_training_is_said(host):  # noqa: F811
+    install(host, size=(8, 4))
+    host.shared.opts.CLIP_stop_at_last_layers = 2
+    plans = importlib.import_module("lib_gie.webui.plans")
+    options = importlib.import_module("lib_gie.webui.options")
+    plan = plans.make_plan(options.read_request(ON), host.shared.sd_model)
+    p = SimpleNamespace(cfg_scale=7.0, width=64, height=64)
+    (note,) = plans.differences(plan, p)
+    assert note == "the adapter own was fitted at clip skip 1, not 2; CFG scale 4, not 7; 32x64 pixels, not 64x64"
+    host.shared.opts.CLIP_stop_at_last_layers = 1
+    assert plans.differences(plan, SimpleNamespace(cfg_scale=4.0, width=32, height=64)) == []
+
+
+# -- what is enforced ------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["cmd_opts", "opts"])
+def test_an_enforced_concept_has_a_floor(host, place):  # noqa: F811
+    install(host)
+    host.shared.cmd_opts.gie_enforce = "knife"
+    host.shared.opts.gie_enforced_show_scale = True
+    getattr(host.shared, place).gie_enforced_floor = -0.75
+    p, done = process(host, [])
+    assert done.infotexts[0]["GIE enforced scale"] == "-0.75"
+    assert not p.comments
+    p, done = process(host, [], prompt="a knife")
+    assert done.infotexts[0]["GIE enforced scale"] == "-3"
+    assert not p.comments  # nothing under the image tells what the adapter said
+    host.shared.opts.gie_enforced_floor = 2
+    with pytest.raises(OptionError, match="gie_enforced_floor"):
+        process(host, [])
+
+
+def test_a_users_own_concepts_have_none(host):  # noqa: F811
+    install(host)
+    host.shared.opts.gie_enforced_floor = -0.75
+    assert scale_of(process(host)[1]) == 0
+
+
+# -- what changes while a request runs ------------------------------------------------
+
+
+def reads(host, monkeypatch) -> list:  # noqa: F811
+    """What every adapter is asked is noted."""
+    found = []
+    asked = Adapter.scales
+    monkeypatch.setattr(Adapter, "scales", lambda *args: found.append(args[1]) or asked(*args))
+    return found
+
+
+def test_networks_that_come_and_go_are_noticed(host, monkeypatch):  # noqa: F811
+    install(host)
+    found = reads(host, monkeypatch)
+    networks = SimpleNamespace(loaded_networks=[])
+    monkeypatch.setitem(sys.modules, "networks", networks)
+    one = SimpleNamespace(name="one", te_multiplier=1.0, unet_multiplier=1.0, dyn_dim=None)
+    changes = {2: lambda: networks.loaded_networks.append(one), 4: lambda: setattr(one, "unet_multiplier", 0.5)}
+    steps = []
+
+    def change(params):
+        steps.append(1)
+        changes.get(len(steps), lambda: None)()
+
+    host.callbacks.insert(0, change)
+    p = Processing(host, list(ON), sampling=Sampling(steps=6, parts=((1.0,),)))
+    p.all_prompts = ["a cat"]
+    host.processing.process_images_inner(p)
+    assert len(steps) == 6
+    assert len(found) == 3
+
+
+def test_a_hypernetwork_that_is_taken_away_is_noticed(host, monkeypatch):  # noqa: F811
+    generation = importlib.import_module("lib_gie.webui.generation")
+    layer = SimpleNamespace(multiplier=500.0)
+    one = SimpleNamespace(name="one", layers={24: (layer, layer)})
+    host.shared.loaded_hypernetworks = [one]
+    with_it = generation._active_hypernetworks()
+    assert with_it == generation._active_hypernetworks()
+    layer.multiplier = 1.0
+    weaker = generation._active_hypernetworks()
+    host.shared.loaded_hypernetworks = []
+    assert len({with_it, weaker, generation._active_hypernetworks()}) == 3
+
+
+def test_the_second_pass_is_read_again(host, monkeypatch):  # noqa: F811
+    install(host)
+    found = reads(host, monkeypatch)
+    process(host, enable_hr=True)
+    assert len(found) == 2
+
+
+def test_hooks_that_are_put_on_again_read_nothing_again(host, monkeypatch):  # noqa: F811
+    install(host)
+    found = reads(host, monkeypatch)
+
+    def detach(params):
+        if host.stack():
+            host.stack()[-1].detach()
+
+    host.callbacks.insert(0, detach)
+    process(host)
+    assert len(found) == 1
