@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from fake_host import Processing, Runner, Sampling
+from fake_host import Processing, Runner, Sampling, decoded, picture_of
 from PIL import Image, ImageChops
 from test_webui_glue import host  # noqa: F401  # a fixture
 
@@ -45,10 +45,9 @@ def without(host, **options) -> list[torch.Tensor]:  # noqa: F811
     return run(host, **options)[1].images
 
 
-def finished(image: torch.Tensor) -> Image.Image:
-    twin = importlib.import_module("lib_gie.webui.twin")
-    p = SimpleNamespace(restore_faces=False, color_corrections=None, paste_to=None)
-    return twin._finished(p, ((image[:3] + 1) / 2).clamp(0, 1), 0)
+def finished(latents: torch.Tensor) -> Image.Image:
+    """The picture that the fake host makes of an image's latents."""
+    return picture_of(decoded(latents[None])[0])
 
 
 @pytest.mark.parametrize("hires", [False, True])
@@ -207,14 +206,6 @@ def test_a_sampler_that_chooses_its_own_steps(host, monkeypatch):  # noqa: F811
         run(host, KEEP)
 
 
-def test_stopped_while_the_image_without_erasure_is_made(host):  # noqa: F811
-    def stop(p):
-        host.shared.state.interrupted = True
-
-    with pytest.raises(ErasureError, match="there is no erased one yet"):
-        run(host, BEFORE, before_sampling=stop)
-
-
 def test_twin_leaves_the_job_as_it_was(host):  # noqa: F811
     saved_before = []
     p, _ = run(host, BEFORE, before_sampling=lambda p: saved_before.append(p.do_not_save_samples))
@@ -229,7 +220,7 @@ def test_pictures_that_fail_leave_the_images(host, monkeypatch):  # noqa: F811
     def fail(*args, **kwargs):
         raise RuntimeError("no room")
 
-    monkeypatch.setattr(gallery.Gallery, "show", fail)
+    monkeypatch.setattr(gallery.Gallery, "append", fail)
     _, done = run(host, BEFORE)
     assert len(done.images) == 2
     assert "no room" in host.reported[0]
