@@ -146,7 +146,8 @@ class Denoiser:
         self.step += 1
         output = torch.cat(outputs)  # [rows, 4, 8, 8]
         self.host.outputs.append(output)
-        self.host.preview(output, len(x))
+        if hasattr(self.host, "preview"):
+            self.host.preview(output, len(x))
         return x - 0.1 * output[: len(x)]
 
 
@@ -217,6 +218,7 @@ class Processing:
     is_hr_pass: bool = False
     before_sampling: object = None
     after_image: object = None
+    at_start: object = None
     pictures: bool = False  # whether the job's images are pictures, as the WebUI's are, or the latents themselves
     extra_network_data = {}  # by name, as the WebUI's prompt parser leaves it
 
@@ -253,6 +255,8 @@ class Processing:
     def one_pass(self, x):
         denoiser = Denoiser(self.host, self, self.sampling)
         for _ in range(self.sampling.steps):
+            if self.host.shared.state.interrupted or self.host.shared.state.skipped:
+                break
             x = denoiser(x)
         return x
 
@@ -260,6 +264,8 @@ class Processing:
 def process_images_inner(p):
     """The job's loop: sample each batch, have scripts go over it, write each image's infotext while it is current."""
     images, infotexts, state = [], [], p.host.shared.state
+    if p.at_start:
+        p.at_start(p)
     for iteration in range(p.n_iter):
         p.iteration, first = iteration, iteration * p.batch_size
         state.skipped = False
@@ -276,7 +282,7 @@ def process_images_inner(p):
             if p.after_image:
                 p.after_image(p)
             images.append(picture if p.pictures else samples[index])
-    if not images and not p.do_not_save_grid:
+    if not images and not p.do_not_save_grid and not p.host.shared.opts.grid_only_if_multiple:
         raise ZeroDivisionError("a grid of no images")
     params = dict(p.extra_generation_params)
     texts = infotexts or [infotext(p, 0, p.all_seeds)]
@@ -367,6 +373,7 @@ class Host:
                 samples_format="png",
                 samples_save=True,
                 live_preview_content="Prompt",
+                grid_only_if_multiple=True,
             ),
             device="cpu",
             cmd_opts=SimpleNamespace(gie_enforce=None),

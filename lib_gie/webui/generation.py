@@ -309,7 +309,7 @@ class Generation:
 
     def on_step(self, params: Any) -> None:
         """The WebUI's cfg_denoiser callback, which swallows exceptions: they are kept and raised in the UNet call."""
-        if self.failure is not None:
+        if self.failure is not None or not self.plans:
             return
         try:
             if not self._progress:

@@ -144,6 +144,17 @@ def _on_stack(generation: Generation) -> Iterator[None]:
         stack().pop()
 
 
+@contextmanager
+def _beside_the_erased(p: Any) -> Iterator[None]:
+    """A generation from which nothing is erased, within the making of another one's images without erasure, say."""
+    if not stack():
+        yield
+        return
+    generation = Generation(p, ())
+    with _on_stack(generation), generation.unerased():
+        yield
+
+
 def _for_the_api(error: GieError) -> None:
     """The WebUI's API takes an answer's status and detail from the exception's attributes of these names."""
     error.detail = f"{TITLE}: {error}"
@@ -168,7 +179,8 @@ def _process_with_erasure(inner: Callable, p: Any) -> Any:
     for key in ALL_KEYS:
         p.extra_generation_params.pop(key, None)
     if not plans:
-        return inner(p)
+        with _beside_the_erased(p):
+            return inner(p)
     gallery = _gallery(request, plans)
     generation = Generation(p, plans, request, gallery)
     _write_infotext(generation)

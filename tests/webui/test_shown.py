@@ -214,12 +214,11 @@ def test_a_censor_of_saved_images(webui):
 
 def test_saved_pictures_have_been_seen(webui):
     """Nothing is saved that a censor has not gone over: files of the request, all of them black."""
-    known = set(webui.folder.rglob("outputs/**/*.png"))
+    known = saved(webui)
     save = settings(gie_save_before=True, gie_save_attention=True)
     censored(webui, "postprocess_image", BEFORE, save_images=True, **save)
     censored(webui, "postprocess, painting", BEFORE, save_images=True, **save)
-    files = sorted(set(webui.folder.rglob("outputs/**/*.png")) - known)
-    twins = [file for file in files if "without-erasure" in file.name]
+    twins = [file for file in saved(webui) - known if "without-erasure" in file.name]
     assert len(twins) == 2
     assert all(is_black(Image.open(file)) for file in twins)
 
@@ -265,7 +264,7 @@ def stopped(webui, how: str, batch: int, call: int, *more: dict, **options) -> A
 def test_stopped_while_the_image_without_erasure_is_made(webui, how, wish, call):
     """The finished batches come back as they are; the stopped one is left out, in images, infotexts and files."""
     whole, count = webui.txt2img(args=asked(wish), n_iter=3), STOPS[how]
-    known = set(webui.folder.rglob("outputs/**/*.png"))
+    known = saved(webui)
     left = stopped(webui, how, 1, call, wish, save_images=True, **settings(save_incomplete_images=True))
     kept = [0, 2][:count]
     assert np.array_equal(results(left, count), results(whole, 3)[kept])
@@ -275,7 +274,12 @@ def test_stopped_while_the_image_without_erasure_is_made(webui, how, wish, call)
     else:
         assert len(left.images) == count
     assert len(left.infotexts) == len(left.images)
-    assert len(set(webui.folder.rglob("outputs/**/*.png")) - known) == count
+    assert len(saved(webui) - known) == count
+
+
+def saved(webui) -> set:
+    """The files of images, without grids."""
+    return set(webui.folder.rglob("outputs/*-images/**/*.png"))
 
 
 def seed_of(infotext: str) -> int:
@@ -316,13 +320,12 @@ def test_stopped_after_the_current_batch(webui):
 
 
 def test_a_stopped_cell_of_a_plot_is_empty(webui):
-    body = {
-        "script_name": "X/Y/Z plot",
-        "script_args": [1, "5,6", [], 0, "", [], 0, "", [], True, True, False, False, 0],
-    }
-    others = {STOP: {"args": ["skip", 0, 3]}}
-    seen = webui.txt2img(args=asked(KEEP), others=others, **body)
-    assert len(seen.images) >= 1
+    """The test extension stops each of its two cells; without legend, with the cells beside the grid."""
+    axes, switches = [1, "5,6", [], 0, "", [], 0, "", []], [False, True, False, False, False, False, False, 0, False]
+    body = {"script_name": "X/Y/Z plot", "script_args": [*axes, *switches]}
+    seen = webui.txt2img(args=asked(KEEP), others={STOP: {"args": ["skip", 0, 3]}}, **body)
+    assert len(seen.images) == 1 + 2
+    assert all(map(is_black, seen.images))
 
 
 def test_stopped_where_it_is_always_erased(enforced):

@@ -155,11 +155,10 @@ class Previews(scripts.Script):
         return [gr.Checkbox(visible=False)]
 
     def process(self, p, enabled):
-        Previews.counts = counts = {"negative": 0, "prompt": 0, "none": 0} if enabled is True else None
-        if enabled is True:
-            p.extra_generation_params["Previews"] = lambda **unused: " ".join(
-                f"{k} {v}" for k, v in self.counts.items()
-            )
+        counts = {"negative": 0, "prompt": 0, "none": 0} if enabled is True else None
+        Previews.counts = counts
+        if counts is not None:
+            p.extra_generation_params["Previews"] = lambda **unused: " ".join(f"{k} {v}" for k, v in counts.items())
 
     def postprocess(self, p, processed, enabled):
         if self.counts is not None:
