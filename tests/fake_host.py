@@ -149,6 +149,8 @@ class Denoiser:
         self.step += 1
         output = torch.cat(outputs)  # [rows, 4, 8, 8]
         self.host.outputs.append(output)
+        if hasattr(self.host, "preview"):
+            self.host.preview(output, len(x))
         return x - 0.1 * output[: len(x)]
 
 
@@ -161,6 +163,36 @@ class Runner:
 
     def run(self, p, *args):
         return self.selected(p) if self.selected else None
+
+    def _each(self, name, p, *args, **kwargs):
+        """The WebUI's way with scripts: exceptions are reported and forgotten."""
+        for script in self.alwayson_scripts:
+            try:
+                if hasattr(script, name):
+                    getattr(script, name)(p, *args, **kwargs)
+            except Exception as error:
+                sys.modules["modules.errors"].report(f"Error running {name}: {error}", exc_info=True)
+
+    def post_sample(self, p, sampled):
+        self._each("post_sample", p, sampled)
+
+    def postprocess_batch(self, p, images, **kwargs):
+        self._each("postprocess_batch", p, images=images, **kwargs)
+
+    def postprocess_batch_list(self, p, batch, **kwargs):
+        self._each("postprocess_batch_list", p, batch, **kwargs)
+
+    def postprocess_image(self, p, shown):
+        self._each("postprocess_image", p, shown)
+
+    def postprocess_maskoverlay(self, p, surrounded):
+        self._each("postprocess_maskoverlay", p, surrounded)
+
+    def postprocess_image_after_composite(self, p, shown):
+        self._each("postprocess_image_after_composite", p, shown)
+
+    def postprocess(self, p, processed):
+        self._each("postprocess", p, processed)
 
 
 class ImageRNG:
@@ -189,12 +221,14 @@ class Processing:
     is_hr_pass: bool = False
     before_sampling: object = None
     after_image: object = None
+    at_start: object = None
+    pictures: bool = False  # whether the job's images are pictures, as the WebUI's are, or the latents themselves
     extra_network_data = {}  # by name, as the WebUI's prompt parser leaves it
 
     def __post_init__(self):
         self.extra_generation_params = {}
         self.comments = {}
-        self.do_not_save_samples = self.disable_extra_networks = self.restore_faces = False
+        self.do_not_save_samples = self.disable_extra_networks = self.restore_faces = self.do_not_save_grid = False
         self.color_corrections = self.paste_to = None
         self.sd_model, self.outpath_samples = self.host.shared.sd_model, "samples"
         self.batch_size = len(self.sampling.parts)
@@ -203,6 +237,7 @@ class Processing:
         self.script_args = [0, *self.args]
         if self.scripts is None:
             self.scripts = Runner(SimpleNamespace(erases_concepts=True, args_from=1, args_to=1 + len(self.args)))
+        self.scripts.__class__ = self.host.runner_class  # the one that is wrapped
 
     def sample(self, **kwargs):
         if self.before_sampling:
@@ -223,37 +258,83 @@ class Processing:
     def one_pass(self, x):
         denoiser = Denoiser(self.host, self, self.sampling)
         for _ in range(self.sampling.steps):
+            if self.host.shared.state.interrupted or self.host.shared.state.skipped:
+                break
             x = denoiser(x)
         return x
 
 
 def process_images_inner(p):
-    """The job's loop: sample each batch, write each image's infotext while it is the current one."""
-    images, infotexts = [], []
+    """The job's loop: sample each batch, have scripts go over it, write each image's infotext while it is current."""
+    images, infotexts, state = [], [], p.host.shared.state
+    if p.at_start:
+        p.at_start(p)
     for iteration in range(p.n_iter):
         p.iteration, first = iteration, iteration * p.batch_size
-        p.seeds = p.all_seeds[first : first + p.batch_size]
-        p.prompts = p.all_prompts[first : first + p.batch_size]
+        state.skipped = False
+        if state.interrupted or state.stopping_generation:
+            break
+        p.seeds = p.subseeds = p.all_seeds[first : first + p.batch_size]
+        p.prompts = p.negative_prompts = p.all_prompts[first : first + p.batch_size]
         p.rng = ImageRNG((4, 8, 8), p.seeds)
         with torch.no_grad():
             samples = p.sample()
-        for index, image in enumerate(samples):
-            p.batch_index = index
-            for script in p.scripts.alwayson_scripts:
-                if hasattr(script, "postprocess_image_after_composite"):
-                    script.postprocess_image_after_composite(p, SimpleNamespace(image=picture_of(image)))
+        finished = finish_batch(p, samples)
+        for index, picture in enumerate(finished):
             infotexts.append(infotext(p, index, p.seeds))
             if p.after_image:
                 p.after_image(p)
-            images.append(image)
+            images.append(picture if p.pictures else samples[index])
+    if not images and not p.do_not_save_grid and not p.host.shared.opts.grid_only_if_multiple:
+        raise ZeroDivisionError("a grid of no images")
     params = dict(p.extra_generation_params)
-    return SimpleNamespace(images=images, infotexts=infotexts, info=infotexts[0], extra_generation_params=params)
+    texts = infotexts or [infotext(p, 0, p.all_seeds)]
+    done = SimpleNamespace(images=images, infotexts=texts, info=texts[0], extra_generation_params=params, comments="")
+    if p.scripts is not None:
+        p.scripts.postprocess(p, done)
+    return done
+
+
+def finish_batch(p, samples):
+    """Pictures of samples, all scripts' doings included, as a generator: the host's loop goes on with each."""
+    if p.scripts is None:
+        for image in decoded(samples):
+            yield picture_of(image)
+        return
+    sampled = Box(samples)
+    p.scripts.post_sample(p, sampled)
+    images = decoded(sampled.samples)
+    p.scripts.postprocess_batch(p, images, batch_number=p.iteration)
+    batch = Box(list(images))
+    p.scripts.postprocess_batch_list(p, batch, batch_number=p.iteration)
+    for index, image in enumerate(batch.images):
+        p.batch_index = index
+        shown = Box(picture_of(image))
+        p.scripts.postprocess_image(p, shown)
+        p.scripts.postprocess_maskoverlay(p, SimpleNamespace(mask_for_overlay=None, overlay_image=None, index=index))
+        p.scripts.postprocess_image_after_composite(p, shown)
+        yield shown.image
+
+
+class MaskOverlay(SimpleNamespace):
+    def __init__(self, index, mask_for_overlay, overlay_image):
+        super().__init__(index=index, mask_for_overlay=mask_for_overlay, overlay_image=overlay_image)
+
+
+class Box(SimpleNamespace):
+    """What the WebUI hands to scripts: samples, a batch's images or a picture."""
+
+    def __init__(self, held):
+        super().__init__(samples=held, images=held, image=held)
+
+
+def decoded(samples):
+    return ((samples[:, :3] + 1) / 2).clamp(0, 1)  # [B, 3, 8, 8], 0 to 1
 
 
 def picture_of(image):
-    """A picture of latents [C, H, W]."""
-    array = (image[:3] * 40 + 128).clamp(0, 255).byte().numpy()
-    return Image.fromarray(array.transpose(1, 2, 0)).resize((64, 64))
+    """A picture of an image [3, H, W], 0 to 1."""
+    return Image.fromarray((255 * image.numpy()).astype("uint8").transpose(1, 2, 0))
 
 
 def infotext(p, index, all_seeds, use_main_prompt=False) -> dict:
@@ -262,8 +343,10 @@ def infotext(p, index, all_seeds, use_main_prompt=False) -> dict:
     return {key: value for key, value in params.items() if value is not None}
 
 
-def create_infotext(p, prompts, seeds, subseeds, iteration=0, position_in_batch=0):
-    return infotext(p, position_in_batch + iteration * p.batch_size, seeds)
+def create_infotext(
+    p, prompts, seeds, subseeds, iteration=0, position_in_batch=0, index=None, all_negative_prompts=None
+):
+    return infotext(p, position_in_batch + iteration * p.batch_size if index is None else index, seeds)
 
 
 def apply_overlay(picture, paste_to, overlay):
@@ -286,13 +369,23 @@ class Host:
         self.callbacks: list = []
         self.reported: list[str] = []
         self.saved: list[dict] = []
+        self.previews: list[torch.Tensor] = []
         state = SimpleNamespace(interrupted=False, skipped=False, stopping_generation=False, job_count=0)
         state.nextjob = lambda: None
         self.shared = self._module(
             "shared",
             sd_model=make_model(),
             state=state,
-            opts=SimpleNamespace(data={}, enable_pnginfo=True, overlay_inpaint=True, samples_format="png"),
+            opts=SimpleNamespace(
+                data={},
+                enable_pnginfo=True,
+                overlay_inpaint=True,
+                samples_format="png",
+                samples_save=True,
+                live_preview_content="Prompt",
+                grid_only_if_multiple=True,
+            ),
+            device="cpu",
             cmd_opts=SimpleNamespace(gie_enforce=None),
             loaded_hypernetworks=[],
         )
@@ -303,19 +396,33 @@ class Host:
             apply_overlay=apply_overlay,
             decode_latent_batch=lambda model, samples, **options: samples[:, :3],
         )
-        runner = type("ScriptRunner", (Runner,), {"run": Runner.run})
         parser = self._module(
             "prompt_parser",
             get_learned_conditioning_prompt_schedules=lambda prompts, *steps, **way: [[[1, text]] for text in prompts],
             parse_prompt_attention=parse_emphasis,
         )
+        hooks = {name: value for name, value in vars(Runner).items() if name == "run" or name.startswith("post")}
+        runner = type("ScriptRunner", (Runner,), hooks)
         self.modules = {
             "modules.prompt_parser": parser,
             "modules": types.ModuleType("modules"),
             "modules.shared": self.shared,
             "modules.processing": self.processing,
-            "modules.scripts": self._module("scripts", ScriptRunner=runner, Script=object),
-            "modules.devices": self._module("devices", autocast=nullcontext, without_autocast=nullcontext, cpu="cpu"),
+            "modules.scripts": self._module(
+                "scripts",
+                ScriptRunner=runner,
+                Script=object,
+                PostSampleArgs=Box,
+                PostprocessBatchListArgs=Box,
+                PostprocessImageArgs=Box,
+                PostProcessMaskOverlayArgs=MaskOverlay,
+            ),
+            "modules.script_callbacks": self._module("script_callbacks", callback_map={}),
+            "modules.sd_samplers_common": self._module("sd_samplers_common", store_latent=self._store_latent),
+            "modules.sd_samplers_cfg_denoiser": self._module("sd_samplers_cfg_denoiser", opts=self.shared.opts),
+            "modules.devices": self._module(
+                "devices", autocast=nullcontext, without_autocast=nullcontext, cpu="cpu", dtype=torch.float32
+            ),
             "modules.sd_models": self._module(
                 "sd_models",
                 model_data=SimpleNamespace(sd_model=self.shared.sd_model),
@@ -334,8 +441,19 @@ class Host:
                 setattr(self.modules["modules"], name.rpartition(".")[2], module)
         self.runner_class = runner
 
+    def preview(self, output, images):
+        """As the denoiser does after each step, with ``output`` [rows, 4, 8, 8]."""
+        negative = self.modules["modules.sd_samplers_cfg_denoiser"].opts.live_preview_content == "Negative prompt"
+        latent = output[-images:] if negative else output[:images]
+        self.modules["modules.sd_samplers_common"].store_latent(latent)
+
+    def _store_latent(self, latent):
+        self.previews.append(latent)
+
     def _save_image(self, picture, folder, basename, seed, prompt, extension, **options):
         self.saved.append({"picture": picture, "folder": folder, "seed": seed, **options})
+        picture.already_saved_as = f"{folder}/{seed}{options['suffix']}.{extension}"
+        return picture.already_saved_as, None
 
     @staticmethod
     def _module(name, **attributes):

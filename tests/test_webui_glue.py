@@ -512,11 +512,20 @@ def test_an_enforced_text_that_cannot_be_read_stops_everything(host):
 
 
 def test_previews_show_erased_latents_only(host):
-    host.shared.opts.data["live_preview_content"] = "Negative prompt"
-    seen = []
-    host.process(ON, before_sampling=lambda p: seen.append(host.shared.opts.data["live_preview_content"]))
-    host.process([], before_sampling=lambda p: seen.append(host.shared.opts.data["live_preview_content"]))
-    assert seen == ["Prompt", "Negative prompt"]
+    """Also where the option is changed while the image is made, and the option itself stays as the user has it."""
+
+    def change(p):
+        host.shared.opts.live_preview_content = "Negative prompt"
+
+    for content in ("Prompt", "Negative prompt"):
+        host.shared.opts.live_preview_content = content
+        host.previews.clear()
+        host.process(ON, before_sampling=change)
+        assert all(torch.equal(seen, made[:2]) for seen, made in zip(host.previews, host.outputs, strict=True))
+    assert host.shared.opts.live_preview_content == "Negative prompt"
+    host.previews.clear()
+    host.process([])
+    assert all(torch.equal(seen, made[2:]) for seen, made in zip(host.previews, host.outputs, strict=True))
 
 
 @pytest.mark.parametrize("medvram", [False, True])

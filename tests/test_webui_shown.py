@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from fake_host import Processing, Runner, Sampling
+from fake_host import Processing, Runner, Sampling, decoded, picture_of
 from PIL import Image, ImageChops
 from test_webui_glue import host  # noqa: F401  # a fixture
 
@@ -19,12 +19,15 @@ ON = {"concepts": "knife", "adapter": "Fixed scale", "scale": -3.0}
 BEFORE, ATTENTION, KEEP = {"show_before": True}, {"show_attention": True}, {"keep_composition": True}
 
 
-def run(host, *more, **options):  # noqa: F811
-    """One job with these arguments, its always-on script in place."""
-    arguments = [{key: value for part in (ON, *more) for key, value in part.items()}] if more else []
+def run(host, *parts, more=(), at_start=None, **options):  # noqa: F811
+    """One job with these arguments, its always-on script in place; ``more``: other scripts.
+
+    ``at_start``: called with the job's object, where other scripts' ``process`` is.
+    """
+    arguments = [{key: value for part in (ON, *parts) for key, value in part.items()}] if parts else []
     script = importlib.import_module("lib_gie.webui.script").GrowthInhibitorsScript()
     script.args_from, script.args_to = 1, 1 + len(arguments)
-    return host.process(arguments, scripts=Runner(script), **options)
+    return host.process(arguments, scripts=Runner(script, *more), at_start=at_start, **options)
 
 
 def same(one: Image.Image, other: Image.Image) -> bool:
@@ -45,10 +48,9 @@ def without(host, **options) -> list[torch.Tensor]:  # noqa: F811
     return run(host, **options)[1].images
 
 
-def finished(image: torch.Tensor) -> Image.Image:
-    twin = importlib.import_module("lib_gie.webui.twin")
-    p = SimpleNamespace(restore_faces=False, color_corrections=None, paste_to=None)
-    return twin._finished(p, ((image[:3] + 1) / 2).clamp(0, 1), 0)
+def finished(latents: torch.Tensor) -> Image.Image:
+    """The picture that the fake host makes of an image's latents."""
+    return picture_of(decoded(latents[None])[0])
 
 
 @pytest.mark.parametrize("hires", [False, True])
@@ -207,12 +209,302 @@ def test_a_sampler_that_chooses_its_own_steps(host, monkeypatch):  # noqa: F811
         run(host, KEEP)
 
 
-def test_stopped_while_the_image_without_erasure_is_made(host):  # noqa: F811
-    def stop(p):
-        host.shared.state.interrupted = True
+# -- stopped ------------------------------------------------
 
-    with pytest.raises(ErasureError, match="there is no erased one yet"):
-        run(host, BEFORE, before_sampling=stop)
+
+def stopping(host, batch, steps, how="interrupted"):  # noqa: F811
+    """Stop in this batch after so many UNet calls, which both samplings of it count."""
+    calls = {}
+
+    def stop(params):
+        number = params.denoiser.p.iteration
+        calls[number] = calls.get(number, 0) + 1
+        if (number, calls[number]) == (batch, steps):
+            setattr(host.shared.state, how, True)
+
+    return stop
+
+
+@pytest.mark.parametrize(("how", "left"), [("interrupted", [0]), ("skipped", [0, 2])])
+@pytest.mark.parametrize("wish", [BEFORE, KEEP, {**BEFORE, **KEEP, **ATTENTION}], ids=["before", "keep", "all"])
+def test_stopped_while_the_image_without_erasure_is_made(host, how, left, wish):  # noqa: F811
+    """The finished batches come back as they are; no script sees the one that is left out."""
+    whole = run(host, wish, n_iter=3)[1]
+    seen = []
+    host.callbacks.append(stopping(host, 1, 1, how))
+    script = SimpleNamespace(post_sample=lambda p, sampled: seen.append(p.iteration))
+    p, done = run(host, wish, n_iter=3, more=[script])
+    assert torch.equal(
+        latents(done, 2 * len(left)), torch.stack([whole.images[2 * k + i] for k in left for i in (0, 1)])
+    )
+    assert sorted(set(seen)) == left
+    assert len(done.images) == len(done.infotexts) == len(whole.images) * len(left) // 3 + (len(whole.images) % 3 != 0)
+    assert any("is left out" in text for text in p.comments)
+    assert p.do_not_save_grid is False
+    told = done.extra_generation_params[importlib.import_module("lib_gie.webui.readout").KEY]
+    assert sorted(told) == [str(2 * k + i) for k in left for i in (0, 1)]
+
+
+def test_nothing_is_left_and_no_grid_is_made(host):  # noqa: F811
+    host.shared.opts.grid_only_if_multiple = False
+    host.callbacks.append(stopping(host, 0, 1))
+    p, done = run(host, BEFORE)
+    assert done.images == []
+    assert p.do_not_save_grid is False
+
+
+def test_a_generation_without_scripts_leaves_the_batch_out_as_well(host):  # noqa: F811
+    """One within another one, say, which keeps the composition."""
+    guard = sys.modules["lib_gie.webui.guard"]
+    guard._ambient.request = guard.read_request([{**ON, **KEEP}])
+    host.callbacks.append(stopping(host, 0, 1))
+    p = Processing(host)
+    p.scripts = None
+    try:
+        assert host.processing.process_images_inner(p).images == []
+    finally:
+        del guard._ambient.request
+    assert p.scripts is None
+
+
+def test_a_host_whose_scripts_take_no_images_from_a_batch(host):  # noqa: F811
+    """There the request ends with an error, and no half image comes out."""
+    p = Processing(host, [{**ON, **KEEP}])
+    p.scripts.__class__ = Runner
+    host.callbacks.append(stopping(host, 0, 1))
+    with pytest.raises(ErasureError, match="stopped before anything was erased"):
+        host.processing.process_images_inner(p)
+
+
+def test_an_image_before_its_start_is_left_out(host):  # noqa: F811
+    for start, count in ((0.5, 0), (0.0, 2)):
+        host.shared.state.interrupted = False
+        host.callbacks.append(stopping(host, 0, 1))
+        assert len(run(host, {"start": start}, sampling=Sampling(steps=4))[1].images) == count
+        host.callbacks.pop()
+
+
+# -- what other scripts do to finished images ------------------------------------------------
+
+
+def black(image):
+    return Image.new(image.mode, image.size)
+
+
+def is_black(image) -> bool:
+    return isinstance(image, Image.Image) and image.getbbox() is None
+
+
+class Censor:
+    """Paints black in one of a script's methods, or does it otherwise."""
+
+    filename = "censor.py"
+
+    def __init__(self, where):
+        setattr(self, where, getattr(self, f"in_{where}"))
+
+    def in_post_sample(self, p, sampled):
+        sampled.samples = torch.full_like(sampled.samples, -1.0)
+
+    def in_postprocess_batch(self, p, images, batch_number):
+        images[:] = 0
+
+    def in_postprocess_batch_list(self, p, batch, batch_number):
+        batch.images = [torch.zeros_like(image) for image in batch.images]
+
+    def in_postprocess_image(self, p, shown):
+        shown.image = black(shown.image)
+
+    in_postprocess_image_after_composite = in_postprocess_image
+
+    def in_postprocess(self, p, processed):
+        processed.images = [black(image) for image in processed.images]
+
+
+HOOKS = [name[3:] for name in vars(Censor) if name.startswith("in_")]
+
+
+@pytest.mark.parametrize("where", HOOKS)
+def test_nothing_gets_round_a_censor(host, where):  # noqa: F811
+    host.shared.opts.gie_save_before = True
+    _, done = run(host, BEFORE, ATTENTION, n_iter=2, pictures=True, more=[Censor(where)])
+    twins = before_of(host, done)
+    assert len(twins) == 4
+    assert all(map(is_black, [*done.images[:4], *twins, *(one["picture"] for one in host.saved)]))
+    assert len(host.saved) == 4
+    attention = [image for image in done.images if image.size == (320, 372)]
+    assert len(attention) == (0 if where == "postprocess" else 4)
+    assert ("has changed the images" in done.comments) == (where == "postprocess")
+    assert all(image.crop((0, 0, 320, 320)).getchannel("B").getbbox() is None for image in attention)  # red on black
+
+
+@pytest.mark.parametrize("where", ["postprocess_image", "postprocess"])
+def test_a_script_that_fails_on_them(host, where):  # noqa: F811
+    """The host goes on; the results are its business, ours is not shown."""
+    script = SimpleNamespace(filename="censor.py")
+    calls = []
+
+    def fail(p, *args, **kwargs):
+        calls.append(p)
+        if len(calls) > 2 or where == "postprocess":
+            raise IndexError("no such number")
+
+    setattr(script, where, fail)
+    _, done = run(host, BEFORE, pictures=True, more=[script])
+    assert len(done.images) == 2
+    assert "no such number" in done.comments
+
+
+def test_a_script_that_goes_over_images_in_an_unknown_way(host, monkeypatch):  # noqa: F811
+    scripts = importlib.import_module("modules.scripts")
+    base = type("Script", (), {"postprocess_later": lambda self, p: None})
+    script = type("Later", (base,), {"postprocess_later": lambda self, p: None, "filename": "/a/later.py"})()
+    monkeypatch.setattr(scripts, "Script", base)
+    _, done = run(host, BEFORE, ATTENTION, pictures=True, more=[script])
+    assert before_of(host, done) == []
+    assert len(done.images) == 2 + 2 * 2 + 1
+    assert "later.py has its own way with finished images (postprocess_later)" in done.comments
+
+
+def test_whoever_changes_the_samples_on_their_way_has_not_changed_the_others(host):  # noqa: F811
+    """A censor around ``p.sample``; one that only looks there changes nothing."""
+    for change, count in ((lambda x: x, 2), (lambda x: x.clone(), 2), (lambda x: x * 0, 0)):
+
+        def wrap(p, change=change):
+            inner = p.sample
+            p.sample = lambda **kwargs: change(inner(**kwargs))
+
+        _, done = run(host, BEFORE, pictures=True, at_start=wrap)
+        assert len(before_of(host, done)) == count
+        assert ("samples in its own way" in done.comments) == (count == 0)
+
+
+def test_a_script_that_takes_an_image_away(host):  # noqa: F811
+    """It is unknown then which is which."""
+
+    def drop(p, batch, **kwargs):
+        del batch.images[0]
+
+    _, done = run(host, BEFORE, ATTENTION, pictures=True, more=[SimpleNamespace(postprocess_batch_list=drop)])
+    assert len(done.images) == 1
+    assert "takes some away" in done.comments
+
+
+def test_scripts_are_afterwards_as_they_were(host):  # noqa: F811
+    """What a script notes of the images without erasure is forgotten, and random numbers go on as without them."""
+    drawn = []
+
+    class Noting:
+        seen = 0
+
+        def postprocess_image(self, p, shown):
+            self.seen += 1
+            drawn.append((p.iteration, self.seen, torch.rand(()).item()))
+
+    noting = Noting()
+    torch.manual_seed(3)
+    run(host, {}, n_iter=2, more=[noting])
+    alone = list(drawn)
+    drawn.clear()
+    noting.seen = 0
+    torch.manual_seed(3)
+    p, _ = run(host, BEFORE, n_iter=2, more=[noting])
+    assert noting.seen == 4
+    assert [one for k, one in enumerate(drawn) if k % 4 < 2] == alone
+    assert [value for k, (*_, value) in enumerate(drawn) if k % 4 >= 2] == [value for *_, value in alone]
+    assert next(iter(p.extra_generation_params)) == "GIE concepts"
+
+
+def test_a_generation_within_the_image_without_erasure_is_not_erased_from(host):  # noqa: F811
+    """As ADetailer repairs it: by a generation of its own."""
+    made = []
+
+    def detail(p, shown):
+        made.append(host.processing.process_images_inner(Processing(host, [dict(ON)])).images[0])
+
+    detailer = SimpleNamespace(postprocess_image=detail)
+    plain, erased = without(host)[0], run(host, {})[1].images[0]
+    run(host, BEFORE, more=[detailer])
+    assert [torch.equal(image, plain) for image in made] == [False, False, True, True]
+    assert [torch.equal(image, erased) for image in made] == [True, True, False, False]
+
+
+# -- saved images ------------------------------------------------
+
+
+def saving(host, category, callback):  # noqa: F811
+    callbacks = importlib.import_module("modules.script_callbacks")
+    entry = SimpleNamespace(callback=callback, script="/a/watcher.py")
+    callbacks.callback_map[f"callbacks_{category}"] = [entry]
+    callbacks.ImageSaveParams = lambda image, p, filename, pnginfo: SimpleNamespace(image=image, filename=filename)
+    callbacks.before_image_saved_callback = lambda params: entry.callback(params)
+
+
+def test_what_is_not_saved_goes_to_those_who_change_images_before_they_are(host):  # noqa: F811
+    def paint(params):
+        params.image = black(params.image)
+
+    saving(host, "before_image_saved", paint)
+    _, done = run(host, BEFORE, ATTENTION, pictures=True)
+    assert all(map(is_black, done.images[2:]))
+    assert len(done.images) == 2 + 2 + 2 * 2  # without the sheet, made of what has been changed since
+
+
+def test_what_is_not_saved_is_not_shown_where_somebody_goes_over_files(host):  # noqa: F811
+    saving(host, "image_saved", lambda params: None)
+    _, done = run(host, BEFORE, pictures=True)
+    assert len(done.images) == 2
+    assert "watcher.py" in done.comments
+    host.shared.opts.gie_save_before = True
+    _, done = run(host, BEFORE, pictures=True)
+    assert len(before_of(host, done)) == len(host.saved) == 2
+    host.shared.opts.samples_save = host.shared.opts.gie_save_before = False
+    assert len(run(host, BEFORE, pictures=True)[1].images) == 2 + 2 + 1  # the results are not saved either
+
+
+# -- a job's images ------------------------------------------------
+
+
+def picture(value) -> Image.Image:
+    return Image.new("RGB", (2, 2), (value, 0, 0))
+
+
+def followed(count):
+    """So many pictures of a job and what follows them."""
+    from lib_gie.webui.job_images import JobImages
+
+    done = SimpleNamespace(images=[picture(k) for k in range(count)], infotexts=[str(k) for k in range(count)])
+    return done, list(done.images), JobImages(done)
+
+
+def test_pictures_are_found_again():
+    done, images, job = followed(3)
+    done.images = [images[0], picture(9), images[2], picture(5)]
+    assert [job.is_as_it_was(image) for image in images] == [True, False, True]
+    assert job.now(images[1]) is done.images[1]
+    images[2].paste((7, 7, 7), (0, 0, 2, 2))
+    assert not job.is_as_it_was(images[2])
+
+
+@pytest.mark.parametrize("moved", [lambda images: [picture(9), *images[:2]], lambda images: images[:1]])
+def test_pictures_that_cannot_be_found_again(moved):
+    """What stands in their place is another's, or nothing does."""
+    done, images, job = followed(3)
+    done.images = moved(images)
+    assert job.now(images[0]) is images[0]
+    assert job.now(images[2]) is None
+    assert not job.is_as_it_was(images[2])
+
+
+def test_taking_pictures_away():
+    done, images, job = followed(4)
+    job.take_away(images[1])
+    assert done.images == [images[0], images[2], images[3]]
+    assert done.infotexts == ["0", "2", "3"]
+    done.images[1] = replaced = picture(9)
+    assert job.now(images[2]) is replaced
+    job.take_away(images[2])
+    assert done.images == [images[0], images[3]]
 
 
 def test_twin_leaves_the_job_as_it_was(host):  # noqa: F811
@@ -229,7 +521,7 @@ def test_pictures_that_fail_leave_the_images(host, monkeypatch):  # noqa: F811
     def fail(*args, **kwargs):
         raise RuntimeError("no room")
 
-    monkeypatch.setattr(gallery.Gallery, "show", fail)
+    monkeypatch.setattr(gallery.Gallery, "append", fail)
     _, done = run(host, BEFORE)
     assert len(done.images) == 2
     assert "no room" in host.reported[0]

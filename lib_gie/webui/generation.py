@@ -145,10 +145,20 @@ class _Progress:
         self.steps = 0
         return self.erasure
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the sampling has come as far as the request's start."""
+        return self.erasure is not None and self.erasure.has_begun
+
     def check(self) -> None:
         """Raise ErasureError where announced rows were never seen, and what a UNet call was refused for."""
         if self.steps or (self.erasure is not None and self.erasure.ledger.refusal is not None):
             self.erasure.finish()
+
+
+def is_stopped() -> bool:
+    """Whether the user has had enough of the batch that is being made, or of the whole job."""
+    return bool(shared.state.interrupted or shared.state.skipped)
 
 
 class Generation:
@@ -174,6 +184,10 @@ class Generation:
         self._traces: dict[int, Trace] = {}  # by plan, of the batch's images without erasure
         self.recorders: dict[tuple[int, int], AttentionRecorder] = {}  # by plan and batch
         self.batches = 0
+        self.without = False  # what runs now makes images without what the user wants erased
+        self.left_out: set[int] = set()  # batches that were stopped before anything was erased from them
+        self._pictures = 0  # of the job, up to now
+        self._put_aside: dict[str, Any] = {}
 
     # -- a batch ------------------------------------------------
 
@@ -191,6 +205,15 @@ class Generation:
             return result
         finally:
             self.detach()
+
+    @contextmanager
+    def unerased(self) -> Iterator[None]:
+        """Within it nothing that the user asks for is erased, also by generations that run within this one."""
+        before, self.without = self.without, True
+        try:
+            yield
+        finally:
+            self.without = before
 
     def begin_batch(self, without: bool = False) -> None:
         """Before ``p.sample``: extra networks are active, nothing is sampled yet.
@@ -227,13 +250,14 @@ class Generation:
         return _Progress(plan, recorder=recorder, composition=Composition(trace, *shares) if plan.wants_twin else None)
 
     def end_batch(self) -> None:
-        """After ``p.sample``: raise unless every step of the chosen passes was erased from."""
+        """After ``p.sample``: raise unless every step of the chosen passes was erased from.
+
+        Of what was stopped there may have been no step at all: see ``is_erased``.
+        """
         self._keep_scales()
         self.check()
         self._tell_doubts()
-        if shared.state.interrupted or shared.state.skipped:
-            if any(progress.without for progress in self._progress):
-                raise ErasureError("stopped while the image without erasure was made; there is no erased one yet")
+        if is_stopped():
             return
         for number, progress in enumerate(self._progress):
             if number not in self._done:
@@ -253,6 +277,41 @@ class Generation:
             if not progress.without and progress.erasure is not None:
                 for doubt in progress.plan.doubts(progress.erasure):
                     self.p.comment(f"{TITLE}: {doubt}")
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether everything has been erased from what was sampled last, as far as that has come."""
+        return all(number in self._done and progress.has_begun for number, progress in enumerate(self._progress))
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the request ends with an error."""
+        return self.failure is not None or self.nested_failure is not None
+
+    def leave_out(self) -> None:
+        """The batch that is being made was stopped before anything was erased from it."""
+        self.put_aside("do_not_save_grid")
+        self.left_out.add(self.p.iteration)
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether nothing of the batch that is being made is to be seen."""
+        return getattr(self.p, "iteration", 0) in self.left_out
+
+    def count(self, pictures: int) -> None:
+        """A batch has so many images. Where no batch has any the host has nothing to make its grid of."""
+        self._pictures += pictures
+        if self.left_out:
+            self.p.do_not_save_grid = self._put_aside["do_not_save_grid"] or not self._pictures
+
+    def put_aside(self, name: str) -> None:
+        """An attribute of ``p`` is to be after the job what it is now."""
+        self._put_aside.setdefault(name, getattr(self.p, name, None))
+
+    def end(self) -> None:
+        """After the job."""
+        for name, value in self._put_aside.items():
+            setattr(self.p, name, value)
 
     def _nothing_done(self, request: Request) -> str:
         if request.hires != "both":
@@ -274,7 +333,7 @@ class Generation:
 
     def on_step(self, params: Any) -> None:
         """The WebUI's cfg_denoiser callback, which swallows exceptions: they are kept and raised in the UNet call."""
-        if self.failure is not None:
+        if self.failure is not None or not self.plans:
             return
         try:
             if not self._progress:

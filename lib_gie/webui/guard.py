@@ -15,7 +15,8 @@ from typing import Any
 from modules import errors, processing, scripts, shared
 
 from ..errors import ErasureError, GieError
-from .generation import Generation, stack
+from . import afterwards, previews
+from .generation import Generation, is_stopped, stack
 from .infotext import ALL_KEYS, ENFORCED, ENFORCED_SCALE, SCALE, concepts_text, scales_text, write_params
 from .options import TITLE, Request, check_api_arguments, read_request
 from .plans import differences, enforced_request, enforced_text, make_plan, shows_enforced_scale, without
@@ -26,6 +27,7 @@ OVERRIDES = "gie_overrides"
 PLAN = "gie_plan"
 """Attribute of ``p``: a plan made already, of a generation that training starts."""
 
+_NOT_GONE_OVER = f"{TITLE}: nothing is shown beside the images: this WebUI lets no scripts go over a job's images\n"
 _MARK = "_gie_original"
 _ambient = threading.local()
 
@@ -39,7 +41,12 @@ def _own_request(p: Any) -> Request | None:
 
 
 def request_of(p: Any) -> Request | None:
-    """What is asked of ``p``: its own request, else that of what it runs in (another generation, a script)."""
+    """What is asked of ``p``: its own request, else that of what it runs in (another generation, a script).
+
+    Nothing, where that one makes images without erasure.
+    """
+    if stack() and stack()[-1].without:
+        return None
     own = _own_request(p)
     if own is not None:
         return own
@@ -84,6 +91,27 @@ def _write_infotext(generation: Generation) -> None:
             params[SCALE] = _scale_writer(generation, number)
 
 
+def _sampled(generation: Generation, run: Callable[[], Any]) -> Any:
+    """A batch; what ``run`` returns has been erased from. The same images without erasure are made first."""
+    gallery = generation.gallery
+    if gallery is not None:
+        gallery.begin(generation.p)
+    if generation.wants_twin:
+        from .twin import sample_twin
+
+        samples = sample_twin(generation, run, shown=gallery is not None and gallery.before)
+        if is_stopped():
+            return afterwards.leave_out(generation)
+        if gallery is not None:
+            gallery.keep(samples)
+    samples = generation.sample(run)
+    if is_stopped() and not generation.is_erased:
+        return afterwards.leave_out(generation)
+    if gallery is not None:
+        gallery.returns(samples)
+    return samples
+
+
 @contextmanager
 def _watched_sample(generation: Generation) -> Iterator[None]:
     """``p.sample`` with hooks around it; what it returns has been erased from, or it raises."""
@@ -91,17 +119,7 @@ def _watched_sample(generation: Generation) -> Iterator[None]:
     inner = p.sample
 
     def sample(*args, **kwargs):
-        def run():
-            return inner(*args, **kwargs)
-
-        if generation.wants_twin:
-            from .twin import sample_twin
-
-            show = bool(generation.gallery and generation.gallery.before)
-            pictures = sample_twin(p, lambda: generation.sample(run, without=True), show)
-            if show:
-                generation.gallery.add_twins(p, pictures)
-        return generation.sample(run)
+        return _sampled(generation, lambda: inner(*args, **kwargs))
 
     p.sample = sample
     try:
@@ -114,20 +132,6 @@ def _watched_sample(generation: Generation) -> Iterator[None]:
 
 
 @contextmanager
-def _erased_previews() -> Iterator[None]:
-    """The preview of the negative prompt shows what is never erased from; show the prompt's instead."""
-    options = shared.opts.data
-    before = options.get("live_preview_content")
-    if before == "Negative prompt":
-        options["live_preview_content"] = "Prompt"
-    try:
-        yield
-    finally:
-        if before == "Negative prompt":
-            options["live_preview_content"] = before
-
-
-@contextmanager
 def _on_stack(generation: Generation) -> Iterator[None]:
     """While it runs, the hooks of a generation that it is nested in are off."""
     if stack():
@@ -137,7 +141,19 @@ def _on_stack(generation: Generation) -> Iterator[None]:
         yield
     finally:
         generation.detach()
+        generation.end()
         stack().pop()
+
+
+@contextmanager
+def _beside_the_erased(p: Any) -> Iterator[None]:
+    """A generation from which nothing is erased, within the making of another one's images without erasure, say."""
+    if not stack():
+        yield
+        return
+    generation = Generation(p, ())
+    with _on_stack(generation), generation.unerased():
+        yield
 
 
 def _for_the_api(error: GieError) -> None:
@@ -164,14 +180,15 @@ def _process_with_erasure(inner: Callable, p: Any) -> Any:
     for key in ALL_KEYS:
         p.extra_generation_params.pop(key, None)
     if not plans:
-        return inner(p)
+        with _beside_the_erased(p):
+            return inner(p)
     gallery = _gallery(request, plans)
     generation = Generation(p, plans, request, gallery)
     _write_infotext(generation)
     notes = [note for plan in plans for note in (*plan.notes, *differences(plan, p))]
     for note in [*notes, *_not_shown(request, plans, gallery)]:
         p.comment(f"{TITLE}: {note}")
-    with _on_stack(generation), _watched_sample(generation), _erased_previews():
+    with _on_stack(generation), _watched_sample(generation):
         processed = inner(p)
         generation.check()
         stopped = shared.state.interrupted or shared.state.skipped or shared.state.stopping_generation
@@ -209,12 +226,12 @@ def _not_shown(request: Request | None, plans: list, gallery: Any) -> list[str]:
 
 
 def _tell(generation: Generation, processed: Any) -> None:
-    """Read-out and pictures. The images are erased from and done: nothing that fails here may take them away."""
+    """The read-out. The images are erased from and done: nothing that fails here may take them away."""
     from .readout import KEY, read_out
 
     try:
-        if generation.gallery is not None:
-            generation.gallery.show(generation, processed)
+        if generation.gallery is not None and not generation.gallery.was_appended:
+            processed.comments = getattr(processed, "comments", "") + _NOT_GONE_OVER
         processed.extra_generation_params[KEY] = read_out(generation)
     except Exception as error:
         errors.report(f"{TITLE}: what was erased cannot be shown ({error})", exc_info=True)
@@ -264,6 +281,8 @@ def install() -> None:
     """Put the wrappers in place; a second time changes nothing."""
     _wrap(processing, "process_images_inner", _process)
     _wrap(scripts.ScriptRunner, "run", _run_script)
+    afterwards.install(_wrap)
+    previews.install(_wrap)
 
 
 def install_refusal(reason: str) -> None:

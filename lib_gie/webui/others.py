@@ -106,6 +106,13 @@ def as_before(p: Any) -> Iterator[None]:
             _globals_of(script)["reset_pmasks"](script)  # as at the start of its batch
 
 
+@contextmanager
+def scripts_as_before(p: Any) -> Iterator[None]:
+    """Afterwards ``p`` and all its always-on scripts have the attributes that they had before."""
+    with _restored([p, *_scripts(p)]):
+        yield
+
+
 def _draws_regions(script: Any) -> bool:
     """Whether Regional Prompter makes its regions of the prompt's attention, summed over the steps."""
     active, mode = getattr(script, "active", False), getattr(script, "mode", "")

@@ -52,7 +52,7 @@ def _of_image(generation: Generation, number: int, plan: Plan, batch: int, image
 def read_out(generation: Generation) -> ReadOut:
     """By image's number of the job a list of its concepts, each with scale, what gave it, and presence (0 to 1)."""
     p, found = generation.p, ReadOut()
-    for batch in range(generation.batches):
+    for batch in sorted({batch for _, batch in generation.recorders} - generation.left_out):
         for image in range(p.batch_size):
             numbered = enumerate(generation.plans)
             entries = [entry for k, plan in numbered for entry in _of_image(generation, k, plan, batch, image)]

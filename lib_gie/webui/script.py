@@ -27,10 +27,3 @@ class GrowthInhibitorsScript(scripts.Script):
         components, self.infotext_fields = build(is_img2img)
         self.paste_field_names = PASTE_NAMES
         return components
-
-    def postprocess_image_after_composite(self, p, pp, *args) -> None:
-        """The WebUI is about to show an image."""
-        from .generation import stack
-
-        if stack() and stack()[-1].p is p and stack()[-1].gallery is not None:
-            stack()[-1].gallery.add_result(p, pp.image)

@@ -1,18 +1,25 @@
-"""The same images without what the user wants erased, sampled before the erased ones from the same noise."""
+"""The same images without what the user wants erased, sampled before the erased ones from the same noise.
+
+They are finished when the erased ones of their batch are, by all that goes over every image: the host's own steps and
+the scripts of other extensions, which may take off or paint over what must not be seen.
+"""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from modules import devices, extra_networks, processing, rng, sd_models, shared
+from modules import devices, errors, extra_networks, processing, rng, scripts, sd_models, shared
 from PIL import Image
 
-from . import forge
-from .others import as_before
+from ..errors import ErasureError
+from . import forge, previews
+from .infotext import ADAPTERS, KEYS, SCALE
+from .others import as_before, scripts_as_before
 
 
 def _same_noise(source: rng.ImageRNG) -> rng.ImageRNG:
@@ -28,13 +35,29 @@ def _same_noise(source: rng.ImageRNG) -> rng.ImageRNG:
 
 @contextmanager
 def _nothing_saved(p: Any) -> Iterator[None]:
-    """The WebUI saves images on the way (before Hires. fix) with the infotext of the erased ones."""
+    """The WebUI saves images on the way (before Hires. fix)."""
     before = p.do_not_save_samples
     p.do_not_save_samples = True
     try:
         yield
     finally:
         p.do_not_save_samples = before
+
+
+@contextmanager
+def unlabelled(p: Any) -> Iterator[None]:
+    """Infotexts that are written within it know nothing of what the user wants erased."""
+    params = p.extra_generation_params
+    before = dict(params)
+    hidden = [key for key in (*KEYS, SCALE, ADAPTERS) if key in params]
+    for key in hidden:
+        del params[key]
+    try:
+        yield
+    finally:
+        after = {**{key: before[key] for key in before if key in hidden or key in params}, **params}
+        params.clear()
+        params.update(after)
 
 
 def _as_at_the_batchs_start(p: Any) -> None:
@@ -48,48 +71,159 @@ def _as_at_the_batchs_start(p: Any) -> None:
     sd_models.apply_alpha_schedule_override(p.sd_model, p)
 
 
-def sample_twin(p: Any, sample: Callable[[], Any], show: bool) -> list[Image.Image]:
-    """Call ``sample`` once more than the WebUI does, and leave everything as it was before.
+def sample_twin(generation: Any, sample: Callable[[], Any], shown: bool) -> Any:
+    """What ``sample`` returns, called once more than the WebUI does; everything is left as it was before.
 
-    Returns the finished pictures where they are to be shown, otherwise none.
+    ``shown``: whether the image is to be seen, and so in the live previews, too.
     """
+    p = generation.p
     noise = _same_noise(p.rng)
     if shared.state.job_count > 0:
         shared.state.job_count += 1
-    with torch.random.fork_rng(), as_before(p), _nothing_saved(p):
-        samples = sample()
-        pictures = _pictures(p, samples) if show and not shared.state.interrupted else []
+    with ExitStack() as around:
+        for context in (torch.random.fork_rng(), as_before(p), _nothing_saved(p), unlabelled(p), generation.unerased()):
+            around.enter_context(context)
+        if not shown:
+            around.enter_context(previews.hidden())
+        samples = generation.sample(sample, without=True)
     p.rng = noise
     _as_at_the_batchs_start(p)
     shared.state.nextjob()
-    return pictures
+    return samples
 
 
 # -- finished as the WebUI finishes its own ------------------------------------------------
 
 
-def _pictures(p: Any, samples: Any) -> list[Image.Image]:
+@contextmanager
+def reported_errors() -> Iterator[list[str]]:
+    """What the host reports while it lasts: exceptions in scripts, which it prints and forgets."""
+    inner, reported = errors.report, []
+
+    def report(message: str, **options: Any) -> None:
+        reported.append(message)
+        inner(message, **options)
+
+    errors.report = report
+    try:
+        yield reported
+    finally:
+        errors.report = inner
+
+
+class Drawn:
+    """How far the global random numbers have been drawn: Python's, NumPy's and torch's, of every GPU."""
+
+    def __init__(self):
+        self._state, self._array_state, self._tensor_state = random.getstate(), np.random.get_state(), _tensor_state()
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Within it they are drawn from there; afterwards they go on as if none had been drawn."""
+        now = Drawn()
+        self._set()
+        try:
+            yield
+        finally:
+            now._set()
+
+    def _set(self) -> None:
+        random.setstate(self._state)
+        np.random.set_state(self._array_state)
+        own, gpus = self._tensor_state
+        torch.set_rng_state(own)
+        if gpus:
+            torch.cuda.set_rng_state_all(gpus)
+
+
+def _tensor_state() -> tuple[torch.Tensor, list[torch.Tensor]]:
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+
+
+@contextmanager
+def _aside(p: Any) -> Iterator[None]:
+    """Afterwards ``p`` and the scripts are as they were, and nothing has been saved with an infotext of ours."""
+    with unlabelled(p), scripts_as_before(p), _nothing_saved(p):
+        for name in ("prompts", "negative_prompts", "seeds", "subseeds"):
+            setattr(p, name, list(getattr(p, name, None) or ()))
+        params = dict(p.extra_generation_params)
+        try:
+            yield
+        finally:
+            p.extra_generation_params.clear()
+            p.extra_generation_params.update(params)
+
+
+Finished = tuple[Image.Image, str]
+"""A picture and its infotext."""
+
+
+def finish(p: Any, samples: Any, drawn: Drawn) -> list[Finished]:
+    """The pictures of samples as the WebUI makes them, with everything that scripts do to finished images.
+
+    ``drawn``: where the random numbers were after the sampling, which scripts may draw from.
+    Called where the batch's own images are done. Raises ErasureError where a script failed: the WebUI goes on then,
+    and a picture that nobody may see could come through.
+    """
+    with _aside(p), drawn.again(), reported_errors() as reported:
+        pictures = _pictures(p, samples)
+    if reported:
+        raise ErasureError(f"a script of another extension failed on them ({reported[0]})")
+    return pictures
+
+
+def _pictures(p: Any, samples: Any) -> list[Finished]:
+    """Each step of the host's between sampling and showing, in its order."""
+    runner = p.scripts
+    sampled = scripts.PostSampleArgs(samples)
+    runner.post_sample(p, sampled)
+    images = _decoded(p, sampled.samples)
+    runner.postprocess_batch(p, images, batch_number=p.iteration)
+    batch = scripts.PostprocessBatchListArgs(list(images))
+    runner.postprocess_batch_list(p, batch, batch_number=p.iteration)
+    return [(_finished(p, image, number), _infotext(p, number)) for number, image in enumerate(batch.images)]
+
+
+def _decoded(p: Any, samples: Any) -> torch.Tensor:
+    """Float32 [B, 3, H, W], 0 to 1."""
     if not getattr(samples, "already_decoded", False):
         with devices.without_autocast():
             samples = processing.decode_latent_batch(
                 p.sd_model, samples, target_device=devices.cpu, check_for_nans=True
             )
-    decoded = torch.stack(list(samples)).float()  # [B, 3, H, W]
-    decoded = torch.clamp((decoded + 1.0) / 2.0, min=0.0, max=1.0)
-    return [_finished(p, image, number) for number, image in enumerate(decoded)]
+    images = torch.stack(list(samples)).float()  # [B, 3, H, W]
+    return torch.clamp((images + 1.0) / 2.0, min=0.0, max=1.0)
 
 
 def _finished(p: Any, image: torch.Tensor, number: int) -> Image.Image:
     """One image, float32 [3, H, W], 0 to 1, with faces, colours and what surrounds it as the erased one gets them."""
+    runner, p.batch_index = p.scripts, number
     array = (255.0 * np.moveaxis(image.cpu().numpy(), 0, 2)).astype(np.uint8)  # [H, W, 3]
     if p.restore_faces:
         from modules import face_restoration
 
         array = face_restoration.restore_faces(array)
-    picture = Image.fromarray(array)
-    corrections, overlays = p.color_corrections, getattr(p, "overlay_images", None)
-    if corrections is not None and number < len(corrections):
-        picture = processing.apply_color_correction(corrections[number], picture)
-    if overlays is None or number >= len(overlays) or not shared.opts.overlay_inpaint:
-        return processing.apply_overlay(picture, p.paste_to, None)[0]
-    return processing.apply_overlay(picture, p.paste_to, overlays[number])[0]
+    shown = scripts.PostprocessImageArgs(Image.fromarray(array))
+    runner.postprocess_image(p, shown)
+    mask, overlay = getattr(p, "mask_for_overlay", None), _overlay(p, number)
+    surrounded = scripts.PostProcessMaskOverlayArgs(number, mask, overlay)
+    runner.postprocess_maskoverlay(p, surrounded)
+    if p.color_corrections is not None and number < len(p.color_corrections):
+        shown.image = processing.apply_color_correction(p.color_corrections[number], shown.image)
+    whole = processing.apply_overlay(shown.image, p.paste_to, surrounded.overlay_image)[0]
+    composed = scripts.PostprocessImageArgs(whole)
+    runner.postprocess_image_after_composite(p, composed)
+    return composed.image
+
+
+def _infotext(p: Any, number: int) -> str:
+    return processing.create_infotext(
+        p, p.prompts, p.seeds, p.subseeds, index=number, all_negative_prompts=p.negative_prompts
+    )
+
+
+def _overlay(p: Any, number: int) -> Image.Image | None:
+    overlays = getattr(p, "overlay_images", None)
+    if not shared.opts.overlay_inpaint or overlays is None or number >= len(overlays):
+        return None
+    return overlays[number]

@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 from client import SCALE, Answer, RequestFailedError
-from test_matrix import OFF, ON, ROWS, _ask
+from PIL import Image
+from test_matrix import IMG2IMG, OFF, ON, ROWS, _ask, _mask, settings
 
 KNIFE = {"concepts": "knife", "adapter": "Fixed scale", "scale": SCALE}
 ADAPTIVE = "sampler DPM adaptive"
@@ -126,3 +127,234 @@ def test_a_composition_of_an_enforced_image_is_kept(enforced):
 def test_who_erases_nothing_is_shown_nothing(enforced, wish):
     for args in ([{"enabled": False, "concepts": "knife", **wish}], None):
         assert len(enforced.txt2img(args=args).images) == 1
+
+
+# -- what other extensions do to finished images ------------------------------------------------
+
+CENSOR, PREVIEWS = "GIE test censor", "GIE test previews"
+HOOKS = (
+    "sample", "post_sample", "postprocess_batch", "postprocess_batch_list", "postprocess_image",
+    "postprocess_image_after_composite", "postprocess", "postprocess, painting",
+)  # fmt: skip
+MASKED = {**IMG2IMG, "mask": _mask(), "inpainting_fill": 1}
+SOFT = {"Soft Inpainting": {"args": [True, 1, 0.5, 4, 0, 0.5, 2]}}
+
+
+def censored(webui, where: str, *more: dict, **options) -> Answer:
+    return webui.txt2img(args=asked(*more), others={CENSOR: {"args": [where]}}, **options)
+
+
+def is_black(image) -> bool:
+    return not np.asarray(image.convert("RGB")).any()
+
+
+def without_erasure(answer: Answer) -> list:
+    """The images without erasure in an answer."""
+    texts = answer.infotexts[: len(answer.images)]
+    return [image for image, text in zip(answer.images, texts, strict=True) if "GIE concepts" not in text]
+
+
+def attention_of(answer: Answer, first: int) -> list[np.ndarray]:
+    """The overlays among the images from number ``first`` on, without their legends."""
+    found = [np.asarray(image) for image in answer.images[first:] if image.size == (320, 372)]
+    return [pixels[:320] for pixels in found]
+
+
+@pytest.mark.parametrize("where", HOOKS)
+def test_nothing_gets_round_a_censor(webui, where):
+    """Every picture that is shown is black, or was made of black ones."""
+    seen = censored(webui, where, BEFORE, ATTENTION, batch_size=2, n_iter=2)
+    assert all(map(is_black, seen.images[:4]))
+    twins = without_erasure(seen)
+    assert all(map(is_black, twins))
+    assert len(twins) == (0 if where == "sample" else 4)
+    overlays = attention_of(seen, 4)
+    assert all(not pixels[..., 2].any() for pixels in overlays)  # red on black
+    assert (len(overlays) == 0) == where.startswith("postprocess,") or where == "postprocess" or len(overlays) == 4
+    if where.startswith("postprocess") and "_" not in where:
+        assert all(map(is_black, seen.images))
+
+
+def test_a_censor_that_paints_an_overlay(webui):
+    seen = censored(webui, "postprocess_maskoverlay", BEFORE, **MASKED)
+    assert is_black(seen.images[0])
+    assert [is_black(twin) for twin in without_erasure(seen)] == [True]
+
+
+def test_a_censor_that_paints_the_results_alone(webui):
+    """What is made of them is not shown: the censor has seen the images themselves and no more."""
+    seen = censored(webui, "postprocess, only results", BEFORE, ATTENTION)
+    assert is_black(seen.images[0])
+    assert len(seen.images) == 2  # the image without erasure was offered to it
+    assert attention_of(seen, 1) == []
+
+
+@pytest.mark.parametrize(("where", "left"), [("postprocess, taking away", 0), ("postprocess, failing", 2)])
+def test_a_censor_that_takes_away_or_fails(webui, where, left):
+    seen = censored(webui, where, BEFORE, ATTENTION, n_iter=2)
+    assert len(seen.images) == left
+    assert without_erasure(seen) == []
+
+
+def test_a_script_that_drops_an_image(webui):
+    """It is unknown then which image without erasure belongs to which result."""
+    seen = censored(webui, "drops an image", BEFORE, ATTENTION, batch_size=2)
+    assert len(seen.images) == 1
+
+
+def test_a_censor_of_saved_images(webui):
+    """One that changes them before they are saved has these as well; one that goes over files would not."""
+    plain = webui.txt2img(args=asked(BEFORE, ATTENTION), save_images=True)
+    seen = censored(webui, "before_image_saved", BEFORE, ATTENTION, save_images=True)
+    assert len(seen.images) == len(plain.images) - 1  # without the sheet, made of what has been painted over since
+    assert all(map(is_black, seen.images))
+    after = censored(webui, "image_saved", BEFORE, ATTENTION, save_images=True)
+    assert len(after.images) == 1
+
+
+def test_saved_pictures_have_been_seen(webui):
+    """Nothing is saved that a censor has not gone over: files of the request, all of them black."""
+    known = saved(webui)
+    save = settings(gie_save_before=True, gie_save_attention=True)
+    censored(webui, "postprocess_image", BEFORE, save_images=True, **save)
+    censored(webui, "postprocess, painting", BEFORE, save_images=True, **save)
+    twins = [file for file in saved(webui) - known if "without-erasure" in file.name]
+    assert len(twins) == 2
+    assert all(is_black(Image.open(file)) for file in twins)
+
+
+AS_WITHOUT_US = {
+    "soft inpainting": ({**MASKED}, SOFT),
+    "soft inpainting, two images": ({**MASKED, "batch_size": 2}, SOFT),
+    "soft inpainting, only masked": ({**MASKED, "inpaint_full_res": True, "inpaint_full_res_padding": 8}, SOFT),
+    "colour correction": ({**IMG2IMG, **settings(img2img_color_correction=True)}, {}),
+    "a nested generation": ({"n_iter": 2}, {"GIE test routes": {"args": ["nested"]}}),
+    "a nested generation, two images": ({"batch_size": 2}, {"GIE test routes": {"args": ["nested"]}}),
+}
+
+
+@pytest.mark.parametrize("name", AS_WITHOUT_US)
+def test_what_it_would_have_been_with_other_scripts(webui, name):
+    """As without us, bit for bit; and the results are those without it."""
+    options, others = AS_WITHOUT_US[name]
+    webui.txt2img(args=OFF, others=others, **options)  # img2img draws from what the request before has left
+    off = webui.txt2img(args=OFF, others=others, **options)
+    on = webui.txt2img(args=asked(), others=others, **options)
+    shown, count = webui.txt2img(args=asked(BEFORE), others=others, **options), len(on.images)
+    assert not np.array_equal(on.pixels, off.pixels)
+    assert np.array_equal(results(shown, count), on.pixels)
+    assert np.array_equal(before(shown, count), off.pixels)
+    assert [text for text in shown.infotexts if "GIE" not in text] == off.infotexts
+
+
+# -- stopped ------------------------------------------------
+
+STOP = "GIE test stop"
+STOPS = {"skip": 2, "interrupt": 1}  # finished batches of three, where the second is stopped
+
+
+def stopped(webui, how: str, batch: int, call: int, *more: dict, **options) -> Answer:
+    """Three batches, stopped in this batch before that step, counted over both samplings of the batch."""
+    return webui.txt2img(args=asked(*more), others={STOP: {"args": [how, batch, call]}}, n_iter=3, **options)
+
+
+@pytest.mark.parametrize("how", STOPS)
+@pytest.mark.parametrize("wish", [BEFORE, KEEP, {**BEFORE, **KEEP, **ATTENTION}], ids=["before", "keep", "all"])
+@pytest.mark.parametrize("call", [0, 3, 8])  # at its start, in its middle, and before the first erased step
+def test_stopped_while_the_image_without_erasure_is_made(webui, how, wish, call):
+    """The finished batches come back as they are; the stopped one is left out, in images, infotexts and files."""
+    whole, count = webui.txt2img(args=asked(wish), n_iter=3), STOPS[how]
+    known = saved(webui)
+    left = stopped(webui, how, 1, call, wish, save_images=True, **settings(save_incomplete_images=True))
+    kept = [0, 2][:count]
+    assert np.array_equal(results(left, count), results(whole, 3)[kept])
+    assert [seed_of(text) for text in left.infotexts[:count]] == [5 + number for number in kept]
+    if "show_before" in wish:
+        assert np.array_equal(before(left, count), before(whole, 3)[kept])
+    else:
+        assert len(left.images) == count
+    assert len(left.infotexts) == len(left.images)
+    assert len(saved(webui) - known) == count
+
+
+def saved(webui) -> set:
+    """The files of images, without grids."""
+    return set(webui.folder.rglob("outputs/*-images/**/*.png"))
+
+
+def seed_of(infotext: str) -> int:
+    return int(infotext.split("Seed: ")[1].split(",")[0])
+
+
+@pytest.mark.parametrize("options", [{}, settings(grid_only_if_multiple=False)], ids=["", "grid of one"])
+@pytest.mark.parametrize("wish", [{}, BEFORE], ids=["plain", "before"])
+def test_nothing_is_left_where_the_first_batch_is_interrupted_at_once(webui, options, wish):
+    assert stopped(webui, "interrupt", 0, 0, wish, **options).images == []
+
+
+def test_what_was_erased_from_comes_back_as_it_is(webui):
+    """Interrupted after three erased steps: an image in the making, as the WebUI shows it; none beside it."""
+    off = webui.txt2img(args=OFF, others={STOP: {"args": ["interrupt", 0, 3]}})
+    left = stopped(webui, "interrupt", 0, 8 + 3, BEFORE)
+    plain = stopped(webui, "interrupt", 0, 3)
+    assert len(left.images) == len(plain.images) == 1
+    assert left == plain
+    assert plain != off
+
+
+def test_an_image_that_is_not_begun_to_be_erased_from_is_left_out(webui):
+    assert stopped(webui, "interrupt", 0, 3, {"start": 0.5}).images == []
+    assert len(stopped(webui, "interrupt", 0, 6, {"start": 0.5}).images) == 1
+
+
+def test_the_given_picture_is_no_result(webui):
+    """Interrupted img2img returns the given picture where no step was made."""
+    assert stopped(webui, "interrupt", 0, 0, **IMG2IMG).images == []
+
+
+def test_stopped_after_the_current_batch(webui):
+    whole = webui.txt2img(args=asked(BEFORE), n_iter=3)
+    left = stopped(webui, "stop_generating", 0, 3, BEFORE)
+    assert np.array_equal(results(left, 1), results(whole, 1))
+    assert np.array_equal(before(left, 1), before(whole, 3)[:1])
+
+
+def test_a_stopped_cell_of_a_plot_is_empty(webui):
+    """The test extension stops each of its two cells; without legend, with the cells beside the grid."""
+    axes, switches = [1, "5,6", [], 0, "", [], 0, "", []], [False, True, False, False, False, False, False, 0, False]
+    body = {"script_name": "X/Y/Z plot", "script_args": [*axes, *switches]}
+    seen = webui.txt2img(args=asked(KEEP), others={STOP: {"args": ["skip", 0, 3]}}, **body)
+    assert len(seen.images) == 1 + 2
+    assert all(map(is_black, seen.images))
+
+
+def test_stopped_where_it_is_always_erased(enforced):
+    cat = {"concepts": "cat", "adapter": "Fixed scale", "scale": SCALE, **BEFORE, **KEEP}
+    whole = enforced.txt2img(args=[cat], n_iter=3)
+    left = enforced.txt2img(args=[cat], n_iter=3, others={STOP: {"args": ["skip", 1, 3]}})
+    assert np.array_equal(results(left, 2), results(whole, 3)[[0, 2]])
+    assert np.array_equal(before(left, 2), before(whole, 3)[[0, 2]])
+
+
+# -- live previews ------------------------------------------------
+
+
+def previews(webui, **options) -> str:
+    answer = webui.txt2img(others={PREVIEWS: {"args": [True]}}, negative_prompt="a knife", **options)
+    return next(part for part in answer.infotexts[0].split(", ") if part.startswith("Previews"))
+
+
+def test_live_previews_of_the_negative_prompt(webui):
+    """The option is set while the request runs, just before the WebUI asks for it."""
+    assert previews(webui, args=OFF) == "Previews: negative 8 prompt 0 none 0"
+    assert previews(webui, args=asked()) == "Previews: negative 0 prompt 8 none 0"
+
+
+def test_live_previews_of_the_image_without_erasure(webui):
+    """Only where that is asked for."""
+    assert previews(webui, args=asked(KEEP)) == "Previews: negative 0 prompt 8 none 8"
+    assert previews(webui, args=asked(BEFORE)) == "Previews: negative 0 prompt 16 none 0"
+
+
+def test_live_previews_where_it_is_always_erased(enforced):
+    assert previews(enforced, args=None) == "Previews: negative 0 prompt 8 none 0"

@@ -1,0 +1,125 @@
+"""Stands around the WebUI's calls of scripts after a batch is sampled, and after a job.
+
+So that what is shown beside the results goes through them as well, and that a batch which was stopped before anything
+was erased from it is left out: scripts do not see it, nothing of it is shown or saved, and the other batches come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from modules import devices, errors, scripts, shared
+
+from ..errors import ErasureError
+from .generation import Generation, stack
+from .options import TITLE
+
+_LEFT_OUT = f"{TITLE}: a batch that was stopped before anything was erased from it is left out"
+
+
+def _generation_of(p: Any) -> Generation | None:
+    """The generation that these images belong to; None for its images without erasure, which go through them, too."""
+    running = stack()[-1] if stack() else None
+    return running if running is not None and running.p is p and not running.without else None
+
+
+# -- a batch that is left out ------------------------------------------------
+
+
+def leave_out(generation: Generation) -> torch.Tensor:
+    """Have the host leave out the batch that is being sampled; returns what takes its place until then.
+
+    Raises ErasureError where this host knows no batches that scripts take images from.
+    """
+    p = generation.p
+    if getattr(p, "scripts", None) is None:
+        generation.put_aside("scripts")
+        p.scripts = scripts.ScriptRunner()  # without scripts; ``_batch_list`` is called for it
+    if not isinstance(p.scripts, scripts.ScriptRunner) or not hasattr(scripts.ScriptRunner, "postprocess_batch_list"):
+        raise ErasureError("stopped before anything was erased from the image")
+    generation.leave_out()
+    p.comment(_LEFT_OUT)
+    return torch.zeros((len(p.seeds), *p.rng.shape), device=shared.device, dtype=devices.dtype)  # [B, C, h, w]
+
+
+def _unless_left_out(inner: Callable, runner: Any, p: Any, *args, **kwargs) -> Any:
+    """``postprocess_batch``, and ``post_sample`` after that has been looked at."""
+    generation = _generation_of(p)
+    if generation is not None and generation.is_left_out:
+        return None
+    return inner(runner, p, *args, **kwargs)
+
+
+def _post_sample(inner: Callable, runner: Any, p: Any, sampled: Any, *args, **kwargs) -> Any:
+    generation = _generation_of(p)
+    if generation is not None and generation.gallery is not None:
+        generation.gallery.arrives(sampled.samples)
+    return _unless_left_out(inner, runner, p, sampled, *args, **kwargs)
+
+
+def _batch_list(inner: Callable, runner: Any, p: Any, batch: Any, *args, **kwargs) -> Any:
+    generation = _generation_of(p)
+    if generation is None:
+        return inner(runner, p, batch, *args, **kwargs)
+    if generation.is_left_out:
+        batch.images = []
+    sampled = len(batch.images)
+    done = inner(runner, p, batch, *args, **kwargs) if sampled else None
+    generation.count(len(batch.images))
+    if generation.gallery is not None:
+        generation.gallery.expect(sampled, len(batch.images))
+    return done
+
+
+# -- what is shown beside the results ------------------------------------------------
+
+
+def _after_composite(inner: Callable, runner: Any, p: Any, shown: Any, *args, **kwargs) -> Any:
+    """Called for each image last: it is as the WebUI is about to show and save it."""
+    done = inner(runner, p, shown, *args, **kwargs)
+    generation = _generation_of(p)
+    if generation is not None and generation.gallery is not None:
+        with generation.unerased():  # what scripts make of the other images is not erased from either
+            generation.gallery.add_result(p, shown.image)
+    return done
+
+
+def _postprocess(inner: Callable, runner: Any, p: Any, processed: Any, *args, **kwargs) -> Any:
+    generation = _generation_of(p)
+    gallery = None if generation is None or generation.has_failed else generation.gallery
+    if gallery is None:
+        return inner(runner, p, processed, *args, **kwargs)
+    from .twin import reported_errors
+
+    _try(gallery, processed, lambda: gallery.append(generation, processed))
+    with reported_errors() as reported:
+        done = inner(runner, p, processed, *args, **kwargs)
+    _try(gallery, processed, lambda: gallery.settle(p, processed, reported))
+    return done
+
+
+def _try(gallery: Any, processed: Any, step: Callable[[], None]) -> None:
+    """The images are erased from and done: nothing that fails here may take them away."""
+    try:
+        step()
+    except Exception as error:
+        errors.report(f"{TITLE}: what was erased cannot be shown ({error})", exc_info=True)
+        gallery.take_back(processed)
+
+
+_AROUND = {
+    "post_sample": _post_sample,
+    "postprocess_batch": _unless_left_out,
+    "postprocess_batch_list": _batch_list,
+    "postprocess_image_after_composite": _after_composite,
+    "postprocess": _postprocess,
+}
+
+
+def install(wrap: Callable) -> None:
+    """Put them in place, with ``guard``'s way of replacing a function once; an old WebUI lacks some."""
+    for name, around in _AROUND.items():
+        if hasattr(scripts.ScriptRunner, name):
+            wrap(scripts.ScriptRunner, name, around)

@@ -1,0 +1,63 @@
+"""A job's images while the scripts of other extensions go over them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+
+
+def _digest(image: Any) -> bytes | None:
+    if not isinstance(image, Image.Image):
+        return None
+    return hashlib.blake2b(image.tobytes(), salt=image.mode.encode()[:16].ljust(16), digest_size=32).digest()
+
+
+class JobImages:
+    """Finds again what was in ``processed.images``, which scripts replace, paint over, add to and take away from.
+
+    ``others``: pictures to be followed that need not be among them.
+    """
+
+    def __init__(self, processed: Any, others: Sequence[Image.Image] = ()):
+        self._processed = processed
+        self._before = list(processed.images)
+        self._digests = {id(image): _digest(image) for image in [*self._before, *others]}
+        self._others = list(others)  # kept alive, so that no other object gets its number
+
+    def now(self, image: Image.Image) -> Any:
+        """What stands for a picture now: itself, or what has taken its place; None where that cannot be told."""
+        current, known = self._processed.images, self._number(self._before, image)
+        if known is None or self._number(current, image) is not None:
+            return image
+        return None if len(current) < len(self._before) or self._have_moved() else current[known]
+
+    def is_as_it_was(self, image: Image.Image) -> bool:
+        """Whether nobody has changed, replaced or taken away a picture."""
+        digest = self._digests.get(id(image))
+        return digest is not None and digest == _digest(self.now(image))
+
+    def take_away(self, image: Image.Image) -> None:
+        """Remove what stands for a picture now, and its infotext."""
+        number, texts = self._number(self._processed.images, self.now(image)), self._processed.infotexts
+        if number is None:
+            return
+        if len(texts) == len(self._processed.images):
+            del texts[number]
+        del self._processed.images[number]
+        self._before = [one for one in self._before if one is not image]
+
+    def replace(self, image: Image.Image, other: Image.Image) -> None:
+        """Put another picture in its place."""
+        number = self._number(self._processed.images, self.now(image))
+        self._processed.images[number] = other
+
+    def _have_moved(self) -> bool:
+        found = [(number, self._number(self._processed.images, image)) for number, image in enumerate(self._before)]
+        return any(now is not None and now != number for number, now in found)
+
+    @staticmethod
+    def _number(images: Sequence[Any], image: Any) -> int | None:
+        return next((number for number, one in enumerate(images) if one is image), None)
