@@ -131,7 +131,7 @@ def _from_settings() -> _Wish:
     )
 
 
-def shows_scale() -> bool:
+def shows_enforced_scale() -> bool:
     """Whether infotexts, page and API tell the scale that an enforced concept got."""
     return getattr(shared.opts, "gie_enforced_show_scale", False) is True
 
