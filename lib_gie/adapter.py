@@ -191,6 +191,8 @@ def read_file(path: Path | str) -> bytes:
         with open(descriptor, "rb") as file:
             _refuse_other_kinds(os.fstat(descriptor), path.name)
             data = file.read(MAX_FILE_BYTES + 1)
+    except AdapterError:
+        raise
     except FileNotFoundError as error:
         raise AdapterError(
             f"there is no adapter file {path.name}; choose one of those listed, or a fixed scale"
