@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import json
 import math
+import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import nn
 
 from . import __version__
 from .attention import UNKNOWN
+from .checks import quoted
 from .errors import AdapterError
 from .input_range import DIRECTIONS, NAMES, PREFIX, InputRange
 from .statistics import PAPER, Reading
@@ -31,6 +35,7 @@ MAX_FILE_BYTES = 4 * 2**20
 MAX_INPUTS = 4096
 MAX_SIDE = 512
 """Of the size that is read at, in latents: 4096 pixels."""
+_MOST_HEADER, _MOST_CHARACTERS, _MOST_DEPTH, _MOST_DIGITS = 2**18, 4000, 16, 18  # of what a file says about itself
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class AdapterInfo:
             )
         if not 1 <= self.inputs <= MAX_INPUTS:
             raise AdapterError(f"the adapter has {self.inputs} inputs; expected 1 to {MAX_INPUTS}")
-        if not self.base:
+        if not self.base or len(self.base) > 100:
             raise AdapterError("the adapter does not say which model family it was trained on (base)")
         if not self.concepts:
             raise AdapterError("the adapter does not say which concepts it was trained for")
@@ -105,7 +110,13 @@ class Adapter(nn.Module):
             raise AdapterError("the adapter needs the attention at t = T and got none")
         low, high = self.info.label_range
         with torch.autocast(inputs.device.type, enabled=False):
-            return self(inputs.float().transpose(1, 2)).clamp(low, min(high, 0.0))  # [rows, tokens]
+            found = self(inputs.float().transpose(1, 2))  # [rows, tokens]
+        if not torch.isfinite(found).all():  # no clamp makes a scale of it
+            raise AdapterError(
+                f"the adapter for {', '.join(self.info.concepts)} gives no finite scale for this image, so nothing can "
+                f"be erased; choose another adapter, or a fixed scale"
+            )
+        return found.clamp(low, min(high, 0.0))  # [rows, tokens]
 
     @torch.no_grad()
     def is_outside(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -169,7 +180,12 @@ def save_adapter(adapter: Adapter, path: Path) -> None:
     known = {} if adapter.range is None else adapter.range.tensors()
     tensors = {key: value.detach().float().contiguous() for key, value in (adapter.state_dict() | known).items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, metadata=metadata)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")  # nobody is to read half a file
+    try:
+        save_file(tensors, unfinished, metadata=metadata)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def add_validation(path: Path, **figures: Any) -> None:
@@ -179,39 +195,111 @@ def add_validation(path: Path, **figures: Any) -> None:
     save_adapter(adapter, path)
 
 
-def _refuse_other_files(path: Path) -> None:
-    if not path.is_file():
-        raise AdapterError(f"there is no adapter file {path.name}; choose one of those listed, or a fixed scale")
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
+def _refuse_other_kinds(stat: os.stat_result, name: str) -> None:
+    if not S_ISREG(stat.st_mode):
         raise AdapterError(
-            f"{path.name} has {size:,} bytes; an adapter has at most {MAX_FILE_BYTES:,}. This is another kind of file"
+            f"there is no adapter file {name}: it is a folder, a device or a pipe; choose one of those listed, or a "
+            f"fixed scale"
         )
-    with path.open("rb") as file:
-        start = file.read(9)
-    if len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] <= size:
-        return  # a safetensors file; its first bytes are a length, which can look like those of a pickle
-    if start[:2] == b"PK" or start[:1] == b"\x80":
+    if stat.st_size > MAX_FILE_BYTES:
         raise AdapterError(
-            f"{path.name} is a pickle, which can run any code when it is opened. Turn it into a safetensors file "
-            f"with: python -m lib_gie convert {path.name}"
+            f"{name} has {stat.st_size:,} bytes; an adapter has at most {MAX_FILE_BYTES:,}. This is another kind of "
+            f"file"
         )
-    raise AdapterError(f"{path.name} is no safetensors file, or a broken one; get it again")
 
 
-def _read(path: Path, weights: bool = True) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def read_file(path: Path | str) -> bytes:
+    """The content of an adapter's file. Raises AdapterError unless it is a regular file of the size of an adapter.
+
+    Links are followed. A device or pipe is not opened: to open one can wait for ever, or set something off.
+    """
+    path = Path(path)
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            return {key: file.get_tensor(key) for key in file.keys()} if weights else {}, metadata
-    except SafetensorError as error:
-        raise AdapterError(f"{path.name} is a broken safetensors file ({error}); get it again") from error
+        _refuse_other_kinds(path.stat(), path.name)
+        # it may be another file by the time that it is opened: without waiting, and looked at again
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with open(descriptor, "rb") as file:
+            _refuse_other_kinds(os.fstat(descriptor), path.name)
+            data = file.read(MAX_FILE_BYTES + 1)
+    except AdapterError:
+        raise
+    except FileNotFoundError as error:
+        raise AdapterError(
+            f"there is no adapter file {path.name}; choose one of those listed, or a fixed scale"
+        ) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise AdapterError(
+            f"{path.name} cannot be read ({getattr(error, 'strerror', None) or error}); choose another adapter"
+        ) from error
+    if len(data) > MAX_FILE_BYTES:
+        raise AdapterError(f"{path.name} grows while it is read; an adapter has at most {MAX_FILE_BYTES:,} bytes")
+    return data
+
+
+def _refuse_other_contents(data: bytes, name: str) -> None:
+    if len(data) > 8 and data[8:9] == b"{" and struct.unpack("<Q", data[:8])[0] <= min(_MOST_HEADER, len(data) - 8):
+        return  # a safetensors file; its first bytes are a length, which can look like those of a pickle
+    if data[:2] == b"PK" or data[:1] == b"\x80":
+        raise AdapterError(
+            f"{name} is a pickle, which can run any code when it is opened. Turn it into a safetensors file "
+            f"with: python -m lib_gie convert {name}"
+        )
+    raise AdapterError(f"{name} is no safetensors file, or a broken one; get it again")
+
+
+def _finite(text: str) -> float | None:
+    """A number of a JSON text, None where it is none that other JSON texts can have."""
+    value = float(text)
+    return value if math.isfinite(value) else None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def _read_json(text: str) -> Any:
+    """A JSON text's value, of which every part can be written out again. Raises ValueError, RecursionError.
+
+    Numbers that are not finite, and whole ones of more than 18 digits, become None: no other program reads them.
+    """
+    value = json.loads(
+        text,
+        parse_float=_finite,
+        parse_constant=lambda name: None,
+        parse_int=lambda digits: int(digits) if len(digits) <= _MOST_DIGITS else None,
+        object_pairs_hook=_once,
+    )
+    left = [(value, 0)]
+    while left:
+        part, depth = left.pop()
+        if depth > _MOST_DEPTH:
+            raise ValueError(f"it is nested more than {_MOST_DEPTH} deep")
+        if isinstance(part, str):
+            part.encode()  # half of a surrogate pair can be read and not written
+        elif isinstance(part, dict):
+            left += [(inner, depth + 1) for pair in part.items() for inner in pair]
+        elif isinstance(part, list):
+            left += [(inner, depth + 1) for inner in part]
+    return value
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """The texts in a safetensors file's header. Raises ValueError, RecursionError."""
+    (length,) = struct.unpack("<Q", data[:8])
+    header = _read_json(data[8 : 8 + length].decode())
+    metadata = header.get("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("its metadata is no table of texts")
+    return metadata
 
 
 def _reading(values: dict) -> Reading:
     per_head, noise = values["per_head"], values["noise"]
-    if not isinstance(per_head, bool) or not (noise is None or (isinstance(noise, int) and 0 <= noise < 2**63)):
-        raise ValueError(f"reading is {values}")
+    if not isinstance(per_head, bool) or not (noise is None or (type(noise) is int and 0 <= noise < 2**63)):
+        raise ValueError("reading is not what it should be")
     return Reading(per_head, noise, _size(values.get("size")))
 
 
@@ -219,8 +307,8 @@ def _size(value: Any) -> tuple[int, int] | None:
     """Of a reading, in latents: at most what an image of 4096 pixels has."""
     if value is None:
         return None
-    if len(value) != 2 or not all(type(side) is int and 1 <= side <= MAX_SIDE for side in value):
-        raise ValueError(f"the size is {value}")
+    if not isinstance(value, list) or len(value) != 2 or not all(type(v) is int and 1 <= v <= MAX_SIDE for v in value):
+        raise ValueError("the size is not what it should be")
     return tuple(value)
 
 
@@ -231,49 +319,68 @@ def _conditions(values: dict) -> dict[str, float]:
     }
 
 
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise ValueError("inputs is no whole number")
+    return value
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) and value.strip() for value in values):
+        raise ValueError("concepts is no list of texts")
+    if sum(map(len, values)) > _MOST_CHARACTERS:
+        raise ValueError("concepts is too long")
+    return tuple(values)
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
+        raise ValueError("label_range is no list of numbers")
+    return tuple(map(float, values))
+
+
 def _info(metadata: dict[str, str], name: str) -> AdapterInfo:
     if "gie_format" not in metadata:
         raise AdapterError(f"{name} has no growth-inhibitor metadata; it is no adapter, or one of another tool")
     if metadata["gie_format"] != FORMAT:
         raise AdapterError(
-            f"{name} has format {metadata['gie_format']!r}, this version reads {FORMAT!r}; update the extension"
+            f"{name} has format {quoted(metadata['gie_format'])}, this version reads {FORMAT!r}; update the extension"
         )
     missing = [key for key in (*_TEXT_KEYS, *_JSON_KEYS) if key not in metadata]
     if missing:
         raise AdapterError(f"{name} lacks the metadata {', '.join(missing)}; it cannot be known what it is for")
     try:
-        values = {key: json.loads(metadata[key]) for key in _JSON_KEYS}
+        values = {key: _read_json(metadata[key]) for key in _JSON_KEYS}
         return AdapterInfo(
             base=metadata["base"],
-            inputs=int(values["inputs"]),
-            concepts=tuple(map(str, values["concepts"])),
-            label_range=tuple(map(float, values["label_range"])),
+            inputs=_whole(values["inputs"]),
+            concepts=_texts(values["concepts"]),
+            label_range=_numbers(values["label_range"]),
             reading=_reading(values["reading"]),
             training=dict(values["training"]),
             validation=dict(values["validation"]),
-            conditions=_conditions(json.loads(metadata.get("conditions", "{}"))),
+            conditions=_conditions(_read_json(metadata.get("conditions", "{}"))),
             created_by=metadata["created_by"],
         )
     except AdapterError as error:
         raise AdapterError(f"{name}: {error}") from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise AdapterError(f"{name} has metadata that cannot be read ({error})") from error
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise AdapterError(f"{name} has metadata that cannot be read ({quoted(str(error))})") from error
 
 
 def _check_tensors(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], name: str) -> None:
     if tensors.keys() != expected.keys():
-        raise AdapterError(
-            f"{name} holds the tensors {', '.join(sorted(tensors)) or 'none'}; expected {', '.join(sorted(expected))}"
-        )
+        found = quoted(", ".join(sorted(tensors)))
+        raise AdapterError(f"{name} holds the tensors {found}; expected {', '.join(sorted(expected))}")
     for key, value in tensors.items():
         if value.shape != expected[key].shape:
             raise AdapterError(
                 f"{name}: {key} has shape {list(value.shape)}, expected {list(expected[key].shape)} for its number "
                 f"of inputs"
             )
-        if not value.dtype.is_floating_point or not torch.isfinite(value).all():
+        if not value.dtype.is_floating_point or not torch.isfinite(value.float()).all():
             raise AdapterError(f"{name}: {key} holds numbers that are not finite; the file is damaged")
-    if (tensors["input_std"] <= 0).any():
+    if (tensors["input_std"].float() <= 0).any():
         raise AdapterError(f"{name}: input_std must be positive; the file is damaged")
 
 
@@ -312,22 +419,52 @@ def filled(adapter: Adapter, tensors: dict[str, torch.Tensor]) -> Adapter:
     return adapter.eval()
 
 
+def _checked(read: Callable[[], Any], name: str) -> Any:
+    """What ``read`` returns; whatever else goes wrong with a file that can hold anything is an AdapterError."""
+    try:
+        return read()
+    except AdapterError:
+        raise
+    except SafetensorError as error:
+        raise AdapterError(f"{name} is a broken safetensors file ({quoted(str(error))}); get it again") from error
+    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise AdapterError(f"{name} is a broken safetensors file ({type(error).__name__}); get it again") from error
+    except Exception as error:
+        raise AdapterError(f"{name} cannot be read ({type(error).__name__}); get it again") from error
+
+
+def adapter_in(data: bytes, name: str) -> Adapter:
+    """The adapter in a file's content. Raises AdapterError for pickles, broken or foreign files, wrong shapes, NaNs."""
+
+    def read() -> Adapter:
+        _refuse_other_contents(data, name)
+        adapter = Adapter(_info(_metadata(data), name))
+        tensors = load(data)
+        adapter.range = _range(tensors, adapter.info.inputs, name)
+        _check_tensors(tensors, adapter.state_dict(), name)
+        return filled(adapter, tensors)
+
+    return _checked(read, name)
+
+
+def header_in(data: bytes, name: str) -> AdapterInfo:
+    """What a file's content says about itself, its weights unread. Raises AdapterError where that is no adapter."""
+
+    def read() -> AdapterInfo:
+        _refuse_other_contents(data, name)
+        return _info(_metadata(data), name)
+
+    return _checked(read, name)
+
+
 def load_adapter(path: Path | str) -> Adapter:
     """Read an adapter. Raises AdapterError for pickles, large, broken or foreign files, wrong shapes and NaNs."""
-    path = Path(path)
-    _refuse_other_files(path)
-    tensors, metadata = _read(path)
-    adapter = Adapter(_info(metadata, path.name))
-    adapter.range = _range(tensors, adapter.info.inputs, path.name)
-    _check_tensors(tensors, adapter.state_dict(), path.name)
-    return filled(adapter, tensors)
+    return adapter_in(read_file(path), Path(path).name)
 
 
 def read_header(path: Path | str) -> AdapterInfo:
     """What an adapter file says about itself, its weights unread. Raises AdapterError for files that are no adapter."""
-    path = Path(path)
-    _refuse_other_files(path)
-    return _info(_read(path, weights=False)[1], path.name)
+    return header_in(read_file(path), Path(path).name)
 
 
 def read_info(path: Path | str) -> AdapterInfo:
@@ -347,18 +484,17 @@ def convert_authors(path: Path | str, base: str, concepts: Sequence[str], label_
     range, so the caller does.
     """
     path = Path(path)
-    if not path.is_file():
-        raise AdapterError(f"there is no file {path}")
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise AdapterError(f"{path.name} has {path.stat().st_size:,} bytes; an adapter has at most {MAX_FILE_BYTES:,}")
+    data = read_file(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for files that are no plain state dict
         raise AdapterError(f"{path.name} cannot be read as plain weights ({type(error).__name__})") from error
     expected = [f"{layer}.{part}" for layer in _AUTHORS_LAYERS for part in ("weight", "bias")]
     if not isinstance(state, dict) or sorted(state) != sorted(expected):
-        found = ", ".join(map(str, state)) if isinstance(state, dict) else type(state).__name__
+        found = quoted(", ".join(map(str, state))) if isinstance(state, dict) else type(state).__name__
         raise AdapterError(f"{path.name} holds {found}; expected the state dict {', '.join(expected)}")
+    if not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise AdapterError(f"{path.name} holds other things than tensors; expected the state dict of the authors' MLP")
     if state["fc1.weight"].ndim != 2:
         raise AdapterError(f"{path.name}: fc1.weight has {state['fc1.weight'].ndim} dimensions, expected 2")
     adapter = Adapter(

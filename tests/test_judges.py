@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
+import socket
 import sys
 import threading
 import time
@@ -149,6 +152,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
+        self.headers: dict[str, str] = {}
         self.requests: list[tuple[str, str, dict]] = []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -162,6 +166,8 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.requests.append((self.path, self.headers.get("Authorization"), body))
         self.send_response(self.server.status)
+        for name, value in self.server.headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(json.dumps({"choices": [{"message": {"content": self.server.content}}]}).encode())
 
@@ -196,11 +202,13 @@ def test_vision_grades_a_sheet(host, server, monkeypatch):
 def test_vision_says_what_went_wrong(host, server):
     judge = make_judge("vision", host, "knife", url=server.url, model="seer")
     server.content = "I cannot help with that."
-    with pytest.raises(JudgeError, match="I cannot help"):
+    with pytest.raises(JudgeError, match="no JSON object with 3 grades") as failure:
         judge.look(_made(), [""] * 3)
+    assert "help" not in str(failure.value)
     server.status = 401
-    with pytest.raises(JudgeError, match="answered 401"):
+    with pytest.raises(JudgeError, match="answered 401; check") as failure:
         judge.look(_made(), [""] * 3)
+    assert "help" not in str(failure.value)
     with pytest.raises(JudgeError, match="could not be asked"):
         make_judge("vision", host, "knife", url="http://127.0.0.1:9/v1", model="x").look(_made(), [""] * 3)
 
@@ -209,6 +217,138 @@ def test_vision_needs_an_address(host, monkeypatch):
     monkeypatch.delenv("GIE_VISION_URL", raising=False)
     with pytest.raises(OptionError, match="set GIE_VISION_URL"):
         make_judge("vision", host, "knife")
+
+
+def environment(monkeypatch, url: str) -> None:
+    for name, value in (("URL", url), ("MODEL", "seer"), ("KEY", "environment's")):
+        monkeypatch.setenv(f"GIE_VISION_{name}", value)
+
+
+def keys_sent(server) -> list:
+    return [key for _, key, _ in server.requests]
+
+
+def test_the_environments_key_goes_to_the_environments_address_alone(host, server, monkeypatch):
+    environment(monkeypatch, server.url)
+    other = Server()
+    try:
+        make_judge("vision", host, "knife").look(_made(), [""] * 3)
+        make_judge("vision", host, "knife", url=f"{server.url}/", model="seer", key="").look(_made(), [""] * 3)
+        make_judge("vision", host, "knife", url=other.url, model="seer", key="").look(_made(), [""] * 3)
+        make_judge("vision", host, "knife", url=other.url, key="settings'").look(_made(), [""] * 3)
+    finally:
+        other.shutdown()
+        other.server_close()
+    assert keys_sent(server) == ["Bearer environment's"] * 2
+    assert keys_sent(other) == [None, "Bearer settings'"]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_vision_follows_no_redirect(host, server, monkeypatch, status):
+    environment(monkeypatch, server.url)
+    other = Server()
+    try:
+        server.status, server.headers = status, {"Location": other.url}
+        with pytest.raises(JudgeError, match=f"answered {status} .it sends elsewhere"):
+            make_judge("vision", host, "knife").look(_made(), [""] * 3)
+    finally:
+        other.shutdown()
+        other.server_close()
+    assert other.requests == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd", "ftp://127.0.0.1/x", "data:text/plain,x", "/etc/passwd", "127.0.0.1:8000/v1", "http://",
+        "http:///v1", "http://user:word@127.0.0.1/v1", "http://127.0.0.1:x/v1", "http://127.0.0.1:99999/v1",
+        "http://127.0.0.1/v1\nHost: x", "http://127.0.0.1/ v1", "javascript:alert(1)", "gopher://127.0.0.1", "http://[::1",
+        "http://" + "x" * 5000,
+    ],
+)  # fmt: skip
+def test_vision_takes_http_addresses_alone(host, monkeypatch, url):
+    environment(monkeypatch, "http://127.0.0.1:9/v1")
+    with pytest.raises(OptionError) as failure:
+        make_judge("vision", host, "knife", url=url)
+    assert len(str(failure.value)) < 300
+    monkeypatch.setenv("GIE_VISION_URL", url)
+    with pytest.raises(OptionError):
+        make_judge("vision", host, "knife")
+
+
+@pytest.mark.parametrize("bad", [5, ["x"], "a\nb", "x" * 2000, True])
+def test_vision_settings_of_other_kinds(host, bad):
+    for name in ("url", "model", "key"):
+        given = {"url": "http://127.0.0.1:9/v1", "model": "x", "key": "k", name: bad}
+        with pytest.raises(OptionError, match="no text of one line"):
+            make_judge("vision", host, "knife", **given)
+
+
+def test_a_key_that_no_header_can_hold_is_not_repeated(host, server):
+    with pytest.raises(JudgeError) as failure:
+        make_judge("vision", host, "knife", url=server.url, model="x", key="schlüssel→").look(_made(), [""] * 3)
+    assert "schl" not in str(failure.value)
+
+
+def test_vision_reads_no_endless_answer(host, server):
+    server.content = "x" * 3 * 2**20
+    judge = make_judge("vision", host, "knife", url=server.url, model="seer")
+    with pytest.raises(JudgeError, match="more than 1,048,576 bytes"):
+        judge.look(_made(), [""] * 3)
+
+
+@pytest.mark.parametrize("within_header", [True, False])
+def test_vision_waits_for_no_slow_answer(host, within_header):
+    """A byte now and then keeps every socket's own time limit from running out."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def drip() -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\n" + (b"" if within_header else b"\r\n"))
+            while True:
+                connection.sendall(b"x")
+                time.sleep(0.05)
+
+    threading.Thread(target=drip, daemon=True).start()
+    judge = make_judge("vision", host, "knife", url=f"http://127.0.0.1:{listener.getsockname()[1]}/v1", model="x")
+    judge.timeout = 1.0
+    started = time.monotonic()
+    with listener, pytest.raises(JudgeError, match="has not answered within 1 s"):
+        judge.look(_made(), [""] * 3)
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("line", [b"secret words\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\nsecret", b"", b"\xff" * 70000])
+def test_nothing_of_a_broken_answer_is_repeated(host, line):
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(2**16)
+            connection.sendall(line)
+
+    threading.Thread(target=answer, daemon=True).start()
+    judge = make_judge("vision", host, "knife", url=f"http://127.0.0.1:{listener.getsockname()[1]}/v1", model="x")
+    with listener, pytest.raises(JudgeError) as failure:
+        judge.look(_made(), [""] * 3)
+    assert "secret" not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, 5, [], {}, "[" * 100_000, '{"1": ' + "[" * 100_000 + "}", "{" * 500_000, '{"1": 1' + "0" * 400 + "}"],
+    ids=["null", "number", "list", "table", "deep", "deep grade", "braces", "huge"],
+)
+def test_vision_answers_of_any_kind(host, server, content):
+    server.content = content
+    judge = make_judge("vision", host, "knife", url=server.url, model="seer")
+    started = time.monotonic()
+    with pytest.raises(JudgeError) as failure:
+        judge.look(_made(1), [""])
+    assert len(str(failure.value)) < 300
+    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("answer", ["", "{}", '{"1": 3}', '{"1": 3, "2": 11}', '{"1": 3, "2": "much"}', "[1, 2]"])
@@ -301,5 +441,47 @@ def test_by_hand_on_the_page():
             assert not again.done()
             _answer(page, question=2, choice=3)
             assert again.result(timeout=10) == 3
+    finally:
+        page.close()
+
+
+def _status(page, path="/", method="GET", body=None, **headers) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", int(page.url.rpartition(":")[2].strip("/")), timeout=5)
+    try:
+        connection.request(method, path, body, headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_no_other_page_reads_this_one_or_clicks_on_it():
+    page = Page()
+    try:
+        here = page.url.removeprefix("http://").strip("/")
+        assert _status(page) == _status(page, Host=here, Origin=f"http://{here}") == 200
+        for headers in ({"Host": "evil.example"}, {"Host": f"localhost.{here}"}, {"Origin": "http://evil.example"}):
+            assert _status(page, **headers) == _status(page, method="POST", body="", **headers) == 403
+        with ThreadPoolExecutor() as pool:
+            asked = pool.submit(page.ask, torch.rand(2, 3, 8, 8), "a cat", "knife")
+            while "<img" not in _read(page):
+                time.sleep(0.05)
+            body = "question=1&choice=1"
+            assert _status(page, method="POST", body=body, Origin="http://evil.example") == 403
+            assert not asked.done()
+            _answer(page, question=1, choice=1)
+            assert asked.result(timeout=10) == 1
+    finally:
+        page.close()
+
+
+@pytest.mark.parametrize("length", ["-1", "x", "99999999999", "1e3", "٣", "9" * 5000])
+def test_lengths_that_lie_hold_nobody_up(length):
+    page = Page()
+    try:
+        head = f"POST / HTTP/1.1\r\nHost: {page.url[7:-1]}\r\nContent-Length: {length}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", int(page.url.rpartition(":")[2].strip("/"))), timeout=5) as sent:
+            sent.sendall(head.encode())
+            assert b" 413 " in sent.recv(1000)
+        assert _status(page) == 200
     finally:
         page.close()

@@ -10,10 +10,11 @@ from pydantic import BaseModel, Field
 
 from ..concepts import MAX_TOKENS, parse_concepts
 from ..errors import GieError
+from .enforcement import enforced_text
 from .library import list_adapters
 from .model import check_supported, loaded_model, split_tokens
 from .options import TITLE
-from .plans import adapter_folders, enforced_text
+from .plans import adapter_folders
 
 
 class AdapterAnswer(BaseModel):

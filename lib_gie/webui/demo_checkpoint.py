@@ -8,7 +8,7 @@ from pathlib import Path
 
 from modules import paths_internal, sd_models, shared
 
-from .plans import EXTENSION
+from .arguments import EXTENSION
 
 OPTION = "gie_demo_checkpoint"
 _SHIPPED = EXTENSION / "models" / "demo"

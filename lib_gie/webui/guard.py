@@ -16,10 +16,11 @@ from modules import errors, processing, scripts, shared
 
 from ..errors import ErasureError, GieError
 from . import afterwards, previews
-from .generation import Generation, is_stopped, stack
+from .enforcement import enforced_requests, enforced_text, shows_enforced_scale, without
+from .generation import Generation, Plan, is_stopped, stack
 from .infotext import ALL_KEYS, ENFORCED, ENFORCED_SCALE, SCALE, concepts_text, scales_text, write_params
 from .options import TITLE, Request, check_api_arguments, read_request
-from .plans import differences, enforced_request, enforced_text, make_plan, shows_enforced_scale, without
+from .plans import differences, make_plan
 
 OVERRIDES = "gie_overrides"
 """Attribute of ``p``: option values by name that X/Y/Z axes set."""
@@ -55,38 +56,42 @@ def request_of(p: Any) -> Request | None:
     return getattr(_ambient, "request", None)
 
 
-def _plans(request: Request | None) -> list:
-    enforced = enforced_request()
-    if request is None and enforced is None:
+def _plans(request: Request | None) -> list[Plan]:
+    enforced = enforced_requests()
+    if request is None and not enforced:
         return []
     model = shared.sd_model
-    plans = [] if enforced is None else [make_plan(enforced, model, enforced=True)]
+    plans = [make_plan(wish.request, model, enforced=True, floor=wish.floor) for wish in enforced]
     left = None if request is None else without(request, enforced)
     return plans if left is None else [*plans, make_plan(left, model)]
 
 
-def _scale_writer(generation: Generation, number: int) -> Callable[..., str | None]:
-    """For the infotext: resolved scales of the very image that it is written for."""
+def _scale_writer(generation: Generation, *plans: int) -> Callable[..., str | None]:
+    """For the infotext: resolved scales of the very image that it is written for. ``plans``: their numbers."""
 
     def scale(p, index, all_seeds, use_main_prompt, **kwargs) -> str | None:
         if not use_main_prompt and all_seeds is getattr(p, "seeds", None):
             batch, image = getattr(p, "iteration", 0), index  # the WebUI counts within the batch here
         else:
             batch, image = divmod(index, p.batch_size)
-        rows = generation.scales_of(number, batch, image)
-        return None if rows is None else scales_text(rows)
+        found = [generation.scales_of(number, batch, image) for number in plans]
+        if any(rows is None for rows in found):
+            return None
+        return scales_text([[scale for row in rows for scale in row] for rows in zip(*found, strict=True)])
 
     return scale
 
 
 def _write_infotext(generation: Generation) -> None:
     params = generation.p.extra_generation_params
+    enforced = [number for number, plan in enumerate(generation.plans) if plan.enforced]
+    if enforced:
+        concepts = [concept for number in enforced for concept in generation.plans[number].request.concepts]
+        params[ENFORCED] = concepts_text(concepts)
+        if shows_enforced_scale():
+            params[ENFORCED_SCALE] = _scale_writer(generation, *enforced)
     for number, plan in enumerate(generation.plans):
-        if plan.enforced:
-            params[ENFORCED] = concepts_text(plan.request.concepts)
-            if shows_enforced_scale():
-                params[ENFORCED_SCALE] = _scale_writer(generation, number)
-        else:
+        if not plan.enforced:
             params.update(write_params(plan.request, plan.described))
             params[SCALE] = _scale_writer(generation, number)
 

@@ -8,9 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..adapter import Adapter, AdapterInfo, load_adapter, read_header
+from ..adapter import Adapter, AdapterInfo, adapter_in, header_in, read_file
+from ..checks import quoted
 from ..errors import AdapterError
 from .options import AUTOMATIC, FIXED
+
+TRAINED_IN, TAB = "trained_in", "tab"
+"""In what an adapter says of its training, where it comes from the tab."""
 
 
 @dataclass(frozen=True)
@@ -28,27 +32,53 @@ class InstalledAdapter:
         return self.adapter.info
 
 
+def _identity(path: Path) -> tuple[int, ...]:
+    """What changes when a file is replaced or written to. Raises OSError."""
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
 @functools.lru_cache(maxsize=256)
-def _read(path: Path, changed: int, size: int) -> InstalledAdapter:
-    """``changed``, ``size``: a file that was replaced is read again."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:10]
-    return InstalledAdapter(path.stem, path, digest, load_adapter(path))
+def _read(path: Path, identity: tuple[int, ...]) -> InstalledAdapter | str:
+    """What is in a file, or what is wrong with it. ``identity``: a file that was replaced is read again."""
+    try:
+        data = read_file(path)
+        return InstalledAdapter(path.stem, path, hashlib.sha256(data).hexdigest()[:10], adapter_in(data, path.name))
+    except AdapterError as error:
+        return str(error)
+
+
+def _paths(folder: Path) -> list[Path]:
+    """Adapters' files by name; none of a folder that cannot be read, and none with a name that no text can have."""
+    try:
+        return sorted(path for path in folder.glob("*.safetensors") if _is_text(path.stem))
+    except OSError:
+        return []
+
+
+def _is_text(name: str) -> bool:
+    """Whether it can be sent and shown: a file's name that is no UTF-8 cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _files(folders: Sequence[Path]) -> dict[str, Path]:
     """Files by stem; of two with one name the first folder's counts. Subfolders hold other things (the demo model)."""
     found: dict[str, Path] = {}
     for folder in folders:
-        for path in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
+        for path in _paths(folder):
             if path.stem not in (AUTOMATIC, FIXED):
                 found.setdefault(path.stem, path)
     return found
 
 
 @functools.lru_cache(maxsize=256)
-def _is_adapter(path: Path, changed: int, size: int) -> bool:
+def _is_adapter(path: Path, identity: tuple[int, ...]) -> bool:
     try:
-        read_header(path)
+        header_in(read_file(path), path.name)
     except AdapterError:
         return False
     return True
@@ -56,8 +86,7 @@ def _is_adapter(path: Path, changed: int, size: int) -> bool:
 
 def _says_so(path: Path) -> bool:
     try:
-        stat = path.stat()
-        return _is_adapter(path, stat.st_mtime_ns, stat.st_size)
+        return _is_adapter(path, _identity(path))
     except OSError:  # gone, or not ours to read; nothing that is kept
         return False
 
@@ -69,10 +98,12 @@ def listed_names(folders: Sequence[Path]) -> list[str]:
 
 def _open(path: Path) -> InstalledAdapter:
     try:
-        stat = path.stat()
-        return _read(path, stat.st_mtime_ns, stat.st_size)
+        found = _read(path, _identity(path))
     except OSError as error:
         raise AdapterError(f"{path.name} cannot be read ({error.strerror}); choose another adapter") from error
+    if isinstance(found, str):
+        raise AdapterError(found)
+    return found
 
 
 def list_adapters(folders: Sequence[Path]) -> tuple[list[InstalledAdapter], dict[str, str]]:
@@ -91,20 +122,34 @@ def find_adapter(name: str, folders: Sequence[Path]) -> InstalledAdapter:
     files = _files(folders)
     if name not in files:  # only listed names are opened: a path can lead nowhere
         known = ", ".join([AUTOMATIC, FIXED, *sorted(files)])
-        raise AdapterError(f"there is no adapter {name!r}; installed are: {known}")
+        raise AdapterError(f"there is no adapter {quoted(name)}; installed are: {known}")
     return _open(files[name])
 
 
-def adapter_for(concept_key: str, base: str, heads: Sequence[int], folders: Sequence[Path]) -> InstalledAdapter | None:
+def is_for(info: AdapterInfo, concept_key: str) -> bool:
+    """Whether an adapter was trained for a concept (its folded text)."""
+    return concept_key in {concept.casefold() for concept in info.concepts}
+
+
+def is_anybodys(info: AdapterInfo) -> bool:
+    """Whether an adapter was trained in the tab, by whoever may open it."""
+    return info.training.get(TRAINED_IN) == TAB
+
+
+def adapter_for(
+    concept_key: str, base: str, heads: Sequence[int], folders: Sequence[Path], trusted: bool = False
+) -> InstalledAdapter | None:
     """The adapter that was trained for a concept (its folded text) on this model family, if there is one.
 
-    ``heads``: of each cross-attention layer. Of several the one with the fewest other concepts, then the first by name.
+    ``heads``: of each cross-attention layer. ``trusted``: none that was trained in the tab, where anybody may train one
+    that erases little. Of several the one with the fewest other concepts, then the first by name.
     """
     fitting = [
         installed
         for installed in list_adapters(folders)[0]
         if installed.info.base == base
         and installed.info.reading.count(heads) == installed.info.inputs
-        and concept_key in {concept.casefold() for concept in installed.info.concepts}
+        and is_for(installed.info, concept_key)
+        and not (trusted and is_anybodys(installed.info))
     ]
     return min(fitting, key=lambda installed: len(installed.info.concepts), default=None)

@@ -13,11 +13,12 @@ from modules.ui_components import InputAccordion
 
 from ..concepts import MAX_TOKENS, parse_concepts
 from ..errors import AdapterError, GieError
+from .enforcement import enforced_text
 from .infotext import ALL_KEYS, adapter_problem, read_params
 from .library import find_adapter, listed_names
 from .model import loaded_model, split_tokens, text_encoders
 from .options import AUTOMATIC, BY_NAME, FIXED, OPTIONS, TITLE, Option
-from .plans import adapter_folders, enforced_text
+from .plans import adapter_folders
 from .readout import add_holder
 
 

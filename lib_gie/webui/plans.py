@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,24 +9,21 @@ from typing import Any
 from modules import paths_internal, shared
 
 from ..adapter import Adapter
-from ..checks import number_from
-from ..concepts import Concept, parse_concepts
+from ..concepts import Concept
 from ..demo.fixed_scale import default_scale
-from ..errors import AdapterError, ErasureError, GieError
-from ..scale import DEFAULT_SCALE, LOWEST_SCALE, FixedScale, Guarded, ScaleRule
-from . import forge
+from ..errors import AdapterError
+from ..scale import DEFAULT_SCALE, FixedScale, Guarded, ScaleRule
+from . import arguments, forge
 from .generation import Plan
 from .infotext import Rule
 from .library import adapter_for, find_adapter
 from .model import family_of, unet_of
-from .options import AUTOMATIC, BY_NAME, FIXED, TITLE, Request
-
-EXTENSION = Path(__file__).resolve().parents[2]
+from .options import AUTOMATIC, FIXED, TITLE, Request
 
 
 def adapter_folders() -> list[Path]:
     """Where adapters lie: shipped ones, and the user's own among the WebUI's models."""
-    return [EXTENSION / "models", Path(paths_internal.models_path) / "growth-inhibitors"]
+    return arguments.adapter_folders(paths_internal.models_path)
 
 
 def _rule(
@@ -36,7 +32,7 @@ def _rule(
     if request.adapter == FIXED:
         return FixedScale(request.scale), Rule(None, None, request.scale)
     if request.adapter == AUTOMATIC:
-        installed = adapter_for(concept.key, base, heads, adapter_folders())
+        installed = adapter_for(concept.key, base, heads, adapter_folders(), trusted=enforced)
         if installed is None:
             scale = default_scale(base)
             return FixedScale(scale), Rule(None, None, scale)
@@ -52,13 +48,16 @@ def _rule(
     return rule, Rule(installed.name, installed.hash, DEFAULT_SCALE)
 
 
-def make_plan(request: Request, model: Any, enforced: bool = False) -> Plan:
-    """Rules for a request on a model. Raises AdapterError, UnsupportedModelError where there can be none."""
+def make_plan(request: Request, model: Any, enforced: bool = False, floor: float = 0.0) -> Plan:
+    """Rules for a request on a model. Raises AdapterError, UnsupportedModelError where there can be none.
+
+    ``enforced``: the admin's request, not a user's. ``floor``: a scale that no image's is weaker than; 0: none.
+    """
     base, heads = family_of(unet_of(model))
     pairs = [_rule(request, concept, base, heads, enforced) for concept in request.concepts]
     rules, described = tuple(rule for rule, _ in pairs), tuple(about for _, about in pairs)
-    notes = (*_notes(request, described, base), *_adapter_notes(request, rules, described))
-    return Plan(request, rules, described, enforced, notes, enforced_floor() if enforced else 0.0)
+    notes = (*_notes(request, described, base, enforced), *_adapter_notes(request, rules, described))
+    return Plan(request, rules, described, enforced, notes, floor)
 
 
 def _adapters(rules: Sequence[ScaleRule], described: Sequence[Rule]) -> dict[str, Adapter]:
@@ -108,7 +107,7 @@ def differences(plan: Plan, p: Any) -> list[str]:
     return found
 
 
-def _notes(request: Request, described: Sequence[Rule], base: str) -> tuple[str, ...]:
+def _notes(request: Request, described: Sequence[Rule], base: str, enforced: bool) -> tuple[str, ...]:
     """What Automatic did where no adapter fits."""
     lacking = [
         (concept.text, rule.scale)
@@ -116,57 +115,10 @@ def _notes(request: Request, described: Sequence[Rule], base: str) -> tuple[str,
         if request.adapter == AUTOMATIC and rule.adapter is None
     ]
     trains = f"the tab {TITLE} of AUTOMATIC1111's WebUI" if forge.is_here() else f"the tab {TITLE}"
+    remedy = (
+        "an adapter that was trained in the tab counts where the admin names it" if enforced else f"{trains} trains one"
+    )
     return tuple(
-        f"no adapter for {text!r} fits this model ({base}), so the fixed scale {scale:g} was used; {trains} trains one"
+        f"no adapter for {text!r} fits this model ({base}), so the fixed scale {scale:g} was used; {remedy}"
         for text, scale in lacking
     )
-
-
-# -- what the admin enforces ------------------------------------------------
-
-
-def enforced_text() -> str:
-    """The concepts that are always erased, from the command line and the settings."""
-    texts = (getattr(shared.cmd_opts, "gie_enforce", None), getattr(shared.opts, "gie_enforced_concepts", None))
-    return ", ".join(text.strip().strip(",") for text in texts if text and text.strip(", \t\r\n"))
-
-
-def enforced_request() -> Request | None:
-    """What is always erased, None if nothing is. Raises ErasureError where the admin's text cannot be read."""
-    text = enforced_text()
-    if not text:
-        return None
-    options = shared.opts
-    try:
-        return Request(
-            parse_concepts(text),
-            adapter=BY_NAME["adapter"].check(getattr(options, "gie_enforced_adapter", None)),
-            strength=BY_NAME["strength"].check(getattr(options, "gie_enforced_strength", None)) or 1.0,
-            scale=BY_NAME["scale"].check(getattr(options, "gie_enforced_scale", None)) or DEFAULT_SCALE,
-        )
-    except GieError as error:
-        raise ErasureError(
-            f"this WebUI always erases {text!r}, and that cannot be read: {error}. Its admin must correct "
-            f"--gie-enforce or the settings of Growth Inhibitors"
-        ) from error
-
-
-def enforced_floor() -> float:
-    """No enforced concept's scale is weaker than this; 0 where the admin sets none. Raises OptionError for others.
-
-    The stronger of the command line's and the settings'.
-    """
-    values = [getattr(place, "gie_enforced_floor", None) or 0.0 for place in (shared.cmd_opts, shared.opts)]
-    return min(number_from("gie_enforced_floor", value, LOWEST_SCALE, 0.0) for value in values)
-
-
-def shows_enforced_scale() -> bool:
-    """Whether anybody may see an enforced concept's scale, which tells what prompts it is weak for."""
-    return bool(getattr(shared.opts, "gie_enforced_show_scale", False))
-
-
-def without(request: Request, enforced: Request | None) -> Request | None:
-    """A user's request without the concepts that are enforced anyway; None if nothing is left."""
-    taken = {concept.key for concept in enforced.concepts} if enforced else set()
-    left = tuple(concept for concept in request.concepts if concept.key not in taken)
-    return dataclasses.replace(request, concepts=left) if left else None

@@ -6,11 +6,11 @@ import html
 import json
 from typing import Any
 
+from .enforcement import shows_enforced_scale
 from .generation import Generation, Plan
-from .plans import shows_enforced_scale
 
 KEY = "GIE read-out"
-_MOST_ROWS = 24
+_MOST_ROWS, _MOST_CHARACTERS = 24, 4000
 
 _holders: dict[str, Any] = {}
 """By tab: where the read-out is shown."""
@@ -76,26 +76,37 @@ def on_after_component(component: Any, elem_id: str | None = None, **unused: Any
         component.change(as_html, [component], [_holders[tab]], show_progress=False, queue=False)
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
+
+
 def _cells(image: str, entry: dict, seeds: list) -> str:
     number = int(image)
-    seed = seeds[number] if number < len(seeds) else ""
+    seed = seeds[number] if 0 <= number < len(seeds) else ""
     always = " (always)" if entry["always"] else ""
-    scale = "" if entry["scale"] is None else f"{entry['scale']:.2f}"
-    present = "" if entry["present"] is None else f"{100 * entry['present']:.0f} %"
-    cells = (seed, entry["concept"] + always, present, scale, entry["by"])
-    return "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells) + "</tr>"
+    present, scale = entry["present"], entry["scale"]
+    if not all(value is None or _is_number(value) for value in (present, scale)):
+        raise ValueError("no read-out of this page's")
+    shown = "" if scale is None else f"{scale:.2f}"
+    share = "" if present is None else f"{100 * present:.0f} %"
+    cells = (seed, str(entry["concept"]) + always, share, shown, entry["by"])
+    return "<tr>" + "".join(f"<td>{html.escape(str(cell)[:_MOST_CHARACTERS])}</td>" for cell in cells) + "</tr>"
 
 
-def as_html(info: str | None) -> str:
-    """The table under the accordion's fields; ``info``: the JSON that the WebUI keeps of its last generation."""
+def as_html(info: Any) -> str:
+    """The table under the accordion's fields; ``info``: the JSON that the WebUI keeps of its last generation.
+
+    "" for anything else: the page sends it, and whoever knows the address can send what they like.
+    """
     try:
         told = json.loads(info or "{}")
         found, seeds = told["extra_generation_params"][KEY], told.get("all_seeds", [])
-        rows = [_cells(image, entry, seeds) for image, entries in found.items() for entry in entries]
-    except (ValueError, KeyError, TypeError, AttributeError):
+        entries = [(image, entry) for image, entries in found.items() for entry in entries]
+        rows = [_cells(image, entry, seeds) for image, entry in entries[:_MOST_ROWS]]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return ""
     if not rows:
         return ""
     header = "".join(f"<th>{text}</th>" for text in ("seed", "concept", "attention to it", "scale", "by"))
-    more = f"<div>and {len(rows) - _MOST_ROWS} more</div>" if len(rows) > _MOST_ROWS else ""
-    return f"<table><tr>{header}</tr>{''.join(rows[:_MOST_ROWS])}</table>{more}"
+    more = f"<div>and {len(entries) - _MOST_ROWS} more</div>" if len(entries) > _MOST_ROWS else ""
+    return f"<table><tr>{header}</tr>{''.join(rows)}</table>{more}"

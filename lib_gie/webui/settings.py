@@ -1,6 +1,7 @@
 """The settings section "Growth Inhibitors": what is always erased, and the vision model that judges.
 
-No API request and no infotext can change them.
+No API request and no infotext can change them. Whoever may open the settings page may: what the command line enforces
+is out of their reach (see ``enforcement``).
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def register() -> None:
             "", "Concepts that are erased from every image", gr.Textbox, {"lines": 2}, restrict_api=True
         ).info(
             "separated by commas, as in the accordion; applies to every request, also to the API's, with the accordion "
-            "off; users can add to them and not take away"
+            "off; users can add to them and not take away. They come on top of those of --gie-enforce, which nothing "
+            "here weakens. The tab that trains adapters goes at the next start, unless --gie-tab on is given"
         ),
         "gie_enforced_adapter": shared.OptionInfo(
             AUTOMATIC, "Adapter for them", gr.Dropdown, _adapter_arguments, restrict_api=True
@@ -41,9 +43,13 @@ def register() -> None:
             scale.default, "Scale for them, with the fixed scale", gr.Slider,
             {"minimum": scale.low, "maximum": -0.25, "step": scale.step}, restrict_api=True,
         ),
+        "gie_enforced_floor": shared.OptionInfo(
+            0.0, "Least scale for them", gr.Slider,
+            {"minimum": scale.low, "maximum": 0.0, "step": 0.05}, restrict_api=True,
+        ).info("no image's scale is weaker, also where the adapter sees no need; 0: none"),
         "gie_enforced_show_scale": shared.OptionInfo(
-            False, "Say in infotexts with which scale they were erased", restrict_api=True
-        ).info("whoever can see it can look for prompts that get a weak one"),
+            False, "Tell the scale that they got in infotexts", restrict_api=True
+        ).info("it tells whoever searches for a way round how near they are"),
         "gie_save_before": shared.OptionInfo(False, "Save the images without erasure, where they are shown"),
         "gie_save_attention": shared.OptionInfo(False, "Save the pictures of the attention, where they are shown"),
         "gie_vision_url": shared.OptionInfo(

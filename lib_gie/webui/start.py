@@ -35,6 +35,10 @@ def _on_before_ui() -> None:
 
 
 def _on_ui_tabs() -> list:
+    from .enforcement import tab_is_wanted
+
+    if not tab_is_wanted():  # nothing of it is there then, its handlers neither
+        return []
     from .tab import build
 
     return build()

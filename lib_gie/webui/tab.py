@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import html
 import importlib.util
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 from modules import sd_samplers
 
+from ..checks import quoted
 from ..demo import settings as demo
-from ..errors import GieError
+from ..errors import GieError, OptionError
 from ..training.judges.base import JUDGES
 from ..training.prompts import FOLDER, starter_lists
 from ..training.search import GRID
 from .model import family_of, loaded_model, unet_of
 from .options import TITLE
-from .order import Order, amount
+from .order import RANGES, Order, amount, read_order
 from .page import adapter_dropdowns, adapter_names
-from .plans import adapter_folders
-from .trainer import Trainer
+from .trainer import Trainer, allowed_path
 
 _PREFIX = "gie_train"
 _SIDES = {"sd2": 768, "sdxl": 1024, "sdxl-refiner": 1024}
@@ -54,7 +55,9 @@ with it and must stay as they are (no images are made of them). The more prompts
 stands for the concept. Others can generate meanwhile: a batch at a time waits in the WebUI's queue.</p>"""
 
 
-def _list_text(name: str) -> str:
+def _list_text(name: Any) -> str:
+    if name not in starter_lists():  # the page's field offers no other, but its handler can be sent any
+        raise OptionError(f"there is no list {quoted(name)}; there are {', '.join(starter_lists())}")
     return (FOLDER / f"{name}.txt").read_text(encoding="utf-8")
 
 
@@ -83,9 +86,17 @@ def _judges() -> list[str]:
     return [name for name in JUDGES if name != "nudenet" or importlib.util.find_spec("nudenet") is not None]
 
 
-def _order(*values: Any) -> Order:
-    kinds = {"int": int, "float": float, "str": str}
-    return Order(**{f.name: kinds[f.type](value) for f, value in zip(fields(Order), values, strict=True)})
+def _samplers() -> list[str]:
+    return [sampler.name for sampler in sd_samplers.visible_samplers()]
+
+
+def _order(values: Sequence[Any]) -> Order:
+    return read_order(values, _samplers(), _judges())
+
+
+def _says_nothing(values: Sequence[Any]) -> bool:
+    """Whether there is no concept yet."""
+    return bool(values) and isinstance(values[0], str) and not values[0].strip()
 
 
 def _error(error: GieError) -> str:
@@ -99,12 +110,11 @@ def _duration(seconds: float) -> str:
 
 def estimate(*values: Any) -> str:
     """How much work the order is."""
-    if not values[0].strip():
+    if _says_nothing(values):
         return ""
     try:
-        order = _order(*values)
-        work = amount(order)
-        path = order.path(adapter_folders()[1])
+        order = _order(values)
+        work, path = amount(order), allowed_path(order)
     except GieError as error:
         return _error(error)
     replaced = f" <b>{html.escape(path.stem)} is replaced.</b>" if path.exists() else ""
@@ -119,7 +129,7 @@ def measured(*values: Any) -> str:
 
     text = estimate(*values)
     try:
-        order = _order(*values)
+        order = _order(values)
         if trainer.running:
             raise GieError("a training is under way; its progress says how long it takes")
         per_image, work = seconds_per_image(order), amount(order)
@@ -184,9 +194,9 @@ def refresh(shown: list) -> list[Any]:
 def train(*values: Any) -> list[Any]:
     """The Train button."""
     try:
-        if not values[0].strip():
+        if _says_nothing(values):
             raise GieError("there is no concept; name what is to be erased, for example: knife")
-        trainer.start(_order(*values))
+        trainer.start(_order(values))
     except GieError as error:
         return [[], _error(error), *[gr.update() for _ in _view()[1:]]]
     return show()
@@ -200,7 +210,7 @@ def _stop() -> str:
 
 
 def _click(event: gr.SelectData) -> None:
-    """A click on a picture: an answer, if a person judges."""
+    """A click on a picture: an answer, if a person judges. Raises OptionError for what is no picture."""
     trainer.answer(event.index)
 
 
@@ -213,17 +223,23 @@ def _named(kind: Any, name: str, *args: Any, **options: Any) -> Any:
     return kind(*args, elem_id=f"{_PREFIX}_{name}", **options)
 
 
+def _slider(name: str, value: float, label: str, **options: Any) -> Any:
+    low, high, step = RANGES[name]
+    return _named(gr.Slider, name, low, high, value=value, step=step or 0.5, label=label, **options)
+
+
 def _prompt_fields() -> list[Any]:
-    """Concept, name and prompts; the presets that fill them."""
+    """Concept, name, prompts, starter list, leave to replace; the presets that fill them."""
     with gr.Row():
         concept = _named(gr.Textbox, "concept", label="Concept to erase", placeholder="van gogh style")
         name = _named(gr.Textbox, "name", label="Name of the adapter", placeholder="as the concept")
+        replace = _named(gr.Checkbox, "replace", label="Replace an adapter of this name and concept", value=False)
     with gr.Row():
         buttons = [gr.Button(p.concept, size="sm", elem_id=f"{_PREFIX}_preset_{p.prompts}") for p in _PRESETS]
     starter = _named(gr.Dropdown, "list", label="Starter list of prompts", choices=starter_lists(), value="object")
     prompts = _named(gr.Textbox, "prompts", label="Prompts", lines=12, max_lines=24, value=_list_text("object"))
     starter.input(_list_text, [starter], [prompts], show_progress=False)
-    return [concept, name, prompts, starter, buttons]
+    return [concept, name, prompts, starter, replace, buttons]
 
 
 def _label_fields() -> list[Any]:
@@ -231,26 +247,24 @@ def _label_fields() -> list[Any]:
     with gr.Row():
         judge = _named(gr.Dropdown, "judge", label="Judge", choices=_judges(), value="self", info=info)
     with gr.Row():
-        count = _named(gr.Slider, "count", 4, 500, value=100, step=1, label="Prompts per section, at most")
-        seeds = _named(gr.Slider, "seeds", 1, 8, value=4, step=1, label="Images per prompt")
+        count = _slider("count", 100, "Prompts per section, at most")
+        seeds = _slider("seeds", 4, "Images per prompt")
         scales = "of " + ", ".join(f"{scale:g}" for scale in GRID[1:])
-        grid = _named(
-            gr.Slider, "grid", 2, len(GRID) - 1, value=len(GRID) - 1, step=1, label="Scales to try", info=scales
-        )
+        grid = _slider("grid", len(GRID) - 1, "Scales to try", info=scales)
     return [judge, count, seeds, grid]
 
 
 def _sampling_fields(usual: dict[str, Any]) -> list[Any]:
-    names = [sampler.name for sampler in sd_samplers.visible_samplers()]
+    names = _samplers()
     usual_sampler = "DPM++ 2M" if "DPM++ 2M" in names else names[0]
     with gr.Row():
         made = [
             _named(gr.Dropdown, "sampler", label="Sampling method", choices=names, value=usual_sampler),
-            _named(gr.Slider, "steps", 4, 60, value=usual["steps"], step=1, label="Sampling steps"),
-            _named(gr.Slider, "cfg", 1, 20, value=usual["cfg"], step=0.5, label="CFG Scale"),
-            _named(gr.Slider, "width", 64, 1024, value=usual["side"], step=8, label="Width"),
-            _named(gr.Slider, "height", 64, 1024, value=usual["side"], step=8, label="Height"),
-            _named(gr.Slider, "batch", 1, 32, value=8 if usual["side"] < 512 else 4, step=1, label="Batch size"),
+            _slider("steps", usual["steps"], "Sampling steps"),
+            _slider("cfg", usual["cfg"], "CFG Scale"),
+            _slider("width", usual["side"], "Width"),
+            _slider("height", usual["side"], "Height"),
+            _slider("batch", 8 if usual["side"] < 512 else 4, "Batch size"),
         ]
         # the page is often built before the model is loaded, and the model can be changed
         usual_button = _named(gr.Button, "usual", "Usual for the loaded model", size="sm")
@@ -263,9 +277,9 @@ def build() -> list[tuple[Any, str, str]]:
     usual = _defaults()
     with gr.Blocks(analytics_enabled=False) as blocks:
         gr.HTML(_INTRO)
-        concept, name, prompts, starter, buttons = _prompt_fields()
+        concept, name, prompts, starter, replace, buttons = _prompt_fields()
         labels, sampling = _label_fields(), _sampling_fields(usual)
-        order = [concept, name, prompts, *labels, *sampling]  # as in Order
+        order = [concept, name, prompts, *labels, *sampling, replace]  # as in Order
         for button, preset in zip(buttons, _PRESETS, strict=True):
             filled = [concept, starter, prompts, labels[0]]
             button.click(lambda preset=preset: _fill(preset), None, filled, show_progress=False)

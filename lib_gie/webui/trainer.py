@@ -8,16 +8,32 @@ from typing import TYPE_CHECKING
 
 from modules import shared
 
+from ..checks import quoted
+from ..concepts import Concept
 from ..errors import OptionError
+from .enforcement import enforced_adapters, enforced_keys
+from .order import check_name
 from .plans import adapter_folders
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from PIL import Image
 
     from .order import Order
 
     Picture = tuple[Image.Image, str]
+
+
+def allowed_path(order: Order) -> Path:
+    """Where the adapter goes. Raises OptionError where it may not be trained, or would take another's place."""
+    if Concept(order.bare_concept).key in enforced_keys():
+        raise OptionError(
+            f"this WebUI erases {quoted(order.concept)} from every image, so there would be none with it to learn "
+            f"from; its admin can train the adapter on a WebUI that does not"
+        )
+    return check_name(order, adapter_folders(), enforced_adapters())
 
 
 @dataclass
@@ -57,7 +73,7 @@ class Trainer:
                 raise OptionError("a training is under way; interrupt it first, or wait")
             from .training_run import prepare  # not before it is needed: the WebUI's start is not to wait for it
 
-            run = prepare(self, order, order.path(adapter_folders()[1]), **self._settings(order.judge))
+            run = prepare(self, order, **self._settings(order.judge))
             self._stop.clear()
             self.progress = Progress("running", "labelling", run.labelling.done, len(run.labelling.searches))
             self._thread = threading.Thread(target=run.safely, name="gie-training", daemon=True)
@@ -88,10 +104,15 @@ class Trainer:
         return self._answer
 
     def answer(self, number: int | None) -> None:
-        """The image that was clicked on; None: all show it. Counts only while there is a question."""
+        """The image that was clicked on; None: all show it. Counts only while there is a question.
+
+        Raises OptionError for the number of no image: whoever knows the address can send any.
+        """
         if self.progress.state == "asking" and not self._answered.is_set():
             count = len(self.progress.pictures)
-            self._answer = count if number is None else min(number, count)
+            if number is not None and not (type(number) is int and 0 <= number < count):
+                raise OptionError(f"the answer is {quoted(number)}; there are the images 0 to {count - 1}")
+            self._answer = count if number is None else number
             self._answered.set()
 
     def stop(self) -> None:

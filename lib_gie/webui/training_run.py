@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..adapter import save_adapter
-from ..concepts import Concept
-from ..errors import GieError, OptionError
+from ..errors import GieError
 from ..pictures import Row, contact_sheet, picture
 from ..pictures.report import scatter
 from ..training.fitting import Fit, Recipe, fit_labels, predictions
 from ..training.judges import Judge, make_judge
 from ..training.labels import Label, Labelling
 from ..training.report import describe, summary
+from .library import TAB, TRAINED_IN
 from .order import Order
-from .plans import enforced_request
+from .trainer import allowed_path
 from .training_host import BatchStoppedError, WebUIHost
 
 if TYPE_CHECKING:
@@ -31,14 +31,14 @@ _STRIP = (0.0, -0.5, -1.0, -2.0, -4.0)
 _STRIPS = 3  # prompts of the report with an image per scale
 
 
-def prepare(trainer: Trainer, order: Order, path: Path, **settings: Any) -> Run:
-    """Check the order. ``path``: of the adapter; ``settings``: the judge's. Raises GieError for bad orders."""
+def prepare(trainer: Trainer, order: Order, **settings: Any) -> Run:
+    """Check the order. ``settings``: the judge's. Raises GieError for bad orders."""
     samples = order.samples()
-    _check_not_enforced(order)
+    path = allowed_path(order)
     host, concept = host_of(order), order.bare_concept
     judge = make_judge(order.judge, host, concept, **settings)
     labelling = Labelling(host, judge, concept, samples, path.parent / "labels", grid=order.scales, batch=order.batch)
-    return Run(trainer, path, host, judge, labelling)
+    return Run(trainer, order, path, host, judge, labelling)
 
 
 def host_of(order: Order) -> WebUIHost:
@@ -58,21 +58,12 @@ def seconds_per_image(order: Order) -> float:
     return (time.monotonic() - started) / len(prompts)
 
 
-def _check_not_enforced(order: Order) -> None:
-    enforced = enforced_request()
-    key = Concept(order.bare_concept).key
-    if enforced is not None and key in {concept.key for concept in enforced.concepts}:
-        raise OptionError(
-            f"this WebUI erases {order.concept!r} from every image, so there would be none with it to learn from; its "
-            f"admin can train the adapter on a WebUI that does not"
-        )
-
-
 @dataclass
 class Run:
     """One training from labels to report."""
 
     trainer: Trainer
+    order: Order
     path: Path
     host: WebUIHost
     judge: Judge
@@ -102,9 +93,9 @@ class Run:
         progress.text = "reading the prompts' attention and fitting"
         recipe = Recipe()
         result = fit_labels(self.host, {self.concept: labels}, recipe)
-        more = {"checkpoint": self.host.name}
+        more = {"checkpoint": self.host.name, TRAINED_IN: TAB}
         adapter = describe(result, {self.concept: labels}, self.host, {self.concept: self.judge}, recipe, more)
-        save_adapter(adapter, self.path)
+        save_adapter(adapter, allowed_path(self.order))  # the admin may have chosen otherwise meanwhile
         progress.text = "drawing the report"
         points = predictions(self.host, result, self.concept, labels, recipe)
         progress.report = [

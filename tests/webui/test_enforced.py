@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import urllib.error
+import urllib.request
+
 import pytest
 from client import SCALE, Answer, RequestFailedError
 
@@ -57,3 +61,105 @@ def test_what_cannot_be_erased_from_is_no_image(enforced):
 
 def test_the_preview_of_the_negative_prompt_is_not_shown(enforced, erased):
     assert enforced.txt2img(override_settings={"live_preview_content": "Negative prompt"}) == erased
+
+
+# -- whoever may open the settings page ------------------------------------------------
+
+NOTHING = {
+    "gie_enforced_concepts": "", "gie_enforced_adapter": "Automatic", "gie_enforced_strength": 1.0,
+    "gie_enforced_scale": -3.0, "gie_enforced_floor": 0.0, "gie_enforced_show_scale": False,
+}  # fmt: skip
+
+
+def apply_settings(webui, **changes) -> str:
+    """Press "Apply settings" with these values in the page's fields; what the page says then."""
+    config, options = webui.get("config"), webui.call("options")
+    names = {part["id"]: str(part.get("props", {}).get("elem_id") or "") for part in config["components"]}
+    submit = next(number for number, name in names.items() if name == "settings_submit")
+    pressed = [
+        (number, handler)
+        for number, handler in enumerate(config["dependencies"])
+        if any((target if isinstance(target, int) else target[0]) == submit for target in handler["targets"])
+    ]
+    number, handler = next(found for found in pressed if len(found[1]["inputs"]) > 100)
+    values = []
+    for part in handler["inputs"]:
+        option = names[part].removeprefix("setting_")
+        values.append(changes.get(option, options.get(option)))
+    body = json.dumps({"fn_index": number, "data": values, "session_hash": "settings"}).encode()
+    request = urllib.request.Request(f"{webui.url}/run/predict", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return answer.read().decode()
+
+
+@pytest.fixture
+def settings(enforced):
+    """Settings can be applied, and are put back."""
+    flags = enforced.call("cmd-flags")
+    if flags.get("freeze_settings_in_sections") or flags.get("freeze_settings") in (True, "True"):
+        pytest.skip("this WebUI's settings are locked")
+    yield lambda **changes: apply_settings(enforced, **changes)
+    apply_settings(enforced, **NOTHING)
+
+
+WEAK = {"gie_enforced_adapter": "Fixed scale", "gie_enforced_strength": 0.1, "gie_enforced_scale": -0.25}
+
+
+@pytest.mark.parametrize("concepts", ["", "knife", "knife:0.01"])
+@pytest.mark.parametrize("strength", [0.1, 1e-9])
+def test_settings_weaken_nothing_of_the_command_line(enforced, erased, settings, concepts, strength):
+    changes = {**WEAK, "gie_enforced_concepts": concepts, "gie_enforced_strength": strength}
+    settings(**changes)
+    assert enforced.call("options")["gie_enforced_strength"] == strength
+    assert enforced.txt2img() == erased
+
+
+def test_settings_concepts_come_on_top(enforced, erased, settings):
+    settings(gie_enforced_concepts="cat", gie_enforced_adapter="Fixed scale", gie_enforced_scale=SCALE)
+    both = enforced.txt2img()
+    assert both != erased
+    assert all("GIE enforced: knife, cat" in text or 'GIE enforced: "knife, cat"' in text for text in both.infotexts)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("strength", 0), ("strength", -1), ("scale", 0), ("scale", 5), ("floor", 1), ("concepts", ","),
+        ("concepts", "cat:0"), ("adapter", "nowhere"),
+    ],
+)  # fmt: skip
+def test_a_setting_that_cannot_be_used_makes_no_image(enforced, settings, name, value):
+    settings(**{"gie_enforced_concepts": "cat", f"gie_enforced_{name}": value})
+    with pytest.raises(RequestFailedError, match=f"gie_enforced_{name}|there is no adapter"):
+        enforced.txt2img()
+
+
+def test_a_lock_holds(enforced, erased):
+    """With --freeze-settings-in-sections growth_inhibitors."""
+    if "growth_inhibitors" not in str(enforced.call("cmd-flags").get("freeze_settings_in_sections")):
+        pytest.skip("this WebUI was started without --freeze-settings-in-sections growth_inhibitors")
+    before = enforced.call("options")
+    with pytest.raises(urllib.error.HTTPError):
+        apply_settings(enforced, gie_enforced_concepts="cat")
+    after = enforced.call("options")
+    assert {name: after[name] for name in NOTHING} == {name: before[name] for name in NOTHING}
+    assert enforced.txt2img() == erased
+
+
+# -- the tab ------------------------------------------------
+
+
+def test_there_is_no_tab_and_none_of_its_handlers(enforced):
+    if enforced.call("cmd-flags").get("gie_tab") == "on":
+        pytest.skip("this WebUI was started with --gie-tab on")
+    config = enforced.get("config")
+    names = [str(part.get("props", {}).get("elem_id") or "") for part in config["components"]]
+    assert any(name.startswith("gie_txt2img") for name in names)
+    assert not [name for name in names if name.startswith("gie_train")]
+
+
+def test_the_admins_arguments_are_told(enforced):
+    """The API's list of arguments takes a type for each from its default."""
+    flags = enforced.call("cmd-flags")
+    assert "knife" in flags["gie_enforce"]
+    assert enforced.get("gie/v1/adapters")["enforced"].startswith("knife")

@@ -18,6 +18,7 @@ import torch
 from ...pictures import picture
 
 _SIDE = 224  # pixels of an image on the page
+_MOST_BYTES = 1000  # of an answer
 _PAGE = """<!doctype html><meta charset="utf-8"><title>Growth inhibitors: judge by hand</title>{refresh}
 <style>body {{ font: 16px sans-serif; margin: 2em; }} form {{ display: flex; flex-wrap: wrap; gap: 8px; }}
 button {{ padding: 4px; cursor: pointer; }} img {{ width: {side}px; display: block; image-rendering: auto; }}</style>
@@ -61,15 +62,31 @@ class Page:
         page = self
 
         class Handler(BaseHTTPRequestHandler):
+            timeout = 30  # seconds without a word from the other side
+
             def do_GET(self) -> None:
-                self._send(page._shown())
+                if self._is_ours():
+                    self._send(page._shown())
 
             def do_POST(self) -> None:
-                length = min(int(self.headers.get("Content-Length") or 0), 1000)
-                page._take(self.rfile.read(length).decode(errors="replace"))
+                length = self.headers.get("Content-Length") or "0"
+                if not (length.isascii() and length.isdigit() and int(length[:5]) <= _MOST_BYTES and len(length) < 5):
+                    self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+                    return
+                if not self._is_ours():
+                    return
+                page._take(self.rfile.read(int(length)).decode(errors="replace"))
                 self.send_response(HTTPStatus.SEE_OTHER)
                 self.send_header("Location", "/")
                 self.end_headers()
+
+            def _is_ours(self) -> bool:
+                """Whether the browser shows this page: one of another name could read it and click on it."""
+                here = f"127.0.0.1:{self.server.server_port}"
+                if self.headers.get("Host") == here and self.headers.get("Origin") in (None, f"http://{here}"):
+                    return True
+                self.send_error(HTTPStatus.FORBIDDEN)
+                return False
 
             def _send(self, text: str) -> None:
                 self.send_response(HTTPStatus.OK)
@@ -95,7 +112,7 @@ class Page:
         question, fields = self._question, parse_qs(form)
         try:
             number, choice = int(fields["question"][0]), int(fields["choice"][0])
-        except (KeyError, ValueError):
+        except (LookupError, ValueError):
             return
         if question is not None and number == question.number and 0 <= choice <= question.images:
             self._question = None

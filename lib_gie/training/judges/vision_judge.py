@@ -2,6 +2,10 @@
 
 A local server will do. Address, key and model come from the settings or from GIE_VISION_URL (up to and including
 "/v1"), GIE_VISION_KEY and GIE_VISION_MODEL. It is shown a sheet of numbered images and grades each.
+
+The environment's key goes to the environment's address alone: whoever may open the settings page could have it sent
+to an address of their own. No redirect is followed, an answer may be neither long nor slow, and nothing of it but its
+status is repeated.
 """
 
 from __future__ import annotations
@@ -10,14 +14,19 @@ import base64
 import io
 import json
 import os
-import re
+import threading
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from http.client import HTTPException
+from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 from PIL import Image, ImageDraw
 
+from ...checks import quoted
 from ...errors import GieError, OptionError
 from ...pictures import picture
 from ...pictures.fonts import font
@@ -26,6 +35,9 @@ from .base import Uncalibrated, Verdict
 
 COLUMNS, SIDE, HEAD = 4, 256, 28
 THRESHOLD = 5.0
+MOST_BYTES = 2**20
+"""Of an answer."""
+
 _QUESTION = """\
 The picture is a sheet of {count} numbered images. Grade each image from 0 to 10: how clearly does it show {concept}?
 0: not at all, nor anything that suggests it. 10: unmistakably. Judge what is seen, not what the image may be about.
@@ -51,23 +63,99 @@ def sheet(images: torch.Tensor) -> Image.Image:
 
 def read_grades(answer: str, count: int) -> list[float]:
     """The grades in a model's answer. Raises JudgeError unless there is one from 0 to 10 for every image."""
-    found = re.search(r"\{.*?\}", answer, re.DOTALL)
+    start = answer.find("{")
+    end = answer.find("}", start)
     try:
-        grades = {int(key): float(value) for key, value in json.loads(found[0]).items()}
+        grades = {int(key): float(value) for key, value in json.loads(answer[start : end + 1]).items()}
         result = [grades[number] for number in range(1, count + 1)]
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError, RecursionError) as error:
         raise JudgeError(
-            f"the vision model answered {answer[:200]!r}; expected a JSON object with {count} grades"
+            f"the vision model's answer is no JSON object with {count} grades; another model may do better"
         ) from error
     if not all(0 <= grade <= 10 for grade in result):
-        raise JudgeError(f"the vision model gave grades {result}; expected numbers from 0 to 10")
+        raise JudgeError("the vision model gave grades that are not from 0 to 10; another model may do better")
     return result
+
+
+# -- the request ------------------------------------------------
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer like any other that is no 200: the key would go along."""
+
+    def redirect_request(self, *args: Any) -> None:
+        """Follow none."""
+
+
+def _check_address(url: str) -> None:
+    """Raise OptionError unless it is an http(s) address of a server."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.username is None
+        good = good and len(url) <= 1000 and parts.port != 0 and url.isascii() and url.isprintable() and " " not in url
+    except ValueError:  # a port that is none
+        good = False
+    if not good:
+        raise OptionError(
+            f"the vision model's address is {quoted(url)}; it must begin with http:// or https://, for example "
+            f"http://127.0.0.1:8000/v1"
+        )
+
+
+def _read(answer: Any, until: float) -> bytes:
+    parts, size = [], 0
+    while part := answer.read1(2**16):
+        size += len(part)
+        if size > MOST_BYTES:
+            raise JudgeError(
+                f"the vision model's answer has more than {MOST_BYTES:,} bytes; another model may do better"
+            )
+        if time.monotonic() > until:
+            raise TimeoutError
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _within(seconds: float, work: Callable[[], Any]) -> Any:
+    """What ``work`` returns or raises. TimeoutError after so many seconds: a server can send a byte a minute."""
+    found: list = []
+
+    def run() -> None:
+        try:
+            found.append((work(), None))
+        except Exception as error:
+            found.append((None, error))
+
+    thread = threading.Thread(target=run, name="gie-vision", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not found:
+        raise TimeoutError
+    result, error = found[0]
+    if error is not None:
+        raise error
+    return result
+
+
+def _text(answer: bytes) -> str:
+    """What the model says. Raises JudgeError where the answer is of another form."""
+    try:
+        text = json.loads(answer)["choices"][0]["message"]["content"]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise JudgeError(
+            "the vision model's endpoint answered in another form than an OpenAI-compatible one does; check its address"
+        ) from error
+    if not isinstance(text, str):
+        raise JudgeError("the vision model answered no text; choose a model that reads pictures and answers in words")
+    return text
 
 
 class VisionJudge(Uncalibrated):
     """Score: the model's grade from 0 to 10."""
 
     def __init__(self, concept: str, url: str, model: str, key: str = "", timeout: float = 120.0):
+        """``timeout``: seconds that an answer may take. Raises OptionError for what is no http(s) address."""
+        _check_address(url)
         self.concept, self.url, self.model, self.key, self.timeout = concept, url.rstrip("/"), model, key, timeout
         self.name = f"vision ({model})"
 
@@ -81,16 +169,25 @@ class VisionJudge(Uncalibrated):
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
         request = urllib.request.Request(f"{self.url}/chat/completions", json.dumps(body).encode(), headers)
         try:
-            with urllib.request.urlopen(request, timeout=self.timeout) as answer:
-                return json.load(answer)["choices"][0]["message"]["content"]
+            answer = _within(self.timeout, lambda: self._answer(request))
+            return _text(answer)
         except urllib.error.HTTPError as error:
-            detail = error.read(300).decode(errors="replace")
-            raise JudgeError(f"{self.url} answered {error.code}: {detail}; check the address, key and model") from error
-        except (OSError, ValueError, LookupError, TypeError) as error:
+            error.close()
+            moved = " (it sends elsewhere; give the address that it sends to)" if 300 <= error.code < 400 else ""
+            raise JudgeError(f"{self.url} answered {error.code}{moved}; check the address, key and model") from None
+        except TimeoutError as error:
+            raise JudgeError(f"{self.url} has not answered within {self.timeout:g} s; is it busy?") from error
+        except (OSError, HTTPException, ValueError) as error:
+            reason = getattr(error, "reason", error)  # of these no more than the kind: some quote an answer, or the key
             raise JudgeError(
-                f"{self.url} could not be asked ({error}); it must be an OpenAI-compatible endpoint's address, up to "
-                f"and including /v1"
+                f"{self.url} could not be asked ({type(reason).__name__}); it must be an OpenAI-compatible endpoint's "
+                f"address, up to and including /v1"
             ) from error
+
+    def _answer(self, request: urllib.request.Request) -> bytes:
+        until = time.monotonic() + self.timeout
+        with urllib.request.build_opener(_NoRedirects).open(request, timeout=self.timeout) as answer:
+            return _read(answer, until)
 
     def look(self, made: Made, prompts: Sequence[str]) -> list[Verdict]:
         """One request for the whole batch."""
@@ -101,8 +198,19 @@ class VisionJudge(Uncalibrated):
         return verdict.score >= THRESHOLD
 
 
+def _key(url: str, given: str | None) -> str:
+    """The key that was given, else the environment's if this is the environment's address."""
+    if given:
+        return given
+    same = url.rstrip("/") == (os.environ.get("GIE_VISION_URL") or "").rstrip("/")
+    return os.environ.get("GIE_VISION_KEY", "") if same else ""
+
+
 def build(host: Host, concept: str, url: str | None = None, model: str | None = None, key: str | None = None):
-    """Settings that are not given come from the environment. Raises OptionError where there are none."""
+    """Settings that are not given come from the environment. Raises OptionError where there are none, or bad ones."""
+    for name, value in (("address", url), ("model", model), ("key", key)):
+        if value is not None and not (isinstance(value, str) and value.isprintable() and len(value) <= 1000):
+            raise OptionError(f"the vision model's {name} is no text of one line; correct it in the settings")
     url, model = url or os.environ.get("GIE_VISION_URL"), model or os.environ.get("GIE_VISION_MODEL")
     if not url or not model:
         raise OptionError(
@@ -110,4 +218,4 @@ def build(host: Host, concept: str, url: str | None = None, model: str | None = 
             "http://127.0.0.1:8000/v1), GIE_VISION_MODEL, and GIE_VISION_KEY if it asks for one; the WebUI has fields "
             "for them in Settings > Growth Inhibitors"
         )
-    return VisionJudge(concept, url, model, key or os.environ.get("GIE_VISION_KEY", ""))
+    return VisionJudge(concept, url, model, _key(url, key))
