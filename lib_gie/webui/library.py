@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..adapter import Adapter, AdapterInfo, load_adapter, read_header
+from ..checks import quoted
 from ..errors import AdapterError
 from .options import AUTOMATIC, FIXED
 
@@ -91,7 +92,7 @@ def find_adapter(name: str, folders: Sequence[Path]) -> InstalledAdapter:
     files = _files(folders)
     if name not in files:  # only listed names are opened: a path can lead nowhere
         known = ", ".join([AUTOMATIC, FIXED, *sorted(files)])
-        raise AdapterError(f"there is no adapter {name!r}; installed are: {known}")
+        raise AdapterError(f"there is no adapter {quoted(name)}; installed are: {known}")
     return _open(files[name])
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from modules import paths_internal, shared
 
+from ..checks import quoted
 from ..concepts import Concept, parse_concepts
 from ..demo.fixed_scale import load_fixed_scale
 from ..errors import ErasureError, GieError
@@ -64,7 +65,8 @@ def _notes(request: Request, described: Sequence[Rule], base: str) -> tuple[str,
     ]
     trains = f"the tab {TITLE} of AUTOMATIC1111's WebUI" if forge.is_here() else f"the tab {TITLE}"
     return tuple(
-        f"no adapter for {text!r} fits this model ({base}), so the fixed scale {scale:g} was used; {trains} trains one"
+        f"no adapter for {quoted(text)} fits this model ({base}), so the fixed scale {scale:g} was used; {trains} "
+        f"trains one"
         for text, scale in lacking
     )
 
