@@ -16,11 +16,12 @@ from .options import AUTOMATIC, FIXED
 
 @dataclass(frozen=True)
 class InstalledAdapter:
-    """One file. ``hash``: the first 10 hex digits of its SHA-256."""
+    """One file. ``hash``: the first 10 hex digits of its SHA-256; ``digest``: of its weights alone, as in infotexts."""
 
     name: str
     path: Path
     hash: str
+    digest: str
     adapter: Adapter
 
     @property
@@ -32,8 +33,10 @@ class InstalledAdapter:
 @functools.lru_cache(maxsize=256)
 def _read(path: Path, changed: int, size: int) -> InstalledAdapter:
     """``changed``, ``size``: a file that was replaced is read again."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:10]
-    return InstalledAdapter(path.stem, path, digest, load_adapter(path))
+    adapter = load_adapter(path)
+    return InstalledAdapter(
+        path.stem, path, hashlib.sha256(path.read_bytes()).hexdigest()[:10], adapter.digest[:10], adapter
+    )
 
 
 def _files(folders: Sequence[Path]) -> dict[str, Path]:
@@ -94,6 +97,24 @@ def find_adapter(name: str, folders: Sequence[Path]) -> InstalledAdapter:
         known = ", ".join([AUTOMATIC, FIXED, *sorted(files)])
         raise AdapterError(f"there is no adapter {quoted(name)}; installed are: {known}")
     return _open(files[name])
+
+
+def find_recorded(name: str, digest: str | None, folders: Sequence[Path]) -> InstalledAdapter:
+    """The adapter that an infotext names: of that name and with the same weights, else one with those weights.
+
+    ``digest``: None where only the name is known; a file's hash is taken as well. Raises AdapterError where there is
+    none.
+    """
+    files = _files(folders)
+    named = _open(files[name]) if name in files and (digest is None or _says_so(files[name])) else None
+    if named is not None and digest in (None, named.digest, named.hash):
+        return named
+    same = next((one for one in list_adapters(folders)[0] if digest in (one.digest, one.hash)), None)
+    if same is not None:
+        return same
+    if named is None:
+        raise AdapterError(f"the adapter {quoted(name)} of this image is not installed here")
+    raise AdapterError(f"the adapter {quoted(name)} installed here ({named.digest}) is not this image's ({digest})")
 
 
 def adapter_for(concept_key: str, base: str, heads: Sequence[int], folders: Sequence[Path]) -> InstalledAdapter | None:

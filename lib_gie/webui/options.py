@@ -111,7 +111,8 @@ OPTIONS = (
     ),
     Option(
         "hires", "Hires. fix pass", "choice", HIRES_PASSES[0],
-        "In which passes of Hires. fix to erase.", "GIE hires pass", choices=HIRES_PASSES,
+        "In which passes of Hires. fix to erase; img2img has one pass, which is always erased from.",
+        "GIE hires pass", choices=HIRES_PASSES,
     ),
     Option(
         "keep_composition", "Keep composition", "flag", False,

@@ -45,7 +45,7 @@ def _rule(request: Request, concept: Concept, base: str, heads: Sequence[int]) -
     else:
         installed = find_adapter(request.adapter, adapter_folders())
     installed.adapter.check_model(base, heads)
-    return installed.adapter, Rule(installed.name, installed.hash, DEFAULT_SCALE)
+    return installed.adapter, Rule(installed.name, installed.digest, DEFAULT_SCALE)
 
 
 def make_plan(request: Request, model: Any, enforced: bool = False) -> Plan:
