@@ -11,6 +11,7 @@ import torch
 from modules import devices, extra_networks, processing, rng, sd_models, shared
 from PIL import Image
 
+from ..randomness import undrawn
 from . import forge
 from .others import as_before
 
@@ -56,7 +57,7 @@ def sample_twin(p: Any, sample: Callable[[], Any], show: bool) -> list[Image.Ima
     noise = _same_noise(p.rng)
     if shared.state.job_count > 0:
         shared.state.job_count += 1
-    with torch.random.fork_rng(), as_before(p), _nothing_saved(p):
+    with undrawn(), as_before(p), _nothing_saved(p):
         samples = sample()
         pictures = _pictures(p, samples) if show and not shared.state.interrupted else []
     p.rng = noise
