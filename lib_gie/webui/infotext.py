@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..concepts import Concept, format_concepts
@@ -98,3 +99,12 @@ def write_params(request: Request, rules: Sequence[Rule]) -> dict[str, str]:
     if request.keep_composition and shares != [BY_NAME[name].default for name in SHARES]:
         params[BY_NAME[SHARES[0]].infotext] = " and ".join(map(_number, shares))
     return params
+
+
+def settings_line(settings: Mapping[str, object]) -> str:
+    """An infotext's last line as the WebUI writes it: values with a comma, colon or newline become JSON strings."""
+
+    def written(value: str) -> str:
+        return json.dumps(value, ensure_ascii=False) if re.search("[,:\n]", value) else value
+
+    return ", ".join(f"{key}: {written(str(value))}" for key, value in settings.items() if value is not None)

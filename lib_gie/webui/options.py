@@ -174,7 +174,7 @@ def _from_mapping(values: Mapping) -> dict[str, Any]:
     unknown = [key for key in values if key not in BY_NAME]
     if unknown:
         raise OptionError(f"unknown argument {quoted(unknown[0])}; known are {', '.join(BY_NAME)}")
-    return {"enabled": True, **values}
+    return {**values, "enabled": True if values.get("enabled") is None else values["enabled"]}
 
 
 def _named(args: Sequence[Any]) -> dict[str, Any]:
