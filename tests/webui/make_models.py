@@ -408,13 +408,13 @@ def _previews(folder: Path) -> None:
 def _inversions(folder: Path, sdxl: Weights, sd2: Weights) -> None:
     """Textual inversions that are a word, as ``make_files.py`` makes one for the demo checkpoint."""
     folder.mkdir(parents=True, exist_ok=True)
-    open_clip = token_vectors("syringe", sd2["cond_stage_model.model.token_embedding.weight"])
+    open_clip = token_vectors("syringe", sd2["cond_stage_model.model.token_embedding.weight"].half())  # as it is saved
     save_file({"emb_params": open_clip}, folder / "giesyringe-sd2.safetensors")
     both = {
         "clip_l": "conditioner.embedders.0.transformer.text_model.embeddings.token_embedding.weight",
         "clip_g": "conditioner.embedders.1.model.token_embedding.weight",
     }
-    vectors = {name: token_vectors("syringe", sdxl[key]) for name, key in both.items()}
+    vectors = {name: token_vectors("syringe", sdxl[key].half()) for name, key in both.items()}
     save_file(vectors, folder / "giesyringe-sdxl.safetensors")
 
 
