@@ -81,8 +81,8 @@ OPTIONS = (
     Option("enabled", TITLE, "flag", False, "Leave the concepts below out of the image.", axis=False),
     Option(
         "concepts", "Concepts to erase", "text", "",
-        'What shall not appear, separated by commas: knife, wine:0.5, "van gogh, oil painting":1.2. The number after '
-        "a colon multiplies the strength.",
+        "What shall not appear, separated by commas, semicolons or ends of lines: knife, wine:0.5, "
+        '"van gogh, oil painting":1.2. The number after a colon multiplies the strength.',
         "GIE concepts",
     ),
     Option(

@@ -12,6 +12,7 @@ from modules.infotext_utils import PasteField, parse_generation_parameters
 from modules.ui_common import create_refresh_button
 from modules.ui_components import InputAccordion
 
+from ..checks import quoted
 from ..concepts import MAX_TOKENS, parse_concepts
 from ..errors import GieError, OptionError
 from .infotext import ALL_KEYS
@@ -48,6 +49,26 @@ def adapter_dropdowns() -> list[Any]:
     return list(_dropdowns)
 
 
+_notices: dict[str, Any] = {}
+"""By tab what is said about a pasted infotext."""
+
+_PROMPTS = ("txt2img_prompt", "img2img_prompt")
+
+
+def _notice_holder(tab: str) -> Any:
+    return gr.HTML("", elem_id=f"gie_{tab}_notice", elem_classes="gie-notice", visible=False)
+
+
+def on_after_component(component: Any, elem_id: str | None = None, **unused: Any) -> None:
+    """The WebUI's callback: right after the prompt comes what is to be said about a pasted infotext.
+
+    In the accordion nobody would see it.
+    """
+    tab = str(elem_id or "").removesuffix("_prompt")
+    if elem_id in _PROMPTS and tab not in _notices:
+        _notices[tab] = _notice_holder(tab)
+
+
 def begin() -> None:
     """Before the page is built, at the start and at Reload UI."""
     _dropdowns.clear()
@@ -68,7 +89,8 @@ def _here() -> Here:
 
 def on_infotext_pasted(infotext: str, params: dict) -> None:
     """The WebUI's callback, before the fields are filled: keep the text, for what the WebUI reads of it may be less."""
-    params[RAW] = infotext
+    if may_be_ours(infotext):
+        params[RAW] = infotext
 
 
 def check_pasted(infotext: str | None) -> None:
@@ -82,7 +104,7 @@ def check_pasted(infotext: str | None) -> None:
 
 def count_tokens(text: str) -> str:
     """One line of HTML under the text field: tokens per concept, or what is wrong."""
-    if not text.strip():
+    if not isinstance(text, str) or not text.strip():
         return ""
     try:
         concepts = parse_concepts(text)
@@ -124,7 +146,12 @@ def _refresh(component: Any, elem_id: str) -> None:
 
 
 def _pasted(params: dict) -> tuple[dict[str, Any] | None, str]:
-    return read_params(params, _here())
+    try:
+        return read_params(params, _here())
+    except Exception as error:  # the WebUI would print it, and leave erasing off
+        if may_be_ours(str(params.get(RAW, ""))):
+            return {"enabled": True}, f"the growth inhibitors of this infotext cannot be read ({quoted(str(error))})"
+        return None, ""
 
 
 def _paste(option: Option) -> PasteKey:
@@ -145,29 +172,10 @@ def _skipped(*keys: str) -> bool:
 
 
 def _notice(params: dict) -> Any:
-    notice = _pasted(params)[1]
-    said = f"<span class='gie-error'>{TITLE}: {html.escape(notice)}</span>"
+    values, notice = _pasted(params)
+    more = ". Erasing is on with the rest: look it through" if values and values.get("enabled") else ""
+    said = f"<span class='gie-error'>{TITLE}: {html.escape(notice)}{more}</span>"
     return gr.update(value=said if notice else "", visible=bool(notice))
-
-
-_notices: dict[str, Any] = {}
-
-
-def _notice_holder(tab: str) -> Any:
-    return gr.HTML("", elem_id=f"gie_{tab}_notice", elem_classes="gie-notice", visible=False)
-
-
-def on_after_component(component: Any, elem_id: str | None = None, **unused: Any) -> None:
-    """The WebUI's callback: right after the prompt comes what is to be said about a pasted infotext.
-
-    In the accordion nobody would see it.
-    """
-    tab = str(elem_id or "").removesuffix("_prompt")
-    if elem_id in PROMPTS and tab not in _notices:
-        _notices[tab] = _notice_holder(tab)
-
-
-PROMPTS = ("txt2img_prompt", "img2img_prompt")
 
 
 def build(is_img2img: bool) -> tuple[list[Any], list[PasteField]]:
@@ -199,12 +207,13 @@ def build(is_img2img: bool) -> tuple[list[Any], list[PasteField]]:
         with gr.Row():
             for name in ("show_before", "show_attention"):
                 fields[name] = _field(BY_NAME[name], prefix)
-        notice = _notices.get(tab) or _notice_holder(tab)
+        if tab not in _notices:  # there is no prompt, or it comes later
+            _notices[tab] = _notice_holder(tab)
         add_holder(tab, gr.HTML("", elem_id=f"{prefix}_readout", elem_classes="gie-readout"))
     fields["concepts"].change(count_tokens, [fields["concepts"]], [counter], show_progress=False, queue=False)
     components = [enabled, *(fields[option.name] for option in OPTIONS[1:])]
     pasting = [PasteField(part, _paste(option)) for part, option in zip(components, OPTIONS, strict=True)]
-    return components, [*pasting, PasteField(notice, PasteKey("GIE notice", _notice))]
+    return components, [*pasting, PasteField(_notices[tab], PasteKey("GIE notice", _notice))]
 
 
 PASTE_NAMES = [ENABLED, *ALL_KEYS]
