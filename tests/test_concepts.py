@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import pytest
@@ -179,11 +180,13 @@ def test_any_concepts_survive_writing_and_reading(concepts):
     assert parse_concepts(format_concepts(concepts)) == concepts
 
 
-@given(st.text(max_size=60) | lists)
-def test_any_text_is_read_or_refused(text):
-    try:
+@given(st.text(max_size=60) | lists | st.tuples(lists, st.integers(1, 100)).map(lambda pair: pair[0] * pair[1]))
+def test_any_text_is_read_or_refused_in_time(text):
+    concepts, start = None, time.process_time()
+    with contextlib.suppress(ConceptError):
         concepts = parse_concepts(text)
-    except ConceptError:
+    assert time.process_time() - start < 0.25
+    if concepts is None:
         return
     assert concepts
     assert parse_concepts(format_concepts(concepts)) == concepts

@@ -230,6 +230,7 @@ ODD = {
     'GIE concepts: "knife, GIE adapter: Fixed scale': '"knife',
     "GIE concepts: knife, GIE concepts: wine": "wine",
     "GIE strength: 0.5": "",
+    "GIE enforced: nudity, gore, GIE enforced scale: -3": "nudity, gore",
     "gie concepts: knife": "",
 }
 

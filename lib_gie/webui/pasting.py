@@ -91,10 +91,10 @@ def _entries(line: str, problems: list[str]) -> dict[str, str]:
             continue
         if key in found:
             problems.append(f"{quoted(key)} is there twice")
-        if key == _CONCEPTS and not value.startswith('"'):
+        if key in (_CONCEPTS, ENFORCED) and not value.startswith('"'):
             rest = _rest(fields[number + 1 :])
             if rest:
-                problems.append(f"the quotes around {_CONCEPTS} are lost")
+                problems.append(f"the quotes around {key} are lost")
                 value = ",".join([value, *rest])
         found[key] = _unquoted(value)
     return found
