@@ -18,7 +18,10 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = MOST_QUOTED
 def quoted(value: Any) -> str:
     """A value as messages quote it: as Python writes it, cut after 100 characters."""
     if not isinstance(value, str):
-        shown = _SHORT.repr(value)
+        try:
+            shown = _SHORT.repr(value)
+        except ValueError:  # Python refuses to write out a number of thousands of digits
+            shown = f"a long {type(value).__name__}"
         return shown if len(shown) <= MOST_QUOTED else f"{shown[:MOST_QUOTED]}…"
     shown = repr(value[: MOST_QUOTED + 1])
     return shown if len(shown) <= MOST_QUOTED + 2 else f"{shown[:MOST_QUOTED]}…{shown[-1]}"
