@@ -72,6 +72,15 @@ class AdapterInfo:
             raise AdapterError("the adapter does not say which concepts it was trained for")
 
 
+def _layer(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    """A layer with random weights of its own: nn.Linear draws its from the numbers that images are made of."""
+    layer, bound = nn.Linear(inputs, outputs, device="meta"), inputs**-0.5
+    for name, shape in (("weight", (outputs, inputs)), ("bias", (outputs,))):
+        drawn = torch.empty(shape, device="cpu").uniform_(-bound, bound, generator=generator)
+        layer._parameters[name] = nn.Parameter(drawn)  # see ``filled``
+    return layer
+
+
 class Adapter(nn.Module):
     """MLP n-64-32-1 over normalised attention means; one scale per image and concept token.
 
@@ -87,8 +96,9 @@ class Adapter(nn.Module):
         self.register_buffer("input_mean", torch.zeros(info.inputs))
         self.register_buffer("input_std", torch.ones(info.inputs))
         widths = (info.inputs, *HIDDEN)
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
-        self.out = nn.Linear(HIDDEN[-1], 1)
+        generator = torch.Generator().manual_seed(0)
+        self.hidden = nn.ModuleList(_layer(a, b, generator) for a, b in itertools.pairwise(widths))
+        self.out = _layer(HIDDEN[-1], 1, generator)
 
     @property
     def reading(self) -> Reading:

@@ -7,16 +7,28 @@ from dataclasses import dataclass
 
 import torch
 
+from .checks import quoted
 from .concepts import MAX_TOKENS, Concept
 from .errors import ConceptError
+
+MOST_CHARACTERS = 1000
+"""Of one concept. 75 tokens have fewer, and a tokenizer's time grows with the square of a word's length."""
+
+
+def check_length(text: str) -> None:
+    """Raise ConceptError for a text that is too long to be tokenized."""
+    if len(text) > MOST_CHARACTERS:
+        raise ConceptError(
+            f"the concept {quoted(text)} has {len(text):,} characters; at most {MAX_TOKENS} tokens fit, so shorten it"
+        )
 
 
 def check_token_count(text: str, count: int) -> None:
     """Raise ConceptError unless a concept of so many tokens (without BOS and EOS) fits into one context."""
     if count > MAX_TOKENS:
-        raise ConceptError(f"the concept {text!r} has {count} tokens; at most {MAX_TOKENS} fit, so shorten it")
+        raise ConceptError(f"the concept {quoted(text)} has {count} tokens; at most {MAX_TOKENS} fit, so shorten it")
     if count < 1:
-        raise ConceptError(f"the concept {text!r} has no tokens; name what is to be erased, for example: knife")
+        raise ConceptError(f"the concept {quoted(text)} has no tokens; name what is to be erased, for example: knife")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +51,7 @@ class EncodedConcept:
         check_token_count(self.concept.text, len(self.tokens))
         if self.states.ndim != 2 or self.states.shape[0] < len(self.tokens) + 1:
             raise ConceptError(
-                f"the states of {self.concept.text!r} have shape {list(self.states.shape)}; "
+                f"the states of {quoted(self.concept.text)} have shape {list(self.states.shape)}; "
                 f"expected [L, D] with L of at least {len(self.tokens) + 1}"
             )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -32,6 +32,7 @@ from .erasure import Erasure, Target
 from .errors import ErasureError
 from .handles import take_off
 from .inhibitor import LayerConcepts, column_scales
+from .randomness import undrawn
 from .scale import FixedScale
 from .statistics import Reading, token_means
 
@@ -62,7 +63,7 @@ class _Call:
 class Attachment:
     """The hooks of one erasure on one UNet. Use ``attach``; this is what it yields."""
 
-    def __init__(self, unet: nn.Module, erasure: Erasure, undisturbed: Undisturbed = nullcontext):
+    def __init__(self, unet: nn.Module, erasure: Erasure, undisturbed: Undisturbed = undrawn):
         self.unet = unet
         self.erasure = erasure
         self._undisturbed = undisturbed
@@ -485,7 +486,7 @@ _attachments: dict[tuple[int, int], Attachment] = {}
 
 
 @contextmanager
-def attach(unet: nn.Module, erasure: Erasure, undisturbed: Undisturbed = nullcontext) -> Iterator[Attachment]:
+def attach(unet: nn.Module, erasure: Erasure, undisturbed: Undisturbed = undrawn) -> Iterator[Attachment]:
     """Within the context, every call of ``unet`` erases what ``erasure`` says from its conditional rows.
 
     Attaching the same erasure to the same UNet again changes nothing; different erasures on one UNet add up; several

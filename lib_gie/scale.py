@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 
 from .adapter import Adapter
+from .checks import quoted
 from .errors import OptionError
 from .statistics import Reading
 
@@ -73,7 +74,7 @@ class FixedScale:
 
     def __init__(self, value: float):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise OptionError(f"the scale is {value!r}; it must be a number from {LOWEST_SCALE:g} to 0")
+            raise OptionError(f"the scale is {quoted(value)}; it must be a number from {LOWEST_SCALE:g} to 0")
         if not LOWEST_SCALE <= value <= 0:
             raise OptionError(
                 f"the scale is {value:g}; it must be from {LOWEST_SCALE:g} (strongest) to 0 (no erasure), "

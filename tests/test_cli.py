@@ -9,14 +9,20 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from test_webui_infotext import parsed
 
 from lib_gie.adapter import load_adapter
 from lib_gie.cli import main
-from lib_gie.cli.erase import FILES
+from lib_gie.cli.erase import FILES, MODELS_DIR
 from lib_gie.cli.pages import END, begin
+from lib_gie.concepts import Concept
 from lib_gie.demo.fixed_scale import PATH as FIXED_SCALE
+from lib_gie.demo.fixed_scale import load_fixed_scale
 from lib_gie.demo.glyphs import UNWANTED
 from lib_gie.demo.train import CHECKPOINT
+from lib_gie.webui.library import find_recorded
+from lib_gie.webui.options import Request, read_request
+from lib_gie.webui.pasting import Here, read_params
 
 pytestmark = pytest.mark.skipif(
     not (CHECKPOINT.exists() and FIXED_SCALE.exists()), reason="the demo checkpoint has not been trained"
@@ -53,11 +59,13 @@ def test_erase_removes_the_object_and_keeps_the_other(tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
     before, after = (Image.open(tmp_path / name) for name in FILES[:2])
     assert before.size == after.size == (64, 64)
-    for name in FILES:
-        text = Image.open(tmp_path / name).text["parameters"]
-        assert text.startswith("a cat and a knife\n")
-        assert 'GIE concepts: "knife"' in text
-        assert "Seed: 10" in text
+    texts = {name: Image.open(tmp_path / name).text.get("parameters", "") for name in FILES}
+    for name in FILES[:2]:
+        assert texts[name].startswith("a cat and a knife\n")
+        assert "Seed: 10, Size: 64x64" in texts[name]
+    assert "GIE" not in texts["before.png"]
+    assert "GIE concepts: knife, GIE adapter: Fixed scale, GIE fixed scale: -1, GIE scale: -1" in texts["after.png"]
+    assert texts["attention.png"] == texts["comparison.png"] == ""  # no images of these parameters
 
 
 def test_erase_is_reproducible_and_count_continues_the_seeds(tmp_path, capsys):
@@ -99,7 +107,32 @@ def test_erase_shows_attention_and_keeps_the_composition(tmp_path, capsys):
     assert pictures["kept"].tobytes() == pictures["again"].tobytes() != pictures["plain"].tobytes()
     assert pictures["none"].tobytes() == pictures["plain"].tobytes()
     assert "GIE keep composition: True" in pictures["kept"].text["parameters"]
-    assert "GIE composition cross: 0.0" in pictures["none"].text["parameters"]
+    assert "GIE composition: 0 and 0" in pictures["none"].text["parameters"]
+
+
+OPTIONS = ["--strength", "0.5", "--start", "0.1", "--end", "0.8", "--concept-pass", "separate"]
+
+
+@pytest.mark.parametrize("more", [["--scale", "-2.5", *OPTIONS], ["--adapter", "demo-knife"], ["--keep-composition"]])
+def test_the_webui_reads_what_the_command_wrote(tmp_path, more):
+    """The same concepts, scale or adapter, steps and pass, and nothing that it does not know."""
+    concepts = ["--erase", 'knife, "a cat: wine, a cat":0.5, wine'] if "--scale" in more else ["--erase", "knife"]
+    assert main(["erase", "a knife", *concepts, "--steps", "2", "--out", str(tmp_path), *more]) == 0
+    values, notice = read_params(parsed(Image.open(tmp_path / "after.png").text["parameters"]), Here(_shipped))
+    assert notice == ""
+    request = read_request([values])
+    if "--scale" in more:
+        wanted = (Concept("knife"), Concept("a cat: wine, a cat", 0.5), Concept("wine"))
+        assert request == Request(wanted, "Fixed scale", 0.5, -2.5, 0.1, 0.8, "separate")
+    elif "--adapter" in more:
+        assert request == Request((Concept("knife"),), "demo-knife")
+    else:
+        assert request == Request((Concept("knife"),), "Fixed scale", scale=load_fixed_scale(), keep_composition=True)
+    assert read_params(parsed(Image.open(tmp_path / "before.png").text["parameters"]), Here(_shipped)) == (None, "")
+
+
+def _shipped(name: str, digest: str | None) -> str:
+    return find_recorded(name, digest, [MODELS_DIR]).name
 
 
 def test_unknown_words(tmp_path, capsys):

@@ -224,7 +224,15 @@ def start(monkeypatch, tmp_path, request):
         del sys.modules[name]
 
 
-CATEGORIES = ("cfg_denoiser", "ui_settings", "before_ui", "after_component", "ui_tabs", "app_started")
+CATEGORIES = (
+    "cfg_denoiser",
+    "ui_settings",
+    "before_ui",
+    "after_component",
+    "infotext_pasted",
+    "ui_tabs",
+    "app_started",
+)
 FORGE = ("modules_forge.config", "backend.sampling.sampling_function")
 KIN = ("modules_forge.config",)
 

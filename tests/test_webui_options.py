@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -141,3 +142,38 @@ def test_every_option_is_complete():
         assert option.help.endswith(".")
         assert option.check(None) == option.default
     assert BY_NAME["strength"].check(2) == 2.0
+
+
+LEAF = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30) | st.sampled_from(["knife", FIXED])
+)
+VALUE = st.recursive(LEAF, lambda inner: st.lists(inner, max_size=16) | st.dictionaries(st.text(max_size=8), inner))
+NAMED = st.dictionaries(st.sampled_from([*BY_NAME, "unknown"]), VALUE)
+
+
+@given(
+    VALUE | st.lists(VALUE, max_size=16).map(lambda args: {"args": args}) | NAMED.map(lambda named: {"args": [named]})
+)
+def test_any_body_is_understood_or_refused_in_time(entry):
+    """Fuzzing: no other error than those that say what is wrong, and none that quotes all of it."""
+    said, start = "", time.process_time()
+    try:
+        check_api_arguments(entry)
+    except GieError as error:
+        said = str(error)
+    assert time.process_time() - start < 0.5
+    assert len(said) < 600
+
+
+@pytest.mark.parametrize("value", ["x" * 10**6, ["x" * 10**5] * 100, 10**400, {"x": "y" * 10**6}, [[[[[[[[1]]]]]]]]])
+@pytest.mark.parametrize("name", BY_NAME)
+def test_messages_quote_little(name, value):
+    if name == "adapter" and isinstance(value, str):
+        return  # looked up later
+    with pytest.raises(GieError) as failure:
+        check_api_arguments({"args": [{"concepts": "knife", name: value}]})
+    assert len(str(failure.value)) < 600
+
+
+def test_null_is_the_default_of_a_dict():
+    assert read_request([{"concepts": "knife", "enabled": None, "strength": None}]) == Request((Concept("knife"),))

@@ -89,40 +89,55 @@ def _check_words(options: argparse.Namespace) -> None:
             print(f"warning: {message}", file=sys.stderr)
 
 
-def _parameters(options: argparse.Namespace, rule: str) -> str:
-    """What is written into the PNGs: prompt, negative prompt, then one line of settings."""
+def _erased(options: argparse.Namespace, eraser) -> dict[str, str]:
+    """What is erased, under the WebUI's own keys, so that it reads the image as one of its own."""
+    from ..adapter import Adapter
+    from ..webui.infotext import SCALE, Rule, scales_text, write_params
+    from ..webui.options import FIXED, Request
+
+    if isinstance(eraser.rule, Adapter):
+        rule = Rule(adapter_path(options.adapter).stem, eraser.rule.digest[:10], 0.0)
+    else:
+        rule = Rule(None, None, eraser.rule.value)
+    names = ("strength", "start", "end", "concept_pass", "keep_composition", "composition_cross", "composition_self")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    request = Request(tuple(eraser.concepts), rule.adapter or FIXED, **given)
+    written = write_params(request, [rule] * len(eraser.concepts))
+    if options.count == 1:
+        written[SCALE] = scales_text([[scales.tolist() for scales in eraser.scales[0]]])
+    return written
+
+
+def _parameters(options: argparse.Namespace, size: tuple[int, int], erased: dict[str, str]) -> str:
+    """What is written into a PNG: prompt, negative prompt, then one line of settings, all as the WebUI writes them."""
+    from ..webui.infotext import settings_line
+
     lines = [options.prompt]
     if options.negative:
         lines.append(f"Negative prompt: {options.negative}")
     settings = {
         "Steps": options.steps,
+        "Sampler": "DPM++ 2M",
+        "Schedule type": "Karras",
         "CFG scale": f"{options.cfg:g}",
         "Seed": options.seed,
+        "Size": f"{size[0]}x{size[1]}",
         "Count": options.count if options.count > 1 else None,
         "Model": options.model.stem if options.model else "gie-demo",
-        "GIE concepts": json.dumps(format_concepts(parse_concepts(options.erase)), ensure_ascii=False),
-        "GIE scale rule": rule,
-        "GIE strength": f"{options.strength:g}",
-        "GIE start": f"{options.start:g}",
-        "GIE end": f"{options.end:g}",
-        "GIE concept pass": options.concept_pass,
-        "GIE keep composition": options.keep_composition or None,
-        "GIE composition cross": options.composition_cross,
-        "GIE composition self": options.composition_self,
     }
-    lines.append(", ".join(f"{key}: {value}" for key, value in settings.items() if value is not None))
+    lines.append(settings_line({**settings, **erased}))
     return "\n".join(lines)
 
 
-def _write(out: Path, images: dict, parameters: str) -> None:
-    """All files or none: everything is encoded before the first byte is written."""
+def _write(out: Path, images: dict, parameters: dict[str, str]) -> None:
+    """All files or none: everything is encoded before the first byte is written. ``parameters``: by file."""
     from PIL.PngImagePlugin import PngInfo
 
-    info = PngInfo()
-    info.add_itxt("parameters", parameters)
     encoded = {}
     for name, image in images.items():
-        buffer = io.BytesIO()
+        info, buffer = PngInfo(), io.BytesIO()
+        if name in parameters:
+            info.add_itxt("parameters", parameters[name])
         image.save(buffer, format="PNG", pnginfo=info)
         encoded[name] = buffer.getvalue()
     out.mkdir(parents=True, exist_ok=True)
@@ -259,7 +274,8 @@ def run(options: argparse.Namespace) -> None:
             pipe, options.prompt, options.erase, sampling, progress=bar.update,
             adapter=adapter_path(options.adapter), keep_composition=options.keep_composition, **chosen, **shares,
         )  # fmt: skip
-    rule = f"adapter {options.adapter}" if options.adapter else f"fixed {pair.eraser.rule.value:g}"
-    _write(options.out, _pictures(pair, options, seeds), _parameters(options, rule))
+    size, erased = pair.after[0].size, _erased(options, pair.eraser)
+    told = {"before.png": _parameters(options, size, {}), "after.png": _parameters(options, size, erased)}
+    _write(options.out, _pictures(pair, options, seeds), told)  # the others are no images of these parameters
     report = _report(pair, options, seeds, demo)
     print(json.dumps(report, ensure_ascii=False)) if options.json else _print(report, demo)

@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 from tqdm import tqdm
 
+from ..randomness import undrawn
 from .loop import load_state, run, save_state, step_seed
 from .scenes import Scene, draw, sample_caption, sample_scene
 from .text import LENGTH, WIDTH, ReducedVocabulary, build_text_encoder
@@ -136,6 +137,7 @@ def phases(steps: int) -> tuple[Phase, ...]:
     )
 
 
+@undrawn()
 def train_diffusion(
     vae: AutoencoderKL,
     vocabulary: ReducedVocabulary,

@@ -10,6 +10,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch.nn import functional as F
 
+from ..randomness import undrawn
 from .glyphs import OBJECTS
 from .loop import run, step_seed
 from .scenes import IMAGE_SIZE, draw
@@ -76,6 +77,7 @@ PHASES = (
 """First crops, which are mostly object, then whole images."""
 
 
+@undrawn()
 def train_vae(seed: int, folder: Path, noise: float = 0.1) -> AutoencoderKL:
     """Train on reconstruction with a small KL term; decode from noisy latents, as the UNet's will be."""
     torch.manual_seed(seed)

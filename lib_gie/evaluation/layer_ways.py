@@ -16,6 +16,7 @@ from ..attention import AttentionLayer
 from ..concepts import Concept
 from ..encoding import EncodedConcept
 from ..inhibitor import LayerConcepts, column_scales
+from ..randomness import undrawn
 
 SHAPES = ((4096, 320), (1024, 320), (256, 640), (64, 1280))
 """Pixels and channels of SD 1.5's layers: the first at 512x512, the others at 256x256."""
@@ -51,6 +52,7 @@ class Case:
             yield keys, outputs[:, number].flatten(0, 1), self.scales[:, columns]
 
 
+@undrawn()
 def make_case(device: torch.device, pixels: int, channels: int, count: int) -> Case:
     """Random weights, states and queries."""
     dtype = torch.float32 if device.type == "cpu" else torch.float16

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 
+from ..randomness import undrawn
+
 _SDXL = {
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
@@ -49,6 +51,7 @@ def build_unet(size: Size, device: torch.device) -> UNet2DConditionModel:
 
         unet = load_pipeline(None, device).unet
     else:
-        torch.manual_seed(0)
-        unet = UNet2DConditionModel(sample_size=64, **size.config)
+        with undrawn():
+            torch.manual_seed(0)
+            unet = UNet2DConditionModel(sample_size=64, **size.config)
     return unet.to(device, torch.float32 if device.type == "cpu" else torch.float16).eval()

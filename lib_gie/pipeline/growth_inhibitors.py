@@ -15,7 +15,7 @@ from ..batches import batch_size
 from ..composition import CROSS_SHARE, SELF_SHARE, Composition, Trace
 from ..concepts import Concept, parse_concepts
 from ..demo.fixed_scale import default_scale
-from ..encoding import EncodedConcept, check_token_count
+from ..encoding import EncodedConcept, check_length, check_token_count
 from ..erasure import Erasure, Target
 from ..errors import ErasureError, OptionError, UnsupportedModelError
 from ..hooks import attach, is_inner_call
@@ -27,7 +27,13 @@ _ENCODING_OPTIONS = ("clip_skip", "lora_scale")
 
 
 def concept_tokens(pipe: Any, text: str) -> list[str]:
-    """The concept's own tokens, as the pipeline's tokenizer splits it, without BOS and EOS."""
+    """The concept's own tokens, as the pipeline's tokenizer splits it, without BOS and EOS.
+
+    A textual inversion counts with all of its vectors, as ``encode_prompt`` takes them.
+    """
+    check_length(text)
+    if hasattr(pipe, "maybe_convert_prompt"):
+        text = pipe.maybe_convert_prompt(text, pipe.tokenizer)
     ids = pipe.tokenizer(text, truncation=False, verbose=False).input_ids[1:-1]
     return pipe.tokenizer.convert_ids_to_tokens(ids)
 

@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 from ..attention import FAMILIES
 from ..demo.settings import CFG, SIZE
 from ..errors import GieError
+from ..randomness import undrawn
 
 MODELS_DIR = Path(__file__).resolve().parents[2] / "models"
 DEMO_CHECKPOINT = MODELS_DIR / "demo" / "gie-demo.safetensors"
@@ -125,7 +126,7 @@ def load_pipeline(path: Path | str | None = None, device: str | torch.device = "
     if not path.exists():
         raise ModelError(f"there is no model at {path}; give a .safetensors file or a diffusers folder")
     dtype = torch.float32 if torch.device(device).type == "cpu" else torch.float16
-    with _quietly():
+    with _quietly(), undrawn():  # modules are made with random weights before they are filled
         if path.is_dir():
             pipe = StableDiffusionPipeline.from_pretrained(
                 path, torch_dtype=dtype, local_files_only=True, safety_checker=None

@@ -24,7 +24,8 @@ class AdapterAnswer(BaseModel):
     base: str = Field(description="model family: sd1, sd2, sdxl, sdxl-refiner, gie-demo; width-N for others")
     inputs: int = Field(description="numbers that are read from the attention of that family's UNet")
     concepts: list[str] = Field(description="concepts that it was trained for")
-    hash: str = Field(description="first 10 digits of the file's SHA-256, as in infotexts")
+    hash: str = Field(description="first 10 digits of the file's SHA-256")
+    digest: str = Field(description="first 10 digits of its weights' digest, as in infotexts")
     figures: dict = Field(description="validation figures from the file")
 
 
@@ -50,7 +51,7 @@ def _adapters() -> AdaptersAnswer:
     answers = [
         AdapterAnswer(
             name=found.name, base=found.info.base, inputs=found.info.inputs, concepts=list(found.info.concepts),
-            hash=found.hash, figures=found.info.validation,
+            hash=found.hash, digest=found.digest, figures=found.info.validation,
         )
         for found in usable
     ]  # fmt: skip

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import torch
 from modules import shared
 
 from ..concepts import Concept
 from ..encoding import EncodedConcept
-from .model import encode_text, text_encoder_of, text_weights_of, through_hypernetworks
+from .model import encode_text, inversions_in, text_encoder_of, text_weights_of, through_hypernetworks
 
 _OPTIONS = (
     "CLIP_stop_at_last_layers", "sdxl_clip_l_skip", "emphasis", "fp8_storage", "cache_fp16_weight", "lora_functional",
@@ -40,24 +41,39 @@ def _settings(p: Any, model: Any) -> tuple:
     )
 
 
+class _Vectors:
+    """Those of textual inversions, kept alive, and how often they were written to."""
+
+    def __init__(self, tensors: list[torch.Tensor]):
+        self._tensors = [(tensor, None if tensor.is_inference() else tensor._version) for tensor in tensors]
+
+    def same_as(self, others: _Vectors) -> bool:
+        """Whether nothing was exchanged or written to in between; what cannot be known is never the same."""
+        pairs = list(zip(self._tensors, others._tensors, strict=False))
+        return len(self._tensors) == len(others._tensors) and all(
+            mine is other and version is not None and version == now for (mine, version), (other, now) in pairs
+        )
+
+
 class Encodings:
     """Those of the last settings."""
 
     def __init__(self):
         self._encoder: Any = None  # kept alive, so that no other one's weights can lie where its own do
         self._settings: tuple = ()
-        self._found: dict[str, EncodedConcept] = {}
+        self._found: dict[str, tuple[_Vectors, EncodedConcept]] = {}
 
     def encode(self, concept: Concept, model: Any, p: Any) -> EncodedConcept:
         """What ``encode_concept`` gives; made once while checkpoint, clip skip, LoRAs and weights stay the same."""
         settings, encoder = _settings(p, model), text_encoder_of(model)
         if self._encoder is not encoder or self._settings != settings:
             self._found.clear()
-        if concept.text not in self._found:
-            self._found[concept.text] = encode_text(concept, model)
+        vectors = _Vectors(inversions_in(concept.text, model))
+        if concept.text not in self._found or not self._found[concept.text][0].same_as(vectors):
+            self._found[concept.text] = vectors, encode_text(concept, model)
             settings = _settings(p, model)  # encoding puts LoRAs into the weights
         self._encoder, self._settings = encoder, settings
-        return through_hypernetworks(dataclasses.replace(self._found[concept.text], concept=concept))
+        return through_hypernetworks(dataclasses.replace(self._found[concept.text][1], concept=concept))
 
 
 encodings = Encodings()

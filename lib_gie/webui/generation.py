@@ -133,6 +133,8 @@ class _Progress:
 
     def applies(self, p: Any) -> bool:
         """Whether the pass that runs now (first or of Hires. fix) is to be erased from."""
+        if not hasattr(p, "enable_hr"):  # img2img has no second pass, so its only one is erased from
+            return True
         return bool(getattr(p, "is_hr_pass", False)) in _PASSES[self.plan.request.hires]
 
     def renew(self, p: Any, model: Any, changed: bool) -> Erasure:

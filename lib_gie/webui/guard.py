@@ -14,7 +14,7 @@ from typing import Any
 
 from modules import errors, processing, scripts, shared
 
-from ..errors import ErasureError, GieError
+from ..errors import ErasureError, GieError, OptionError
 from . import afterwards, previews
 from .enforcement import enforced_requests, enforced_text, shows_enforced_scale, without
 from .generation import Generation, Plan, is_stopped, stack
@@ -259,9 +259,11 @@ def _init_script_args(inner: Callable, api: Any, request: Any, *args, **kwargs) 
     from .page import check_pasted
 
     try:
-        for name, value in (request.alwayson_scripts or {}).items():
-            if str(name).lower() == TITLE.lower():
-                check_api_arguments(value)
+        ours = [value for name, value in (request.alwayson_scripts or {}).items() if name.lower() == TITLE.lower()]
+        for value in ours:
+            check_api_arguments(value)
+        if len(ours) > 1:
+            raise OptionError(f'"{TITLE}" is {len(ours)} times in alwayson_scripts, in different cases; give it once')
         check_pasted(getattr(request, "infotext", None))
     except GieError as error:
         raise HTTPException(status_code=422, detail=f"{TITLE}: {error}") from error

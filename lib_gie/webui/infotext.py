@@ -1,14 +1,13 @@
-"""What a generation writes into its infotext, and how that is read back into the same request."""
+"""What a generation writes into its infotext; ``pasting`` reads it back into the same request."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from ..concepts import Concept, format_concepts, parse_concepts
-from ..errors import AdapterError, GieError
+from ..concepts import Concept, format_concepts
 from .options import AUTOMATIC, BY_NAME, FIXED, Request
 
 SCALE = "GIE scale"
@@ -17,13 +16,11 @@ ENFORCED, ENFORCED_SCALE = "GIE enforced", "GIE enforced scale"
 KEYS = tuple(dict.fromkeys(option.infotext for option in BY_NAME.values() if option.infotext))
 ALL_KEYS = (*KEYS, SCALE, ADAPTERS, ENFORCED, ENFORCED_SCALE)
 
-_FLAGS = ("keep_composition", "show_before", "show_attention")
-_SHARES = ("composition_cross", "composition_self")
+FLAGS = ("keep_composition", "show_before", "show_attention")
+SHARES = ("composition_cross", "composition_self")
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9]*(?: [A-Za-z0-9]+)*")
-_NAME_AND_HASH = re.compile(r"(?P<name>.*) \[(?P<hash>[0-9a-f]{10})\]", re.DOTALL)
-
-AdapterHash = Callable[[str], str]
-"""The hash of an installed adapter by its name; raises AdapterError where there is none."""
+NAME_AND_HASH = re.compile(r"(?P<name>.*) \[(?P<hash>[0-9a-f]{10})\]", re.DOTALL)
+"""An adapter in an infotext, as ``Rule`` writes it."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +46,12 @@ def _rounded(value: float) -> str:
 def concepts_text(concepts: Sequence[Concept]) -> str:
     """A text that the WebUI's infotext gives back unchanged, whatever is in it.
 
-    The WebUI reads some plain values as something else (512x512 as a size, "text" as quoted). A weight written out
-    brings a colon in, which has it quote the whole value.
+    The WebUI reads some plain values as something else (512x512 as a size, "text" as quoted), and writes none that is
+    its own key. A weight written out brings a colon in, which has it quote the whole value.
     """
     text = format_concepts(concepts)
-    if all(_PLAIN.fullmatch(concept.text) for concept in concepts) or ":" in text:
+    plain = all(_PLAIN.fullmatch(concept.text) and concept.text not in ALL_KEYS for concept in concepts)
+    if plain or ":" in text:
         return text
     first, *rest = concepts
     head = f'"{first.text.replace(chr(34), chr(34) * 2)}":1.0'
@@ -96,77 +94,17 @@ def write_params(request: Request, rules: Sequence[Rule]) -> dict[str, str]:
             params[BY_NAME[name].infotext] = _number(value) if isinstance(value, float) else value
     if (request.start, request.end) != (0.0, 1.0):
         params[BY_NAME["start"].infotext] = f"{_number(request.start)} to {_number(request.end)}"
-    params |= {BY_NAME[name].infotext: "True" for name in _FLAGS if getattr(request, name)}
-    shares = [getattr(request, name) for name in _SHARES]
-    if request.keep_composition and shares != [BY_NAME[name].default for name in _SHARES]:
-        params[BY_NAME[_SHARES[0]].infotext] = " and ".join(map(_number, shares))
+    params |= {BY_NAME[name].infotext: "True" for name in FLAGS if getattr(request, name)}
+    shares = [getattr(request, name) for name in SHARES]
+    if request.keep_composition and shares != [BY_NAME[name].default for name in SHARES]:
+        params[BY_NAME[SHARES[0]].infotext] = " and ".join(map(_number, shares))
     return params
 
 
-def _missing_adapter(text: str, hash_of: AdapterHash) -> str | None:
-    """What is wrong with a recorded adapter here, None if it is installed and the same."""
-    match = _NAME_AND_HASH.fullmatch(text)
-    if match is None:
-        return None
-    try:
-        found = hash_of(match["name"])
-    except AdapterError:
-        return f"the adapter {match['name']!r} of this image is not installed here"
-    if found != match["hash"]:
-        return f"the adapter {match['name']!r} installed here ({found}) is not this image's ({match['hash']})"
-    return None
+def settings_line(settings: Mapping[str, object]) -> str:
+    """An infotext's last line as the WebUI writes it: values with a comma, colon or newline become JSON strings."""
 
+    def written(value: str) -> str:
+        return json.dumps(value, ensure_ascii=False) if re.search("[,:\n]", value) else value
 
-def adapter_problem(params: Mapping[str, str], hash_of: AdapterHash) -> str | None:
-    """Why the recorded adapter cannot be used here, None if it can (or none is recorded)."""
-    recorded = [params.get(BY_NAME["adapter"].infotext, ""), *params.get(ADAPTERS, "").split("; ")]
-    return next(filter(None, (_missing_adapter(text, hash_of) for text in recorded)), None)
-
-
-def _recorded(params: Mapping[str, str]) -> dict[str, Any]:
-    """The request that is written in the infotext, by option names; defaults for what was left out."""
-    values = {name: option.default for name, option in BY_NAME.items()}
-    values |= {"enabled": True, "concepts": params[BY_NAME["concepts"].infotext]}
-    adapter = params.get(BY_NAME["adapter"].infotext, AUTOMATIC)
-    match = _NAME_AND_HASH.fullmatch(adapter)
-    values["adapter"] = match["name"] if match else adapter
-    for name in ("strength", "scale"):
-        if BY_NAME[name].infotext in params:
-            values[name] = float(params[BY_NAME[name].infotext])
-    for name in ("concept_pass", "hires"):
-        values[name] = params.get(BY_NAME[name].infotext, values[name])
-    if BY_NAME["start"].infotext in params:
-        start, _, end = params[BY_NAME["start"].infotext].partition(" to ")
-        values |= {"start": float(start), "end": float(end)}
-    for name in _FLAGS:
-        values[name] = params.get(BY_NAME[name].infotext) == "True"
-    if BY_NAME[_SHARES[0]].infotext in params:
-        shares = params[BY_NAME[_SHARES[0]].infotext].split(" and ")
-        values |= {name: float(share) for name, share in zip(_SHARES, shares, strict=True)}
-    return values
-
-
-def _with_recorded_scales(values: dict[str, Any], params: Mapping[str, str]) -> dict[str, Any]:
-    """Fixed scale -1 and the recorded scales as the concepts' weights."""
-    concepts = parse_concepts(values["concepts"])
-    scales = read_scales(params[SCALE])
-    weighted = [Concept(concept.text, -scale) for concept, scale in zip(concepts, scales, strict=True)]
-    return {**values, "concepts": format_concepts(weighted), "adapter": FIXED, "scale": -1.0, "strength": 1.0}
-
-
-def read_params(params: Mapping[str, str], hash_of: AdapterHash) -> tuple[dict[str, Any] | None, str]:
-    """Values by option name as an infotext has them, and a notice for the user ("" if there is nothing to say).
-
-    ``params``: the infotext as the WebUI has parsed it. None if nothing was erased there. Where the recorded adapter
-    is missing or another, the recorded scales take its place and the notice says so.
-    """
-    if BY_NAME["concepts"].infotext not in params:
-        return None, ""
-    try:
-        values = _recorded(params)
-        problem = adapter_problem(params, hash_of)
-        if problem is None:
-            return values, ""
-        return _with_recorded_scales(values, params), f"{problem}; the scales that it gave this image are filled in"
-    except (ValueError, KeyError, GieError) as error:
-        return None, f"the growth inhibitors of this infotext cannot be read ({error})"
+    return ", ".join(f"{key}: {written(str(value))}" for key, value in settings.items() if value is not None)

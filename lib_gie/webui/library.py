@@ -19,11 +19,12 @@ TRAINED_IN, TAB = "trained_in", "tab"
 
 @dataclass(frozen=True)
 class InstalledAdapter:
-    """One file. ``hash``: the first 10 hex digits of its SHA-256."""
+    """One file. ``hash``: the first 10 hex digits of its SHA-256; ``digest``: of its weights alone, as in infotexts."""
 
     name: str
     path: Path
     hash: str
+    digest: str
     adapter: Adapter
 
     @property
@@ -43,7 +44,8 @@ def _read(path: Path, identity: tuple[int, ...]) -> InstalledAdapter | str:
     """What is in a file, or what is wrong with it. ``identity``: a file that was replaced is read again."""
     try:
         data = read_file(path)
-        return InstalledAdapter(path.stem, path, hashlib.sha256(data).hexdigest()[:10], adapter_in(data, path.name))
+        adapter = adapter_in(data, path.name)
+        return InstalledAdapter(path.stem, path, hashlib.sha256(data).hexdigest()[:10], adapter.digest[:10], adapter)
     except AdapterError as error:
         return str(error)
 
@@ -134,6 +136,24 @@ def is_for(info: AdapterInfo, concept_key: str) -> bool:
 def is_anybodys(info: AdapterInfo) -> bool:
     """Whether an adapter was trained in the tab, by whoever may open it."""
     return info.training.get(TRAINED_IN) == TAB
+
+
+def find_recorded(name: str, digest: str | None, folders: Sequence[Path]) -> InstalledAdapter:
+    """The adapter that an infotext names: of that name and with the same weights, else one with those weights.
+
+    ``digest``: None where only the name is known; a file's hash is taken as well. Raises AdapterError where there is
+    none.
+    """
+    files = _files(folders)
+    named = _open(files[name]) if name in files and (digest is None or _says_so(files[name])) else None
+    if named is not None and digest in (None, named.digest, named.hash):
+        return named
+    same = next((one for one in list_adapters(folders)[0] if digest in (one.digest, one.hash)), None)
+    if same is not None:
+        return same
+    if named is None:
+        raise AdapterError(f"the adapter {quoted(name)} of this image is not installed here")
+    raise AdapterError(f"the adapter {quoted(name)} installed here ({named.digest}) is not this image's ({digest})")
 
 
 def adapter_for(

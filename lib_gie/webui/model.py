@@ -10,7 +10,7 @@ from modules import devices, sd_models, shared
 
 from .. import attention
 from ..concepts import Concept
-from ..encoding import EncodedConcept, check_token_count
+from ..encoding import EncodedConcept, check_length, check_token_count
 from ..errors import UnsupportedModelError
 from . import forge
 
@@ -93,14 +93,62 @@ def family_of(unet: torch.nn.Module) -> tuple[str, list[int]]:
     return attention.family_of(layers), [layer.heads for layer in layers]
 
 
-def _split(text: str, encoder: Any) -> tuple[list[int], list[str]]:
+@dataclasses.dataclass(frozen=True)
+class _Split:
+    """A text's own tokens in one text encoder, numbers and texts, without BOS and EOS.
+
+    ``fixes``: textual inversions by the place of their first vector; each of their vectors is a token.
+    """
+
+    ids: list[int]
+    tokens: list[str]
+    fixes: list[tuple[int, Any]]
+
+
+def _split(text: str, encoder: Any) -> _Split:
+    check_length(text)
     ids = list(encoder.tokenize([text])[0])
+    database, found, position = _textual_inversions(encoder), _Split([], [], []), 0
+    while position < len(ids):
+        embedding, length = database.find_embedding_at_position(ids, position) if database else (None, 1)
+        if embedding is None:
+            found.ids.append(ids[position])
+            found.tokens.extend(_texts(ids[position : position + 1], encoder))
+            position += 1
+            continue
+        vectors = int(embedding.vectors)
+        found.fixes.append((len(found.ids), embedding))
+        found.ids.extend([0] * vectors)  # as the WebUI does, which puts the vectors there
+        found.tokens.extend(f"{embedding.name}[{number + 1}]" for number in range(vectors))
+        position += length
+    return found
+
+
+def _texts(ids: list[int], encoder: Any) -> list[str]:
     tokenizer = getattr(encoder, "tokenizer", None)
     if tokenizer is None:
         from modules.sd_hijack_open_clip import tokenizer as open_clip
 
-        return ids, [open_clip.decoder[number] for number in ids]
-    return ids, tokenizer.convert_ids_to_tokens(ids)
+        return [open_clip.decoder[number] for number in ids]
+    return tokenizer.convert_ids_to_tokens(ids)
+
+
+def _fixed(encoder: Any) -> Any:
+    """What puts the vectors of textual inversions in their places, and has those of the next call in ``fixes``."""
+    return encoder.hijack if hasattr(encoder, "hijack") else encoder.embeddings
+
+
+def _textual_inversions(encoder: Any) -> Any | None:
+    """The host's database of them, None where it is empty."""
+    found = getattr(_fixed(encoder), "embedding_db", _fixed(encoder))
+    return found if getattr(found, "ids_lookup", None) else None
+
+
+def inversions_in(text: str, model: Any) -> list[torch.Tensor]:
+    """The vectors of the textual inversions that a text names, [vectors, D of a text encoder] each."""
+    encoders = [encoder for encoder in text_encoders(model) if _textual_inversions(encoder)]
+    found = [embedding.vec for encoder in encoders for _, embedding in _split(text, encoder).fixes]
+    return [tensor for vec in found for tensor in (vec.values() if isinstance(vec, dict) else [vec])]
 
 
 def split_tokens(text: str, model: Any) -> tuple[list[int], list[str]]:
@@ -109,11 +157,12 @@ def split_tokens(text: str, model: Any) -> tuple[list[int], list[str]]:
     Of several text encoders the one with most tokens counts (they differ on accents and emoji at most), so that none
     of the concept's positions is left out.
     """
-    return _longest([_split(text, encoder) for encoder in text_encoders(model)])
+    found = _longest([_split(text, encoder) for encoder in text_encoders(model)])
+    return found.ids, found.tokens
 
 
-def _longest(split: list[tuple[list[int], list[str]]]) -> tuple[list[int], list[str]]:
-    return max(split, key=lambda found: len(found[0]))
+def _longest(split: list[_Split]) -> _Split:
+    return max(split, key=lambda found: len(found.ids))
 
 
 def encode_concept(concept: Concept, model: Any) -> EncodedConcept:
@@ -128,19 +177,19 @@ def encode_text(concept: Concept, model: Any) -> EncodedConcept:
     """The same without hypernetworks."""
     encoders = text_encoders(model)
     split = [_split(concept.text, encoder) for encoder in encoders]
-    ids, tokens = _longest(split)
-    check_token_count(concept.text, len(ids))
+    tokens = _longest(split).tokens
+    check_token_count(concept.text, len(tokens))
     _bring_to_device(model)
     with torch.no_grad(), devices.autocast():
         found = zip(split, encoders, strict=True)
-        states = [_states(own, encoder) for (own, _), encoder in found]  # each [77, D of its own]
+        states = [_states(own, encoder) for own, encoder in found]  # each [77, D of its own]
     return EncodedConcept(concept, torch.cat(states, dim=-1), tokens)
 
 
-def _states(ids: list[int], encoder: Any) -> torch.Tensor:
+def _states(own: _Split, encoder: Any) -> torch.Tensor:
     """[77, D] of one text encoder for its own tokens."""
-    row = [encoder.id_start, *ids, *[encoder.id_end] * (76 - len(ids))]  # [77]
-    (encoder.hijack if hasattr(encoder, "hijack") else encoder.embeddings).fixes = None  # those are the prompt's
+    row = [encoder.id_start, *own.ids, *[encoder.id_end] * (76 - len(own.ids))]  # [77]
+    _fixed(encoder).fixes = [own.fixes] if own.fixes else None  # else they could be those of the prompt
     return encoder.process_tokens([row], [[1.0] * len(row)])[0]
 
 

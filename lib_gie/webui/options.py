@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..checks import quoted
 from ..composition import CROSS_SHARE, SELF_SHARE
 from ..concepts import Concept, parse_concepts
 from ..erasure import CONCEPT_PASSES, MAX_STRENGTH
@@ -43,28 +44,28 @@ class Option:
 
 def _check_flag(option: Option, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise OptionError(f"{option.name} is {value!r}; it must be true or false")
+        raise OptionError(f"{option.name} is {quoted(value)}; it must be true or false")
     return value
 
 
 def _check_text(option: Option, value: Any) -> str:
     if not isinstance(value, str):
-        raise OptionError(f"{option.name} is {value!r}; it must be a text")
+        raise OptionError(f"{option.name} is {quoted(value)}; it must be a text")
     return value
 
 
 def _check_choice(option: Option, value: Any) -> str:
     if value not in option.choices if isinstance(value, str) else True:
-        raise OptionError(f"{option.name} is {value!r}; it must be one of {', '.join(map(repr, option.choices))}")
+        raise OptionError(f"{option.name} is {quoted(value)}; it must be one of {', '.join(map(repr, option.choices))}")
     return value
 
 
 def _check_number(option: Option, value: Any) -> float:
     wanted = f"it must be a number from {option.low:g} to {option.high:g}"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise OptionError(f"{option.name} is {value!r}; {wanted}")
+        raise OptionError(f"{option.name} is {quoted(value)}; {wanted}")
     if not (-1e300 < value < 1e300 and math.isfinite(value) and option.low <= value <= option.high):
-        raise OptionError(f"{option.name} is {value}; {wanted}")
+        raise OptionError(f"{option.name} is {quoted(value)}; {wanted}")
     return float(value)
 
 
@@ -80,8 +81,8 @@ OPTIONS = (
     Option("enabled", TITLE, "flag", False, "Leave the concepts below out of the image.", axis=False),
     Option(
         "concepts", "Concepts to erase", "text", "",
-        'What shall not appear, separated by commas: knife, wine:0.5, "van gogh, oil painting":1.2. The number after '
-        "a colon multiplies the strength.",
+        "What shall not appear, separated by commas, semicolons or ends of lines: knife, wine:0.5, "
+        '"van gogh, oil painting":1.2. The number after a colon multiplies the strength.',
         "GIE concepts",
     ),
     Option(
@@ -110,7 +111,8 @@ OPTIONS = (
     ),
     Option(
         "hires", "Hires. fix pass", "choice", HIRES_PASSES[0],
-        "In which passes of Hires. fix to erase.", "GIE hires pass", choices=HIRES_PASSES,
+        "In which passes of Hires. fix to erase; img2img has one pass, which is always erased from.",
+        "GIE hires pass", choices=HIRES_PASSES,
     ),
     Option(
         "keep_composition", "Keep composition", "flag", False,
@@ -171,8 +173,8 @@ class Request:
 def _from_mapping(values: Mapping) -> dict[str, Any]:
     unknown = [key for key in values if key not in BY_NAME]
     if unknown:
-        raise OptionError(f"unknown argument {unknown[0]!r}; known are {', '.join(BY_NAME)}")
-    return {"enabled": True, **values}
+        raise OptionError(f"unknown argument {quoted(unknown[0])}; known are {', '.join(BY_NAME)}")
+    return {**values, "enabled": True if values.get("enabled") is None else values["enabled"]}
 
 
 def _named(args: Sequence[Any]) -> dict[str, Any]:
@@ -209,12 +211,12 @@ def check_api_arguments(args: Any) -> None:
     """
     if not isinstance(args, Mapping) or not isinstance(args.get("args"), (list, tuple)):
         raise OptionError(
-            f'the entry for "{TITLE}" in alwayson_scripts is {args!r}; it must be '
+            f'the entry for "{TITLE}" in alwayson_scripts is {quoted(args)}; it must be '
             f'{{"args": [true, "knife"]}} or {{"args": [{{"concepts": "knife"}}]}}'
         )
     unknown = [key for key in args if key != "args"]
     if unknown:
-        raise OptionError(f'unknown key {unknown[0]!r} beside "args" for "{TITLE}" in alwayson_scripts')
+        raise OptionError(f'unknown key {quoted(unknown[0])} beside "args" for "{TITLE}" in alwayson_scripts')
     values = args["args"]
     if values and isinstance(values[0], Mapping) and len(values) > 1:
         raise OptionError(f"a dict of arguments must be the only argument; {len(values)} were given")

@@ -16,6 +16,7 @@ import torch
 
 from ..errors import ErasureError
 from ..handles import take_off
+from ..randomness import undrawn
 
 # -- what goes on from call to call ------------------------------------------------
 
@@ -51,8 +52,7 @@ def undisturbed(p: Any, unet: torch.nn.Module) -> Iterator[None]:
     with ExitStack() as kept:
         kept.enter_context(_tile_sizes_undrawn())
         kept.enter_context(_pictures_unread(p))
-        if "forward" in vars(unet):  # ControlNet's, which adds noise to its picture
-            kept.enter_context(torch.random.fork_rng())
+        kept.enter_context(undrawn())  # ControlNet adds noise to its picture
         try:
             yield
         finally:

@@ -7,17 +7,20 @@ import json
 from typing import Any
 
 import gradio as gr
+from modules import shared
 from modules.infotext_utils import PasteField, parse_generation_parameters
 from modules.ui_common import create_refresh_button
 from modules.ui_components import InputAccordion
 
+from ..checks import quoted
 from ..concepts import MAX_TOKENS, parse_concepts
-from ..errors import AdapterError, GieError
+from ..errors import GieError, OptionError
 from .enforcement import enforced_text
-from .infotext import ALL_KEYS, adapter_problem, read_params
-from .library import find_adapter, listed_names
+from .infotext import ALL_KEYS
+from .library import find_recorded, listed_names
 from .model import loaded_model, split_tokens, text_encoders
 from .options import AUTOMATIC, BY_NAME, FIXED, OPTIONS, TITLE, Option
+from .pasting import ENABLED, RAW, Here, may_be_ours, read_params
 from .plans import adapter_folders
 from .readout import add_holder
 
@@ -47,28 +50,62 @@ def adapter_dropdowns() -> list[Any]:
     return list(_dropdowns)
 
 
+_notices: dict[str, Any] = {}
+"""By tab what is said about a pasted infotext."""
+
+_PROMPTS = ("txt2img_prompt", "img2img_prompt")
+
+
+def _notice_holder(tab: str) -> Any:
+    return gr.HTML("", elem_id=f"gie_{tab}_notice", elem_classes="gie-notice", visible=False)
+
+
+def on_after_component(component: Any, elem_id: str | None = None, **unused: Any) -> None:
+    """The WebUI's callback: right after the prompt comes what is to be said about a pasted infotext.
+
+    In the accordion nobody would see it.
+    """
+    tab = str(elem_id or "").removesuffix("_prompt")
+    if elem_id in _PROMPTS and tab not in _notices:
+        _notices[tab] = _notice_holder(tab)
+
+
 def begin() -> None:
     """Before the page is built, at the start and at Reload UI."""
     _dropdowns.clear()
+    _notices.clear()
 
 
-def _hash_of(name: str) -> str:
-    return find_adapter(name, adapter_folders()).hash
+def _here() -> Here:
+    try:
+        enforced = enforced_keys()
+    except GieError:  # then no image is made at all
+        enforced = set()
+    return Here(
+        find=lambda name, digest: find_recorded(name, digest, adapter_folders()).name,
+        skipped=frozenset(shared.opts.infotext_skip_pasting or ()),
+        enforced=frozenset(enforced),
+    )
+
+
+def on_infotext_pasted(infotext: str, params: dict) -> None:
+    """The WebUI's callback, before the fields are filled: keep the text, for what the WebUI reads of it may be less."""
+    if may_be_ours(infotext):
+        params[RAW] = infotext
 
 
 def check_pasted(infotext: str | None) -> None:
-    """Raise AdapterError where an API request's infotext names an adapter that is missing here or another."""
-    params = parse_generation_parameters(infotext, []) if infotext else {}
-    problem = adapter_problem(params, _hash_of)
-    if problem is not None:
-        raise AdapterError(
-            f"{problem}. Install it, or leave the infotext out and send adapter {FIXED!r} with the recorded scale"
-        )
+    """Raise OptionError where the page would have something to say about an API request's infotext."""
+    if not infotext or not may_be_ours(infotext):
+        return
+    notice = read_params({**parse_generation_parameters(infotext), RAW: infotext}, _here())[1]
+    if notice:
+        raise OptionError(f"{notice}. Correct the infotext, or leave it out and say in alwayson_scripts what to erase")
 
 
 def count_tokens(text: str) -> str:
     """One line of HTML under the text field: tokens per concept, or what is wrong."""
-    if not text.strip():
+    if not isinstance(text, str) or not text.strip():
         return ""
     try:
         concepts = parse_concepts(text)
@@ -110,22 +147,36 @@ def _refresh(component: Any, elem_id: str) -> None:
 
 
 def _pasted(params: dict) -> tuple[dict[str, Any] | None, str]:
-    return read_params(params, _hash_of)
+    try:
+        return read_params(params, _here())
+    except Exception as error:  # the WebUI would print it, and leave erasing off
+        if may_be_ours(str(params.get(RAW, ""))):
+            return {"enabled": True}, f"the growth inhibitors of this infotext cannot be read ({quoted(str(error))})"
+        return None, ""
 
 
 def _paste(option: Option) -> PasteKey:
-    def value(params: dict) -> Any:
-        values, notice = _pasted(params)
-        if values is not None:
-            return values[option.name]
-        return False if option.name == "enabled" and not notice else None
+    key = option.infotext or ENABLED
 
-    return PasteKey(option.infotext or "GIE enabled", value)
+    def value(params: dict) -> Any:
+        values, _ = _pasted(params)
+        if values is not None:
+            return values.get(option.name)
+        # nothing was erased there, as far as its keys are not disregarded
+        return False if option.name == "enabled" and not _skipped(ENABLED, BY_NAME["concepts"].infotext) else None
+
+    return PasteKey(key, value)
+
+
+def _skipped(*keys: str) -> bool:
+    return not _here().skipped.isdisjoint(keys)
 
 
 def _notice(params: dict) -> Any:
-    notice = _pasted(params)[1]
-    return gr.update(value=f"<span class='gie-error'>{html.escape(notice)}</span>" if notice else "")
+    values, notice = _pasted(params)
+    more = ". Erasing is on with the rest: look it through" if values and values.get("enabled") else ""
+    said = f"<span class='gie-error'>{TITLE}: {html.escape(notice)}{more}</span>"
+    return gr.update(value=said if notice else "", visible=bool(notice))
 
 
 def build(is_img2img: bool) -> tuple[list[Any], list[PasteField]]:
@@ -157,12 +208,13 @@ def build(is_img2img: bool) -> tuple[list[Any], list[PasteField]]:
         with gr.Row():
             for name in ("show_before", "show_attention"):
                 fields[name] = _field(BY_NAME[name], prefix)
-        notice = gr.HTML("", elem_id=f"{prefix}_notice")
+        if tab not in _notices:  # there is no prompt, or it comes later
+            _notices[tab] = _notice_holder(tab)
         add_holder(tab, gr.HTML("", elem_id=f"{prefix}_readout", elem_classes="gie-readout"))
     fields["concepts"].change(count_tokens, [fields["concepts"]], [counter], show_progress=False, queue=False)
     components = [enabled, *(fields[option.name] for option in OPTIONS[1:])]
     pasting = [PasteField(part, _paste(option)) for part, option in zip(components, OPTIONS, strict=True)]
-    return components, [*pasting, PasteField(notice, PasteKey("GIE notice", _notice))]
+    return components, [*pasting, PasteField(_notices[tab], PasteKey("GIE notice", _notice))]
 
 
-PASTE_NAMES = ["GIE enabled", *ALL_KEYS]
+PASTE_NAMES = [ENABLED, *ALL_KEYS]

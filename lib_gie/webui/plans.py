@@ -9,6 +9,7 @@ from typing import Any
 from modules import paths_internal, shared
 
 from ..adapter import Adapter
+from ..checks import quoted
 from ..concepts import Concept
 from ..demo.fixed_scale import default_scale
 from ..errors import AdapterError
@@ -45,7 +46,7 @@ def _rule(
             )
     installed.adapter.check_model(base, heads)
     rule = Guarded(installed.adapter, default_scale(base))
-    return rule, Rule(installed.name, installed.hash, DEFAULT_SCALE)
+    return rule, Rule(installed.name, installed.digest, DEFAULT_SCALE)
 
 
 def make_plan(request: Request, model: Any, enforced: bool = False, floor: float = 0.0) -> Plan:
@@ -119,6 +120,6 @@ def _notes(request: Request, described: Sequence[Rule], base: str, enforced: boo
         "an adapter that was trained in the tab counts where the admin names it" if enforced else f"{trains} trains one"
     )
     return tuple(
-        f"no adapter for {text!r} fits this model ({base}), so the fixed scale {scale:g} was used; {remedy}"
+        f"no adapter for {quoted(text)} fits this model ({base}), so the fixed scale {scale:g} was used; {remedy}"
         for text, scale in lacking
     )

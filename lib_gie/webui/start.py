@@ -52,10 +52,21 @@ def _on_app_started(blocks, app) -> None:
 
 
 def _on_after_component(component, **kwargs) -> None:
-    if str(kwargs.get("elem_id")).startswith("generation_info_"):
+    name = str(kwargs.get("elem_id"))
+    if name.startswith("generation_info_"):
         from .readout import on_after_component
 
         on_after_component(component, **kwargs)
+    elif name.endswith("2img_prompt"):
+        from .page import on_after_component
+
+        on_after_component(component, **kwargs)
+
+
+def _on_infotext_pasted(infotext: str, params: dict) -> None:
+    from .page import on_infotext_pasted
+
+    on_infotext_pasted(infotext, params)
 
 
 def _on(category: str, function: Callable) -> None:
@@ -75,6 +86,7 @@ def register() -> None:
     _on("ui_settings", _on_settings)
     _on("before_ui", _on_before_ui)
     _on("after_component", _on_after_component)
+    _on("infotext_pasted", _on_infotext_pasted)
     if not forge.is_here():  # training calls the UNet where Forge may not have it
         _on("ui_tabs", _on_ui_tabs)
     _on("app_started", _on_app_started)

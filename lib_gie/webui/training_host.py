@@ -16,6 +16,7 @@ from ..batches import LAST_TIMESTEP, LATENT_CHANNELS
 from ..concepts import Concept
 from ..errors import ErasureError, UnsupportedModelError
 from ..hooks import read_attention
+from ..randomness import undrawn
 from ..scale import GivenScales
 from ..statistics import Reading
 from ..training.host import Made
@@ -161,7 +162,7 @@ class WebUIHost:
             return None
         size = (1, LATENT_CHANNELS, self.height // 8, self.width // 8)
         latents = torch.zeros(size, device=devices.device, dtype=devices.dtype_unet)  # [1, 4, h, w]
-        with torch.random.fork_rng():  # the autoencoder draws from the distribution that it finds
+        with undrawn():  # the autoencoder draws from the distribution that it finds
             torch.manual_seed(0)
             with devices.autocast():
                 return processing.txt2img_image_conditioning(model, latents, self.width, self.height)

@@ -17,6 +17,7 @@ from modules import devices, errors, extra_networks, processing, rng, scripts, s
 from PIL import Image
 
 from ..errors import ErasureError
+from ..randomness import undrawn
 from . import forge, previews
 from .infotext import ADAPTERS, KEYS, SCALE
 from .others import as_before, scripts_as_before
@@ -81,7 +82,7 @@ def sample_twin(generation: Any, sample: Callable[[], Any], shown: bool) -> Any:
     if shared.state.job_count > 0:
         shared.state.job_count += 1
     with ExitStack() as around:
-        for context in (torch.random.fork_rng(), as_before(p), _nothing_saved(p), unlabelled(p), generation.unerased()):
+        for context in (undrawn(), as_before(p), _nothing_saved(p), unlabelled(p), generation.unerased()):
             around.enter_context(context)
         if not shown:
             around.enter_context(previews.hidden())

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -95,6 +96,18 @@ def _hypernetwork(path: Path) -> None:
     _pickle({**state, "activation_func": "linear", "is_layer_norm": False, "activate_output": False}, path)
 
 
+def token_vectors(word: str, weights: torch.Tensor) -> torch.Tensor:
+    """The embeddings of a word's own tokens, [n, D]; ``weights`` [tokens, D]: a text encoder's."""
+    ids = CLIPTokenizer.from_pretrained(DEMO / "text_encoder")(word).input_ids[1:-1]
+    return weights[ids].contiguous()
+
+
+def _inversion(path: Path) -> None:
+    """A textual inversion that is a word: three vectors, as many as it has tokens."""
+    key = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"
+    save_file({"emb_params": token_vectors("syringe", load_file(DEMO / "gie-demo.safetensors")[key])}, path)
+
+
 def write_adapter(path: Path, base: str, inputs: int, slope: float = -9.0) -> None:
     """Its scale is ``slope`` times the average of the means, so that images differ in it."""
     adapter = Adapter(AdapterInfo(base, inputs, ("balloon",), (-9.0, 0.0)))
@@ -121,6 +134,7 @@ def main(folder: Path) -> None:
     embeddings = folder / "embeddings"
     embeddings.mkdir(exist_ok=True)
     save_file({"emb_params": _random(2, WIDTH, seed=7, scale=0.05)}, embeddings / "gieembedding.safetensors")
+    _inversion(embeddings / "giesyringe.safetensors")
 
 
 if __name__ == "__main__":

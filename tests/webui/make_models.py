@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from make_files import DEMO, write_adapter
+from make_files import DEMO, token_vectors, write_adapter
 from safetensors.torch import load_file, save_file
 
 ARCH, OPEN_WIDTH, OPEN_LAYERS = "ViT-S-32-alt", 256, 10
@@ -405,14 +405,29 @@ def _previews(folder: Path) -> None:
         shutil.copy(source, target)
 
 
+def _inversions(folder: Path, sdxl: Weights, sd2: Weights) -> None:
+    """Textual inversions that are a word, as ``make_files.py`` makes one for the demo checkpoint."""
+    folder.mkdir(parents=True, exist_ok=True)
+    open_clip = token_vectors("syringe", sd2["cond_stage_model.model.token_embedding.weight"].half())  # as it is saved
+    save_file({"emb_params": open_clip}, folder / "giesyringe-sd2.safetensors")
+    both = {
+        "clip_l": "conditioner.embedders.0.transformer.text_model.embeddings.token_embedding.weight",
+        "clip_g": "conditioner.embedders.1.model.token_embedding.weight",
+    }
+    vectors = {name: token_vectors("syringe", sdxl[key].half()) for name, key in both.items()}
+    save_file(vectors, folder / "giesyringe-sdxl.safetensors")
+
+
 def main(folder: Path) -> None:
     """Write all."""
     for name, unet, layers in (("tiny-sdxl", SDXL, 70), ("tiny-sdxl-refiner", REFINER, 44), ("tiny-sd2", SD2, 16)):
         write_adapter(folder / "models" / "growth-inhibitors" / f"{name}.safetensors", f"width-{unet.context}", layers)
     _previews(folder / "models" / "VAE-approx")
+    made = checkpoints()
+    _inversions(folder / "embeddings", made["tiny-sdxl"][0], made["tiny-sd2"][0])
     folder = folder / "models" / "Stable-diffusion"
     folder.mkdir(parents=True, exist_ok=True)
-    for name, (weights, text) in checkpoints().items():
+    for name, (weights, text) in made.items():
         _save(weights, folder / f"{name}.safetensors")
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
     _save(sd3(), folder / "tiny-sd3.safetensors")  # known by its weights, without a .yaml

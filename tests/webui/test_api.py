@@ -48,12 +48,32 @@ def test_a_dict_and_positions_are_the_same(webui):
         ([True, "knife", "../gietest"], 422, "there is no adapter"),
         ([True, "knife", "missing"], 422, "there is no adapter"),
         ([True, "knife " * 80], 422, "has 80 tokens"),
+        ([True, "\u201cknife"], 422, "quotes"),
+        ([True, "x" * 4001], 422, "at most 4,000"),
+        ([True, "x" * 1001], 422, "1,001 characters"),
+        ([True, ",".join(map(str, range(65)))], 422, "at most 64"),
+        ([True, "\ud83d"], 422, "half of a character"),
+        ([True, "knife", "x" * 100_000], 422, "there is no adapter"),
+        ([True, "knife", "\ud83d"], 422, "there is no adapter"),
+        ([{"concepts": "knife", "x" * 100_000: 1}], 422, "unknown argument"),
     ],
 )
 def test_bad_arguments_end_the_request(webui, args, code, message):
     with pytest.raises(RequestFailedError, match=re.escape(message)) as failure:
         webui.txt2img(args=args)
     assert failure.value.code == code
+
+
+def test_one_entry_for_the_script(webui):
+    """Of two in different cases the last would have its way."""
+    entries = {"Growth Inhibitors": {"args": ON}, "growth inhibitors": {"args": [False]}}
+    with pytest.raises(RequestFailedError, match="2 times"):
+        webui.txt2img(others=entries)
+
+
+def test_null_is_the_default_of_a_dict(webui):
+    named = {"concepts": "knife", "adapter": "Fixed scale", "scale": SCALE}
+    assert webui.txt2img(args=[{**named, "enabled": None, "strength": None}]) == webui.txt2img(args=ON)
 
 
 def test_a_bare_list_is_not_ignored(webui):
@@ -76,7 +96,8 @@ def test_after_a_failure_the_next_request_is_clean(webui):
         ON,
         [True, 'knife, "van ""gogh"", oil: x":1.5', "Fixed scale", 0.55, -2.25, 0.1, 0.85, "separate"],
         [True, "\U0001f52a, 512x512", "Fixed scale"],
-        [True, "a\nb", "Automatic", 0.5],
+        [True, "a\nb\uff0cc", "Automatic", 0.5],
+        [True, "GIE concepts", "Fixed scale"],
         [True, "knife, balloon", "Automatic"],
         [True, "balloon", "gietest", 0.3],
         [{"concepts": "knife", "keep_composition": True}],
@@ -96,9 +117,11 @@ def test_an_infotext_without_erasure_switches_it_off(webui):
 
 
 def test_an_infotext_with_a_missing_or_other_adapter(webui):
-    text = webui.txt2img(args=[True, "balloon", "gietest"]).infotexts[0]
+    first = webui.txt2img(args=[True, "balloon", "gietest"])
+    text = first.infotexts[0]
+    assert webui.from_infotext(text.replace("gietest [", "renamed [")) == first  # its weights are there
     with pytest.raises(RequestFailedError, match="is not installed here"):
-        webui.from_infotext(text.replace("gietest [", "gone ["))
+        webui.from_infotext(re.sub(r"gietest \[\w{10}\]", "gone [0123456789]", text))
     with pytest.raises(RequestFailedError, match="is not this image's"):
         webui.from_infotext(re.sub(r"gietest \[\w{10}\]", "gietest [0123456789]", text))
 

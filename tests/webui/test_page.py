@@ -6,6 +6,8 @@ import pytest
 from browser import open_page
 from client import SCALE
 
+from lib_gie.webui.infotext import ALL_KEYS
+
 
 @pytest.fixture(scope="module")
 def page(webui):
@@ -105,6 +107,24 @@ def test_an_error_is_seen(page):
     assert "the concept text is empty" in page.generate()
 
 
+NOTICE = "#gie_txt2img_notice"
+SETTINGS = (
+    "a cat and a knife\nSteps: 8, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 4.0, Seed: 10, Size: 64x64"
+)
+
+
+def _paste(page, text: str) -> None:
+    page.fill("#txt2img_prompt textarea", text)
+    page.click("#paste")
+
+
+def _notice_is_seen(page) -> bool:
+    """In the accordion, or further down, nobody would read it."""
+    notice, prompt = page.find(NOTICE), page.find("#txt2img_prompt")
+    below = notice.location["y"] - prompt.location["y"] - prompt.size["height"]
+    return notice.is_displayed() and -5 <= below < 200
+
+
 def test_paste(page):
     """The infotext of an image, put into the prompt field and read by the arrow button, fills every field."""
     text = (
@@ -120,9 +140,8 @@ def test_paste(page):
         assert float(page.value(f"#gie_txt2img_{name} input[type=number]")) == value
     assert page.value("#gie_txt2img_concept_pass input") == "separate"
     assert page.value("#gie_txt2img_adapter input") == "Fixed scale"
-    page.fill("#txt2img_prompt textarea", text.replace("GIE adapter: Fixed scale", "GIE adapter: gone [0123456789]"))
-    page.click("#paste")
-    page.wait(lambda: "cannot be read" in page.text("#gie_txt2img_notice"), "the notice")
+    _paste(page, text.replace("GIE adapter: Fixed scale", "GIE adapter: gone [0123456789]"))
+    page.wait(lambda: "cannot be read" in page.text(NOTICE), "the notice")
 
 
 def test_paste_of_a_plain_infotext_switches_it_off(page):
@@ -130,6 +149,60 @@ def test_paste_of_a_plain_infotext_switches_it_off(page):
     page.fill("#txt2img_prompt textarea", "a dog\nSteps: 8, Sampler: DPM++ 2M, CFG scale: 4.0, Seed: 9, Size: 64x64")
     page.click("#paste")
     page.wait(lambda: not page.checked(), "the checkbox to go off")
+
+
+UNREADABLE = {
+    "GIE concepts: knife, GIE adapter: Fixed scale, GIE strength: abc": ("GIE strength", "knife"),
+    "GIE concepts: knife, GIE adapter: Fixed scale, GIE steps: 0.2": ("GIE steps", "knife"),
+    "GIE concepts: knife, wine:0.5, GIE adapter: Fixed scale": ("quotes around", "knife, wine:0.5"),
+    "GIE concepts: knife, GIE scale rule: fixed -3, GIE start: 0": ("GIE scale rule", "knife"),
+    "GIE concepts: knife, GIE adapter: Fixed scale\nTemplate: a cat": ("GIE concepts", "knife"),
+    "GIE enforced: knife": ("always erases", "knife"),
+}
+
+
+@pytest.mark.parametrize(("entries", "wanted"), UNREADABLE.items())
+def test_what_cannot_be_read_is_said_beside_the_prompt_and_erased_nevertheless(page, entries, wanted):
+    says, concepts = wanted
+    page.set_enabled(False)
+    page.fill("#gie_txt2img_concepts textarea", "")
+    _paste(page, f"{SETTINGS}, {entries}")
+    page.wait(lambda: says in page.text(NOTICE), "the notice")
+    assert page.checked()
+    assert page.value("#gie_txt2img_concepts textarea") == concepts
+    assert _notice_is_seen(page)
+    page.picture("notice")
+    page.fill("#txt2img_prompt textarea", "a cat and a knife")
+    assert "GIE concepts" in page.generate()
+    _paste(page, f"{SETTINGS}, GIE concepts: knife, GIE adapter: Fixed scale")
+    page.wait(lambda: not page.text(NOTICE).strip(), "the notice to go")
+    assert page.checked()
+
+
+def test_lost_concepts_make_no_image(page):
+    page.set_enabled(False)
+    page.fill("#gie_txt2img_concepts textarea", "wine")
+    _paste(page, f"{SETTINGS}, GIE concepts: [object Object], GIE adapter: Fixed scale")
+    page.wait(lambda: "a site has lost" in page.text(NOTICE), "the notice")
+    assert page.checked()
+    assert page.value("#gie_txt2img_concepts textarea") == ""
+    assert "the concept text is empty" in page.generate()
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_what_is_disregarded_stays(page, webui, on):
+    webui.call("options", {"infotext_skip_pasting": list(ALL_KEYS)})
+    try:
+        page.fill("#gie_txt2img_concepts textarea", "wine")
+        page.set_enabled(on)
+        _paste(page, f"{SETTINGS.replace('Seed: 10', 'Seed: 77')}, GIE concepts: knife, GIE strength: 0.5")
+        page.wait(lambda: page.value("#txt2img_seed input") == "77", "the pasted seed")
+        assert page.checked() == on
+        assert page.value("#gie_txt2img_concepts textarea") == "wine"
+        assert page.value("#gie_txt2img_strength input[type=number]") == "1"
+        assert not page.text(NOTICE).strip()
+    finally:
+        webui.call("options", {"infotext_skip_pasting": []})
 
 
 def test_reload_ui(page, webui):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ...checks import quoted
 from ...concepts import parse_concepts
 from ...errors import OptionError
 from ..labels import Sample
@@ -66,5 +67,7 @@ def bare(concept: str) -> str:
     """A single concept's text without weight and quotes. Raises OptionError for several."""
     parsed = parse_concepts(concept)
     if len(parsed) != 1:
-        raise OptionError(f"{concept!r} names {len(parsed)} concepts; an adapter's labels are made for one at a time")
+        raise OptionError(
+            f"{quoted(concept)} names {len(parsed)} concepts; an adapter's labels are made for one at a time"
+        )
     return parsed[0].text
