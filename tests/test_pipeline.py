@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+
+import accelerate
 import numpy as np
 import pytest
 import torch
@@ -496,6 +499,46 @@ def test_rows_that_something_changes_on_their_way(pipe, order):
     assert pipe.unet.forward == inner
 
 
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_rows_that_change_places_on_the_way(pipe, at):
+    def swap(unet, args, kwargs):
+        if user._call > at:
+            return args, {**kwargs, "encoder_hidden_states": kwargs["encoder_hidden_states"][[1, 0]]}
+        return None
+
+    user = GrowthInhibitors(pipe, "knife", scale=-3)
+    with pytest.raises(ErasureError, match="other rows"), user:
+        pipe.unet.register_forward_pre_hook(swap, with_kwargs=True, prepend=True)
+        sample(pipe, num_inference_steps=5)
+    assert user._call == at + 1
+
+
+def test_a_refusal_that_is_caught_on_the_way(pipe):
+    """A callback that calls the UNet by itself and goes on where that fails."""
+
+    def call_unet(pipe, step, timestep, tensors):
+        with contextlib.suppress(ErasureError):
+            pipe.unet(tensors["latents"], timestep, encoder_hidden_states=torch.zeros(1, 77, 24))
+        return tensors
+
+    with pytest.raises(ErasureError, match="1 rows for 1 images with"), GrowthInhibitors(pipe, "knife", scale=-3):
+        sample(pipe, callback_on_step_end=call_unet)
+
+
+class NoEncoder(StableDiffusionPipeline):
+    """A user's class that encodes its prompts by itself."""
+
+    @torch.no_grad()
+    def __call__(self):
+        self.unet(torch.zeros(1, 4, 8, 8), 1, encoder_hidden_states=torch.zeros(1, 77, 24))
+
+
+def test_a_class_that_encodes_by_itself(pipe):
+    own = NoEncoder(**pipe.components, requires_safety_checker=False)
+    with pytest.raises(ErasureError, match="without encode_prompt"), GrowthInhibitors(own, "knife", scale=-3):
+        own()
+
+
 @pytest.mark.parametrize("part", ["text_encoder", "tokenizer", "unet", "scheduler"])
 def test_a_part_that_is_missing(pipe, part):
     setattr(pipe, part, None)
@@ -575,8 +618,10 @@ def test_compiled_unet_with_an_old_torch(pipe, monkeypatch):
         lambda pipe: pipe.unet.set_attn_processor(AttnProcessor()),
         lambda pipe: pipe.unet.enable_gradient_checkpointing(),
         lambda pipe: pipe.unet.to(memory_format=torch.channels_last),
+        lambda pipe: accelerate.cpu_offload(pipe.unet, torch.device("cpu")),
+        lambda pipe: accelerate.cpu_offload_with_hook(pipe.unet, torch.device("cpu")),
     ],
-    ids=["sliced", "freeu", "plain processor", "checkpointing", "channels last"],
+    ids=["sliced", "freeu", "plain processor", "checkpointing", "channels last", "offloaded by layers", "offloaded"],
 )
 def test_other_ways_to_run_the_unet(pipe, change):
     change(pipe)

@@ -107,6 +107,8 @@ class GrowthInhibitors:
         self._images = 0
         self._call = 0
         self._injected = 0
+        self._refused: ErasureError | None = None  # what a call of the UNet was refused with
+        self._checked: tuple[torch.Tensor, int] | None = None  # the context that was looked at last, and its version
         self._check_options()
 
     def _check_options(self) -> None:
@@ -138,11 +140,12 @@ class GrowthInhibitors:
     def __enter__(self) -> GrowthInhibitors:
         if self._stack is not None:
             raise OptionError("this GrowthInhibitors is in use already; make another one for nested use")
-        self._stack = ExitStack()
-        self._stack.callback(self._unwatch)
-        self._watch()
-        self._wrap_encoder()
-        self._stack.enter_context(watch_calls(self.pipe, self._generation))
+        with ExitStack() as stack:
+            stack.callback(self._unwatch)
+            self._watch()
+            stack.callback(self._wrap_encoder())
+            stack.enter_context(watch_calls(self.pipe, self._generation))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, kind, error, trace) -> None:
@@ -173,6 +176,7 @@ class GrowthInhibitors:
                 )
         self._watch()
         self.erasure, self._images, self._call, self._injected = None, 0, 0, 0
+        self._refused, self._checked = None, None
         _generating.append(self)
         try:
             with ExitStack() as self._attached:
@@ -186,6 +190,8 @@ class GrowthInhibitors:
 
     def _check_end(self, arguments: dict[str, Any]) -> None:
         """Raise ErasureError where the call that has ended may have made images that were not erased from."""
+        if self._refused is not None:
+            raise self._refused  # something has caught it on the way, and went on
         if self.erasure is None or self._call == 0:
             raise ErasureError(
                 f"{type(self.pipe).__name__} made its images without calling the UNet that it had at the beginning, so "
@@ -214,8 +220,11 @@ class GrowthInhibitors:
 
     # -- where a generation begins ------------------------------------------------
 
-    def _wrap_encoder(self) -> None:
-        """Every pipeline of the family encodes its prompts once, first: then images and contexts are known."""
+    def _wrap_encoder(self) -> Callable[[], None]:
+        """Every pipeline of the family encodes its prompts once, first: then images and contexts are known.
+
+        Returns what takes the wrapper away again.
+        """
         name = self._layout.encoder
         inner, own = getattr(self.pipe, name), self.pipe.__dict__.get(name)
         signature = inspect.signature(inner)
@@ -234,7 +243,7 @@ class GrowthInhibitors:
                 setattr(self.pipe, name, own)
 
         setattr(self.pipe, name, encode)
-        self._stack.callback(restore)
+        return restore
 
     @torch.no_grad()
     def _encode(self, concept: Concept, options: dict) -> EncodedConcept:
@@ -271,15 +280,26 @@ class GrowthInhibitors:
             return
         if self._attached is None and any(other.pipe.unet is unet for other in _generating):
             return  # the call of a pipeline that shares the UNet and has inhibitors of its own
-        if self.erasure is None or self._attached is None or self._call >= self._steps():
+        try:
+            self._announce_step(args, kwargs)
+        except ErasureError as error:
+            self._refused = self._refused or error
+            raise
+
+    def _announce_step(self, args: tuple, kwargs: dict) -> None:
+        if self._attached is not None and self.erasure is None:
+            raise ErasureError(
+                f"{type(self.pipe).__name__} called its UNet without {self._layout.encoder}, so growth inhibitors do "
+                f"not know which rows are the prompt's; use a pipeline of diffusers' own"
+            )
+        if self._attached is None or self._call >= self._steps():
             raise ErasureError(
                 "the UNet was called outside the steps of the pipeline that growth inhibitors watch; make one "
                 "GrowthInhibitors for each pipeline that shares the UNet"
             )
         context = context_of(args[1:], kwargs)  # [rows, L, D]
         groups = self._groups(batch_size(args, kwargs))
-        if self._call == 0 or not self._rows_known:
-            self._check_contents(groups, context)
+        self._check_contents(groups, context)
         rows = [image if group == PROMPT else None for group in groups for image in range(self._images)]
         self._begin_step(rows, context, self._call / self._steps())
         self._call += 1
@@ -310,13 +330,25 @@ class GrowthInhibitors:
         )
 
     def _check_contents(self, groups: Sequence[str], context: torch.Tensor) -> None:
-        """Raise ErasureError where a group's rows of ``context`` [rows, L, D] are not what its prompts are."""
+        """Raise ErasureError where a group's rows of ``context`` [rows, L, D] are not what its prompts are.
+
+        In a later step a callback may have brought other prompts in; then they must not be those of another group.
+        """
+        version = -1 if context.is_inference() else context._version
+        if self._checked is not None and self._checked[0] is context and self._checked[1] == version != -1:
+            return  # the same memory, and nothing has written to it since
         for group, rows in zip(groups, context.chunk(len(groups)), strict=True):
-            expected = self._contexts.get(group)
-            if expected is None or expected.shape != rows.shape or not torch.equal(expected.to(rows), rows):
+            same = {name for name, expected in self._contexts.items() if _is_equal(expected, rows)}
+            wrong = group not in same and (same or self._call == 0 or not self._rows_known)
+            if wrong:
                 self.erasure.invalidate()
                 raise ErasureError(
                     f"the UNet was called with other rows than {type(self.pipe).__name__} encoded where the {group} "
                     f"ones belong, so it is unknown which to erase from; something changes the prompts between "
                     f"{self._layout.encoder} and the UNet: switch it off, or give its result as prompt_embeds"
                 )
+        self._checked = context, version
+
+
+def _is_equal(expected: torch.Tensor, rows: torch.Tensor) -> bool:
+    return expected.shape == rows.shape and torch.equal(expected.to(rows), rows)
