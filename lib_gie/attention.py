@@ -70,6 +70,11 @@ def _refuse_joint(name: str, module: nn.Module) -> None:
             f"attention layer {name} normalises its queries; growth inhibitors know no such model. "
             f"Use an SD 1.x, SD 2.x or SDXL model"
         )
+    if getattr(module, "norm_cross", None) is not None:
+        raise UnsupportedModelError(
+            f"attention layer {name} normalises the prompt's states; growth inhibitors know no such model. "
+            f"Use an SD 1.x, SD 2.x or SDXL model"
+        )
 
 
 def find_self_attention(unet: nn.Module) -> tuple[AttentionLayer, ...]:

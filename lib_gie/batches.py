@@ -68,6 +68,11 @@ def map_tensors(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> A
     return value
 
 
+def fresh(value: Any) -> Any:
+    """``value`` with the same tensors in lists and dicts of its own: diffusers' UNet empties T2I-Adapter's lists."""
+    return map_tensors(value, lambda tensor: tensor)
+
+
 def all_tensors(value: Any) -> list[torch.Tensor]:
     """Every tensor in it, in order."""
     found: list[torch.Tensor] = []
@@ -112,11 +117,15 @@ def replace_context(args: tuple, kwargs: dict, context: torch.Tensor) -> tuple[t
 def context_of(args: tuple, kwargs: dict) -> torch.Tensor:
     """The context [B, L, D] of an attention layer's or UNet's call.
 
-    Attention layers take it as second positional argument, UNets as third, both also by name.
+    Attention layers take it as second positional argument, UNets as third, both also by name. With diffusers'
+    IP-Adapter layers are given a tuple: the context, then what the adapter's pictures are.
     """
     for name in _CONTEXT_NAMES:
-        if isinstance(kwargs.get(name), torch.Tensor):
-            return kwargs[name]
+        value = kwargs.get(name)
+        if isinstance(value, tuple) and value:
+            value = value[0]
+        if isinstance(value, torch.Tensor):
+            return value
     for value in args[1:]:
         if isinstance(value, torch.Tensor) and value.ndim == 3:
             return value

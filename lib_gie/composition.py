@@ -20,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from .attention import AttentionLayer, find_self_attention
 from .batches import Rows, all_tensors, map_tensors, timestep_of
 from .checks import number_from
-from .errors import ErasureError, OptionError
+from .errors import ErasureError, OptionError, UnsupportedModelError
 
 CROSS_SHARE, SELF_SHARE = 0.8, 0.4
 """The authors' fractions of the steps."""
@@ -96,6 +96,14 @@ def _no_twin(how: str) -> ErasureError:
     )
 
 
+def _refuse_fused(layer: AttentionLayer) -> None:
+    if getattr(layer.module, "fused_projections", False):
+        raise UnsupportedModelError(
+            f"attention layer {layer.name} makes queries, keys and values at once (fuse_qkv_projections), so a "
+            f"composition cannot be kept; call unfuse_qkv_projections() first, or do not keep the composition"
+        )
+
+
 class Follower:
     """Hooks through which a UNet call takes over queries and keys of another.
 
@@ -106,6 +114,7 @@ class Follower:
         # the prompt's keys are the same for both, so its queries alone make the map
         self._projections = [(layer.name, CROSS, layer.module.to_q) for layer in cross]
         for layer in find_self_attention(unet):
+            _refuse_fused(layer)
             self._projections += [(layer.name, SELF, part) for part in (layer.module.to_q, layer.module.to_k)]
         self._is_ours = is_ours
         self._kept: dict[int, torch.Tensor] = {}

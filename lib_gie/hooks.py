@@ -19,6 +19,7 @@ from .batches import (
     batch_size,
     context_of,
     distinct_rows,
+    fresh,
     has_pictures,
     latents_of,
     replace_context,
@@ -265,7 +266,7 @@ class Attachment:
         """Token means of exactly this call: by layer, by concept float32 [rows, h, n]."""
         self._means = {}
         with torch.no_grad(), self._own_call(_Call(len(names), slice(0, len(names)), names, "probe")):
-            self.unet(*args, **kwargs)
+            self.unet(*fresh(args), **fresh(kwargs))
         means, self._means = self._means, {}
         return list(means.values())
 
@@ -277,7 +278,7 @@ class Attachment:
             new_args, new_kwargs = replace_context(args, kwargs, states)
             call = _Call(len(names), slice(0, len(names)), names, "concept", concept=index)
             with torch.no_grad(), self._own_call(call):
-                self.unet(*new_args, **new_kwargs)
+                self.unet(*fresh(new_args), **fresh(new_kwargs))
 
     # -- the image without erasure ------------------------------------------------
 
@@ -311,7 +312,7 @@ class Attachment:
         """Run the recorded call once more to keep its queries and keys. What else is erased is erased from it, too."""
         call = _Call(len(names), slice(0, len(names)), names, "follow")
         with self._follower.keeping(kinds, len(names)), self._guests(call), torch.no_grad(), self._own_call(call):
-            self.unet(*args, **kwargs)
+            self.unet(*fresh(args), **fresh(kwargs))
 
     @contextmanager
     def _guests(self, call: _Call) -> Iterator[None]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+
+import accelerate
 import numpy as np
 import pytest
 import torch
@@ -18,6 +21,7 @@ from diffusers import (
     UNet2DConditionModel,
     UniPCMultistepScheduler,
 )
+from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 from tiny import randomise
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -330,3 +334,323 @@ def test_refuses_other_models(tmp_path, name, says):
     (tmp_path / "x.ckpt").write_bytes(b"x")
     with pytest.raises(GieError, match=says):
         load_pipeline(tmp_path / name)
+
+
+def test_a_callback_may_encode_prompts(pipe):
+    """It begins no new generation: the clock goes on, and a prompt that it brings in is erased from as well."""
+    seen = []
+
+    def other_prompt(pipe, step, timestep, tensors):
+        seen.append(user.erasure.injects)
+        if step == 4:
+            found = pipe.encode_prompt("a knife", "cpu", 1, True)
+            tensors["prompt_embeds"] = torch.cat(found[1::-1])
+        else:
+            pipe.encode_prompt("a house", "cpu", 1, False)
+        return tensors
+
+    options = {"callback_on_step_end": other_prompt, "callback_on_step_end_tensor_inputs": ["prompt_embeds"]}
+    with GrowthInhibitors(pipe, "knife", scale=-3, start=0.5) as user:
+        first = user.erasure
+        sample(pipe, num_inference_steps=10, **options)
+    assert first is None
+    assert seen == [False] * 5 + [True] * 5
+    assert user._call == 10
+
+
+def test_prompts_encoded_before_the_call(pipe):
+    with GrowthInhibitors(pipe, "knife", scale=-3) as user:
+        expected = sample(pipe)
+        before = user.erasure
+        found = pipe.encode_prompt("a cat and a knife", "cpu", 1, True)
+        assert user.erasure is before
+        given = sample(pipe, None, prompt_embeds=found[0], negative_prompt_embeds=found[1])
+    assert torch.equal(given, expected)
+
+
+def test_one_call_within_another(pipe):
+    with (
+        pytest.raises(ErasureError, match="called from within"),
+        GrowthInhibitors(pipe, "knife", scale=-3),
+    ):
+        sample(pipe, callback_on_step_end=lambda *_: sample(pipe))
+
+
+def test_two_pipelines_of_one_unet_have_their_own(pipe):
+    other = StableDiffusionImg2ImgPipeline.from_pipe(pipe)
+    other.set_progress_bar_config(disable=True)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    with GrowthInhibitors(pipe, "knife", scale=-3):
+        expected = sample(pipe)
+    with GrowthInhibitors(other, "wine", scale=-2):
+        expected_other = sample(other, image=image)
+    with GrowthInhibitors(pipe, "knife", scale=-3), GrowthInhibitors(other, "wine", scale=-2):
+        assert torch.equal(sample(pipe), expected)
+        assert torch.equal(sample(other, image=image), expected_other)
+        with pytest.raises(ErasureError, match="called from within"):
+            sample(pipe, callback_on_step_end=lambda *_: sample(other, image=image))
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.4, 0.6), (0.7, 0.9)])
+def test_a_range_without_a_step(pipe, start, end):
+    with (
+        pytest.raises(ErasureError, match="nothing was erased between"),
+        GrowthInhibitors(pipe, "knife", scale=-3, start=start, end=end),
+    ):
+        sample(pipe)
+    with GrowthInhibitors(pipe, "knife", scale=-3, start=start, end=end, strength=0.0):
+        sample(pipe)
+
+
+def interrupt_at(last):
+    def interrupt(pipe, step, timestep, tensors):
+        pipe._interrupt = step == last
+        return tensors
+
+    return interrupt
+
+
+def test_interrupted(pipe):
+    with GrowthInhibitors(pipe, "knife", scale=-3) as user:
+        sample(pipe, num_inference_steps=10, callback_on_step_end=interrupt_at(3))
+    assert user._call == 4
+    with pytest.raises(ErasureError, match="interrupted"), GrowthInhibitors(pipe, "knife", scale=-3, start=0.5):
+        sample(pipe, num_inference_steps=10, callback_on_step_end=interrupt_at(3))
+
+
+def test_each_call_is_checked_when_it_ends(pipe):
+    """Not only the last one, when the context is left."""
+    unet, other = pipe.unet, build_pipe().unet
+
+    def replace(pipe, step, timestep, tensors):
+        pipe.unet = other
+        return tensors
+
+    with GrowthInhibitors(pipe, "knife", scale=-3):
+        with pytest.raises(ErasureError, match="1 of the pipeline's 3 steps"):
+            sample(pipe, callback_on_step_end=replace)
+        pipe.unet = unet
+        sample(pipe)
+
+
+def test_unet_replaced_between_calls(pipe):
+    with GrowthInhibitors(pipe, "knife", scale=-3):
+        expected = sample(pipe)
+    old, pipe.unet = pipe.unet, build_pipe().unet
+    user = GrowthInhibitors(pipe, "knife", scale=-3)
+    with user:
+        sample(pipe)
+        pipe.unet = old
+        assert torch.equal(sample(pipe), expected)
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in pipe.unet.modules())
+
+
+class OwnCall(StableDiffusionPipeline):
+    """A user's class that does something about the call and leaves the sampling as it is."""
+
+    def __call__(self, *args, **kwargs):
+        return super().__call__(*args, **kwargs)
+
+
+class Swapped(StableDiffusionPipeline):
+    """A user's class that puts the prompt's rows first."""
+
+    @torch.no_grad()
+    def __call__(self, prompt, **kwargs):
+        found = self.encode_prompt(prompt, "cpu", 1, True)
+        self.scheduler.set_timesteps(3)
+        self._guidance_scale, self._num_timesteps = 4.0, 3
+        latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))  # [2, 4, 8, 8]
+        for t in self.scheduler.timesteps:
+            self.unet(latents, t, encoder_hidden_states=torch.cat(found[:2]))
+
+
+class Inheriting(StableDiffusionPipeline):
+    """A user's class that inherits its call."""
+
+
+@pytest.mark.parametrize("kind", [OwnCall, Inheriting])
+def test_classes_of_ones_own(pipe, kind):
+    with GrowthInhibitors(pipe, "knife", scale=-3):
+        expected = sample(pipe)
+    own = kind(**pipe.components, requires_safety_checker=False)
+    own.set_progress_bar_config(disable=True)
+    plain = vars(kind).get("__call__")
+    with GrowthInhibitors(own, "knife", scale=-3), GrowthInhibitors(pipe, "knife", scale=-1):
+        assert torch.equal(sample(own), expected)
+    assert vars(kind).get("__call__") is plain
+
+
+def test_rows_are_told_apart_by_what_they_are(pipe):
+    own = Swapped(**pipe.components, requires_safety_checker=False)
+    with pytest.raises(ErasureError, match="other rows"), GrowthInhibitors(own, "knife", scale=-3):
+        own("a cat")
+
+
+@pytest.mark.parametrize("order", [[1, 0], [0, 0], [1, 1]])
+def test_rows_that_something_changes_on_their_way(pipe, order):
+    inner = pipe.unet.forward
+    pipe.unet.register_forward_pre_hook(
+        lambda unet, args, kwargs: (args, {**kwargs, "encoder_hidden_states": kwargs["encoder_hidden_states"][order]}),
+        with_kwargs=True,
+    )
+    with pytest.raises(ErasureError, match="other rows"), GrowthInhibitors(pipe, "knife", scale=-3):
+        sample(pipe)
+    assert pipe.unet.forward == inner
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_rows_that_change_places_on_the_way(pipe, at):
+    def swap(unet, args, kwargs):
+        if user._call > at:
+            return args, {**kwargs, "encoder_hidden_states": kwargs["encoder_hidden_states"][[1, 0]]}
+        return None
+
+    user = GrowthInhibitors(pipe, "knife", scale=-3)
+    with pytest.raises(ErasureError, match="other rows"), user:
+        pipe.unet.register_forward_pre_hook(swap, with_kwargs=True, prepend=True)
+        sample(pipe, num_inference_steps=5)
+    assert user._call == at + 1
+
+
+def test_a_refusal_that_is_caught_on_the_way(pipe):
+    """A callback that calls the UNet by itself and goes on where that fails."""
+
+    def call_unet(pipe, step, timestep, tensors):
+        with contextlib.suppress(ErasureError):
+            pipe.unet(tensors["latents"], timestep, encoder_hidden_states=torch.zeros(1, 77, 24))
+        return tensors
+
+    with pytest.raises(ErasureError, match="1 rows for 1 images with"), GrowthInhibitors(pipe, "knife", scale=-3):
+        sample(pipe, callback_on_step_end=call_unet)
+
+
+class NoEncoder(StableDiffusionPipeline):
+    """A user's class that encodes its prompts by itself."""
+
+    @torch.no_grad()
+    def __call__(self):
+        self.unet(torch.zeros(1, 4, 8, 8), 1, encoder_hidden_states=torch.zeros(1, 77, 24))
+
+
+def test_a_class_that_encodes_by_itself(pipe):
+    own = NoEncoder(**pipe.components, requires_safety_checker=False)
+    with pytest.raises(ErasureError, match="without encode_prompt"), GrowthInhibitors(own, "knife", scale=-3):
+        own()
+
+
+@pytest.mark.parametrize("part", ["text_encoder", "tokenizer", "unet", "scheduler"])
+def test_a_part_that_is_missing(pipe, part):
+    setattr(pipe, part, None)
+    with pytest.raises(UnsupportedModelError, match=part.split("_")[0]) as error:
+        GrowthInhibitors(pipe, "knife")
+    assert "\n" not in str(error.value)
+
+
+def test_a_text_encoder_of_another_model(pipe):
+    config = CLIPTextConfig(hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2)
+    pipe.text_encoder = CLIPTextModel(config)
+    with pytest.raises(UnsupportedModelError, match="width 32 and its UNet attends to width 24"):
+        GrowthInhibitors(pipe, "knife")
+
+
+def test_fused_projections(pipe):
+    """Self-attention's to_q and to_k are never called then: its part of a composition would be left out."""
+    plain = sample(pipe)
+    trace = Trace()
+    with GrowthInhibitors(pipe, "knife", scale=0.0, trace=trace):
+        sample(pipe)
+    user = GrowthInhibitors(pipe, "knife", scale=-3, composition=trace)
+    pipe.fuse_qkv_projections()
+    with pytest.raises(UnsupportedModelError, match="unfuse_qkv_projections"):
+        GrowthInhibitors(pipe, "knife", scale=-3, composition=trace)
+    with pytest.raises(UnsupportedModelError, match="unfuse_qkv_projections"), user:
+        sample(pipe)
+    with GrowthInhibitors(pipe, "knife", scale=-3):
+        fused = sample(pipe)
+    pipe.unfuse_qkv_projections()
+    with GrowthInhibitors(pipe, "knife", scale=-3):
+        torch.testing.assert_close(sample(pipe), fused, atol=1e-4, rtol=1e-4)
+    assert (fused - plain).abs().max() > 1e-3
+
+
+def compiled_whole(pipe):
+    pipe.unet = torch.compile(pipe.unet, backend="eager")
+
+
+def compiled_in_place(pipe):
+    pipe.unet.compile(backend="eager")
+
+
+def compiled_blocks(pipe):
+    pipe.unet.compile_repeated_blocks(backend="eager")
+
+
+def compiled_forward(pipe):
+    pipe.unet.forward = torch.compile(pipe.unet.forward, backend="eager")
+
+
+@pytest.mark.parametrize("compile_it", [compiled_whole, compiled_in_place, compiled_blocks, compiled_forward])
+def test_compiled_unet(pipe, compile_it):
+    """It runs as it was written while concepts are erased, also where it was called before, and compiled afterwards."""
+    with GrowthInhibitors(pipe, "knife", scale=-3):
+        expected = sample(pipe)
+    compile_it(pipe)
+    plain = sample(pipe)
+    with GrowthInhibitors(pipe, "knife", scale=-3):
+        assert torch.equal(sample(pipe), expected)
+    assert torch.equal(sample(pipe), plain)
+    assert not torch.equal(plain, expected)
+
+
+def test_compiled_unet_with_an_old_torch(pipe, monkeypatch):
+    monkeypatch.delattr(torch.compiler, "set_stance")
+    compiled_blocks(pipe)
+    with pytest.raises(UnsupportedModelError, match=r"torch 2\.6"):
+        GrowthInhibitors(pipe, "knife")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda pipe: pipe.enable_attention_slicing(1),
+        lambda pipe: pipe.enable_freeu(s1=0.9, s2=0.2, b1=1.2, b2=1.4),
+        lambda pipe: pipe.unet.set_attn_processor(AttnProcessor()),
+        lambda pipe: pipe.unet.enable_gradient_checkpointing(),
+        lambda pipe: pipe.unet.to(memory_format=torch.channels_last),
+        lambda pipe: accelerate.cpu_offload(pipe.unet, torch.device("cpu")),
+        lambda pipe: accelerate.cpu_offload_with_hook(pipe.unet, torch.device("cpu")),
+    ],
+    ids=["sliced", "freeu", "plain processor", "checkpointing", "channels last", "offloaded by layers", "offloaded"],
+)
+def test_other_ways_to_run_the_unet(pipe, change):
+    change(pipe)
+    plain = sample(pipe)
+    with GrowthInhibitors(pipe, "knife", scale=0):
+        assert torch.equal(sample(pipe), plain)
+    with GrowthInhibitors(pipe, "knife", scale=-3) as user:
+        erased = sample(pipe)
+    assert (erased - plain).abs().max() > 1e-3
+    assert user._injected == 3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"timesteps": [900, 600, 300, 10]},
+        {"guidance_rescale": 0.7},
+        {"eta": 1.0},
+        {"num_images_per_prompt": 2, "guidance_scale": -4.0},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_options_of_a_call(pipe, options):
+    if "timesteps" in options:
+        pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)  # DDIM takes none
+    plain = sample(pipe, **options)
+    with GrowthInhibitors(pipe, "knife", scale=0):
+        assert torch.equal(sample(pipe, **options), plain)
+    with GrowthInhibitors(pipe, "knife", scale=-3) as user:
+        erased = sample(pipe, **options)
+    assert user._injected == user._call == len(options.get("timesteps", [1, 2, 3]))
+    assert ((erased - plain).flatten(1).abs().amax(1) > 1e-3).all()

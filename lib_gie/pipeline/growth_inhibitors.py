@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..adapter import Adapter, load_adapter
-from ..batches import batch_size
+from ..batches import batch_size, context_of
 from ..composition import CROSS_SHARE, SELF_SHARE, Composition, Trace
 from ..concepts import Concept, parse_concepts
 from ..demo.fixed_scale import default_scale
 from ..encoding import EncodedConcept, check_length, check_token_count
 from ..erasure import Erasure, Target
-from ..errors import ErasureError, OptionError, UnsupportedModelError
+from ..errors import ErasureError, OptionError
+from ..handles import take_off
 from ..hooks import attach, is_inner_call
 from ..named import repeated_emphasis, times_in, times_named
 from ..scale import DEFAULT_SCALE, UNKNOWN_PROMPT, FixedScale, Guarded, PromptFacts, ScaleRule
 from ..statistics import AttentionRecorder
+from .calls import watch_calls
+from .classes import NEGATIVE, PROMPT, layout_of
+from .model import check_model, eager, plain_attention, tokenizer_of
 
 _ENCODING_OPTIONS = ("clip_skip", "lora_scale")
+
+_generating: list[GrowthInhibitors] = []
+"""Those whose pipelines are being called, innermost last."""
 
 
 def concept_tokens(pipe: Any, text: str) -> list[str]:
@@ -32,10 +40,11 @@ def concept_tokens(pipe: Any, text: str) -> list[str]:
     A textual inversion counts with all of its vectors, as ``encode_prompt`` takes them.
     """
     check_length(text)
+    tokenizer = tokenizer_of(pipe)
     if hasattr(pipe, "maybe_convert_prompt"):
-        text = pipe.maybe_convert_prompt(text, pipe.tokenizer)
-    ids = pipe.tokenizer(text, truncation=False, verbose=False).input_ids[1:-1]
-    return pipe.tokenizer.convert_ids_to_tokens(ids)
+        text = pipe.maybe_convert_prompt(text, tokenizer)
+    ids = tokenizer(text, truncation=False, verbose=False).input_ids[1:-1]
+    return tokenizer.convert_ids_to_tokens(ids)
 
 
 def scale_rule(scale: float | None, adapter: ScaleRule | Path | str | None) -> ScaleRule:
@@ -53,11 +62,14 @@ def scale_rule(scale: float | None, adapter: ScaleRule | Path | str | None) -> S
 
 
 class GrowthInhibitors:
-    """Within the context, every call of a StableDiffusionPipeline erases the concepts from its images.
+    """Within the context, every call of a Stable Diffusion pipeline erases the concepts from its images.
+
+    ``pipe``: one of the classes in ``classes.LAYOUTS``, or of one that inherits from them.
 
     ``concepts``: a text such as ``knife, wine:0.5`` or a sequence of Concept. ``scale``: the same w for all (-20 to 0),
     or ``adapter``: an Adapter, its file or another ScaleRule. ``strength``, ``start``, ``end``, ``concept_pass``,
-    ``padding``: see Erasure.
+    ``padding``: see Erasure. Start and end are fractions of the steps that the call makes itself (img2img's strength,
+    SDXL's ``denoising_end``).
     ``record``: also collect where the concepts' attention is, in ``recorder`` (one per pipeline call).
     ``trace``: write down what the images are made from (with ``strength=0``: those without erasure). ``composition``:
     such a trace, of the same call with the same seeds, whose composition the images keep; for fractions of the steps
@@ -87,12 +99,8 @@ class GrowthInhibitors:
         composition_cross: float = CROSS_SHARE,
         composition_self: float = SELF_SHARE,
     ):
-        for part in ("unet", "tokenizer", "encode_prompt", "scheduler"):
-            if getattr(pipe, part, None) is None:
-                raise UnsupportedModelError(
-                    f"{type(pipe).__name__} has no {part}; growth inhibitors work on pipelines of Stable Diffusion "
-                    f"with a UNet"
-                )
+        self._layout, self._rows_known = layout_of(pipe)
+        check_model(pipe, self._layout)
         self.pipe = pipe
         self.concepts = parse_concepts(concepts) if isinstance(concepts, str) else tuple(concepts)
         for concept in self.concepts:
@@ -106,10 +114,15 @@ class GrowthInhibitors:
         self.recorder: AttentionRecorder | None = None
         self.erasure: Erasure | None = None
         self._stack: ExitStack | None = None
-        self._attached: ExitStack | None = None
+        self._attached: ExitStack | None = None  # while the pipeline is called
+        self._watched: torch.nn.Module | None = None  # the UNet whose calls are counted
+        self._forget_watch: Callable[[], None] = lambda: None
+        self._contexts: dict[str, torch.Tensor] = {}  # what the prompts were encoded to: by group [images, L, D]
         self._images = 0
-        self._facts: list[PromptFacts] = []
         self._call = 0
+        self._injected = 0
+        self._refused: ErasureError | None = None  # what a call of the UNet was refused with
+        self._checked: tuple[torch.Tensor, int] | None = None  # the context that was looked at last, and its version
         self._check_options()
 
     def _check_options(self) -> None:
@@ -119,9 +132,14 @@ class GrowthInhibitors:
             EncodedConcept(concept, torch.zeros(width, 1), concept_tokens(self.pipe, concept.text))
             for concept in self.concepts
         ]
-        with attach(self.pipe.unet, Erasure([Target(dummy, self.rule) for dummy in dummies], **self.options)):
+        if self._layout.perturbs and (self.trace is not None or self.composition is not None):
+            raise OptionError(
+                f"{type(self.pipe).__name__} perturbs the attention that keeps a composition; do not keep it, or use "
+                f"the pipeline without PAG"
+            )
+        targets = [Target(dummy, self.rule) for dummy in dummies]
+        with attach(self.pipe.unet, Erasure(targets, composition=self._new_composition(), **self.options)):
             pass
-        self._new_composition()
 
     def _new_composition(self) -> Composition | None:
         return None if self.composition is None else Composition(self.composition, *self._shares)
@@ -136,58 +154,131 @@ class GrowthInhibitors:
     def __enter__(self) -> GrowthInhibitors:
         if self._stack is not None:
             raise OptionError("this GrowthInhibitors is in use already; make another one for nested use")
-        self._stack = ExitStack()
-        self._attached = self._stack.enter_context(ExitStack())
-        handle = self.pipe.unet.register_forward_pre_hook(self._announce, with_kwargs=True)
-        self._stack.callback(handle.remove)
-        self._wrap_encode_prompt()
+        with ExitStack() as stack:
+            stack.callback(self._unwatch)
+            self._watch()
+            stack.callback(self._wrap_encoder())
+            stack.enter_context(watch_calls(self.pipe, self._generation))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, kind, error, trace) -> None:
         self._stack.close()
         self._stack = None
-        if kind is None and self.erasure is not None and self._call > 0:
-            self.erasure.finish()
 
-    def _wrap_encode_prompt(self) -> None:
-        """Every pipeline of the family calls ``encode_prompt`` once, first: there a generation begins."""
-        inner = self.pipe.encode_prompt
-        own = self.pipe.__dict__.get("encode_prompt")
+    def _watch(self) -> None:
+        """Count the calls of the UNet that the pipeline has now."""
+        if self._watched is not self.pipe.unet:
+            self._unwatch()
+            self._watched = self.pipe.unet
+            handle = self._watched.register_forward_pre_hook(self._announce, with_kwargs=True)
+            self._forget_watch = partial(take_off, self._watched, handle)
 
-        def encode_prompt(*args, **kwargs):
+    def _unwatch(self) -> None:
+        self._forget_watch()
+        self._watched, self._forget_watch = None, lambda: None
+
+    # -- one call of the pipeline ------------------------------------------------
+
+    @contextmanager
+    def _generation(self, arguments: dict[str, Any]) -> Iterator[None]:
+        """One call of the pipeline, with these arguments by name: checked at its end, also where others follow."""
+        for other in _generating:
+            if other is self or (other.pipe is not self.pipe and other.pipe.unet is self.pipe.unet):
+                raise ErasureError(
+                    f"{type(self.pipe).__name__} was called from within a call of a pipeline with the same UNet, so "
+                    f"the steps of both cannot be told apart; call it afterwards"
+                )
+        self._watch()
+        self.erasure, self._images, self._call, self._injected = None, 0, 0, 0
+        self._refused, self._checked = None, None
+        _generating.append(self)
+        try:
+            with ExitStack() as self._attached:
+                self._attached.enter_context(eager(self.pipe.unet))
+                yield
+                self._check_end(arguments)
+        finally:
+            _generating.remove(self)
+            self._attached = None
+            self._contexts = {}
+
+    def _check_end(self, arguments: dict[str, Any]) -> None:
+        """Raise ErasureError where the call that has ended may have made images that were not erased from."""
+        if self._refused is not None:
+            raise self._refused  # something has caught it on the way, and went on
+        if self.erasure is None or self._call == 0:
+            raise ErasureError(
+                f"{type(self.pipe).__name__} made its images without calling the UNet that it had at the beginning, so "
+                f"nothing was erased; set pipe.unet before the pipeline is called, and do not replace it on the way"
+            )
+        self.erasure.finish()
+        if getattr(self.pipe, "_interrupt", False):
+            self._check_injected("the pipeline was interrupted before")
+            return
+        steps = self._steps()
+        truncated = arguments.get("denoising_end") is not None  # some count their steps before they leave the last out
+        if self._call != steps and not truncated:
+            raise ErasureError(
+                f"{self._call} of the pipeline's {steps} steps called the UNet that it had at the beginning, so the "
+                f"image may not be erased; do not replace pipe.unet on the way, and switch off what skips its calls"
+            )
+        self._check_injected(f"none of the pipeline's {self._call} steps lies there:")
+
+    def _check_injected(self, why: str) -> None:
+        wanted = any(bool((scale != 0).any()) for scales in self.erasure.scales.values() for scale in scales)
+        if wanted and not self._injected:
+            raise ErasureError(
+                f"nothing was erased between start {self.erasure.start:g} and end {self.erasure.end:g}: {why} the "
+                f"sampling got there; let more steps be made or widen the range"
+            )
+
+    # -- where a generation begins ------------------------------------------------
+
+    def _wrap_encoder(self) -> Callable[[], None]:
+        """Every pipeline of the family encodes its prompts once, first: then images and contexts are known.
+
+        Returns what takes the wrapper away again.
+        """
+        name = self._layout.encoder
+        inner, own = getattr(self.pipe, name), self.pipe.__dict__.get(name)
+        signature = inspect.signature(inner)
+
+        def encode(*args, **kwargs):
             result = inner(*args, **kwargs)
-            self._facts = self._facts_of(inner, args, kwargs, result[0])
-            self._begin(result[0].shape[0], {key: kwargs[key] for key in _ENCODING_OPTIONS if key in kwargs})
+            if self._attached is not None and self.erasure is None:  # callbacks may encode others on the way
+                given = signature.bind_partial(*args, **kwargs).arguments
+                self._begin(result, {key: given[key] for key in _ENCODING_OPTIONS if key in given})
+                self.erasure.facts = dict(enumerate(self._facts_of(given)))
             return result
 
         def restore() -> None:
             if own is None:
-                del self.pipe.encode_prompt
+                delattr(self.pipe, name)
             else:
-                self.pipe.encode_prompt = own
+                setattr(self.pipe, name, own)
 
-        self.pipe.encode_prompt = encode_prompt
-        self._stack.callback(restore)
+        setattr(self.pipe, name, encode)
+        return restore
 
-    def _facts_of(self, encode: Any, args: tuple, kwargs: dict, states: torch.Tensor) -> list[PromptFacts]:
-        """What is known of each image's prompt, from the call that encoded it to ``states`` [images, L, D].
+    def _facts_of(self, given: dict[str, Any]) -> list[PromptFacts]:
+        """What is known of each image's prompt; ``given``: the arguments of the call that encoded it, by name.
 
         Where only embeddings are given nothing is, which counts as naming every concept.
         """
-        given = inspect.signature(encode).bind_partial(*args, **kwargs).arguments
         texts = [given.get(name) for name in ("prompt", "prompt_2", "prompt_3")]
         lists = [[text] if isinstance(text, str) else list(text) for text in texts if text is not None]
         if not lists or given.get("prompt_embeds") is not None:
-            return [UNKNOWN_PROMPT] * len(states)
+            return [UNKNOWN_PROMPT] * self._images
         together = [" ".join(parts) for parts in zip(*lists, strict=True)]  # by prompt
-        each = len(states) // len(together)
+        each = self._images // len(together)
         return [facts for text in together for facts in [self._facts_of_text(text)] * each]
 
     def _facts_of_text(self, text: str) -> PromptFacts:
         """A diffusers prompt has no syntax for emphasis, but it can name a thing often."""
 
         def ids(of: str) -> list[int]:
-            return self.pipe.tokenizer(of, truncation=False, verbose=False).input_ids[1:-1]
+            return tokenizer_of(self.pipe)(of, truncation=False, verbose=False).input_ids[1:-1]
 
         tokens = ids(text)
         times = {
@@ -228,44 +319,107 @@ class GrowthInhibitors:
     @torch.no_grad()
     def _encode(self, concept: Concept, options: dict) -> EncodedConcept:
         """Through the class's own method: this object's and others' wrappers shall not take it for a generation."""
-        encoded = type(self.pipe).encode_prompt(
-            self.pipe,
-            concept.text,
-            device=self.pipe._execution_device,
-            num_images_per_prompt=1,
-            do_classifier_free_guidance=False,
-            **options,
-        )
-        states = encoded[0][0]  # [77, D]
+        encode = getattr(type(self.pipe), self._layout.encoder)
+        given = {"num_images_per_prompt": 1, "do_classifier_free_guidance": False, **options}
+        encoded = encode(self.pipe, concept.text, device=self.pipe._execution_device, **given)
+        states = (encoded if isinstance(encoded, torch.Tensor) else encoded[0])[0]  # [77, D]
         return EncodedConcept(concept, states, concept_tokens(self.pipe, concept.text))
 
-    def _begin(self, images: int, options: dict) -> None:
-        self._attached.close()
+    def _begin(self, encoded: Any, options: dict) -> None:
+        """Begin a generation from prompts that were ``encoded``: (prompt, negative, ...) or all groups in one."""
+        if isinstance(encoded, torch.Tensor):
+            groups = self._layout.guided if self.pipe.do_classifier_free_guidance else (PROMPT,)
+            contexts = dict(zip(groups, encoded.chunk(len(groups)), strict=True))
+        else:
+            contexts = {PROMPT: encoded[0], NEGATIVE: encoded[1]}
+        self._contexts = {group: context for group, context in contexts.items() if context is not None}
+        self._images = len(self._contexts[PROMPT])
         self.recorder = AttentionRecorder() if self.record else None
         targets = [Target(self._encode(concept, options), self.rule) for concept in self.concepts]
         self.erasure = Erasure(
             targets, recorder=self.recorder, trace=self.trace, composition=self._new_composition(), **self.options
         )
-        self.erasure.facts = dict(enumerate(self._facts))
-        self._images, self._call = images, 0
-        self._attached.enter_context(attach(self.pipe.unet, self.erasure))
+        undisturbed = nullcontext
+        if self._layout.perturbs:
+            undisturbed = partial(plain_attention, self.pipe.unet, dict(self.pipe.unet.attn_processors))
+        self._attached.enter_context(attach(self.pipe.unet, self.erasure, undisturbed))
+
+    # -- one step ------------------------------------------------
 
     def _announce(self, unet: torch.nn.Module, args: tuple, kwargs: dict) -> None:
         if is_inner_call():
             return
-        if self.erasure is None or self._call >= self.pipe.num_timesteps:
+        if self._attached is None and any(other.pipe.unet is unet for other in _generating):
+            return  # the call of a pipeline that shares the UNet and has inhibitors of its own
+        try:
+            self._announce_step(args, kwargs)
+        except ErasureError as error:
+            self._refused = self._refused or error
+            raise
+
+    def _announce_step(self, args: tuple, kwargs: dict) -> None:
+        if self._attached is not None and self.erasure is None:
+            raise ErasureError(
+                f"{type(self.pipe).__name__} called its UNet without {self._layout.encoder}, so growth inhibitors do "
+                f"not know which rows are the prompt's; use a pipeline of diffusers' own"
+            )
+        if self._attached is None or self._call >= self._steps():
             raise ErasureError(
                 "the UNet was called outside the steps of the pipeline that growth inhibitors watch; make one "
                 "GrowthInhibitors for each pipeline that shares the UNet"
             )
-        batch = batch_size(args, kwargs)
-        guided = self.pipe.do_classifier_free_guidance
-        if batch != self._images * (2 if guided else 1):
-            self.erasure.invalidate()
-            raise ErasureError(
-                f"the UNet was called with {batch} rows for {self._images} images "
-                f"{'with' if guided else 'without'} guidance; growth inhibitors do not know this pipeline's batches"
-            )
-        unconditional = [None] * (batch - self._images)
-        self.erasure.begin([*unconditional, *range(self._images)], self._call / self.pipe.num_timesteps)
+        context = context_of(args[1:], kwargs)  # [rows, L, D]
+        groups = self._groups(batch_size(args, kwargs))
+        self._check_contents(groups, context)
+        rows = [image if group == PROMPT else None for group in groups for image in range(self._images)]
+        self._begin_step(rows, context, self._call / self._steps())
         self._call += 1
+        self._injected += self.erasure.injects
+
+    def _begin_step(self, rows: list[int | None], context: torch.Tensor, progress: float) -> None:
+        """Announce a step's rows; ``context``: theirs, [rows, L, D]."""
+        self.erasure.begin(rows, progress)
+
+    def _steps(self) -> int:
+        """How many steps this call of the pipeline makes; one step is one call of the UNet."""
+        steps = getattr(self.pipe, "num_timesteps", None)
+        return len(self.pipe.scheduler.timesteps) if steps is None else steps
+
+    def _groups(self, batch: int) -> tuple[str, ...]:
+        """The groups of rows in a UNet call. Raises ErasureError where its rows do not fit the pipeline's guidance."""
+        perturbed = self._layout.perturbs and self.pipe.do_perturbed_attention_guidance
+        guided = getattr(self.pipe, "do_classifier_free_guidance", None)
+        tried = (True, False) if guided is None else (guided,)  # some keep it to themselves; the rows show it
+        for choice in tried:
+            groups = self._layout.groups(choice, perturbed)
+            if batch == len(groups) * self._images:
+                return groups
+        self.erasure.invalidate()
+        raise ErasureError(
+            f"the UNet was called with {batch} rows for {self._images} images "
+            f"{'with' if tried[0] else 'without'} guidance; growth inhibitors do not know this pipeline's batches"
+        )
+
+    def _check_contents(self, groups: Sequence[str], context: torch.Tensor) -> None:
+        """Raise ErasureError where a group's rows of ``context`` [rows, L, D] are not what its prompts are.
+
+        In a later step a callback may have brought other prompts in; then they must not be those of another group.
+        """
+        version = -1 if context.is_inference() else context._version
+        if self._checked is not None and self._checked[0] is context and self._checked[1] == version != -1:
+            return  # the same memory, and nothing has written to it since
+        for group, rows in zip(groups, context.chunk(len(groups)), strict=True):
+            same = {name for name, expected in self._contexts.items() if _is_equal(expected, rows)}
+            wrong = group not in same and (same or self._call == 0 or not self._rows_known)
+            if wrong:
+                self.erasure.invalidate()
+                raise ErasureError(
+                    f"the UNet was called with other rows than {type(self.pipe).__name__} encoded where the {group} "
+                    f"ones belong, so it is unknown which to erase from; something changes the prompts between "
+                    f"{self._layout.encoder} and the UNet: switch it off, or give its result as prompt_embeds"
+                )
+        self._checked = context, version
+
+
+def _is_equal(expected: torch.Tensor, rows: torch.Tensor) -> bool:
+    return expected.shape == rows.shape and torch.equal(expected.to(rows), rows)

@@ -15,7 +15,7 @@ from modules.ui_components import InputAccordion
 from ..checks import quoted
 from ..concepts import MAX_TOKENS, parse_concepts
 from ..errors import GieError, OptionError
-from .enforcement import enforced_text
+from .enforcement import enforced_keys, enforced_text
 from .infotext import ALL_KEYS
 from .library import find_recorded, listed_names
 from .model import loaded_model, split_tokens, text_encoders
