@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import OptionError
 from .erase import MODELS_DIR
-from .pages import write_part
+from .pages import around, write_part
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,12 +48,15 @@ def _tables(infos: list) -> str:
 
 def run(options: argparse.Namespace) -> None:
     """Read them all and print."""
+    command = "adapters --page docs/ADAPTERS.md"
+    if options.page:
+        around(options.page, command)
     infos = _infos(options.folder)
     if not infos:
         raise OptionError(f"there are no adapters in {options.folder}; python -m lib_gie train makes some")
     tables = _tables(infos)
     if options.page:
-        write_part(options.page, "adapters --page docs/ADAPTERS.md", tables)
+        write_part(options.page, command, tables)
     print(json.dumps([_plain(name, info) for name, info in infos]) if options.json else tables)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from ..checks import number_from
 from ..concepts import format_concepts, parse_concepts
 from ..errors import GieError, OptionError
+from .outputs import check_folder, write_files
 
 MODELS_DIR = Path(__file__).resolve().parents[2] / "models"
 FILES = ("before.png", "after.png", "attention.png", "comparison.png")
@@ -49,6 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object to standard output")
 
 
+def _files(options: argparse.Namespace) -> list[str]:
+    """Names of the files that are written."""
+    own = range(len(parse_concepts(options.erase)) if options.attention else 0)
+    return [*FILES, *(f"attention-{number + 1}.png" for number in own)]
+
+
 def _check(options: argparse.Namespace) -> None:
     for name, low, high in (("steps", 1, 1000), ("count", 1, 64), ("seed", 0, _MAX_SEED - 64)):
         value = getattr(options, name)
@@ -63,8 +70,7 @@ def _check(options: argparse.Namespace) -> None:
         number_from(f"--composition-{name}", 0.0 if share is None else share, 0.0, 1.0)
     if not options.prompt.strip():
         raise OptionError("the prompt is empty; say what the image shall show")
-    if options.out.exists() and not options.out.is_dir():
-        raise OptionError(f"--out is {options.out}, which is a file; name a folder")
+    check_folder("--out", options.out, _files(options))
 
 
 def adapter_path(name: str | None) -> Path | None:
@@ -125,11 +131,7 @@ def _write(out: Path, images: dict, parameters: str) -> None:
         buffer = io.BytesIO()
         image.save(buffer, format="PNG", pnginfo=info)
         encoded[name] = buffer.getvalue()
-    out.mkdir(parents=True, exist_ok=True)
-    for name, data in encoded.items():
-        partial = out / f".{name}.partial"
-        partial.write_bytes(data)
-        os.replace(partial, out / name)
+    write_files(out, encoded)
 
 
 def _pictures(pair, options: argparse.Namespace, seeds: list[int]) -> dict:
@@ -200,8 +202,7 @@ def _report(pair, options: argparse.Namespace, seeds: list[int], demo: bool) -> 
             {"seed": seed, "objects_before": sorted(b), "objects_after": sorted(a)}
             for seed, b, a in zip(seeds, before, after, strict=True)
         ]
-    own = [f"attention-{number + 1}.png" for number in range(len(concepts) if options.attention else 0)]
-    report["files"] = [str(options.out / name) for name in (*FILES, *own)]
+    report["files"] = [str(options.out / name) for name in _files(options)]
     return report
 
 
@@ -259,4 +260,4 @@ def run(options: argparse.Namespace) -> None:
     rule = f"adapter {options.adapter}" if options.adapter else f"fixed {pair.eraser.rule.value:g}"
     _write(options.out, _pictures(pair, options, seeds), _parameters(options, rule))
     report = _report(pair, options, seeds, demo)
-    print(json.dumps(report, ensure_ascii=False)) if options.json else _print(report, demo)
+    print(json.dumps(report)) if options.json else _print(report, demo)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..errors import OptionError
 from ..scale import FixedScale
 from .erase import MODELS_DIR, adapter_path
+from .outputs import check_file, check_folder, write_file
 
 if TYPE_CHECKING:
     from ..evaluation.comparison import Comparison
@@ -105,6 +106,7 @@ def run(options: argparse.Namespace) -> None:
     if unknown or (options.choose_scale and options.concepts):
         raise OptionError(f"--concepts takes some of {', '.join(UNWANTED)}, and does not go with --choose-scale")
     names = _names(options)
+    _check_places(options)
     from ..demo.fixed_scale import save_fixed_scale
     from ..evaluation.comparison import Comparison
     from ..evaluation.erasure import jobs_of
@@ -118,16 +120,30 @@ def run(options: argparse.Namespace) -> None:
     comparison.run()
     if not processes.is_first():
         return
-    print(comparison.as_text(), file=sys.stderr if options.json else sys.stdout)
-    if options.json:
-        print(json.dumps([row.as_json() for row in comparison.rows]))
     if options.record:
         _record(options, comparison)
     if options.report:
-        options.report.write_text(comparison.as_page(options.set, options.seeds), encoding="utf-8")
+        write_file(options.report, comparison.as_page(options.set, options.seeds).encode())
+    print(comparison.as_text(), file=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        print(json.dumps([row.as_json() for row in comparison.rows]))
     if options.choose_scale:
         best = save_fixed_scale(comparison.fixed_scales())
         print(f"chosen on validation: {best:g}", file=sys.stderr)
+
+
+def _check_places(options: argparse.Namespace) -> None:
+    """All that is to be written can be."""
+    if options.report:
+        check_file("--report", options.report)
+    if options.keep:
+        check_folder("--keep", options.keep)
+    for name in options.adapter or () if options.record else ():
+        check_file("--record", adapter_path(name))
+    if options.choose_scale:
+        from ..demo.fixed_scale import PATH
+
+        check_file("--choose-scale", PATH)
 
 
 def _record(options: argparse.Namespace, comparison: Comparison) -> None:

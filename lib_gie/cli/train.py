@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import OptionError
 from .erase import MODELS_DIR
+from .outputs import check_file, check_folder
 
 if TYPE_CHECKING:
     from ..training.fitting import Recipe
@@ -66,6 +67,8 @@ def _check(options: argparse.Namespace) -> None:
             raise OptionError(f"--{name} is {value}; it must be from {low} to {high}")
     if options.margin is not None and not 1 <= options.margin <= 10:
         raise OptionError(f"--margin is {options.margin:g}; it must be from 1 to 10")
+    check_file("--out", _out(options.out))
+    check_folder("--labels", options.labels)
 
 
 def run(options: argparse.Namespace) -> None:
