@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import math
+import os
 import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -133,13 +134,18 @@ _JSON_KEYS = ("inputs", "reading", "concepts", "label_range", "training", "valid
 
 
 def save_adapter(adapter: Adapter, path: Path) -> None:
-    """Write an adapter as safetensors with its metadata."""
+    """Write an adapter as safetensors with its metadata: the old file stays until the new one is whole."""
     fields = asdict(adapter.info)
     metadata = {"gie_format": FORMAT, **{key: fields[key] for key in _TEXT_KEYS}}
     metadata |= {key: json.dumps(fields[key]) for key in _JSON_KEYS}
     tensors = {key: value.detach().float().contiguous() for key, value in adapter.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, metadata=metadata)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        save_file(tensors, partial, metadata=metadata)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def add_validation(path: Path, **figures: Any) -> None:

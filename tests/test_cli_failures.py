@@ -21,6 +21,7 @@ from lib_gie.cli.outputs import check_file, check_folder, write_file
 from lib_gie.demo.train import CHECKPOINT
 from lib_gie.errors import OptionError
 from lib_gie.pipeline import load_pipeline
+from lib_gie.pipeline.files import digest
 from lib_gie.pipeline.loading import ModelError
 
 pytestmark = pytest.mark.skipif(not CHECKPOINT.exists(), reason="the demo checkpoint has not been trained")
@@ -360,3 +361,43 @@ def test_a_reader_that_goes_away_is_no_error():
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+# -- training ------------------------------------------------
+
+
+def test_prompts_and_judges_are_looked_at_before_the_model(tmp_path, capsys, no_model):
+    train = ["train", "--concept", "knife", "--out", str(tmp_path / "a.safetensors"), "--prompts"]
+    prompts = tmp_path / "prompts.txt"
+    for text, says in (("[unrelated]\na cat", "all unrelated"), ("a\n[unrelated]\na", "under [explicit] as well")):
+        prompts.write_text(text, encoding="utf-8")
+        assert says in fails(capsys, *train, str(prompts))
+    prompts.write_text("a {concept}\n[unrelated]\na cat", encoding="utf-8")
+    assert "no judge 'oracle'" in fails(capsys, *train, str(prompts), "--judge", "oracle")
+    assert "no judge 'oracle'" in fails(capsys, "judge", "--judge", "oracle")
+
+
+def test_prompts_in_the_webuis_syntax_are_said_to_be_read_as_letters(tmp_path, capsys, no_model):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a {concept} <lora:style:1>\na {concept} AND a cat\na {concept}", encoding="utf-8")
+    out = str(tmp_path / "a.safetensors")
+    assert main(["train", "--concept", "knife", "--prompts", str(prompts), "--out", out]) == 2  # no model here
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("warning: no prompt is unrelated")
+    assert lines[1].startswith("warning: 2 prompts have the WebUI's syntax, such as '<lora:style:1>'")
+
+
+def test_an_adapter_of_another_family_does_not_wait_for_the_model(tmp_path, capsys, no_model):
+    save_adapter(Adapter(AdapterInfo("sd1", 16, ("knife",), (-1.0, 0.0))), tmp_path / "a.safetensors")
+    arguments = ["erase", "a cat", "--erase", "knife", "--out", str(tmp_path / "out"), "--adapter"]
+    assert "trained on sd1, and this model is gie-demo" in fails(capsys, *arguments, str(tmp_path / "a.safetensors"))
+
+
+def test_another_checkpoint_of_the_same_name_is_another_model(tmp_path):
+    """Its labels are not taken for the other one's."""
+    for name, data in (("a", b"1"), ("b", b"2"), ("c", b"1")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(data)
+    files = [tmp_path / name / "model.safetensors" for name in "abc"]
+    assert digest(files[0]) == digest(files[2]) != digest(files[1])
+    assert digest(tmp_path / "a") == digest(files[0])

@@ -95,6 +95,16 @@ def _check_words(options: argparse.Namespace) -> None:
             print(f"warning: {message}", file=sys.stderr)
 
 
+def _warn_of_syntax(options: argparse.Namespace) -> None:
+    from ..training.prompts import webui_syntax
+
+    for text, what in ((options.prompt, "prompt"), (options.negative, "negative prompt")):
+        if found := webui_syntax(text):
+            print(
+                f"warning: {found!r} of the {what} is read as plain letters here, not as in the WebUI", file=sys.stderr
+            )
+
+
 def _parameters(options: argparse.Namespace, rule: str) -> str:
     """What is written into the PNGs: prompt, negative prompt, then one line of settings."""
     lines = [options.prompt]
@@ -229,13 +239,15 @@ def run(options: argparse.Namespace) -> None:
     _check(options)
     from tqdm import tqdm
 
+    from ..adapter import Adapter
     from ..pipeline.growth_inhibitors import GrowthInhibitors, scale_rule
-    from ..pipeline.loading import default_sampling, is_demo, load_pipeline
+    from ..pipeline.loading import DEMO_BASE, default_sampling, is_demo, load_pipeline
     from ..pipeline.runs import Sampling, erase_pair
 
     demo = is_demo(options.model)
     if demo:
         _check_words(options)
+    _warn_of_syntax(options)
     default_cfg, size = default_sampling(options.model)
     if options.cfg is None:
         options.cfg = default_cfg
@@ -243,7 +255,9 @@ def run(options: argparse.Namespace) -> None:
         from ..demo.fixed_scale import load_fixed_scale
 
         options.scale = load_fixed_scale()
-    scale_rule(options.scale, adapter_path(options.adapter))  # a bad one shall not wait for the model
+    rule = scale_rule(options.scale, adapter_path(options.adapter))  # a bad one shall not wait for the model
+    if demo and isinstance(rule, Adapter) and rule.info.base != DEMO_BASE:
+        rule.check_model(DEMO_BASE, ())
     pipe = load_pipeline(options.model)
     seeds = list(range(options.seed, options.seed + options.count))
     sampling = Sampling(options.steps, options.cfg, options.negative, size, seeds)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -85,15 +84,6 @@ def _available(names: list[str]) -> list[str]:
     return [name for name in names if "adapter" not in name]
 
 
-def _digest(model: Path) -> str:
-    """Of a model's file, or of all files of its folder."""
-    files = sorted(path for path in model.rglob("*") if path.is_file()) if model.is_dir() else [model]
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
 def run(options: argparse.Namespace) -> None:
     """Measure and print."""
     if not 1 <= options.seeds <= 8:
@@ -111,12 +101,13 @@ def run(options: argparse.Namespace) -> None:
     from ..evaluation.comparison import Comparison
     from ..evaluation.erasure import jobs_of
     from ..pipeline import load_pipeline, processes
+    from ..pipeline.files import digest
     from ..pipeline.loading import DEMO_CHECKPOINT
 
     pipe = load_pipeline(options.model, processes.device())
     model = Path(options.model) if options.model else DEMO_CHECKPOINT
     jobs = [job for job in jobs_of(options.set, options.seeds) if job.prompt.concept in (options.concepts or UNWANTED)]
-    comparison = Comparison(pipe, jobs, names, MODELS_DIR, keep=options.keep, model=_digest(model))
+    comparison = Comparison(pipe, jobs, names, MODELS_DIR, keep=options.keep, model=digest(model))
     comparison.run()
     if not processes.is_first():
         return

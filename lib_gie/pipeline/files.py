@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import struct
@@ -13,6 +14,7 @@ from ..errors import GieError
 
 _HEAD = 512  # bytes that tell what a file is
 _MOST_HEADER = 100 * 2**20  # bytes, as safetensors itself has it
+_BLOCK = 2**24  # bytes
 _UNET = "model.diffusion_model."
 _OTHER_FAMILIES = {
     "conditioner.embedders.": "SDXL",
@@ -93,6 +95,16 @@ def _check_family(name: str, keys: Iterable[str]) -> None:
             (kind for beginning, kind in _OTHER_THINGS.items() if any(k.startswith(beginning) for k in keys)), ""
         )
         raise ModelError(f"{name} has no UNet{f', it is {kind}' if kind else ''}; give an SD 1.x checkpoint")
+
+
+def digest(path: Path) -> str:
+    """16 hex digits of the SHA-256 of a model's file, or of all files of its folder."""
+    found = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]:
+        with file.open("rb") as opened:
+            while block := opened.read(_BLOCK):
+                found.update(block)
+    return found.hexdigest()[:16]
 
 
 # -- folders ------------------------------------------------

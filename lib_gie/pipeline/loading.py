@@ -21,6 +21,9 @@ from . import files
 from .files import ModelError
 
 MODELS_DIR = Path(__file__).resolve().parents[2] / "models"
+DEMO_BASE = "gie-demo"
+"""The demo model's family, as adapters name it."""
+
 DEMO_CHECKPOINT = MODELS_DIR / "demo" / "gie-demo.safetensors"
 _TOKENIZER_DIR = MODELS_DIR / "demo" / "text_encoder"  # SD 1.x's tokenizer is the same for all its models
 _SD1_YAML = Path(__file__).with_name("sd1.yaml")
