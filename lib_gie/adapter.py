@@ -134,18 +134,18 @@ _JSON_KEYS = ("inputs", "reading", "concepts", "label_range", "training", "valid
 
 
 def save_adapter(adapter: Adapter, path: Path) -> None:
-    """Write an adapter as safetensors with its metadata: the old file stays until the new one is whole."""
+    """Write an adapter as safetensors with its metadata."""
     fields = asdict(adapter.info)
     metadata = {"gie_format": FORMAT, **{key: fields[key] for key in _TEXT_KEYS}}
     metadata |= {key: json.dumps(fields[key]) for key in _JSON_KEYS}
     tensors = {key: value.detach().float().contiguous() for key, value in adapter.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")  # nobody is to read half a file
     try:
-        save_file(tensors, partial, metadata=metadata)
-        os.replace(partial, path)
+        save_file(tensors, unfinished, metadata=metadata)
+        os.replace(unfinished, path)
     finally:
-        partial.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
 
 
 def add_validation(path: Path, **figures: Any) -> None:

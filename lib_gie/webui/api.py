@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from ..concepts import MAX_TOKENS, parse_concepts
 from ..errors import GieError
-from .library import list_adapters
+from .library import list_adapters, taken_for
 from .model import check_supported, loaded_model, split_tokens
 from .options import TITLE
 from .plans import adapter_folders, enforced_text
@@ -23,6 +23,7 @@ class AdapterAnswer(BaseModel):
     base: str = Field(description="model family: sd1, sd2, sdxl, sdxl-refiner, gie-demo; width-N for others")
     inputs: int = Field(description="numbers that are read from the attention of that family's UNet")
     concepts: list[str] = Field(description="concepts that it was trained for")
+    automatic: list[str] = Field(description="concepts for which Automatic takes it on a model of its family")
     hash: str = Field(description="first 10 digits of the file's SHA-256, as in infotexts")
     figures: dict = Field(description="validation figures from the file")
 
@@ -45,11 +46,12 @@ class TokensAnswer(BaseModel):
 
 
 def _adapters() -> AdaptersAnswer:
-    usable, broken = list_adapters(adapter_folders())
+    folders = adapter_folders()
+    usable, broken = list_adapters(folders)
     answers = [
         AdapterAnswer(
             name=found.name, base=found.info.base, inputs=found.info.inputs, concepts=list(found.info.concepts),
-            hash=found.hash, figures=found.info.validation,
+            automatic=taken_for(found, usable, folders), hash=found.hash, figures=found.info.validation,
         )
         for found in usable
     ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Sequence
@@ -35,13 +36,24 @@ def _read(path: Path, changed: int, size: int) -> InstalledAdapter:
     return InstalledAdapter(path.stem, path, digest, load_adapter(path))
 
 
+SHIPPED = " (shipped)"
+"""Behind the name of an adapter that comes with the extension, where the user has one of the same file name."""
+
+
 def _files(folders: Sequence[Path]) -> dict[str, Path]:
-    """Files by stem; of two with one name the first folder's counts. Subfolders hold other things (the demo model)."""
+    """Files by name. ``folders``: of shipped adapters, then the user's own, whose files have their stems as names.
+
+    Others have theirs where it is free, else it is marked: none hides another. Subfolders hold other things (the demo
+    model).
+    """
     found: dict[str, Path] = {}
-    for folder in folders:
+    for folder in reversed(folders):
         for path in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
-            if path.stem not in (AUTOMATIC, FIXED):
-                found.setdefault(path.stem, path)
+            name = path.stem
+            while name in found:
+                name += SHIPPED
+            if name not in (AUTOMATIC, FIXED):
+                found[name] = path
     return found
 
 
@@ -67,10 +79,10 @@ def listed_names(folders: Sequence[Path]) -> list[str]:
     return [name for name, path in sorted(_files(folders).items()) if _says_so(path)]
 
 
-def _open(path: Path) -> InstalledAdapter:
+def _open(name: str, path: Path) -> InstalledAdapter:
     try:
         stat = path.stat()
-        return _read(path, stat.st_mtime_ns, stat.st_size)
+        return dataclasses.replace(_read(path, stat.st_mtime_ns, stat.st_size), name=name)
     except OSError as error:
         raise AdapterError(f"{path.name} cannot be read ({error.strerror}); choose another adapter") from error
 
@@ -80,31 +92,69 @@ def list_adapters(folders: Sequence[Path]) -> tuple[list[InstalledAdapter], dict
     usable, broken = [], {}
     for name, path in sorted(_files(folders).items()):
         try:
-            usable.append(_open(path))
+            usable.append(_open(name, path))
         except AdapterError as error:
             broken[name] = str(error)
     return usable, broken
 
 
 def find_adapter(name: str, folders: Sequence[Path]) -> InstalledAdapter:
-    """The adapter with this name (a file's stem). Raises AdapterError where there is none or it cannot be used."""
+    """The adapter with this name, as it is listed. Raises AdapterError where there is none or it cannot be used."""
     files = _files(folders)
     if name not in files:  # only listed names are opened: a path can lead nowhere
         known = ", ".join([AUTOMATIC, FIXED, *sorted(files)])
         raise AdapterError(f"there is no adapter {name!r}; installed are: {known}")
-    return _open(files[name])
+    return _open(name, files[name])
+
+
+def is_for(info: AdapterInfo, concept_key: str) -> bool:
+    """Whether an adapter was trained for a concept (its folded text)."""
+    return concept_key in {concept.casefold() for concept in info.concepts}
 
 
 def adapter_for(concept_key: str, base: str, heads: Sequence[int], folders: Sequence[Path]) -> InstalledAdapter | None:
     """The adapter that was trained for a concept (its folded text) on this model family, if there is one.
 
-    ``heads``: of each cross-attention layer. Of several the one with the fewest other concepts, then the first by name.
+    ``heads``: of each cross-attention layer. Of several the one that comes first in ``by_choice``.
     """
     fitting = [
         installed
         for installed in list_adapters(folders)[0]
         if installed.info.base == base
         and installed.info.reading.count(heads) == installed.info.inputs
-        and concept_key in {concept.casefold() for concept in installed.info.concepts}
+        and is_for(installed.info, concept_key)
     ]
-    return min(fitting, key=lambda installed: len(installed.info.concepts), default=None)
+    return next(iter(by_choice(fitting, folders)), None)
+
+
+def by_choice(adapters: Sequence[InstalledAdapter], folders: Sequence[Path]) -> list[InstalledAdapter]:
+    """Adapters for one concept, the one first that Automatic takes.
+
+    The user's own (in the last folder) come before shipped ones, those with fewer other concepts before the others, of
+    the user's the newest, of shipped ones the first by name.
+    """
+
+    def place(installed: InstalledAdapter) -> tuple:
+        own = installed.path.parent == folders[-1]
+        return not own, len(installed.info.concepts), -_changed(installed.path) if own else 0, installed.name
+
+    return sorted(adapters, key=place)
+
+
+def _changed(path: Path) -> int:
+    """When a file was written, in ns; 0 for one that is gone."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def taken_for(installed: InstalledAdapter, adapters: Sequence[InstalledAdapter], folders: Sequence[Path]) -> list[str]:
+    """The concepts for which Automatic takes an adapter, of all these, on a model of its family."""
+    found = []
+    for concept in installed.info.concepts:
+        key = concept.casefold()
+        rivals = [other for other in adapters if other.info.base == installed.info.base and is_for(other.info, key)]
+        if by_choice(rivals, folders)[0].path == installed.path:
+            found.append(concept)
+    return found

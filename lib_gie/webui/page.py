@@ -17,7 +17,7 @@ from .infotext import ALL_KEYS, adapter_problem, read_params
 from .library import find_adapter, listed_names
 from .model import loaded_model, split_tokens, text_encoders
 from .options import AUTOMATIC, BY_NAME, FIXED, OPTIONS, TITLE, Option
-from .plans import adapter_folders, enforced_text
+from .plans import adapter_folders, automatic_text, enforced_text
 from .readout import add_holder
 
 
@@ -66,7 +66,7 @@ def check_pasted(infotext: str | None) -> None:
 
 
 def count_tokens(text: str) -> str:
-    """One line of HTML under the text field: tokens per concept, or what is wrong."""
+    """One line of HTML under the text field: tokens per concept and what Automatic takes, or what is wrong."""
     if not text.strip():
         return ""
     try:
@@ -82,7 +82,7 @@ def count_tokens(text: str) -> str:
         f"/{MAX_TOKENS}{' (too long: shorten it)' if count > MAX_TOKENS else ''}</span>"
         for name, count in counts
     ]
-    return ", ".join(parts) + " tokens"
+    return f"{', '.join(parts)} tokens. {html.escape(automatic_text(concepts, model))}"
 
 
 def enforced_note() -> str:

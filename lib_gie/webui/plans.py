@@ -33,6 +33,17 @@ def default_scale(base: str) -> float:
     return load_fixed_scale() if base == "gie-demo" else DEFAULT_SCALE
 
 
+def automatic_text(concepts: Sequence[Concept], model: Any) -> str:
+    """What Automatic takes for each concept on a model; nothing for models that cannot be erased from."""
+    try:
+        base, heads = family_of(unet_of(model))
+    except GieError:  # which Generate says
+        return ""
+    found = [(concept, adapter_for(concept.key, base, heads, adapter_folders())) for concept in concepts]
+    named = [f"{chosen.name if chosen else 'the fixed scale'} for {concept.text}" for concept, chosen in found]
+    return f"{AUTOMATIC} takes {', '.join(named)}"
+
+
 def _rule(request: Request, concept: Concept, base: str, heads: Sequence[int]) -> tuple[ScaleRule, Rule]:
     if request.adapter == FIXED:
         return FixedScale(request.scale), Rule(None, None, request.scale)

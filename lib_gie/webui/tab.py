@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 from modules import sd_samplers
 
+from ..concepts import Concept
 from ..demo import settings as demo
 from ..errors import GieError
 from ..training.judges.base import JUDGES
@@ -19,7 +20,7 @@ from .model import family_of, loaded_model, unet_of
 from .options import TITLE
 from .order import Order, amount
 from .page import adapter_dropdowns, adapter_names
-from .plans import adapter_folders
+from .plans import adapter_folders, automatic_text
 from .trainer import Trainer
 
 _PREFIX = "gie_train"
@@ -110,7 +111,14 @@ def estimate(*values: Any) -> str:
     replaced = f" <b>{html.escape(path.stem)} is replaced.</b>" if path.exists() else ""
     return (
         f"{work.prompts} prompts, at most {work.images} images, {work.evaluations:,} evaluations of the UNet.{replaced}"
+        f"{_taken_now(order)}"
     )
+
+
+def _taken_now(order: Order) -> str:
+    """Which adapter Automatic takes for the concept before this one is trained."""
+    model = loaded_model()
+    return f" {html.escape(automatic_text([Concept(order.bare_concept)], model))} now." if model else ""
 
 
 def measured(*values: Any) -> str:
