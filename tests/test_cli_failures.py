@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -235,10 +236,27 @@ def test_pages_that_cannot_be_written(tmp_path, capsys, no_model, command):
     assert "cannot be read" in fails(capsys, command, "--page", str(tmp_path / "page.md"))
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the administrator may write everywhere")
-def test_a_folder_that_may_not_be_written_to(tmp_path, capsys, no_model):
-    tmp_path.chmod(0o500)
-    assert "cannot be written to" in fails(capsys, *_arguments("erase", tmp_path / "out"))
+@pytest.fixture
+def ordinary_user():
+    """Where tests are run by the administrator, who may write everywhere: act for somebody else."""
+    if not hasattr(os, "geteuid"):
+        pytest.skip("this system has no users of that kind")
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(before)
+
+
+@pytest.mark.parametrize("mode", [0o500, 0o000])
+def test_a_folder_that_may_not_be_written_to(capsys, no_model, ordinary_user, mode):
+    with tempfile.TemporaryDirectory() as folder:  # the test's own folder is not open to others
+        os.chmod(folder, mode)
+        for place in (Path(folder), Path(folder) / "out"):
+            assert "cannot be" in fails(capsys, *_arguments("erase", place))
+        os.chmod(folder, 0o700)
+        (Path(folder) / "before.png").touch(0o400)
+        assert "is there and cannot be written to" in fails(capsys, *_arguments("erase", Path(folder)))
 
 
 def test_places_are_looked_at_and_left_alone(tmp_path):
@@ -308,6 +326,10 @@ def test_an_interruption_is_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(lib_gie.cli.erase, "run", _raising(KeyboardInterrupt()))
     assert main(["erase", "a cat", "--erase", "knife", "--out", str(tmp_path)]) == 130
     assert capsys.readouterr().err == "python -m lib_gie erase: error: interrupted\n"
+
+
+def test_bytes_that_are_no_text(tmp_path, capsys, no_model):
+    assert "'caf\\udce9' is no text" in fails(capsys, "erase", "caf\udce9", "--erase", "knife", "--out", str(tmp_path))
 
 
 def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:

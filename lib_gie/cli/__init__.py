@@ -47,9 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     chosen = next((argument for argument in arguments if argument in COMMANDS), None)
     try:
-        options = _parser(chosen).parse_args(arguments)
+        parser = _parser(chosen)
+        _check_letters(parser, arguments)
+        options = parser.parse_args(arguments)
         code = importlib.import_module(f".{options.command}", __package__).run(options) or 0
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is where the caller has closed it
+            sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         return _fail(chosen, "interrupted", "--debug" in arguments, _EXIT_INTERRUPTED)
@@ -80,6 +83,15 @@ def _write_any_letter() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _check_letters(parser: _Parser, arguments: Sequence[str]) -> None:
+    """Bytes that are no text in the terminal's encoding reach no tokenizer and no picture's metadata."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            parser.error(f"{argument!r} is no text in this terminal's encoding; type it again, in UTF-8")
 
 
 def _drop_output() -> None:

@@ -36,7 +36,7 @@ def check_file(option: str, path: Path) -> None:
     found = _look(option, path)
     if found is not None and stat.S_ISDIR(found.st_mode):
         raise OptionError(f"{option}: a file is to be written to {path}, which is a folder; name another place")
-    if found is not None and not os.access(path, os.W_OK):
+    if found is not None and not _may(path, os.W_OK):
         raise OptionError(f"{option}: {path} is there and cannot be written to; name another place")
     _check_parent(option, path)
 
@@ -63,12 +63,17 @@ def _check_parent(option: str, path: Path) -> None:
         folder = folder.parent
     if found is None or not stat.S_ISDIR(found.st_mode):
         raise OptionError(f"{option}: {path} cannot be written, for {folder} is a file; name a place in a folder")
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not _may(folder, os.W_OK | os.X_OK):
         raise OptionError(f"{option}: {path} cannot be written, for {folder} cannot be written to; name another place")
     longest = _longest_name(folder)
     for name in missing:
         if len(os.fsencode(name)) > longest:
             raise OptionError(f"{option} is too long: {path.name[:20]}... has more than {longest} bytes; shorten it")
+
+
+def _may(path: Path, mode: int) -> bool:
+    """Whether this process may do that, as whoever it acts for."""
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _longest_name(folder: Path) -> int:
