@@ -113,6 +113,10 @@ class PipelineHost:
         )  # [different, 77, D]
         return states[[different.index(text) for text in texts]]  # [B, 77, D]
 
+    def as_in(self, text: str, prompt: str) -> str:
+        """The text: no prompt changes the model here."""
+        return text
+
     @torch.no_grad()
     def noise_errors(
         self, latents: torch.Tensor, texts: Sequence[str], timesteps: torch.Tensor, noises: torch.Tensor
