@@ -10,7 +10,7 @@ from typing import Any
 
 def read_entries(path: Path) -> Iterator[Any]:
     """The entries of a file, none if there is no file; the line that an interruption cut off is left out."""
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
             yield json.loads(line)
         except ValueError:

@@ -114,6 +114,39 @@ def test_labels_go_on_where_they_were_interrupted(tmp_path):
     assert third.made == []
 
 
+def test_labels_go_on_after_a_line_that_is_no_entry(tmp_path):
+    host = Host()
+    expected = _labelling(host, tmp_path).run()
+    path = next(tmp_path.glob("labels-*"))
+    path.write_bytes(path.read_bytes() + b'\n{"prompt": "knife 0"}\n17\n\xff\xfe\n[]')
+    again = Host()
+    assert _labelling(again, tmp_path).run() == expected
+    assert again.made == []
+
+
+def test_labels_that_cannot_be_kept_are_said(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OptionError, match=r"labels cannot be kept in .*file"):
+        _labelling(Host(), tmp_path / "file")
+
+
+def test_an_adapter_is_whole_or_the_old_one(tmp_path, monkeypatch):
+    """A full disk, or a process that ends while it writes: what was there stays."""
+    path, adapter = tmp_path / "a.safetensors", fit("tiny", ["knife"], _examples(), Recipe(epochs=1)).adapter
+    save_adapter(adapter, path)
+    before = path.read_bytes()
+
+    def full(tensors, file, metadata):
+        file.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lib_gie.adapter.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_adapter(adapter, path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_labels_of_another_model_are_not_reused(tmp_path):
     _labelling(Host(), tmp_path).run()
     other = Host()

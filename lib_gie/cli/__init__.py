@@ -6,6 +6,7 @@ import argparse
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from ..errors import GieError
@@ -23,27 +24,97 @@ COMMANDS = {
 }
 
 
+_EXIT_ERROR, _EXIT_INTERRUPTED = 2, 130
+_LONGEST = 300  # letters of an error that is not this project's
+_DEBUG = "on an error: show the traceback, too"
+
+
 class _Parser(argparse.ArgumentParser):
     """Bad usage ends with exit code 2 and one line."""
 
     def error(self, message: str):
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(_EXIT_ERROR, f"{self.prog}: error: {_one_line(message)}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code. Errors on purpose are one line on standard error and code 2."""
+    """Run one command; returns its exit code.
+
+    Whatever goes wrong is one line on standard error and code 2 (with --debug after its traceback), Ctrl+C code 130. A
+    reader of the output that goes away is no error.
+    """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it tells of optional packages that nothing here uses
-    parser = _Parser(prog="python -m lib_gie", description="Growth inhibitors: erase concepts from generated images.")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    _write_any_letter()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     chosen = next((argument for argument in arguments if argument in COMMANDS), None)
+    try:
+        parser = _parser(chosen)
+        _check_letters(parser, arguments)
+        options = parser.parse_args(arguments)
+        code = importlib.import_module(f".{options.command}", __package__).run(options) or 0
+        if sys.stdout is not None:  # it is where the caller has closed it
+            sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return _fail(chosen, "interrupted", "--debug" in arguments, _EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        _drop_output()
+        return 0
+    except GieError as error:
+        return _fail(chosen, str(error), "--debug" in arguments)
+    except Exception as error:  # a library's, or the system's
+        return _fail(chosen, f"{_named(error)} (--debug shows where)", "--debug" in arguments)
+
+
+def _parser(chosen: str | None) -> _Parser:
+    """``chosen``: the command whose options are added; the others' libraries are not needed."""
+    parser = _Parser(prog="python -m lib_gie", description="Growth inhibitors: erase concepts from generated images.")
+    parser.add_argument("--debug", action="store_true", help=_DEBUG)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     for name, summary in COMMANDS.items():
         sub = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
-        if name == chosen:  # the others' libraries are not needed
+        sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=_DEBUG)
+        if name == chosen:
             importlib.import_module(f".{name}", __package__).add_arguments(sub)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def _write_any_letter() -> None:
+    """A letter that the terminal's encoding lacks is written as its number: nothing fails for an artist's name."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _check_letters(parser: _Parser, arguments: Sequence[str]) -> None:
+    """Bytes that are no text in the terminal's encoding reach no tokenizer and no picture's metadata."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            parser.error(f"{argument!r} is no text in this terminal's encoding; type it again, in UTF-8")
+
+
+def _drop_output() -> None:
+    """What is still to be flushed at the end would fail again."""
     try:
-        return importlib.import_module(f".{options.command}", __package__).run(options) or 0
-    except GieError as error:
-        print(f"python -m lib_gie {options.command}: error: {error}", file=sys.stderr)
-        return 2
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # no file behind it
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _named(error: Exception) -> str:
+    """Kind and text of an error that is not this project's."""
+    text = _one_line(str(error))
+    shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return f"{type(error).__name__}: {shown}" if text else type(error).__name__
+
+
+def _fail(command: str | None, message: str, debug: bool, code: int = _EXIT_ERROR) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"python -m lib_gie {command}: error: {_one_line(message)}", file=sys.stderr)
+    return code

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from ..errors import OptionError
 from .erase import MODELS_DIR
-from .pages import write_part
+from .pages import around, write_part
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,27 +20,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _infos(folder: Path) -> list:
-    from ..adapter import read_info
+    """Of each usable adapter its name, what its file says, and the concepts for which Automatic takes it."""
+    from ..webui.library import list_adapters, taken_for
 
-    return [(path.stem, read_info(path)) for path in sorted(folder.glob("*.safetensors"))]
+    usable, broken = list_adapters([folder])
+    for name, reason in broken.items():
+        print(f"warning: {name} is no usable adapter: {reason}", file=sys.stderr)
+    return [(found.name, found.info, taken_for(found, usable, [folder])) for found in usable]
 
 
 def _tables(infos: list) -> str:
     from ..evaluation.figures import shown, table
 
     made = []
-    for name, info in infos:
+    for name, info, taken in infos:
         training, errors = info.training, info.validation
         counts = [training.get("prompts", ""), training.get("images", ""), ", ".join(training.get("judge", ()))]
         values = [errors.get("validation_error", ""), errors.get("constant_error", "")]
         command = f"`{training.get('command', '')}`"
-        made.append((name, info.base, ", ".join(info.concepts), *counts, *values, command))
+        made.append((name, info.base, ", ".join(info.concepts), ", ".join(taken), *counts, *values, command))
     header = (
-        "file", "family", "concepts", "prompts", "images", "judge", "error", "error of the best constant", "made by"
+        "file", "family", "concepts", "Automatic takes it for",
+        "prompts", "images", "judge", "error", "error of the best constant", "made by"
     )  # fmt: skip
     rows = [
         (name, row["prompts"], row["n"], shown(row, "left"), shown(row, "kept"), shown(row, "unharmed"))
-        for name, info in infos
+        for name, info, _ in infos
         for row in info.validation.get("images", {}).get("rows", ())
     ]
     figures = ("file", "prompts", "images", "erased object left", "other objects kept", "images unharmed")
@@ -48,17 +54,20 @@ def _tables(infos: list) -> str:
 
 def run(options: argparse.Namespace) -> None:
     """Read them all and print."""
+    command = "adapters --page docs/ADAPTERS.md"
+    if options.page:
+        around(options.page, command)
     infos = _infos(options.folder)
     if not infos:
         raise OptionError(f"there are no adapters in {options.folder}; python -m lib_gie train makes some")
     tables = _tables(infos)
     if options.page:
-        write_part(options.page, "adapters --page docs/ADAPTERS.md", tables)
-    print(json.dumps([_plain(name, info) for name, info in infos]) if options.json else tables)
+        write_part(options.page, command, tables)
+    print(json.dumps([_plain(*info) for info in infos]) if options.json else tables)
 
 
-def _plain(name: str, info) -> dict:
+def _plain(name: str, info, taken: list[str]) -> dict:
     return {
-        "name": name, "base": info.base, "concepts": info.concepts, "inputs": info.inputs,
+        "name": name, "base": info.base, "concepts": info.concepts, "automatic": taken, "inputs": info.inputs,
         "label_range": info.label_range, "training": info.training, "validation": info.validation,
     }  # fmt: skip

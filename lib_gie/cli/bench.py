@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import OptionError
+from .outputs import check_folder, png, write_files
 from .pages import around, write_part
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def run(options: argparse.Namespace) -> None:
     _check(options)
     if options.page:
         around(options.page, _command(options))  # a page without the part ends here, not after the work
+        if options.growth:
+            check_folder("--page", options.page.parent / "images", [_plot_name(options)])
     if options.growth:
         rows, text = _growth(options)
     elif options.profile:
@@ -69,11 +72,11 @@ def run(options: argparse.Namespace) -> None:
         rows, text = _labelling()
     else:
         rows, text = _compare(options)
+    if options.page:
+        write_part(options.page, _command(options), text)
     print(text, file=sys.stderr if options.json else sys.stdout)
     if options.json:
         print(json.dumps(rows))
-    if options.page:
-        write_part(options.page, _command(options), text)
 
 
 def _command(options: argparse.Namespace) -> str:
@@ -82,6 +85,10 @@ def _command(options: argparse.Namespace) -> str:
     mode = next((f" --{name}" for name in modes if getattr(options, name)), "")
     pixels = f" --pixels {' '.join(map(str, options.pixels))}" if options.pixels else ""
     return "bench" + (mode if options.labelling or options.layers else f" --size {options.size}{pixels}{mode}")
+
+
+def _plot_name(options: argparse.Namespace) -> str:
+    return f"bench-{options.size}.png"
 
 
 def _setting(options: argparse.Namespace, pixels: int):
@@ -199,10 +206,8 @@ def _growth(options: argparse.Namespace) -> tuple[list[dict], str]:
         axes: dict[str, list] = {}
         for p in points:
             axes.setdefault(p.axis, []).append((p.value, p.ratio.median, p.ratio.least, p.ratio.greatest))
-        name = f"bench-{options.size}.png"
-        picture = growth_plot(axes, f"{options.size}, {setting.pixels} pixels, {_machine()}")
-        (options.page.parent / "images").mkdir(exist_ok=True)
-        picture.save(options.page.parent / "images" / name)
+        picture, name = growth_plot(axes, f"{options.size}, {setting.pixels} pixels, {_machine()}"), _plot_name(options)
+        write_files(options.page.parent / "images", {name: png(picture)})
         text = f"![How the cost grows](images/{name})\n\n{text}"
     return [asdict(point) for point in points], text
 

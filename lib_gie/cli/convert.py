@@ -8,6 +8,7 @@ from pathlib import Path
 from ..adapter import convert_authors, save_adapter
 from ..errors import AdapterError
 from ..scale import LOWEST_SCALE
+from .outputs import check_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +32,7 @@ def run(options: argparse.Namespace) -> None:
     out = options.out or options.file.with_suffix(".safetensors")
     if out.suffix != ".safetensors":
         raise AdapterError(f"--out is {out.name}; adapters are .safetensors files")
+    check_file("--out", out)
     adapter = convert_authors(options.file, options.base, options.concept, tuple(options.range))
     save_adapter(adapter, out)
     print(f"wrote {out}: {adapter.info.inputs} inputs, base {adapter.info.base}, {', '.join(adapter.info.concepts)}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OptionError
+from .outputs import check_folder, png, write_files
 
 PROMPTS = (
     ("a cat and a knife on a teal background", "knife", 11),
@@ -22,12 +23,13 @@ PROMPTS = (
 )
 """Prompt, concept, seed; four name the concept, four imply it."""
 
+SHEET = "sheet.png"
 HEADINGS = ("without", "with", "attention without", "attention with")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("--out", type=Path, default=Path("demo-out"), metavar="DIR", help="folder for sheet.png")
+    parser.add_argument("--out", type=Path, default=Path("demo-out"), metavar="DIR", help=f"folder for {SHEET}")
     parser.add_argument("--scale", type=float, help="fixed scale (default: the one chosen on validation)")
     parser.add_argument("--prompt", help="one prompt of your own instead of the eight")
     parser.add_argument("--erase", help="what to erase from it")
@@ -94,6 +96,7 @@ def _row(one: _Made, scale: float):
 def run(options: argparse.Namespace) -> None:
     """Make the sheet and print what was found."""
     chosen = _chosen(options)
+    check_folder("--out", options.out, [SHEET])
     from ..demo.detector import detect_image
     from ..demo.fixed_scale import load_fixed_scale
     from ..evaluation.figures import table
@@ -104,12 +107,11 @@ def run(options: argparse.Namespace) -> None:
     for one in made:
         before, after = (", ".join(sorted(detect_image(image))) or "none" for image in one.images)
         results.append({"prompt": one.prompt, "erased": one.concept, "before": before, "after": after})
-    options.out.mkdir(parents=True, exist_ok=True)
     sheet = contact_sheet(HEADINGS, [_row(one, scale) for one in made])
-    sheet.save(options.out / "sheet.png")
+    write_files(options.out, {SHEET: png(sheet)})
     if options.json:
         print(json.dumps(results))
         return
     header = ("prompt", "erased concept", "objects without", "objects with")
     print(table(header, [tuple(result.values()) for result in results]))
-    print(f"\n{options.out / 'sheet.png'}")
+    print(f"\n{options.out / SHEET}")

@@ -13,6 +13,7 @@ from pathlib import Path
 from ..checks import number_from
 from ..concepts import format_concepts, parse_concepts
 from ..errors import GieError, OptionError
+from .outputs import check_folder, write_files
 
 MODELS_DIR = Path(__file__).resolve().parents[2] / "models"
 FILES = ("before.png", "after.png", "attention.png", "comparison.png")
@@ -49,6 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object to standard output")
 
 
+def _files(options: argparse.Namespace) -> list[str]:
+    """Names of the files that are written."""
+    own = range(len(parse_concepts(options.erase)) if options.attention else 0)
+    return [*FILES, *(f"attention-{number + 1}.png" for number in own)]
+
+
 def _check(options: argparse.Namespace) -> None:
     for name, low, high in (("steps", 1, 1000), ("count", 1, 64), ("seed", 0, _MAX_SEED - 64)):
         value = getattr(options, name)
@@ -63,8 +70,7 @@ def _check(options: argparse.Namespace) -> None:
         number_from(f"--composition-{name}", 0.0 if share is None else share, 0.0, 1.0)
     if not options.prompt.strip():
         raise OptionError("the prompt is empty; say what the image shall show")
-    if options.out.exists() and not options.out.is_dir():
-        raise OptionError(f"--out is {options.out}, which is a file; name a folder")
+    check_folder("--out", options.out, _files(options))
 
 
 def adapter_path(name: str | None) -> Path | None:
@@ -89,14 +95,24 @@ def _check_words(options: argparse.Namespace) -> None:
             print(f"warning: {message}", file=sys.stderr)
 
 
+def _warn_of_syntax(options: argparse.Namespace) -> None:
+    from ..training.prompts import webui_syntax
+
+    for text, what in ((options.prompt, "prompt"), (options.negative, "negative prompt")):
+        if found := webui_syntax(text):
+            print(
+                f"warning: {found!r} of the {what} is read as plain letters here, not as in the WebUI", file=sys.stderr
+            )
+
+
 def _erased(options: argparse.Namespace, eraser) -> dict[str, str]:
     """What is erased, under the WebUI's own keys, so that it reads the image as one of its own."""
-    from ..adapter import Adapter
+    from ..scale import Guarded
     from ..webui.infotext import SCALE, Rule, scales_text, write_params
     from ..webui.options import FIXED, Request
 
-    if isinstance(eraser.rule, Adapter):
-        rule = Rule(adapter_path(options.adapter).stem, eraser.rule.digest[:10], 0.0)
+    if isinstance(eraser.rule, Guarded):
+        rule = Rule(adapter_path(options.adapter).stem, eraser.rule.adapter.digest[:10], 0.0)
     else:
         rule = Rule(None, None, eraser.rule.value)
     names = ("strength", "start", "end", "concept_pass", "keep_composition", "composition_cross", "composition_self")
@@ -140,11 +156,7 @@ def _write(out: Path, images: dict, parameters: dict[str, str]) -> None:
             info.add_itxt("parameters", parameters[name])
         image.save(buffer, format="PNG", pnginfo=info)
         encoded[name] = buffer.getvalue()
-    out.mkdir(parents=True, exist_ok=True)
-    for name, data in encoded.items():
-        partial = out / f".{name}.partial"
-        partial.write_bytes(data)
-        os.replace(partial, out / name)
+    write_files(out, encoded)
 
 
 def _pictures(pair, options: argparse.Namespace, seeds: list[int]) -> dict:
@@ -216,8 +228,7 @@ def _report(pair, options: argparse.Namespace, seeds: list[int], demo: bool) -> 
             {"seed": seed, "objects_before": sorted(b), "objects_after": sorted(a)}
             for seed, b, a in zip(seeds, before, after, strict=True)
         ]
-    own = [f"attention-{number + 1}.png" for number in range(len(concepts) if options.attention else 0)]
-    report["files"] = [str(options.out / name) for name in (*FILES, *own)]
+    report["files"] = [str(options.out / name) for name in _files(options)]
     return report
 
 
@@ -246,13 +257,15 @@ def run(options: argparse.Namespace) -> None:
     _check(options)
     from tqdm import tqdm
 
+    from ..adapter import Adapter
     from ..pipeline.growth_inhibitors import GrowthInhibitors, scale_rule
-    from ..pipeline.loading import default_sampling, is_demo, load_pipeline
+    from ..pipeline.loading import DEMO_BASE, default_sampling, is_demo, load_pipeline
     from ..pipeline.runs import Sampling, erase_pair
 
     demo = is_demo(options.model)
     if demo:
         _check_words(options)
+    _warn_of_syntax(options)
     default_cfg, size = default_sampling(options.model)
     if options.cfg is None:
         options.cfg = default_cfg
@@ -260,7 +273,9 @@ def run(options: argparse.Namespace) -> None:
         from ..demo.fixed_scale import load_fixed_scale
 
         options.scale = load_fixed_scale()
-    scale_rule(options.scale, adapter_path(options.adapter))  # a bad one shall not wait for the model
+    rule = scale_rule(options.scale, adapter_path(options.adapter))  # a bad one shall not wait for the model
+    if demo and isinstance(rule, Adapter) and rule.info.base != DEMO_BASE:
+        rule.check_model(DEMO_BASE, ())
     pipe = load_pipeline(options.model)
     seeds = list(range(options.seed, options.seed + options.count))
     sampling = Sampling(options.steps, options.cfg, options.negative, size, seeds)
@@ -278,4 +293,4 @@ def run(options: argparse.Namespace) -> None:
     told = {"before.png": _parameters(options, size, {}), "after.png": _parameters(options, size, erased)}
     _write(options.out, _pictures(pair, options, seeds), told)  # the others are no images of these parameters
     report = _report(pair, options, seeds, demo)
-    print(json.dumps(report, ensure_ascii=False)) if options.json else _print(report, demo)
+    print(json.dumps(report)) if options.json else _print(report, demo)

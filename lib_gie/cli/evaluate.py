@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import OptionError
 from ..scale import FixedScale
 from .erase import MODELS_DIR, adapter_path
+from .outputs import check_file, check_folder, write_file
 
 if TYPE_CHECKING:
     from ..evaluation.comparison import Comparison
@@ -84,15 +84,6 @@ def _available(names: list[str]) -> list[str]:
     return [name for name in names if "adapter" not in name]
 
 
-def _digest(model: Path) -> str:
-    """Of a model's file, or of all files of its folder."""
-    files = sorted(path for path in model.rglob("*") if path.is_file()) if model.is_dir() else [model]
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
 def run(options: argparse.Namespace) -> None:
     """Measure and print."""
     if not 1 <= options.seeds <= 8:
@@ -105,29 +96,45 @@ def run(options: argparse.Namespace) -> None:
     if unknown or (options.choose_scale and options.concepts):
         raise OptionError(f"--concepts takes some of {', '.join(UNWANTED)}, and does not go with --choose-scale")
     names = _names(options)
+    _check_places(options)
     from ..demo.fixed_scale import save_fixed_scale
     from ..evaluation.comparison import Comparison
     from ..evaluation.erasure import jobs_of
     from ..pipeline import load_pipeline, processes
+    from ..pipeline.files import digest
     from ..pipeline.loading import DEMO_CHECKPOINT
 
     pipe = load_pipeline(options.model, processes.device())
     model = Path(options.model) if options.model else DEMO_CHECKPOINT
     jobs = [job for job in jobs_of(options.set, options.seeds) if job.prompt.concept in (options.concepts or UNWANTED)]
-    comparison = Comparison(pipe, jobs, names, MODELS_DIR, keep=options.keep, model=_digest(model))
+    comparison = Comparison(pipe, jobs, names, MODELS_DIR, keep=options.keep, model=digest(model))
     comparison.run()
     if not processes.is_first():
         return
-    print(comparison.as_text(), file=sys.stderr if options.json else sys.stdout)
-    if options.json:
-        print(json.dumps([row.as_json() for row in comparison.rows]))
     if options.record:
         _record(options, comparison)
     if options.report:
-        options.report.write_text(comparison.as_page(options.set, options.seeds), encoding="utf-8")
+        write_file(options.report, comparison.as_page(options.set, options.seeds).encode())
+    print(comparison.as_text(), file=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        print(json.dumps([row.as_json() for row in comparison.rows]))
     if options.choose_scale:
         best = save_fixed_scale(comparison.fixed_scales())
         print(f"chosen on validation: {best:g}", file=sys.stderr)
+
+
+def _check_places(options: argparse.Namespace) -> None:
+    """All that is to be written can be."""
+    if options.report:
+        check_file("--report", options.report)
+    if options.keep:
+        check_folder("--keep", options.keep)
+    for name in options.adapter or () if options.record else ():
+        check_file("--record", adapter_path(name))
+    if options.choose_scale:
+        from ..demo.fixed_scale import PATH
+
+        check_file("--choose-scale", PATH)
 
 
 def _record(options: argparse.Namespace, comparison: Comparison) -> None:

@@ -34,7 +34,9 @@ def run(options: argparse.Namespace) -> None:
     from ..evaluation.erasure import jobs_of
     from ..pipeline.host import demo_or_sd_host
     from ..training.judges import make_judge
+    from ..training.judges.base import check_judge
 
+    check_judge(options.judge)
     host = demo_or_sd_host(None, steps=STEPS)
     make_judge(options.judge, host, "knife")  # an unknown one ends here, before the first image
     seen = judging.make_images(host, jobs_of(options.set, options.seeds))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import OptionError
+from .outputs import check_file, write_file
 
 END = "<!-- end -->"
 
@@ -15,9 +16,13 @@ def begin(command: str) -> str:
 
 
 def around(page: Path, command: str) -> tuple[str, str]:
-    """The page before the command's part and after it. Raises OptionError where it has none."""
+    """The page before the command's part and after it. Raises OptionError where it has none or cannot be written."""
+    check_file("--page", page)
     first = begin(command)
-    before, found, rest = page.read_text(encoding="utf-8").partition(first) if page.is_file() else ("", "", "")
+    try:
+        before, found, rest = page.read_text(encoding="utf-8").partition(first) if page.is_file() else ("", "", "")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(f"{page} cannot be read ({error}); name a Markdown page in UTF-8") from error
     _, ended, after = rest.partition(END)
     if not found or not ended:
         raise OptionError(f"{page} lacks the lines {first!r} and {END!r} between which the tables go")
@@ -27,4 +32,4 @@ def around(page: Path, command: str) -> tuple[str, str]:
 def write_part(page: Path, command: str, text: str) -> None:
     """Replace the command's part of the page. Raises OptionError where the page has none."""
     before, after = around(page, command)
-    page.write_text(f"{before}{begin(command)}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    write_file(page, f"{before}{begin(command)}\n\n{text}\n\n{END}{after}".encode())

@@ -6,7 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
+from ..errors import OptionError
 from ..evaluation import model_quality
+from .outputs import check_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,10 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Measure and print."""
+    if not 1 <= options.seeds <= 8:
+        raise OptionError(f"--seeds is {options.seeds}; a split has 8 seeds for each prompt, give 1 to 8")
     from ..demo.export import add_metadata
     from ..pipeline import load_pipeline
     from ..pipeline.loading import DEMO_CHECKPOINT
 
+    if options.record:
+        check_file("--record", Path(options.model or DEMO_CHECKPOINT))
     report = model_quality.measure(load_pipeline(options.model), options.set, options.seeds, options.cfg)
     if options.record:
         figures = {"set": options.set, "seeds": options.seeds, **report.as_json()}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import OptionError
 from .erase import MODELS_DIR
+from .outputs import check_file, check_folder
 
 if TYPE_CHECKING:
     from ..training.fitting import Recipe
@@ -41,7 +42,9 @@ def _samples(options: argparse.Namespace, concept: str, demo: bool) -> list:
     from ..training.prompts import load_prompts, samples_of
 
     if options.prompts is not None:
-        return samples_of(load_prompts(options.prompts, concept), range(options.seeds))
+        prompts = load_prompts(options.prompts, concept)
+        _check_prompts(prompts)
+        return samples_of(prompts, range(options.seeds))
     if not demo:
         raise OptionError("give --prompts: a file with one prompt per line, or a starter list such as nudity")
     split, seeds = load_split("train")
@@ -54,18 +57,42 @@ def _samples(options: argparse.Namespace, concept: str, demo: bool) -> list:
     ]
 
 
+def _check_prompts(prompts: list[tuple[str, str]]) -> None:
+    """Raise OptionError where there is nothing to label; warn of what will hardly be meant."""
+    from ..training.prompts import all_unrelated, webui_syntax
+
+    kinds = [kind for _, kind in prompts]
+    if all_unrelated(kinds):
+        raise OptionError("the prompts are all unrelated; give some that name or imply the concept")
+    if "unrelated" not in kinds:
+        print("warning: no prompt is unrelated; without [unrelated] ones an adapter erases everywhere", file=sys.stderr)
+    marked = [found for prompt, _ in prompts if (found := webui_syntax(prompt))]
+    if marked:
+        print(
+            f"warning: {len(marked)} prompts have the WebUI's syntax, such as {marked[0]!r}, which is read as plain "
+            f"letters here; the tab Growth Inhibitors of the WebUI trains on such prompts",
+            file=sys.stderr,
+        )
+
+
 def _out(name: str) -> Path:
     path = Path(name)
     return path if path.suffix == ".safetensors" else MODELS_DIR / f"{name}.safetensors"
 
 
 def _check(options: argparse.Namespace) -> None:
+    from ..training.judges.base import check_judge
+
     for name, low, high in (("seeds", 1, 1000), ("steps", 1, 1000), ("batch", 1, 1024), ("epochs", 1, 10**6)):
         value = getattr(options, name)
         if not low <= value <= high:
             raise OptionError(f"--{name} is {value}; it must be from {low} to {high}")
     if options.margin is not None and not 1 <= options.margin <= 10:
         raise OptionError(f"--margin is {options.margin:g}; it must be from 1 to 10")
+    if options.judge is not None:
+        check_judge(options.judge)
+    check_file("--out", _out(options.out))
+    check_folder("--labels", options.labels)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -131,7 +131,9 @@ def choices(host: Host, seen: Sequence[Seen]) -> str:
     errors = {}
     for concept in tqdm(UNWANTED, desc="noise errors"):
         judge = SelfJudge(host, concept, CHOICES)
-        errors[concept] = torch.cat([judge.errors(made.latents) for made, _ in _batches(seen)], 1)  # [2, B, T, h, w]
+        errors[concept] = torch.cat(
+            [judge.errors(made.latents, texts) for made, texts in _batches(seen)], 1
+        )  # [2, B, T, h, w]
 
     def median(chosen: Callable[[torch.Tensor], torch.Tensor], part: float) -> str:
         return f"{statistics.median(auc(best_part(chosen(e), part).tolist(), shown[c]) for c, e in errors.items()):.3f}"

@@ -19,8 +19,9 @@ from ..statistics import Reading
 from ..training.host import Made
 from ..training.noise import squared_errors
 from . import processes
+from .files import digest
 from .growth_inhibitors import GrowthInhibitors, concept_tokens
-from .loading import default_sampling, family_of, is_demo, load_pipeline
+from .loading import DEMO_BASE, DEMO_CHECKPOINT, default_sampling, family_of, is_demo, load_pipeline
 
 _ROWS = 48  # of one UNet call, when noise is predicted
 
@@ -120,6 +121,10 @@ class PipelineHost:
         )  # [different, 77, D]
         return states[[different.index(text) for text in texts]]  # [B, 77, D]
 
+    def as_in(self, text: str, prompt: str) -> str:
+        """The text: no prompt changes the model here."""
+        return text
+
     @torch.no_grad()
     def noise_errors(
         self, latents: torch.Tensor, texts: Sequence[str], timesteps: torch.Tensor, noises: torch.Tensor
@@ -141,10 +146,11 @@ def demo_or_sd_host(path: Path | None, *, steps: int, cfg: float | None = None, 
     """The host for a model file or folder, or for the demo model (None)."""
     pipe, demo = load_pipeline(path, processes.device()), is_demo(path)
     default_cfg, size = default_sampling(path)
+    file = DEMO_CHECKPOINT if path is None else Path(path)
     return PipelineHost(
         pipe,
-        "gie-demo" if demo else family_of(pipe),
-        name="gie-demo" if demo else Path(path).stem,
+        DEMO_BASE if demo else family_of(pipe),
+        name=f"{DEMO_BASE if demo else file.stem} [{digest(file)}]",  # other weights of the same name are another model
         steps=steps,
         cfg=default_cfg if cfg is None else cfg,
         size=size,

@@ -15,11 +15,16 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from ..attention import FAMILIES
+from ..batches import LATENT_CHANNELS
 from ..demo.settings import CFG, SIZE
-from ..errors import GieError
 from ..randomness import undrawn
+from . import files
+from .files import ModelError
 
 MODELS_DIR = Path(__file__).resolve().parents[2] / "models"
+DEMO_BASE = "gie-demo"
+"""The demo model's family, as adapters name it."""
+
 DEMO_CHECKPOINT = MODELS_DIR / "demo" / "gie-demo.safetensors"
 _TOKENIZER_DIR = MODELS_DIR / "demo" / "text_encoder"  # SD 1.x's tokenizer is the same for all its models
 _SD1_YAML = Path(__file__).with_name("sd1.yaml")
@@ -34,18 +39,15 @@ _VIT_L = {
 }
 
 
-class ModelError(GieError):
-    """A model file or folder that cannot be loaded."""
-
-
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
     """The libraries' loaders warn of choices that are made here on purpose."""
     levels = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
-    bars = diffusers_logging.is_progress_bar_enabled()
+    bars = diffusers_logging.is_progress_bar_enabled(), transformers_logging.is_progress_bar_enabled()
     diffusers_logging.set_verbosity_error()
     transformers_logging.set_verbosity_error()
     diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -53,8 +55,9 @@ def _quietly() -> Iterator[None]:
     finally:
         diffusers_logging.set_verbosity(levels[0])
         transformers_logging.set_verbosity(levels[1])
-        if bars:
-            diffusers_logging.enable_progress_bar()
+        for logging, shown in zip((diffusers_logging, transformers_logging), bars, strict=True):
+            if shown:
+                logging.enable_progress_bar()
 
 
 def _text_encoder(path: Path, dtype: torch.dtype) -> CLIPTextModel:
@@ -72,7 +75,7 @@ def _text_encoder(path: Path, dtype: torch.dtype) -> CLIPTextModel:
     except RuntimeError as error:
         raise ModelError(
             f"{path.name} has a text encoder of another size than SD 1.x's ({str(error).splitlines()[1].strip()}); "
-            f"a demo checkpoint needs the folder text_encoder beside it"
+            f"a checkpoint of another size needs its .yaml and its folder text_encoder beside it, as the demo's has"
         ) from error
     missing = [key for key in missing if not key.endswith("position_ids")]
     if missing:
@@ -84,19 +87,31 @@ def _text_encoder(path: Path, dtype: torch.dtype) -> CLIPTextModel:
 
 
 def _from_file(path: Path, dtype: torch.dtype) -> StableDiffusionPipeline:
-    if path.suffix != ".safetensors":
-        raise ModelError(f"{path.name} is no .safetensors file; other formats can run code and are not opened")
+    files.check_file(path)
     yaml = path.with_suffix(".yaml")
-    return StableDiffusionPipeline.from_single_file(
-        str(path),
-        original_config=str(yaml if yaml.exists() else _SD1_YAML),
-        text_encoder=_text_encoder(path, dtype),
-        tokenizer=CLIPTokenizer.from_pretrained(_TOKENIZER_DIR, local_files_only=True),
-        torch_dtype=dtype,
-        local_files_only=True,
-        safety_checker=None,
-        image_size=SIZE if is_demo(path) else 512,
-    )
+    own, text_encoder = yaml.exists(), _text_encoder(path, dtype)
+    try:
+        return StableDiffusionPipeline.from_single_file(
+            str(path),
+            original_config=str(yaml if own else _SD1_YAML),
+            text_encoder=text_encoder,
+            tokenizer=CLIPTokenizer.from_pretrained(_TOKENIZER_DIR, local_files_only=True),
+            torch_dtype=dtype,
+            local_files_only=True,
+            safety_checker=None,
+            image_size=SIZE if is_demo(path) else 512,
+        )
+    except ValueError as error:  # tensors of other shapes
+        described = (
+            f"what {yaml.name} says" if own else f"SD 1.x, and there is no {yaml.name} beside it to say what it is"
+        )
+        raise ModelError(f"{path.name} does not fit {described} ({_short(error)})") from error
+
+
+def _short(error: Exception) -> str:
+    """A library's error in at most 160 letters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else f"{text[:160]}..."
 
 
 def is_demo(path: Path | None) -> bool:
@@ -120,19 +135,40 @@ def default_sampling(path: Path | None) -> tuple[float, tuple[int, int] | None]:
 def load_pipeline(path: Path | str | None = None, device: str | torch.device = "cpu") -> StableDiffusionPipeline:
     """A pipeline with DPM++ 2M Karras; ``path``: a .safetensors file or a diffusers folder, None for the demo model.
 
-    float32 on the CPU, float16 elsewhere. Raises ModelError for what is not there or no SD 1.x model.
+    float32 on the CPU, float16 elsewhere. Raises ModelError for what is not there or no SD 1.x or 2.x model.
     """
     path = DEMO_CHECKPOINT if path is None else Path(path)
-    if not path.exists():
-        raise ModelError(f"there is no model at {path}; give a .safetensors file or a diffusers folder")
     dtype = torch.float32 if torch.device(device).type == "cpu" else torch.float16
-    with _quietly(), undrawn():  # modules are made with random weights before they are filled
-        if path.is_dir():
-            pipe = StableDiffusionPipeline.from_pretrained(
-                path, torch_dtype=dtype, local_files_only=True, safety_checker=None
-            )
-        else:
-            pipe = _from_file(path, dtype)
-        pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, use_karras_sigmas=True)
+    try:
+        with _quietly(), undrawn():  # modules are made with random weights before they are filled
+            pipe = _load(path, dtype)
+            pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, use_karras_sigmas=True)
+    except (ModelError, MemoryError):
+        raise
+    except Exception as error:  # the libraries raise many kinds for files that are not as they expect
+        raise ModelError(
+            f"{path} cannot be loaded ({type(error).__name__}: {_short(error)}); give a .safetensors file or a "
+            f"diffusers folder of SD 1.x"
+        ) from error
+    channels = pipe.unet.config.in_channels
+    if channels != LATENT_CHANNELS:
+        raise ModelError(
+            f"the UNet of {path} takes {channels} channels, as inpainting models and others that are given a picture "
+            f"do; give an ordinary SD 1.x model, which takes {LATENT_CHANNELS}"
+        )
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
+
+
+def _load(path: Path, dtype: torch.dtype) -> StableDiffusionPipeline:
+    if path.is_dir():
+        files.check_folder(path)
+        return StableDiffusionPipeline.from_pretrained(
+            path, torch_dtype=dtype, local_files_only=True, safety_checker=None
+        )
+    if path.is_file():
+        return _from_file(path, dtype)
+    raise ModelError(
+        f"there is no model at {path}{', but a device' if path.exists() else ''}; give a .safetensors file or a "
+        f"diffusers folder"
+    )

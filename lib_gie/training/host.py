@@ -52,12 +52,16 @@ class Host(Protocol):
         """
         ...
 
+    def as_in(self, text: str, prompt: str) -> str:
+        """The text with what makes the model as it is for images of a prompt: networks that the prompt names."""
+        ...
+
     def noise_errors(
         self, latents: torch.Tensor, texts: Sequence[str], timesteps: torch.Tensor, noises: torch.Tensor
     ) -> torch.Tensor:
         """Squared errors of the predicted noise, means over channels, float32 [B, T, h, w].
 
-        ``latents``: [B, 4, h, w], under one text each.
+        ``latents``: [B, 4, h, w], under one text each, see ``as_in``.
         ``timesteps``: int64 [T]; ``noises``: float32 [T, 4, h, w], the same for all images.
         """
         ...

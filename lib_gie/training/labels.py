@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from ..errors import OptionError
 from ..journal import append_entry, read_entries
 from .host import Host, Made
 from .judges.base import Judge, Verdict
@@ -19,6 +20,9 @@ from .search import GRID, Search
 
 CALIBRATION = 24
 """Images of each kind, at most, from which a judge learns what its scores mean."""
+
+
+_ENTRY = {"prompt", "seed", "scale", "score", "others"}
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,18 @@ class Cache:
         digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
         self.path = folder / f"labels-{digest}{f'.{part}' if part else ''}.jsonl"
         self.verdicts: dict[tuple[str, int, float], Verdict] = {}
-        folder.mkdir(parents=True, exist_ok=True)
-        if not self.path.exists():
-            self.path.write_text(identity + "\n", encoding="utf-8")
-        for path in sorted(folder.glob(f"labels-{digest}*.jsonl")):
-            for entry in read_entries(path):
-                if isinstance(entry, dict):  # the first line is the identity
-                    self._take(entry)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not self.path.exists():
+                self.path.write_text(identity + "\n", encoding="utf-8")
+            for path in sorted(folder.glob(f"labels-{digest}*.jsonl")):
+                for entry in read_entries(path):
+                    if isinstance(entry, dict) and entry.keys() >= _ENTRY:  # the first line is the identity
+                        self._take(entry)
+        except OSError as error:
+            raise OptionError(
+                f"labels cannot be kept in {folder} ({error}); give another folder, or make room"
+            ) from error
 
     def _take(self, entry: dict) -> None:
         others = entry["others"]

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from ..concepts import MAX_TOKENS, parse_concepts
 from ..errors import GieError
 from .enforcement import enforced_text
-from .library import list_adapters
+from .library import list_adapters, taken_for
 from .model import check_supported, loaded_model, split_tokens
 from .options import TITLE
 from .plans import adapter_folders
@@ -26,6 +26,7 @@ class AdapterAnswer(BaseModel):
     concepts: list[str] = Field(description="concepts that it was trained for")
     hash: str = Field(description="first 10 digits of the file's SHA-256")
     digest: str = Field(description="first 10 digits of its weights' digest, as in infotexts")
+    automatic: list[str] = Field(description="concepts for which Automatic takes it on a model of its family")
     figures: dict = Field(description="validation figures from the file")
 
 
@@ -47,11 +48,13 @@ class TokensAnswer(BaseModel):
 
 
 def _adapters() -> AdaptersAnswer:
-    usable, broken = list_adapters(adapter_folders())
+    folders = adapter_folders()
+    usable, broken = list_adapters(folders)
     answers = [
         AdapterAnswer(
             name=found.name, base=found.info.base, inputs=found.info.inputs, concepts=list(found.info.concepts),
-            hash=found.hash, digest=found.digest, figures=found.info.validation,
+            automatic=taken_for(found, usable, folders), hash=found.hash, digest=found.digest,
+            figures=found.info.validation,
         )
         for found in usable
     ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Sequence
@@ -67,13 +68,24 @@ def _is_text(name: str) -> bool:
     return True
 
 
+SHIPPED = " (shipped)"
+"""Behind the name of an adapter that comes with the extension, where the user has one of the same file name."""
+
+
 def _files(folders: Sequence[Path]) -> dict[str, Path]:
-    """Files by stem; of two with one name the first folder's counts. Subfolders hold other things (the demo model)."""
+    """Files by name. ``folders``: of shipped adapters, then the user's own, whose files have their stems as names.
+
+    Others have theirs where it is free, else it is marked: none hides another. Subfolders hold other things (the demo
+    model).
+    """
     found: dict[str, Path] = {}
-    for folder in folders:
+    for folder in reversed(folders):
         for path in _paths(folder):
-            if path.stem not in (AUTOMATIC, FIXED):
-                found.setdefault(path.stem, path)
+            name = path.stem
+            while name in found:
+                name += SHIPPED
+            if name not in (AUTOMATIC, FIXED):
+                found[name] = path
     return found
 
 
@@ -98,14 +110,14 @@ def listed_names(folders: Sequence[Path]) -> list[str]:
     return [name for name, path in sorted(_files(folders).items()) if _says_so(path)]
 
 
-def _open(path: Path) -> InstalledAdapter:
+def _open(name: str, path: Path) -> InstalledAdapter:
     try:
         found = _read(path, _identity(path))
     except OSError as error:
         raise AdapterError(f"{path.name} cannot be read ({error.strerror}); choose another adapter") from error
     if isinstance(found, str):
         raise AdapterError(found)
-    return found
+    return dataclasses.replace(found, name=name)
 
 
 def list_adapters(folders: Sequence[Path]) -> tuple[list[InstalledAdapter], dict[str, str]]:
@@ -113,19 +125,19 @@ def list_adapters(folders: Sequence[Path]) -> tuple[list[InstalledAdapter], dict
     usable, broken = [], {}
     for name, path in sorted(_files(folders).items()):
         try:
-            usable.append(_open(path))
+            usable.append(_open(name, path))
         except AdapterError as error:
             broken[name] = str(error)
     return usable, broken
 
 
 def find_adapter(name: str, folders: Sequence[Path]) -> InstalledAdapter:
-    """The adapter with this name (a file's stem). Raises AdapterError where there is none or it cannot be used."""
+    """The adapter with this name, as it is listed. Raises AdapterError where there is none or it cannot be used."""
     files = _files(folders)
     if name not in files:  # only listed names are opened: a path can lead nowhere
         known = ", ".join([AUTOMATIC, FIXED, *sorted(files)])
         raise AdapterError(f"there is no adapter {quoted(name)}; installed are: {known}")
-    return _open(files[name])
+    return _open(name, files[name])
 
 
 def is_for(info: AdapterInfo, concept_key: str) -> bool:
@@ -145,7 +157,7 @@ def find_recorded(name: str, digest: str | None, folders: Sequence[Path]) -> Ins
     none.
     """
     files = _files(folders)
-    named = _open(files[name]) if name in files and (digest is None or _says_so(files[name])) else None
+    named = _open(name, files[name]) if name in files and (digest is None or _says_so(files[name])) else None
     if named is not None and digest in (None, named.digest, named.hash):
         return named
     same = next((one for one in list_adapters(folders)[0] if digest in (one.digest, one.hash)), None)
@@ -162,7 +174,7 @@ def adapter_for(
     """The adapter that was trained for a concept (its folded text) on this model family, if there is one.
 
     ``heads``: of each cross-attention layer. ``trusted``: none that was trained in the tab, where anybody may train one
-    that erases little. Of several the one with the fewest other concepts, then the first by name.
+    that erases little. Of several the one that comes first in ``by_choice``.
     """
     fitting = [
         installed
@@ -172,4 +184,37 @@ def adapter_for(
         and is_for(installed.info, concept_key)
         and not (trusted and is_anybodys(installed.info))
     ]
-    return min(fitting, key=lambda installed: len(installed.info.concepts), default=None)
+    return next(iter(by_choice(fitting, folders)), None)
+
+
+def by_choice(adapters: Sequence[InstalledAdapter], folders: Sequence[Path]) -> list[InstalledAdapter]:
+    """Adapters for one concept, the one first that Automatic takes.
+
+    The user's own (in the last folder) come before shipped ones, those with fewer other concepts before the others, of
+    the user's the newest, of shipped ones the first by name.
+    """
+
+    def place(installed: InstalledAdapter) -> tuple:
+        own = installed.path.parent == folders[-1]
+        return not own, len(installed.info.concepts), -_changed(installed.path) if own else 0, installed.name
+
+    return sorted(adapters, key=place)
+
+
+def _changed(path: Path) -> int:
+    """When a file was written, in ns; 0 for one that is gone."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def taken_for(installed: InstalledAdapter, adapters: Sequence[InstalledAdapter], folders: Sequence[Path]) -> list[str]:
+    """The concepts for which Automatic takes an adapter, of all these, on a model of its family."""
+    found = []
+    for concept in installed.info.concepts:
+        key = concept.casefold()
+        rivals = [other for other in adapters if other.info.base == installed.info.base and is_for(other.info, key)]
+        if by_choice(rivals, folders)[0].path == installed.path:
+            found.append(concept)
+    return found

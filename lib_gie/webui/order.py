@@ -19,7 +19,7 @@ from ..errors import AdapterError, OptionError
 from ..training.judges.base import JUDGES
 from ..training.judges.self_judge import EVALUATIONS
 from ..training.labels import Sample
-from ..training.prompts import bare, parse_prompts
+from ..training.prompts import all_unrelated, bare, parse_prompts
 from ..training.search import GRID, most_tries
 from .options import AUTOMATIC, FIXED
 
@@ -81,7 +81,7 @@ class Order:
             kinds[kind] = kinds.get(kind, 0) + 1
             if kinds[kind] <= self.count:
                 samples += [Sample(prompt, seed, kind) for seed in range(1 if kind == "unrelated" else self.seeds)]
-        if not any(sample.kind != "unrelated" for sample in samples):
+        if all_unrelated([sample.kind for sample in samples]):
             raise OptionError("the prompts are all unrelated; give some that name or imply the concept")
         if not any(sample.kind == "unrelated" for sample in samples):
             raise OptionError(

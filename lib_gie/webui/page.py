@@ -21,7 +21,7 @@ from .library import find_recorded, listed_names
 from .model import loaded_model, split_tokens, text_encoders
 from .options import AUTOMATIC, BY_NAME, FIXED, OPTIONS, TITLE, Option
 from .pasting import ENABLED, RAW, Here, may_be_ours, read_params
-from .plans import adapter_folders
+from .plans import adapter_folders, automatic_text
 from .readout import add_holder
 
 
@@ -104,7 +104,7 @@ def check_pasted(infotext: str | None) -> None:
 
 
 def count_tokens(text: str) -> str:
-    """One line of HTML under the text field: tokens per concept, or what is wrong."""
+    """One line of HTML under the text field: tokens per concept and what Automatic takes, or what is wrong."""
     if not isinstance(text, str) or not text.strip():
         return ""
     try:
@@ -120,7 +120,7 @@ def count_tokens(text: str) -> str:
         f"/{MAX_TOKENS}{' (too long: shorten it)' if count > MAX_TOKENS else ''}</span>"
         for name, count in counts
     ]
-    return ", ".join(parts) + " tokens"
+    return f"{', '.join(parts)} tokens. {html.escape(automatic_text(concepts, model))}"
 
 
 def enforced_note() -> str:

@@ -12,7 +12,7 @@ from ..adapter import Adapter
 from ..checks import quoted
 from ..concepts import Concept
 from ..demo.fixed_scale import default_scale
-from ..errors import AdapterError
+from ..errors import AdapterError, GieError
 from ..scale import DEFAULT_SCALE, FixedScale, Guarded, ScaleRule
 from . import arguments, forge
 from .generation import Plan
@@ -25,6 +25,17 @@ from .options import AUTOMATIC, FIXED, TITLE, Request
 def adapter_folders() -> list[Path]:
     """Where adapters lie: shipped ones, and the user's own among the WebUI's models."""
     return arguments.adapter_folders(paths_internal.models_path)
+
+
+def automatic_text(concepts: Sequence[Concept], model: Any) -> str:
+    """What Automatic takes for each concept on a model; nothing for models that cannot be erased from."""
+    try:
+        base, heads = family_of(unet_of(model))
+    except GieError:  # which Generate says
+        return ""
+    found = [(concept, adapter_for(concept.key, base, heads, adapter_folders())) for concept in concepts]
+    named = [f"{chosen.name if chosen else 'the fixed scale'} for {concept.text}" for concept, chosen in found]
+    return f"{AUTOMATIC} takes {', '.join(named)}"
 
 
 def _rule(

@@ -12,6 +12,7 @@ import gradio as gr
 from modules import sd_samplers
 
 from ..checks import quoted
+from ..concepts import Concept
 from ..demo import settings as demo
 from ..errors import GieError, OptionError
 from ..training.judges.base import JUDGES
@@ -21,6 +22,7 @@ from .model import family_of, loaded_model, unet_of
 from .options import TITLE
 from .order import RANGES, Order, amount, read_order
 from .page import adapter_dropdowns, adapter_names
+from .plans import automatic_text
 from .trainer import Trainer, allowed_path
 
 _PREFIX = "gie_train"
@@ -120,7 +122,14 @@ def estimate(*values: Any) -> str:
     replaced = f" <b>{html.escape(path.stem)} is replaced.</b>" if path.exists() else ""
     return (
         f"{work.prompts} prompts, at most {work.images} images, {work.evaluations:,} evaluations of the UNet.{replaced}"
+        f"{_taken_now(order)}"
     )
+
+
+def _taken_now(order: Order) -> str:
+    """Which adapter Automatic takes for the concept before this one is trained."""
+    model = loaded_model()
+    return f" {html.escape(automatic_text([Concept(order.bare_concept)], model))} now." if model else ""
 
 
 def measured(*values: Any) -> str:

@@ -1,4 +1,8 @@
-"""The loaded checkpoint as the host of labelling (see ``lib_gie.training.host``)."""
+"""The loaded checkpoint as the host of labelling (see ``lib_gie.training.host``).
+
+Whatever is made, read or judged for a prompt is done in the state that an image of that prompt has: see
+``prompt_state.py``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from modules import devices, paths_internal, processing, prompt_parser, sd_models, shared
+from modules import devices, paths_internal, processing, prompt_parser, sd_models, sd_vae, shared
 from modules.call_queue import queue_lock
 
 from ..batches import LAST_TIMESTEP, LATENT_CHANNELS
@@ -26,6 +30,19 @@ from .guard import PLAN
 from .infotext import Rule
 from .model import callable_unet, encode_concept, family_of, split_tokens, unet_of
 from .options import FIXED, Request
+from .plans import automatic_text
+from .prompt_state import (
+    Prompted,
+    as_for,
+    groups,
+    networks_in,
+    parts_of,
+    prompted,
+    settings,
+    shown,
+    unet_arguments,
+    without_networks,
+)
 
 JOB = "growth inhibitors: training"
 _ROWS = 16  # of one UNet call outside of sampling
@@ -42,6 +59,7 @@ def _turn() -> Iterator[None]:
     with queue_lock:
         shared.state.begin(job=JOB)
         try:
+            sd_models.reload_model_weights()  # a generation may have left its refiner behind
             yield
         finally:
             shared.state.end()
@@ -62,25 +80,33 @@ def _last_prompt_kept() -> Iterator[None]:
 
 
 class WebUIHost:
-    """Makes images with the checkpoint that is chosen when it is made; another one in its place is an error."""
+    """Makes images with the checkpoint and settings that are chosen when it is made; others are an error later."""
 
     def __init__(self, *, sampler: str, steps: int, cfg: float, width: int, height: int, negative: str = ""):
-        with queue_lock:
-            sd_models.reload_model_weights()  # a generation may have left its refiner behind
-        model = shared.sd_model
+        with _turn():  # nobody's request has settings or a checkpoint of its own in place
+            self._look(shared.sd_model)
+        self.sampler, self.steps, self.cfg = sampler, steps, cfg
+        self.width, self.height, self.negative = width, height, negative
+        self.latent_size = (height // 8, width // 8)
+        self.conditions = {"clip_skip": self._clip_skip, "cfg": cfg}
+        self.description = (
+            f"{self._checkpoint_hash}, {sampler}, {steps} steps, CFG {cfg:g}, "
+            f"{width}x{height}, negative {negative!r}, {self._state}"
+        )
+
+    def _look(self, model: Any) -> None:
+        """Note what is chosen now."""
         unet = unet_of(model)
         self.base, _ = family_of(unet)
         self._check_latents(model, unet)
         info = model.sd_checkpoint_info
-        self._checkpoint, self.sampler, self.steps, self.cfg = info.filename, sampler, steps, cfg
-        self.width, self.height, self.negative = width, height, negative
-        self.description = (
-            f"{info.shorthash or info.hash or info.name_for_extra}, {sampler}, {steps} steps, CFG {cfg:g}, "
-            f"{width}x{height}, negative {negative!r}, clip skip {shared.opts.CLIP_stop_at_last_layers}"
+        self._checkpoint, self.name, self._settings = info.filename, info.name_for_extra, settings()
+        self._clip_skip = shared.opts.CLIP_stop_at_last_layers
+        self._checkpoint_hash = info.shorthash or info.hash or info.name_for_extra
+        self._state = (
+            f"clip skip {shown(self._clip_skip)}, VAE {sd_vae.get_loaded_vae_name()}, "
+            f"{self._settings.unusual or 'usual settings'}"
         )
-        self.name = info.name_for_extra
-        self.latent_size = (height // 8, width // 8)
-        self.conditions = {"clip_skip": shared.opts.CLIP_stop_at_last_layers, "cfg": cfg}
 
     @staticmethod
     def _check_latents(model: Any, unet: torch.nn.Module) -> None:
@@ -100,7 +126,18 @@ class WebUIHost:
                 f"the checkpoint was changed from {self.name} to {model.sd_checkpoint_info.name_for_extra} while an "
                 f"adapter was being trained on it; load {self.name} again and go on"
             )
+        changed = self._settings.changed(settings())
+        if changed:
+            raise ErasureError(
+                f"the setting {changed} while an adapter was being trained; images with it are others. Set it back and "
+                f"go on"
+            )
         return model
+
+    def automatic_text(self, concept: str) -> str:
+        """Which adapter Automatic takes for the concept on this checkpoint."""
+        with _turn():
+            return automatic_text([Concept(concept)], self._model())
 
     def tokens(self, concept: str) -> list[str]:
         """The concept's own tokens."""
@@ -108,11 +145,26 @@ class WebUIHost:
 
     def make(self, prompts: Sequence[str], seeds: Sequence[int], concept: str, scales: torch.Tensor) -> Made:
         """One image per prompt, seed and scale w (float32 [B]). BatchStoppedError: the WebUI's buttons stopped it."""
+        images, latents = [None] * len(prompts), [None] * len(prompts)
+        for numbers in self._groups(prompts, scales.tolist()):
+            own = ([prompts[number] for number in numbers], [seeds[number] for number in numbers])
+            made = self._make(*own, concept, scales[numbers])
+            for number, image, latent in zip(numbers, made.images, made.latents, strict=True):
+                images[number], latents[number] = image, latent
+        return Made(torch.stack(images), torch.stack(latents))
+
+    def _groups(self, prompts: Sequence[str], scales: Sequence[float] | None = None) -> list[list[int]]:
+        with _turn():
+            return groups(prompts, self._model(), scales)
+
+    def _make(self, prompts: list[str], seeds: list[int], concept: str, scales: torch.Tensor) -> Made:
+        """The same for prompts that one batch can be made of."""
         with _turn(), _last_prompt_kept():
-            p = self._processing(list(prompts), list(seeds))
+            p = self._processing(prompts, seeds)
             if bool((scales != 0).any()):
                 request = Request((Concept(concept),), adapter=FIXED)
-                setattr(p, PLAN, Plan(request, (GivenScales(scales),), (Rule(None, None, -1.0),)))
+                of_rows = GivenScales(scales.repeat_interleave(parts_of(prompts[0])))  # [B * parts]
+                setattr(p, PLAN, Plan(request, (of_rows,), (Rule(None, None, -1.0),)))
             latents = _keep_latents(p)
             images = processing.process_images(p).images
             if shared.state.interrupted or shared.state.skipped or len(images) != len(prompts):
@@ -128,21 +180,53 @@ class WebUIHost:
         )  # fmt: skip
 
     def read(self, prompts: Sequence[str], concepts: Sequence[str], reading: Reading) -> list[torch.Tensor]:
-        """What adapters with this reading would see, for each concept float32 [B, inputs, n]."""
-        found = []
-        for start in range(0, len(prompts), _ROWS):
-            with _turn(), torch.no_grad():
-                model = self._model()
-                encoded = [encode_concept(Concept(text), model) for text in concepts]
-                given = self._encode(prompts[start : start + _ROWS])
-                states = given["context"]  # [R, L, D]
-                size = (len(states), LATENT_CHANNELS, self.height // 8, self.width // 8)
-                latents = torch.zeros(size, device=states.device, dtype=states.dtype)  # [R, 4, h, w]
-                timesteps = torch.full((len(states),), LAST_TIMESTEP, device=states.device)  # [R]
-                args = _with_picture(latents, self._picture()), timesteps
-                with devices.autocast():
-                    found.append(read_attention(callable_unet(model), encoded, reading, args, given))
-        return [torch.cat(parts).float() for parts in zip(*found, strict=True)]  # each [B, inputs, n]
+        """What adapters with this reading would see, for each concept float32 [B, inputs, n].
+
+        Of a prompt with several parts (AND) it is that of the part with the most attention to the concept.
+        """
+        found: list[list[torch.Tensor | None]] = [[None] * len(prompts) for _ in concepts]
+        for group in self._groups(prompts):
+            for start in range(0, len(group), _ROWS):
+                numbers = group[start : start + _ROWS]
+                read = self._read([prompts[number] for number in numbers], concepts, reading)
+                for values, own in zip(found, read, strict=True):
+                    for number, value in zip(numbers, own, strict=True):
+                        values[number] = value
+        return [torch.stack(values) for values in found]
+
+    def _read(self, prompts: list[str], concepts: Sequence[str], reading: Reading) -> list[list[torch.Tensor]]:
+        """For prompts that one batch can be made of, for each concept and prompt: float32 [inputs, n]."""
+        with self._as_for(prompts[0]) as model:
+            encoded = [encode_concept(Concept(text), model) for text in concepts]
+            given = prompted(prompts, model, self.sampler, self.steps, (self.width, self.height))
+            read = [self._read_rows(model, encoded, reading, given, first) for first in range(0, given.rows, _ROWS)]
+        rows = [torch.cat(parts).float() for parts in zip(*read, strict=True)]  # for each concept [R, inputs, n]
+        return [[own[numbers][own[numbers].sum((1, 2)).argmax()] for numbers in given.of] for own in rows]
+
+    def _read_rows(
+        self, model: Any, encoded: list, reading: Reading, given: Prompted, first: int
+    ) -> list[torch.Tensor]:
+        """For each concept [R, inputs, n], of at most _ROWS rows from the first on."""
+        own = {name: value[first : first + _ROWS] for name, value in given.arguments.items()}  # each [R, ...]
+        states = own["context"]  # [R, L, D]
+        size = (len(states), LATENT_CHANNELS, self.height // 8, self.width // 8)
+        latents = torch.zeros(size, device=states.device, dtype=states.dtype)  # [R, 4, h, w]
+        timesteps = torch.full((len(states),), LAST_TIMESTEP, device=states.device)  # [R]
+        args = _with_picture(latents, self._picture()), timesteps
+        with devices.autocast():
+            return read_attention(callable_unet(model), encoded, reading, args, own)
+
+    @contextmanager
+    def _as_for(self, prompt: str) -> Iterator[Any]:
+        """The model in a turn of the queue, as it is while images of a prompt are sampled."""
+        with _turn(), torch.no_grad():
+            model = self._model()
+            with as_for(prompt, self._processing([prompt], [0]), model):
+                yield model
+
+    def as_in(self, text: str, prompt: str) -> str:
+        """The text with the extra networks that a prompt names."""
+        return text + networks_in(prompt)
 
     def _encode(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
         """What the UNet is given by name for these texts, as the WebUI makes it, emphasis included.
@@ -151,9 +235,7 @@ class WebUIHost:
         """
         batch = prompt_parser.SdConditioning(texts, width=self.width, height=self.height)
         with torch.no_grad(), devices.autocast():
-            made = self._model().get_learned_conditioning(batch)
-        found = {"context": made["crossattn"], "y": made["vector"]} if isinstance(made, dict) else {"context": made}
-        return {name: value.to(devices.device, devices.dtype_unet) for name, value in found.items()}
+            return unet_arguments(self._model().get_learned_conditioning(batch))
 
     def _picture(self) -> torch.Tensor | None:
         """What the WebUI gives an inpainting model beside the latents in txt2img, [1, 5, h, w]; None for others."""
@@ -171,8 +253,19 @@ class WebUIHost:
         self, latents: torch.Tensor, texts: Sequence[str], timesteps: torch.Tensor, noises: torch.Tensor
     ) -> torch.Tensor:
         """Squared errors of the predicted noise, means over channels, float32 [B, T, h, w]."""
-        with _turn(), torch.no_grad():
-            model, device = self._model(), devices.device
+        errors = [None] * len(texts)
+        for numbers in self._groups(texts):
+            found = self._noise_errors(latents[numbers], [texts[number] for number in numbers], timesteps, noises)
+            for number, own in zip(numbers, found, strict=True):
+                errors[number] = own
+        return torch.stack(errors)
+
+    def _noise_errors(
+        self, latents: torch.Tensor, texts: list[str], timesteps: torch.Tensor, noises: torch.Tensor
+    ) -> torch.Tensor:
+        """The same under texts with the same extra networks."""
+        with self._as_for(texts[0]) as model:
+            device, texts = devices.device, [without_networks(text) for text in texts]
             order = list(dict.fromkeys(texts))
             given, picture = self._encode(order), self._picture()  # each [different, ...]
             unet = callable_unet(model)

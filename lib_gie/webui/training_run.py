@@ -102,7 +102,7 @@ class Run:
             (scatter(points, self.path.stem), "predicted against labelled scales"),
             *self._strips(labels),
         ]
-        progress.text = report_text(result, labels, self.path)
+        progress.text = f"{report_text(result, labels, self.path)} {self.host.automatic_text(self.concept)}."
         progress.state = "done"
 
     def _label(self, progress: Progress) -> list[Label]:

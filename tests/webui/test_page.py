@@ -27,6 +27,7 @@ def test_tick_type_generate(page):
     page.set_enabled(True)
     page.fill("#gie_txt2img_concepts textarea", "knife")
     page.wait(lambda: "knife: 1/75" in page.text("#gie_txt2img_tokens"), "the token counter")
+    assert "Automatic takes demo-knife for knife" in page.text("#gie_txt2img_tokens")
     assert ": knife" in page.text("#gie_txt2img_enabled .label-wrap")
     infotext = page.generate()
     assert "GIE concepts: knife" in infotext

@@ -126,8 +126,9 @@ def test_interrupt_go_on_and_use_at_once(page, webui):
               "the report")  # fmt: skip
     page.picture("tab-report", "#gie_train_status")
     assert "better than one constant scale" in status(page)
+    assert f"Automatic takes {CONCEPT} for {CONCEPT}." in status(page)
     installed = {found["name"]: found for found in webui.get("gie/v1/adapters")["adapters"]}
-    assert installed[CONCEPT]["concepts"] == [CONCEPT]
+    assert installed[CONCEPT]["concepts"] == installed[CONCEPT]["automatic"] == [CONCEPT]
     page.click("#tabs > .tab-nav button:first-child")
     page.set_enabled(True)
     page.fill("#txt2img_prompt textarea", "a cat and an umbrella")

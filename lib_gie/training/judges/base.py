@@ -62,9 +62,14 @@ class Judge(Protocol):
         ...
 
 
-def make_judge(name: str, host: Host, concept: str, **settings: Any) -> Judge:
-    """The judge of a name in JUDGES. Raises OptionError for others."""
+def check_judge(name: str) -> None:
+    """Raise OptionError for a name that is not in JUDGES."""
     if name not in JUDGES:
         raise OptionError(f"there is no judge {name!r}; choose one of {', '.join(JUDGES)}")
+
+
+def make_judge(name: str, host: Host, concept: str, **settings: Any) -> Judge:
+    """The judge of a name in JUDGES. Raises OptionError for others."""
+    check_judge(name)
     module = importlib.import_module(f".{name}_judge", __package__)
     return module.build(host, concept, **settings)

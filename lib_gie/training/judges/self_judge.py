@@ -52,21 +52,23 @@ class SelfJudge:
 
     def look(self, made: Made, prompts: Sequence[str]) -> list[Verdict]:
         """Two UNet evaluations per image, timestep and noise."""
-        return [Verdict(round(score, 3)) for score in self.scores(made.latents).tolist()]
+        return [Verdict(round(score, 3)) for score in self.scores(made.latents, prompts).tolist()]
 
-    def errors(self, latents: torch.Tensor) -> torch.Tensor:
-        """Errors under the concept's text and under the empty one: latents [B, 4, h, w] -> float32 [2, B, T, h, w]."""
+    def errors(self, latents: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+        """Errors under the concept's text and under the empty one: latents [B, 4, h, w] -> float32 [2, B, T, h, w].
+
+        ``prompts``: what each image was made from, so that the model is the one that made it.
+        """
         shape = (len(self.timesteps), *latents.shape[1:])
         noises = torch.randn(shape, generator=torch.Generator().manual_seed(_SEED))  # [T, 4, h, w]
-        texts = (self.concept, "")
-        count = len(latents)
+        texts = [[self.host.as_in(text, prompt) for prompt in prompts] for text in (self.concept, "")]
         return torch.stack(
-            [self.host.noise_errors(latents, [text] * count, self.timesteps, noises) for text in texts]
+            [self.host.noise_errors(latents, own, self.timesteps, noises) for own in texts]
         )  # [2, B, T, h, w]
 
-    def scores(self, latents: torch.Tensor) -> torch.Tensor:
+    def scores(self, latents: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """Float32 [B]."""
-        return best_part(self.errors(latents), self.part)
+        return best_part(self.errors(latents, prompts), self.part)
 
     def calibrate(self, showing: Sequence[float], absent: Sequence[float]) -> None:
         """Set the threshold from scores of images that should show the concept and of images that should not.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...checks import quoted
@@ -12,7 +14,16 @@ from ..labels import Sample
 
 FOLDER = Path(__file__).parent
 KINDS = ("explicit", "implicit", "unrelated")
-_SECTION = re.compile(r"\[(\w+)\]")
+_SECTION = re.compile(r"\[([^:|\[\]]*)\]")  # with : or | it is prompt editing
+_NEARLY = re.compile(rf"\W*({'|'.join(KINDS)})\W*", re.IGNORECASE)
+_BOM = "\ufeff"
+_ENCODINGS = {
+    codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",  # before UTF-16's, which is the beginning of one
+    codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
+}  # fmt: skip
+_WEBUI_SYNTAX = re.compile(
+    r"<\w+:[^>]+>|\bAND\b|\bBREAK\b|\[[^\[\]]*[:|][^\[\]]*\]|\([^()]*:\s*[\d.]+\s*\)",
+)
 
 
 def starter_lists() -> list[str]:
@@ -23,24 +34,53 @@ def starter_lists() -> list[str]:
 def parse_prompts(text: str, concept: str, where: str = "the list") -> list[tuple[str, str]]:
     """Prompts and their kinds ("explicit", "implicit", "unrelated") from a list's text.
 
-    One prompt per line; ``[kind]`` lines say what the following ones are (before the first: explicit); empty lines and
-    those that begin with # are left out; ``{concept}`` becomes the concept. Raises OptionError.
+    One prompt per line; ``[kind]`` lines, in any case, say what the following ones are (before the first: explicit);
+    empty lines and those that begin with # are left out; ``{concept}`` becomes the concept. Raises OptionError, also
+    for a prompt that is in two sections.
     """
     kind, found = KINDS[0], {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.removeprefix(_BOM).splitlines(), 1):
         line = line.strip()
         if not line or line.startswith("#"):
             continue
-        section = _SECTION.fullmatch(line)
-        if section is None:
-            found.setdefault(line.replace("{concept}", concept), kind)
-        elif section[1] in KINDS:
-            kind = section[1]
-        else:
-            raise OptionError(f"line {number} of {where} is {line}; it must be one of [{'], ['.join(KINDS)}]")
+        if (section := _section(line, f"line {number} of {where}")) is not None:
+            kind = section
+            continue
+        prompt = line.replace("{concept}", concept)
+        if found.setdefault(prompt, kind) != kind:
+            raise OptionError(
+                f"line {number} of {where} has {prompt[:100]!r} under [{kind}], and it is under [{found[prompt]}] as "
+                f"well; leave it in one of them"
+            )
     if not found:
         raise OptionError(f"{where} has no prompts; write one per line")
     return list(found.items())
+
+
+def _section(line: str, place: str) -> str | None:
+    """The kind that a line names, None for a prompt. Raises OptionError for what is nearly such a line."""
+    section = _SECTION.fullmatch(line)
+    kind = section[1].strip().casefold() if section else None
+    if kind in KINDS:
+        return kind
+    nearly = _NEARLY.fullmatch(line)
+    if section is None and (nearly is None or nearly[0] == nearly[1]):
+        return None
+    raise OptionError(f"{place} is {line[:100]}; it must be one of [{'], ['.join(KINDS)}]")
+
+
+def all_unrelated(kinds: Sequence[str]) -> bool:
+    """Whether there is nothing to label."""
+    return all(kind == "unrelated" for kind in kinds)
+
+
+def webui_syntax(text: str) -> str | None:
+    """The first part of a text that the WebUI's prompt parser takes for something else than words, None without one.
+
+    Extra networks (<lora:...>), AND, BREAK, prompt editing and weights in parentheses.
+    """
+    found = _WEBUI_SYNTAX.search(text)
+    return found[0] if found else None
 
 
 def load_prompts(name: str | Path, concept: str) -> list[tuple[str, str]]:
@@ -49,13 +89,22 @@ def load_prompts(name: str | Path, concept: str) -> list[tuple[str, str]]:
     if not path.is_file() and str(name) in starter_lists():
         path = FOLDER / f"{name}.txt"
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = _decoded(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise OptionError(
             f"the prompts {str(name)!r} cannot be read ({error}); give a text file with one prompt per line, or one "
             f"of {', '.join(starter_lists())}"
         ) from error
     return parse_prompts(text, concept, path.name)
+
+
+def _decoded(data: bytes) -> str:
+    """Text in UTF-8, with or without a byte order mark, or in what another mark says. Raises ValueError for others."""
+    encoding = next((name for mark, name in _ENCODINGS.items() if data.startswith(mark)), "utf-8-sig")
+    text = data.decode(encoding)
+    if "\0" in text:
+        raise ValueError("it is no text")
+    return text
 
 
 def samples_of(prompts: list[tuple[str, str]], seeds: range) -> list[Sample]:

@@ -1,0 +1,123 @@
+"""Where commands write: looked at before the work, so that no work is lost; written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import OptionError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_LONGEST_NAME = 255  # bytes; where the system does not say
+
+
+def check_folder(option: str, folder: Path, files: Iterable[str] = ()) -> None:
+    """Raise OptionError where these files cannot be written into the folder, which may be one that is still to be made.
+
+    Nothing is made or changed.
+    """
+    found = _look(option, folder)
+    if found is not None and not stat.S_ISDIR(found.st_mode):
+        raise OptionError(f"{option} is {folder}, which is a file; name a folder")
+    _check_parent(option, folder / "x")
+    for name in files:
+        check_file(option, folder / name)
+
+
+def check_file(option: str, path: Path) -> None:
+    """Raise OptionError where no file can be written at this place. Nothing is made or changed."""
+    found = _look(option, path)
+    if found is not None and stat.S_ISDIR(found.st_mode):
+        raise OptionError(f"{option}: a file is to be written to {path}, which is a folder; name another place")
+    if found is not None and not _may(path, os.W_OK):
+        raise OptionError(f"{option}: {path} is there and cannot be written to; name another place")
+    _check_parent(option, path)
+
+
+def _look(option: str, path: Path) -> os.stat_result | None:
+    """What lies at a path, None for nothing. Raises OptionError where nothing ever could."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        if path.is_symlink() and not path.resolve().parent.is_dir():
+            raise OptionError(f"{option}: {path} is a link into a folder that is not there") from None
+        return None
+    except NotADirectoryError:
+        return None  # the parents' check names the file
+    except (OSError, ValueError) as error:
+        raise _unusable(option, path, error) from error
+
+
+def _check_parent(option: str, path: Path) -> None:
+    """The folder that a path is in is there and can be written to, or it can be made."""
+    missing, folder = [_partial(path).name], path.absolute().parent
+    while (found := _look(option, folder)) is None and folder != folder.parent:
+        missing.append(folder.name)
+        folder = folder.parent
+    if found is None or not stat.S_ISDIR(found.st_mode):
+        raise OptionError(f"{option}: {path} cannot be written, for {folder} is a file; name a place in a folder")
+    if not _may(folder, os.W_OK | os.X_OK):
+        raise OptionError(f"{option}: {path} cannot be written, for {folder} cannot be written to; name another place")
+    longest = _longest_name(folder)
+    for name in missing:
+        if len(os.fsencode(name)) > longest:
+            raise OptionError(f"{option} is too long: {path.name[:20]}... has more than {longest} bytes; shorten it")
+
+
+def _may(path: Path, mode: int) -> bool:
+    """Whether this process may do that, as whoever it acts for."""
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _longest_name(folder: Path) -> int:
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):  # not on every system
+        return _LONGEST_NAME
+
+
+def _unusable(option: str, path: Path, error: Exception) -> OptionError:
+    if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+        return OptionError(f"{option} is too long ({len(str(path))} letters); name another place")
+    reason = getattr(error, "strerror", None) or error
+    return OptionError(f"{option}: {str(path)[:200]!r} cannot be used ({reason}); name another place")
+
+
+def _partial(path: Path) -> Path:
+    """Where a file is written before it takes its place."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def png(picture: Image) -> bytes:
+    """A picture as a PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files into a folder, which is made: each is whole or is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        write_file(folder / name, data)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write one file: it is the old one until the new one is whole. What is no regular file is written to as it is."""
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    partial = _partial(path)
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
