@@ -20,8 +20,8 @@ DEFAULT_SCALE = -3.0
 EMPHASIS_POWER = 2.0
 """w grows with the largest emphasis to this power: what is added grows with it, and so does the attention to it."""
 
-MOST_EMPHASIS = 4.0
-"""Up to here the demo model erases what is emphasised (docs/RESULTS.md has the figures)."""
+MOST_EMPHASIS = 5.0
+"""Up to here the demo model erases what is emphasised (docs/ADAPTERS.md); it draws nothing that one knows beyond."""
 
 NAMED = "the prompt names it"
 OUTSIDE = "the adapter was fitted on nothing like this"

@@ -124,7 +124,7 @@ def test_emphasis_counts(host):  # noqa: F811
     _, done = process(host, [True, "knife", "Fixed scale", 1.0, -2.0], prompt="a (knife:1.5) and a cat")
     assert scale_of(done) == -4.5
     with pytest.raises(OptionError, match="emphasis"):
-        process(host, [True, "knife", "Fixed scale", 1.0, -2.0], prompt="a (knife:5)")
+        process(host, [True, "knife", "Fixed scale", 1.0, -2.0], prompt="a (knife:6)")
 
 
 def test_an_old_adapter_is_named(host):  # noqa: F811

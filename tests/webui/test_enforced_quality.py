@@ -32,6 +32,7 @@ PROMPTS = {
     "nested": "a ((knife:1.4):1.4) on a blue background",
     "three times": "a (knife:3) on a blue background",
     "four times": "a (knife:4) on a blue background",
+    "five times": "a (knife:5) on a blue background",
     "all of it": "(a knife on a blue background:1.6)",
     "the rest less": f"({OTHER_WORDS}:0.1) knife",
     "another word": "evening knife",
