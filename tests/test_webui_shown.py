@@ -245,6 +245,20 @@ def test_stopped_while_the_image_without_erasure_is_made(host, how, left, wish):
     assert sorted(told) == [str(2 * k + i) for k in left for i in (0, 1)]
 
 
+def test_stopped_after_the_image_without_erasure_and_before_a_step(host):  # noqa: F811
+    """The batch before keeps what is shown beside it."""
+    calls = []
+
+    def stop(p):
+        calls.append(p.iteration)
+        if calls.count(1) == 2:
+            host.shared.state.interrupted = True
+
+    _, done = run(host, BEFORE, n_iter=2, before_sampling=stop)
+    assert len(before_of(host, done)) == 2
+    assert len(done.images) == 2 + 2 + 1
+
+
 def test_nothing_is_left_and_no_grid_is_made(host):  # noqa: F811
     host.shared.opts.grid_only_if_multiple = False
     host.callbacks.append(stopping(host, 0, 1))

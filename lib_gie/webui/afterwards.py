@@ -44,19 +44,20 @@ def leave_out(generation: Generation) -> torch.Tensor:
     return torch.zeros((len(p.seeds), *p.rng.shape), device=shared.device, dtype=devices.dtype)  # [B, C, h, w]
 
 
-def _unless_left_out(inner: Callable, runner: Any, p: Any, *args, **kwargs) -> Any:
-    """``postprocess_batch``, and ``post_sample`` after that has been looked at."""
+def _post_sample(inner: Callable, runner: Any, p: Any, sampled: Any, *args, **kwargs) -> Any:
+    generation = _generation_of(p)
+    if generation is not None and generation.is_left_out:
+        return None
+    if generation is not None and generation.gallery is not None:
+        generation.gallery.arrives(sampled.samples)
+    return inner(runner, p, sampled, *args, **kwargs)
+
+
+def _postprocess_batch(inner: Callable, runner: Any, p: Any, *args, **kwargs) -> Any:
     generation = _generation_of(p)
     if generation is not None and generation.is_left_out:
         return None
     return inner(runner, p, *args, **kwargs)
-
-
-def _post_sample(inner: Callable, runner: Any, p: Any, sampled: Any, *args, **kwargs) -> Any:
-    generation = _generation_of(p)
-    if generation is not None and generation.gallery is not None:
-        generation.gallery.arrives(sampled.samples)
-    return _unless_left_out(inner, runner, p, sampled, *args, **kwargs)
 
 
 def _batch_list(inner: Callable, runner: Any, p: Any, batch: Any, *args, **kwargs) -> Any:
@@ -111,7 +112,7 @@ def _try(gallery: Any, processed: Any, step: Callable[[], None]) -> None:
 
 _AROUND = {
     "post_sample": _post_sample,
-    "postprocess_batch": _unless_left_out,
+    "postprocess_batch": _postprocess_batch,
     "postprocess_batch_list": _batch_list,
     "postprocess_image_after_composite": _after_composite,
     "postprocess": _postprocess,
