@@ -61,7 +61,10 @@ def register() -> None:
         ).info("empty: GIE_VISION_MODEL of the environment"),
         "gie_vision_key": shared.OptionInfo(
             "", "Its key", restrict_api=True
-        ).info("kept in config.json, readable through the API; GIE_VISION_KEY of the environment is not"),
+        ).info(
+            "kept in config.json, readable through the API and /internal/sysinfo; GIE_VISION_KEY of the environment is "
+            "not, and is sent to GIE_VISION_URL alone"
+        ),
         demo_checkpoint.OPTION: shared.OptionInfo(
             False, "Put the demo checkpoint among the checkpoints", onchange=demo_checkpoint.sync, restrict_api=True
         ).info("gie-demo, 64x64 pixels, knows 24 objects; press Apply settings, then choose it at the top"),

@@ -5,6 +5,7 @@ GIE_WEBUI_STOCK_URL: the same WebUI without the extension, which "off" must equa
 GIE_DEMO_TEXT_ENCODER set to this project's models/demo/text_encoder, which the extension does elsewhere.
 ``python tests/webui/make_files.py FOLDER`` puts the demo checkpoint and small files for some tests there, before the
 start. GIE_WEBUI_ENFORCED_URL: the same WebUI with this extension, started with --gie-enforce knife.
+GIE_WEBUI_PYTHON: the Python that runs the WebUI, for tests of its arguments.
 GIE_WEBUI_SCREENSHOTS: a folder where some tests put pictures of what they saw.
 """
 
