@@ -155,7 +155,7 @@ def test_time_grows_with_the_length(piece, end):
 
 
 @pytest.mark.parametrize(
-    "value", ["x" * 10**6, "\x00" * 1000, ["x" * 1000] * 1000, {"a" * 1000: 1}, 10**4000, 10**5000, b"x" * 1000]
+    "value", ["x" * 10**6, "\x00" * 1000, ["x" * 1000] * 1000, {"a" * 1000: 1}, 10**4000, b"x" * 1000]
 )
 def test_messages_quote_little(value):
     assert len(quoted(value)) <= MOST_QUOTED + 3
@@ -166,6 +166,7 @@ def test_messages_quote_what_is_nested_deeply():
     for _ in range(100_000):
         value = [value]
     assert quoted(value).startswith("[[[")
+    assert quoted(10**5000) == "a long int"
     assert quoted("short") == "'short'"
     assert quoted(0.5) == "0.5"
 
