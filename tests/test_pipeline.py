@@ -634,6 +634,24 @@ def test_other_ways_to_run_the_unet(pipe, change):
     assert user._injected == 3
 
 
+def test_a_cache_that_skips_the_layers(pipe):
+    """As DeepCache does: the UNet's forward answers every second call from what it has kept."""
+    inner, kept = pipe.unet.forward, []
+
+    def caching(*args, **kwargs):
+        if kept:
+            return kept.pop()
+        kept.append(inner(*args, **kwargs))
+        return kept[0]
+
+    pipe.unet.forward = caching
+    with (
+        pytest.raises(ErasureError, match=r"0 of the \d cross-attention layers"),
+        GrowthInhibitors(pipe, "knife", scale=-3),
+    ):
+        sample(pipe)
+
+
 @pytest.mark.parametrize(
     "options",
     [
