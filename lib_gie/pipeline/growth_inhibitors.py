@@ -200,21 +200,21 @@ class GrowthInhibitors:
             )
         self.erasure.finish()
         if getattr(self.pipe, "_interrupt", False):
-            self._check_injected("the pipeline was interrupted before")
+            self._check_injected("the pipeline was interrupted before the sampling came to start")
             return
         if self._call != self._steps:
             raise ErasureError(
                 f"{self._call} of the pipeline's {self._steps} steps called the UNet that it had at the beginning, so "
                 f"the image may not be erased; do not replace pipe.unet on the way, and switch off what skips its calls"
             )
-        self._check_injected(f"none of the pipeline's {self._call} steps lies there:")
+        self._check_injected(f"none of the pipeline's {self._call} steps lies between start and end")
 
     def _check_injected(self, why: str) -> None:
         wanted = any(bool((scale != 0).any()) for scales in self.erasure.scales.values() for scale in scales)
         if wanted and not self._injected:
             raise ErasureError(
-                f"nothing was erased between start {self.erasure.start:g} and end {self.erasure.end:g}: {why} the "
-                f"sampling got there; let more steps be made or widen the range"
+                f"nothing was erased: {why} ({self.erasure.start:g} and {self.erasure.end:g} of the sampling); let more "
+                f"steps be made, or widen the range"
             )
 
     # -- where a generation begins ------------------------------------------------
