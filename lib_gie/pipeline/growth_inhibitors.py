@@ -213,8 +213,8 @@ class GrowthInhibitors:
         wanted = any(bool((scale != 0).any()) for scales in self.erasure.scales.values() for scale in scales)
         if wanted and not self._injected:
             raise ErasureError(
-                f"nothing was erased: {why} ({self.erasure.start:g} and {self.erasure.end:g} of the sampling); let more "
-                f"steps be made, or widen the range"
+                f"nothing was erased: {why} ({self.erasure.start:g} and {self.erasure.end:g}); let more steps be made, "
+                f"or widen the range"
             )
 
     # -- where a generation begins ------------------------------------------------
