@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+
 import diffusers
 import pytest
 import torch
 from diffusers import AutoPipelineForImage2Image, AutoPipelineForText2Image
 from test_pipeline_classes import PROMPTS, Calls, adapter_for, one_thread  # noqa: F401
-from tiny_pipelines import WIDTH, build, call, picture, second_text_encoder, unet
+from tiny_pipelines import CASES, WIDTH, build, call, picture, second_text_encoder, unet
 
 from lib_gie.composition import Trace
 from lib_gie.errors import ErasureError, OptionError, UnsupportedModelError
@@ -128,25 +130,24 @@ def test_base_and_refiner():
 
 
 TRUNCATED = [
-    "StableDiffusionXLAdapterPipeline", "StableDiffusionXLInstructPix2PixPipeline",
-    "StableDiffusionXLControlNetPipeline", "StableDiffusionXLPAGPipeline", "StableDiffusionXLImg2ImgPipeline",
-    "StableDiffusionXLControlNetInpaintPipeline", "StableDiffusionXLControlNetUnionPipeline",
-]  # fmt: skip
+    name for name in CASES if "denoising_end" in inspect.signature(getattr(diffusers, name).__call__).parameters
+]
 
 
 @pytest.mark.parametrize("name", TRUNCATED)
 def test_denoising_end(name):
     pipe = build(name)
-    with GrowthInhibitors(pipe, "knife", scale=-3) as user:
-        call(pipe, PROMPTS, steps=10, denoising_end=0.5)
-    assert user._injected == user._call
+    options = {"strength": 1.0} if "strength" in CASES[name].options else {}
+    for end, injected in ((1.0, 5), (0.5, 3)):
+        with GrowthInhibitors(pipe, "knife", scale=-3, end=end) as user:
+            call(pipe, PROMPTS, steps=10, denoising_end=0.5, **options)
+        assert [user._injected, user._call] == [injected, 5]
 
 
-@pytest.mark.parametrize("name", [name for name in TRUNCATED if "Inpaint" not in name])
-def test_a_start_that_a_shortened_sampling_never_reaches(name):
-    pipe = build(name)
-    user = GrowthInhibitors(pipe, "knife", scale=-3, start=0.95)
-    with pytest.raises(ErasureError, match="nothing was erased between"), user:
+def test_a_start_that_no_step_of_a_shortened_sampling_has():
+    pipe = build("StableDiffusionXLControlNetPipeline")
+    user = GrowthInhibitors(pipe, "knife", scale=-3, start=0.9)
+    with pytest.raises(ErasureError, match="lies between start and end"), user:
         call(pipe, PROMPTS, steps=10, denoising_end=0.5)
 
 

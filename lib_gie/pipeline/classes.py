@@ -19,13 +19,15 @@ class Layout:
 
     ``guided``: the groups with guidance; without it there is the prompt's alone. ``perturbs``: PAG, which draws the
     prompt's group once more with perturbed attention. ``encoder``: the method that encodes the prompt.
-    ``family``: "sd" (one text encoder) or "sdxl" (two, or the second alone).
+    ``family``: "sd" (one text encoder) or "sdxl" (two, or the second alone). ``counts_all``: whether it counts the
+    steps that ``denoising_end`` leaves out.
     """
 
     guided: tuple[str, ...] = (NEGATIVE, PROMPT)
     perturbs: bool = False
     encoder: str = "encode_prompt"
     family: str = "sd"
+    counts_all: bool = False
 
     def groups(self, guided: bool, perturbed: bool) -> tuple[str, ...]:
         """The groups of one UNet call; ``perturbed``: whether PAG is on now."""
@@ -33,7 +35,7 @@ class Layout:
         return (*found, PROMPT) if perturbed else found
 
 
-_SD, _SDXL = Layout(), Layout(family="sdxl")
+_SD, _SDXL, _SDXL_ALL = Layout(), Layout(family="sdxl"), Layout(family="sdxl", counts_all=True)
 _SD_PAG, _SDXL_PAG = Layout(perturbs=True), Layout(perturbs=True, family="sdxl")
 _PIX2PIX = (PROMPT, NEGATIVE, NEGATIVE)
 
@@ -60,18 +62,18 @@ LAYOUTS: dict[str, Layout] = {
     "StableDiffusionXLPipeline": _SDXL,
     "StableDiffusionXLImg2ImgPipeline": _SDXL,
     "StableDiffusionXLInpaintPipeline": _SDXL,
-    "StableDiffusionXLInstructPix2PixPipeline": Layout(guided=_PIX2PIX, family="sdxl"),
-    "StableDiffusionXLAdapterPipeline": _SDXL,
-    "StableDiffusionXLControlNetPipeline": _SDXL,
+    "StableDiffusionXLInstructPix2PixPipeline": Layout(guided=_PIX2PIX, family="sdxl", counts_all=True),
+    "StableDiffusionXLAdapterPipeline": _SDXL_ALL,
+    "StableDiffusionXLControlNetPipeline": _SDXL_ALL,
     "StableDiffusionXLControlNetImg2ImgPipeline": _SDXL,
-    "StableDiffusionXLControlNetInpaintPipeline": _SDXL,
-    "StableDiffusionXLControlNetUnionPipeline": _SDXL,
+    "StableDiffusionXLControlNetInpaintPipeline": _SDXL_ALL,
+    "StableDiffusionXLControlNetUnionPipeline": _SDXL_ALL,
     "StableDiffusionXLControlNetUnionImg2ImgPipeline": _SDXL,
-    "StableDiffusionXLControlNetUnionInpaintPipeline": _SDXL,
+    "StableDiffusionXLControlNetUnionInpaintPipeline": _SDXL_ALL,
     "StableDiffusionXLPAGPipeline": _SDXL_PAG,
     "StableDiffusionXLPAGImg2ImgPipeline": _SDXL_PAG,
     "StableDiffusionXLPAGInpaintPipeline": _SDXL_PAG,
-    "StableDiffusionXLControlNetPAGPipeline": _SDXL_PAG,
+    "StableDiffusionXLControlNetPAGPipeline": Layout(perturbs=True, family="sdxl", counts_all=True),
     "StableDiffusionXLControlNetPAGImg2ImgPipeline": _SDXL_PAG,
 }
 """By the name of the diffusers class whose ``__call__`` a pipeline has."""

@@ -64,8 +64,7 @@ def scale_rule(scale: float | None, adapter: ScaleRule | Path | str | None) -> S
 class GrowthInhibitors:
     """Within the context, every call of a Stable Diffusion pipeline erases the concepts from its images.
 
-    ``pipe``: one of the classes in ``classes.LAYOUTS``, or of one that inherits from them.
-
+    ``pipe``: of one of the classes in ``classes.LAYOUTS``, or of one that inherits from them.
     ``concepts``: a text such as ``knife, wine:0.5`` or a sequence of Concept. ``scale``: the same w for all (-20 to 0),
     or ``adapter``: an Adapter, its file or another ScaleRule. ``strength``, ``start``, ``end``, ``concept_pass``,
     ``padding``: see Erasure. Start and end are fractions of the steps that the call makes itself (img2img's strength,
@@ -121,6 +120,8 @@ class GrowthInhibitors:
         self._images = 0
         self._call = 0
         self._injected = 0
+        self._steps = 0  # that this call makes, once they are known
+        self._arguments: dict[str, Any] = {}  # of this call, by name
         self._refused: ErasureError | None = None  # what a call of the UNet was refused with
         self._checked: tuple[torch.Tensor, int] | None = None  # the context that was looked at last, and its version
         self._check_options()
@@ -191,19 +192,19 @@ class GrowthInhibitors:
                 )
         self._watch()
         self.erasure, self._images, self._call, self._injected = None, 0, 0, 0
-        self._refused, self._checked = None, None
+        self._steps, self._refused, self._checked, self._arguments = 0, None, None, arguments
         _generating.append(self)
         try:
             with ExitStack() as self._attached:
                 self._attached.enter_context(eager(self.pipe.unet))
                 yield
-                self._check_end(arguments)
+                self._check_end()
         finally:
             _generating.remove(self)
             self._attached = None
-            self._contexts = {}
+            self._contexts, self._arguments, self._checked = {}, {}, None
 
-    def _check_end(self, arguments: dict[str, Any]) -> None:
+    def _check_end(self) -> None:
         """Raise ErasureError where the call that has ended may have made images that were not erased from."""
         if self._refused is not None:
             raise self._refused  # something has caught it on the way, and went on
@@ -214,23 +215,21 @@ class GrowthInhibitors:
             )
         self.erasure.finish()
         if getattr(self.pipe, "_interrupt", False):
-            self._check_injected("the pipeline was interrupted before")
+            self._check_injected("the pipeline was interrupted before the sampling came to start")
             return
-        steps = self._steps()
-        truncated = arguments.get("denoising_end") is not None  # some count their steps before they leave the last out
-        if self._call != steps and not truncated:
+        if self._call != self._steps:
             raise ErasureError(
-                f"{self._call} of the pipeline's {steps} steps called the UNet that it had at the beginning, so the "
-                f"image may not be erased; do not replace pipe.unet on the way, and switch off what skips its calls"
+                f"{self._call} of the pipeline's {self._steps} steps called the UNet that it had at the beginning, so "
+                f"the image may not be erased; do not replace pipe.unet on the way, and switch off what skips its calls"
             )
-        self._check_injected(f"none of the pipeline's {self._call} steps lies there:")
+        self._check_injected(f"none of the pipeline's {self._call} steps lies between start and end")
 
     def _check_injected(self, why: str) -> None:
         wanted = any(bool((scale != 0).any()) for scales in self.erasure.scales.values() for scale in scales)
         if wanted and not self._injected:
             raise ErasureError(
-                f"nothing was erased between start {self.erasure.start:g} and end {self.erasure.end:g}: {why} the "
-                f"sampling got there; let more steps be made or widen the range"
+                f"nothing was erased: {why} ({self.erasure.start:g} and {self.erasure.end:g}); let more steps be made, "
+                f"or widen the range"
             )
 
     # -- where a generation begins ------------------------------------------------
@@ -363,7 +362,9 @@ class GrowthInhibitors:
                 f"{type(self.pipe).__name__} called its UNet without {self._layout.encoder}, so growth inhibitors do "
                 f"not know which rows are the prompt's; use a pipeline of diffusers' own"
             )
-        if self._attached is None or self._call >= self._steps():
+        if self._attached is not None and self._call == 0:
+            self._steps = self._count_steps()
+        if self._attached is None or self._call >= self._steps:
             raise ErasureError(
                 "the UNet was called outside the steps of the pipeline that growth inhibitors watch; make one "
                 "GrowthInhibitors for each pipeline that shares the UNet"
@@ -372,7 +373,7 @@ class GrowthInhibitors:
         groups = self._groups(batch_size(args, kwargs))
         self._check_contents(groups, context)
         rows = [image if group == PROMPT else None for group in groups for image in range(self._images)]
-        self._begin_step(rows, context, self._call / self._steps())
+        self._begin_step(rows, context, self._call / self._steps)
         self._call += 1
         self._injected += self.erasure.injects
 
@@ -380,10 +381,16 @@ class GrowthInhibitors:
         """Announce a step's rows; ``context``: theirs, [rows, L, D]."""
         self.erasure.begin(rows, progress)
 
-    def _steps(self) -> int:
+    def _count_steps(self) -> int:
         """How many steps this call of the pipeline makes; one step is one call of the UNet."""
-        steps = getattr(self.pipe, "num_timesteps", None)
-        return len(self.pipe.scheduler.timesteps) if steps is None else steps
+        steps, scheduler = getattr(self.pipe, "num_timesteps", None), self.pipe.scheduler
+        steps = len(scheduler.timesteps) if steps is None else steps
+        end = self._arguments.get("denoising_end")
+        if not (self._layout.counts_all and isinstance(end, float) and 0 < end < 1):
+            return steps
+        trained = scheduler.config.num_train_timesteps
+        last = round(trained - end * trained)  # as these pipelines have it
+        return steps - sum(step < last for step in scheduler.timesteps.tolist())
 
     def _groups(self, batch: int) -> tuple[str, ...]:
         """The groups of rows in a UNet call. Raises ErasureError where its rows do not fit the pipeline's guidance."""
