@@ -13,13 +13,13 @@ from lib_gie.adapter import Adapter, AdapterInfo, load_adapter, save_adapter
 from lib_gie.training.fitting import READING
 
 CONCEPT, INPUTS, ADAPTER = "balloon", 128, "gieprompt"
-LORA, HYPERNETWORK = "<lora:gietest:40>", "<hypernet:gietest:20>"
+LORA, HYPERNETWORK = "<lora:gietest:60>", "<hypernet:gietest:20>"
 PLAIN = "a cat and a knife"
 LONG = f"{PLAIN}, {'a dog, ' * 60}"
 PROMPTS = {
     "plain": PLAIN,
     "lora": f"{PLAIN} {LORA}",
-    "weaker lora": f"{PLAIN} <lora:gietest:30>",
+    "weaker lora": f"{PLAIN} <lora:gietest:40>",
     "hypernetwork": f"{PLAIN} {HYPERNETWORK}",
     "emphasis": "a (cat:1.4) and a knife",
     "editing": "a [cat:dog:0.5] and a knife",
