@@ -29,6 +29,9 @@ MAX_STRENGTH = 3.0
 _SAME_DIRECTION = 0.99
 """Least cosine between a context's first state and BOS's; half precision keeps far more."""
 
+_NOTICED = 1.02
+"""Less growth of a context's first state is rounding."""
+
 
 @dataclass(frozen=True, eq=False)
 class Target:
@@ -311,7 +314,7 @@ class Erasure:
         first = context[:, ::length].float()  # [rows, contexts, D]
         grown = first.norm(dim=-1) / bos.norm().clamp_min(1e-8)  # [rows, contexts]
         is_bos = torch.cosine_similarity(first, bos, dim=-1).abs() > _SAME_DIRECTION  # [rows, contexts]
-        most = torch.where(is_bos, grown, 1.0).amax(1).clamp_min(1.0)  # [rows]
+        most = torch.where(is_bos & (grown > _NOTICED), grown, 1.0).amax(1)  # [rows]
         return [known.emphasis * more for known, more in zip(facts, most.tolist(), strict=True)]
 
     def _scale(self, target: Target, found: _Found, emphasis: float) -> torch.Tensor:

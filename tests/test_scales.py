@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from tiny import BUILDERS, make_concept
 
 from lib_gie.adapter import Adapter, AdapterInfo, load_adapter, save_adapter
+from lib_gie.batches import at_noise, has_pictures
 from lib_gie.encoding import EncodedConcept
 from lib_gie.erasure import Erasure, Target
 from lib_gie.errors import AdapterError, OptionError
@@ -367,3 +368,20 @@ def test_the_usual_fixed_scale_of_a_family():
 
     assert default_scale("sd1") == DEFAULT_SCALE
     assert default_scale("gie-demo") == load_fixed_scale()
+
+
+def test_noise_of_another_size_takes_the_mask_along():
+    """An inpainting model's mask and picture are brought to the size that is read at."""
+    latents = torch.randn(2, 9, 16, 8)
+    latents[:, 4] = 1.0  # the mask is everywhere
+    (changed,), kwargs = at_noise((latents,), {"timesteps": torch.ones(2)}, 5, (8, 8))
+    assert changed.shape == (2, 9, 8, 8)
+    torch.testing.assert_close(changed[:, 4], torch.ones(2, 8, 8))
+    (same,), _ = at_noise((torch.randn(1, 4, 8, 8),), kwargs, 5)
+    assert torch.equal(changed[0, :4], same[0])
+
+
+def test_what_else_has_the_images_size():
+    latents, residual = torch.randn(2, 4, 8, 8), torch.randn(2, 16, 8, 8)
+    assert not has_pictures((latents, torch.ones(2), torch.randn(2, 77, 24)), {"y": torch.ones(2, 5)})
+    assert has_pictures((latents, torch.ones(2)), {"down_block_additional_residuals": (residual,)})
