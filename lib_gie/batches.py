@@ -93,12 +93,17 @@ def distinct_rows(args: tuple, kwargs: dict, batch: int) -> tuple[list[int], lis
     return chosen, equals
 
 
-def batch_size(args: tuple, kwargs: dict) -> int:
-    """The number of rows of a UNet call: its first tensor argument is the latents [B, C, H, W]."""
+def latents_of(args: tuple, kwargs: dict) -> torch.Tensor:
+    """Return the latents [B, C, H, W] of a UNet call: its first tensor argument of at least three dimensions."""
     for value in (*args, *kwargs.values()):
         if isinstance(value, torch.Tensor) and value.ndim >= 3:
-            return value.shape[0]
+            return value
     raise ErasureError("the UNet was called without latents; its rows cannot be counted")
+
+
+def batch_size(args: tuple, kwargs: dict) -> int:
+    """Return the number of rows of a UNet call."""
+    return len(latents_of(args, kwargs))
 
 
 def replace_context(args: tuple, kwargs: dict, context: torch.Tensor) -> tuple[tuple, dict]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from .errors import ErasureError, OptionError
 
@@ -16,14 +17,31 @@ def number_from(name: str, value: float, low: float, high: float) -> float:
     return float(value)
 
 
-def check_prompt_draws_all(scale: float, weight: float, cfg: float) -> None:
-    """Raise ErasureError where the negative prompt has a say in the image, as at a guidance below 1.
+_LEAST_GUIDANCE = 1 - 1e-6
+"""The least CFG scale at which the prompt draws all of the image, less what rounding may take away."""
 
-    ``scale``: what the sampler multiplies the prompt by, ``weight``: the sum of its parts' weights, ``cfg``: the CFG
-    scale that the user knows.
+
+def check_prompt_draws_all(scale: float, weights: Sequence[float], cfg: float, total: float | None = None) -> None:
+    """Raise ErasureError where the negative prompt has a say in an image, or where it is unknown what has.
+
+    ``scale``: what the sampler multiplies the prompt by; ``weights``: those of the parts of the prompt's AND, in their
+    order; ``cfg``: the CFG scale that the user knows; ``total``: what is drawn of all parts, if not the weights' sum.
     """
-    if weight * scale < 1 - 1e-6:
+    total = sum(weights) if total is None else total
+    if not all(map(math.isfinite, (scale, total, *weights))):
         raise ErasureError(
-            f"the CFG scale times the prompt's weights is below 1 (CFG scale {cfg:g}): then the negative prompt "
-            f"draws a part of the image, which is never erased from. Use a CFG scale of 1 or more"
+            f"the CFG scale ({cfg:g}) or a weight in the prompt's AND is no finite number, so it is unknown what draws "
+            f"the image. Use a CFG scale of 1 or more and small weights"
+        )
+    if scale < _LEAST_GUIDANCE or total * scale < _LEAST_GUIDANCE:
+        raise ErasureError(
+            f"the CFG scale times the prompt's weights is below 1, or the CFG scale itself is (CFG scale {cfg:g}): "
+            f"then the negative prompt draws a part of the image, which is never erased from. Use a CFG scale of 1 or "
+            f"more"
+        )
+    if weights[0] < 0:
+        raise ErasureError(
+            f"the first part of the prompt's AND has the weight {weights[0]:g}: it is pushed away, so it is not erased "
+            f"from, but what is shown while the image is made, or after an interrupt, is made of it. Put a part first "
+            f"that has a positive weight"
         )

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from .attention import AttentionLayer, find_self_attention
 from .batches import Rows, all_tensors, map_tensors, timestep_of
@@ -114,10 +115,13 @@ class Follower:
         self._rows: Rows | None = None
         self._batch = 0
 
-    def attach(self) -> list:
-        """Handles of the hooks. They run before all others: whoever attends to a concept shall see these queries."""
+    def attach(self) -> list[tuple[nn.Module, RemovableHandle]]:
+        """Put hooks on, and return the modules with their handles.
+
+        They run before all others: whoever attends to a concept shall see these queries.
+        """
         return [
-            part.register_forward_hook(self._hook(index), prepend=True)
+            (part, part.register_forward_hook(self._hook(index), prepend=True))
             for index, (_, _, part) in enumerate(self._projections)
         ]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from .checks import number_from
 from .composition import Composition, Trace
 from .encoding import EncodedConcept
 from .errors import ErasureError, OptionError
+from .rows import Identities, Name, RowLedger
 from .scale import ScaleRule
 from .statistics import AttentionRecorder
 
@@ -96,13 +97,9 @@ class Erasure:
         self.recorder, self.trace, self.composition = recorder, trace, composition
         self.scales: dict[Hashable, tuple[torch.Tensor, ...]] = {}
         self.prompts: dict[tuple[Hashable, ...], _Seen] = {}
-        self._announced: tuple[Hashable | None, ...] | None = None
-        self._seen = 0
-        self._calls = 0
+        self.ledger = RowLedger()
         self._steps = 0
         self._progress = 0.0
-        self._tiled: tuple[Hashable | None, ...] | None = None  # the rows of a call that is made in tiles
-        self._tile_seen = 0  # of them, in the tile that is being made
 
     @property
     def injects(self) -> bool:
@@ -126,122 +123,51 @@ class Erasure:
             return frozenset()
         return self.composition.kinds(self._progress)
 
-    def begin(self, rows: Sequence[Hashable | None], progress: float) -> None:
+    def begin(self, rows: Sequence[Name], progress: float, identify: Callable[[], Identities] | None = None) -> None:
         """Announce the rows of the coming UNet calls, in their order, before each denoising step.
 
         ``rows``: for each row, conditional ones: a name that stays the same over the steps (usually the image's
         number); unconditional ones: None. The step may be split into several UNet calls; unconditional rows
         may be left out. ``progress``: the fraction of the sampling that is done, 0 at the first step.
+        ``identify``: gives, when the UNet is called, by what the rows are told apart; without it by their place.
 
-        Raises ErasureError where conditional rows of the step before never reached the UNet.
+        Raises ErasureError where conditional rows of the step before never reached the UNet, and what a UNet call
+        before was refused for, if that was swallowed.
         """
-        self._check_all_seen()
-        if not any(row is not None for row in rows):
-            self.invalidate()
-            raise ErasureError(f"none of the {len(rows)} announced rows is conditional; nothing could be erased")
-        self._announced = tuple(rows)
-        self._seen = 0
+        self.ledger.begin(rows, identify)
         self._steps += 1
-        self._tiled = None
         self._progress = progress
         if self.recorder is not None:
             self.recorder.begin_step()
 
     def invalidate(self) -> None:
         """Forget what was announced: the next UNet call raises unless ``begin`` comes first."""
-        self._announced = self._tiled = None
+        self.ledger.invalidate()
 
     @contextmanager
-    def tiles(self, batch: int) -> Iterator[None]:
-        """Within it the next ``batch`` announced rows are made tile by tile, each tile with all of them.
+    def refusals_kept(self) -> Iterator[None]:
+        """Note what is raised within it: a host that swallows it hears of it again."""
+        try:
+            yield
+        except BaseException as error:
+            self.ledger.refuse(error)
+            raise
 
-        A UNet call has the rows of one tile, or of several tiles one after the other, or a part of a tile's.
-        Raises ErasureError at the end where there was no tile, or where the last one lacks rows.
-        """
-        self._tiled, self._tile_seen, before = self._next_rows(batch), 0, self._calls
-        yield
-        tiled, self._tiled = self._tiled, None
-        if tiled is not None and (self._tile_seen or self._calls == before):
-            self.invalidate()
-            raise ErasureError(
-                f"of the tiles of {batch} rows the last one had {self._tile_seen} rows, or there was none, so parts of "
-                f"the image may not be erased"
-            )
+    def tiles(self, batch: int) -> AbstractContextManager[None]:
+        """See ``RowLedger.tiles``."""
+        return self.ledger.tiles(batch)
 
-    def bring_forward(self, rows: Sequence[Hashable | None]) -> None:
-        """Say which of the announced rows the coming UNet call has, in their order.
+    def bring_forward(self, rows: Sequence[Name]) -> None:
+        """See ``RowLedger.bring_forward``."""
+        self.ledger.bring_forward(rows)
 
-        For hosts that find an order of their own only then. Raises ErasureError where these rows are not left.
-        """
-        if self._announced is None:
-            return  # ``take`` says so
-        left = list(self._announced[self._seen :])
-        for row in rows:
-            if row not in left:
-                self.invalidate()
-                raise ErasureError(
-                    f"the UNet was called with {len(rows)} rows of which not all are left of this step's; the "
-                    f"conditional rows are unknown, so nothing can be erased safely"
-                )
-            left.remove(row)
-        self._announced = (*self._announced[: self._seen], *rows, *left)
-
-    def take(self, batch: int) -> tuple[Hashable | None, ...]:
-        """The rows of a UNet call with so many rows. Raises ErasureError where they do not fit what was announced."""
-        rows = self._next_rows(batch) if self._tiled is None else self._next_tiles(batch)
-        self._calls += 1
-        return rows
-
-    def _next_tiles(self, batch: int) -> tuple[Hashable | None, ...]:
-        """The rows of whole tiles, or of a part of one."""
-        tile, seen = self._tiled, self._tile_seen
-        if not seen and batch % len(tile) == 0:
-            return tile * (batch // len(tile))
-        if seen + batch > len(tile):
-            self.invalidate()
-            raise ErasureError(
-                f"the UNet was called with {batch} rows of tiles that have {len(tile)} rows, of which {seen} were "
-                f"made; the conditional rows are unknown, so nothing can be erased safely"
-            )
-        self._tile_seen = (seen + batch) % len(tile)
-        return tile[seen : seen + batch]
-
-    def _next_rows(self, batch: int) -> tuple[Hashable | None, ...]:
-        if self._announced is None:
-            raise ErasureError(
-                f"the UNet was called with {batch} rows that no sampler step announced, so it is unknown which are "
-                f"conditional; growth inhibitors cannot be used with what made this call"
-            )
-        left = len(self._announced) - self._seen
-        if batch > left:
-            self.invalidate()
-            raise ErasureError(
-                f"the UNet was called with {batch} rows where {left} of {self._number_announced(left)} were left; "
-                f"the conditional rows are unknown, so nothing can be erased safely"
-            )
-        rows = self._announced[self._seen : self._seen + batch]
-        self._seen += batch
-        return rows
-
-    def _number_announced(self, left: int) -> str:
-        return f"{self._seen + left} announced ones"
-
-    def _check_all_seen(self) -> None:
-        if self._announced is None:
-            return
-        missed = [row for row in self._announced[self._seen :] if row is not None]
-        if missed:
-            self.invalidate()
-            raise ErasureError(
-                f"{len(missed)} conditional rows of a step never reached the UNet's attention layers; the image may "
-                f"not be erased. Another extension or a custom UNet may stand in between: switch it off"
-            )
+    def take(self, latents: torch.Tensor, context: torch.Tensor | None = None) -> tuple[Name, ...]:
+        """Return the names of a UNet call's rows, see ``RowLedger.take``."""
+        return self.ledger.take(latents, context)
 
     def finish(self) -> None:
         """Check, after the last step, that every announced conditional row was seen. Raises ErasureError."""
-        self._check_all_seen()
-        if self._calls == 0:
-            raise ErasureError("the UNet was never called, so nothing was erased; a custom UNet may have been used")
+        self.ledger.finish()
 
     def go_on_from(self, other: Erasure) -> None:
         """Take over what another erasure of the same concepts has resolved."""
@@ -257,7 +183,7 @@ class Erasure:
         if not all(row in self.scales for row in rows):
             return list(range(len(self.targets)))
         reading = [target.rule.reading for target in self.targets]
-        if self._tiled is not None and self._steps == 1:  # the concept may be in any of the image's tiles
+        if self.ledger.is_tiled and self._steps == 1:  # the concept may be in any of the image's tiles
             return [index for index, read in enumerate(reading) if read is not None]
         changing = [index for index, read in enumerate(reading) if read is not None and read.reads_prompt]
         if not changing:

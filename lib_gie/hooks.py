@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from .attention import AttentionLayer, family_of, find_cross_attention
 from .batches import (
@@ -18,6 +19,7 @@ from .batches import (
     batch_size,
     context_of,
     distinct_rows,
+    latents_of,
     replace_context,
     rows_within,
     select,
@@ -27,6 +29,7 @@ from .composition import CROSS, Follower
 from .encoding import EncodedConcept
 from .erasure import Erasure, Target
 from .errors import ErasureError
+from .handles import take_off
 from .inhibitor import LayerConcepts, column_scales
 from .scale import FixedScale
 from .statistics import Reading, token_means
@@ -67,7 +70,7 @@ class Attachment:
         for target in erasure.targets:
             target.rule.check_model(family_of(self.layers), heads)
         self._encoded: Sequence[EncodedConcept] = [target.encoded for target in erasure.targets]
-        self._handles: list = []
+        self._handles: list[tuple[nn.Module, RemovableHandle]] = []
         self._uses = 0
         self._folded: dict[int, LayerConcepts] = {}
         self._inputs: dict[int, torch.Tensor] = {}  # by layer: [B, N, C], while it runs
@@ -86,22 +89,26 @@ class Attachment:
         self._uses += 1
         if self._handles:
             return
-        self._handles.append(self.unet.register_forward_pre_hook(self._before_unet, with_kwargs=True))
-        self._handles.append(self.unet.register_forward_hook(self._after_unet))
+        self._hooked(self.unet, self.unet.register_forward_pre_hook(self._before_unet, with_kwargs=True))
+        self._hooked(self.unet, self.unet.register_forward_hook(self._after_unet))
         for index, layer in enumerate(self.layers):
-            self._handles.append(layer.module.register_forward_pre_hook(self._input_hook(index), with_kwargs=True))
-            self._handles.append(layer.module.to_q.register_forward_hook(self._query_hook(index)))
-            self._handles.append(layer.module.register_forward_hook(self._layer_hook(index), with_kwargs=True))
+            module = layer.module
+            self._hooked(module, module.register_forward_pre_hook(self._input_hook(index), with_kwargs=True))
+            self._hooked(module.to_q, module.to_q.register_forward_hook(self._query_hook(index)))
+            self._hooked(module, module.register_forward_hook(self._layer_hook(index), with_kwargs=True))
         if self._follower is not None:
             self._handles += self._follower.attach()
+
+    def _hooked(self, module: nn.Module, handle: RemovableHandle) -> None:
+        self._handles.append((module, handle))
 
     def leave(self) -> None:
         """Take the hooks off again once as many have left as entered."""
         self._uses -= 1
         if self._uses > 0:
             return
-        for handle in self._handles:
-            handle.remove()
+        for module, handle in self._handles:
+            take_off(module, handle)
         self._handles.clear()
         self._forget_call()
         self._folded.clear()
@@ -120,8 +127,13 @@ class Attachment:
         if getattr(_inner, "owner", None) is not None:
             return
         self._forget_call()
-        batch = batch_size(args, kwargs)
-        rows = self.erasure.take(batch)
+        with self.erasure.refusals_kept():
+            self._begin_call(args, kwargs)
+
+    def _begin_call(self, args: tuple, kwargs: dict) -> None:
+        latents = latents_of(args, kwargs)  # [B, C, H, W]
+        batch = len(latents)
+        rows = self.erasure.take(latents, context_of(args[1:], kwargs))
         indices = [index for index, row in enumerate(rows) if row is not None]
         names = tuple(rows[index] for index in indices)
         if not names:
@@ -145,11 +157,12 @@ class Attachment:
             return
         call = self._call
         try:
-            if call is None:
-                raise ErasureError("the UNet's rows were not looked at before it ran; nothing was erased")
-            self._check_fired(call)
-            if self._follower is not None:
-                self._follower.check_used()
+            with self.erasure.refusals_kept():
+                if call is None:
+                    raise ErasureError("the UNet's rows were not looked at before it ran; nothing was erased")
+                self._check_fired(call)
+                if self._follower is not None:
+                    self._follower.check_used()
         finally:
             self._forget_call()
 
@@ -317,14 +330,16 @@ class Attachment:
 
     def _layer_hook(self, index: int):
         def run_layer(module: nn.Module, args: tuple, kwargs: dict, output: torch.Tensor) -> torch.Tensor | None:
-            if self._call is None and not is_inner_call():
-                raise ErasureError(
-                    f"attention layer {self.layers[index].name} ran outside a call of the UNet that could be watched; "
-                    f"nothing was erased. Something calls the UNet's forward directly: switch it off"
-                )
-            if not self._is_ours():
+            if self._is_ours():
+                with self.erasure.refusals_kept():
+                    return self._run_layer(index, context_of(args, kwargs), output)
+            if self._call is not None or is_inner_call():
                 return None
-            return self._run_layer(index, context_of(args, kwargs), output)
+            error = ErasureError(
+                f"attention layer {self.layers[index].name} ran outside a call of the UNet that could be watched; "
+                f"nothing was erased. Something calls the UNet's forward directly: switch it off"
+            )
+            raise self.erasure.ledger.refuse(error)
 
         return run_layer
 

@@ -132,9 +132,11 @@ class Denoiser:
         total = sampling.conditional + sampling.unconditional
         generator = torch.Generator().manual_seed(sampling.seed)
         context = torch.randn(total, LENGTH, CONTEXT_WIDTH, generator=generator)  # [rows, L, D]
+        text_cond, text_uncond = context[: sampling.conditional], context[sampling.conditional :][: len(x)]
+        context = torch.cat([text_cond, *[text_uncond] * (sampling.unconditional // len(x))])  # [rows, L, D]
         images = [image for image, parts in enumerate(sampling.parts) for _ in parts]
         rows = torch.cat([x[images], *[x] * (sampling.unconditional // len(x))])  # [rows, 4, 8, 8]
-        self.host.announce(SimpleNamespace(x=rows, denoiser=self))
+        self.host.announce(SimpleNamespace(x=rows, denoiser=self, text_cond=text_cond, text_uncond=text_uncond))
         if self.step in sampling.skip_uncond:
             rows, context = rows[: sampling.conditional], context[: sampling.conditional]
         timesteps = torch.full((len(rows),), 500)

@@ -15,6 +15,7 @@ from tiny import CONTEXT_WIDTH, make_concept, randomise
 from lib_gie.erasure import Erasure, Target
 from lib_gie.errors import ErasureError
 from lib_gie.hooks import attach, is_inner_call
+from lib_gie.rows import RowLedger
 from lib_gie.scale import FixedScale
 from lib_gie.webui.forge import Step
 
@@ -76,17 +77,18 @@ def test_cfg_scales_at_which_the_negative_prompt_draws():
 
 
 def test_rows_are_brought_forward_only_while_they_are_left():
-    erasure = Erasure([Target(make_concept(), FixedScale(-3.0))])
-    erasure.begin([0, 1, None, None], 0.0)
-    erasure.bring_forward([None, 1])
-    assert erasure.take(2) == (None, 1)
+    ledger, latents = RowLedger(), torch.zeros(2, 4, 8, 8)  # [B, C, H, W]
+    ledger.begin([0, 1, None, None])
+    ledger.bring_forward([None, 1])
+    assert ledger.take(latents, None) == (None, 1)
     with pytest.raises(ErasureError, match="not all are left"):
-        erasure.bring_forward([1])
-    erasure.begin([0, None], 0.0)
-    erasure.bring_forward([None])
-    erasure.take(1)
+        ledger.bring_forward([1])
+    ledger = RowLedger()
+    ledger.begin([0, None])
+    ledger.bring_forward([None])
+    ledger.take(latents[:1], None)
     with pytest.raises(ErasureError, match="never reached"):
-        erasure.finish()
+        ledger.finish()
 
 
 # -- on Forge's own code ------------------------------------------------

@@ -53,6 +53,20 @@ def test_nothing_stays_behind_after_an_exception(unet, batch):
     assert hooks_of(unet.module) == 0
 
 
+def test_nothing_stays_behind_in_hooks_that_another_extension_has_moved(unet, batch):
+    """Some filter a module's hooks into a new dict, of which the handles know nothing."""
+    plain = run(unet, batch)
+    one = erasure()
+    with attach(unet.module, one):
+        expected = run(unet, batch, one)
+        for module in unet.module.modules():
+            module._forward_hooks = module._forward_hooks.copy()
+            module._forward_pre_hooks = module._forward_pre_hooks.copy()
+        assert torch.equal(run(unet, batch, one), expected)
+    assert hooks_of(unet.module) == 0
+    assert torch.equal(run(unet, batch), plain)
+
+
 def test_attaching_twice_is_attaching_once(unet, batch):
     one = erasure()
     with attach(unet.module, one):

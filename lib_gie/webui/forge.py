@@ -49,7 +49,7 @@ def _check_cfg(denoiser: Any, weights: list[float]) -> None:
     second = bool(getattr(denoiser.p, "is_hr_pass", False))
     scale = denoiser.p.hr_cfg if second else denoiser.sampler.sampler_extra_args["cond_scale"]
     scale *= getattr(denoiser, "cond_scale_miltiplier", 1.0)
-    check_prompt_draws_all(scale, sum(weights), scale)
+    check_prompt_draws_all(scale, weights, scale)
 
 
 class Step:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +13,12 @@ import torch
 from modules import shared
 
 from ..batches import batch_size
-from ..checks import check_prompt_draws_all
 from ..composition import Composition, Trace
 from ..erasure import Erasure, Target
 from ..errors import ErasureError
+from ..handles import take_off
 from ..hooks import attach, is_inner_call
+from ..rows import Identities, Name
 from ..scale import FixedScale, ScaleRule
 from ..statistics import AttentionRecorder
 from . import forge, others
@@ -24,6 +26,7 @@ from .encodings import encodings
 from .infotext import Rule
 from .model import find_unet, unet_of
 from .options import Request
+from .step_rows import conditional_rows
 
 PRESENCE_EVERY, PRESENCE_PIXELS = 4, 16 * 16
 """How strongly a concept is present is always recorded, in so few steps and small layers that it costs nothing."""
@@ -72,43 +75,6 @@ class Plan:
         return erasure
 
 
-def _groups_without_prompt(denoiser: Any) -> int:
-    """Groups of rows, one per image each, in which the prompt is not: one, or two where InstructPix2Pix edits.
-
-    That one has rows with the given picture and the negative prompt, and rows with the negative prompt alone. At an
-    image CFG scale of 1 the WebUI samples such a checkpoint like any other.
-    """
-    edits = getattr(shared.sd_model, "cond_stage_key", None) == "edit"
-    return 2 if edits and getattr(denoiser, "image_cfg_scale", None) not in (None, 1.0) else 1
-
-
-def conditional_rows(denoiser: Any, total: int) -> list[Hashable | None]:
-    """Names of a denoiser call's rows: (image, part of its AND) for conditional ones, None for the others.
-
-    The WebUI puts all conditional rows first. Rows with a negative weight push their prompt away: they count as
-    unconditional here, for inhibiting the concept in them would bring it in. Raises ErasureError where the rows do not
-    add up or where the unconditional ones have a say in the image (CFG scale below 1: the weights of all rows with the
-    negative prompt add up to 1 minus it, for InstructPix2Pix as well).
-    """
-    arguments = denoiser.sampler.sampler_extra_args
-    parts = others.part_weights(denoiser, arguments["cond"].batch)
-    rows: list[Hashable | None] = [
-        (image, number) if weight >= 0 else None
-        for image, weights in enumerate(parts)
-        for number, weight in enumerate(weights.parts)
-    ]
-    unprompted = _groups_without_prompt(denoiser) * len(parts)
-    if len(rows) + unprompted != total:
-        raise ErasureError(
-            f"the sampler announced {total} rows for {len(parts)} images with {len(rows)} prompts, where "
-            f"{len(rows) + unprompted} were expected; their order is unknown, so nothing can be erased. Another "
-            f"extension adds rows or takes some away: switch it off"
-        )
-    cfg = arguments["cond_scale"]
-    check_prompt_draws_all(cfg * denoiser.cond_scale_miltiplier, min(weights.total for weights in parts), cfg)
-    return rows + [None] * unprompted
-
-
 @dataclass(eq=False)
 class _Progress:
     """How far one plan has come in the current batch. ``without``: its concepts are not erased, only watched."""
@@ -141,8 +107,8 @@ class _Progress:
         return self.erasure is not None and self.erasure.has_begun
 
     def check(self) -> None:
-        """Raise ErasureError where announced rows were never seen."""
-        if self.steps:
+        """Raise ErasureError where announced rows were never seen, and what a UNet call was refused for."""
+        if self.steps or (self.erasure is not None and self.erasure.ledger.refusal is not None):
             self.erasure.finish()
 
 
@@ -244,10 +210,7 @@ class Generation:
         Of what was stopped there may have been no step at all: see ``is_erased``.
         """
         self._keep_scales()
-        if self.failure is not None:
-            raise self.failure
-        for progress in self._progress:
-            progress.check()
+        self.check()
         if is_stopped():
             return
         for number, progress in enumerate(self._progress):
@@ -289,6 +252,14 @@ class Generation:
         for name, value in self._put_aside.items():
             setattr(self.p, name, value)
 
+    def check(self) -> None:
+        """Raise what was refused, here or in a generation within this one, whether or not somebody swallowed it."""
+        for failure in (self.failure, self.nested_failure):
+            if failure is not None:
+                raise failure
+        for progress in self._progress:
+            progress.check()
+
     def _nothing_done(self, request: Request) -> str:
         if request.hires != "both":
             return (
@@ -327,7 +298,7 @@ class Generation:
 
         unet = find_unet(shared.sd_model)
         if unet is not None:
-            self._attached.callback(unet.register_forward_pre_hook(raise_failure).remove)
+            self._attached.callback(take_off, unet, unet.register_forward_pre_hook(raise_failure))
 
     def _current(self) -> tuple:
         """What encodings depend on: the UNet, the weights in it (a refiner of its kind takes it over), the pass."""
@@ -340,33 +311,39 @@ class Generation:
             self._attach()
             forge.bring_unet_back(shared.sd_model, params.x)
         self._denoiser = denoiser
-        rows = self._rows(params)
+        rows, identify = self._rows(params)
         done = min(1.0, denoiser.step / max(1, denoiser.total_steps))
         for number, progress in enumerate(self._progress):
             if progress.applies(self.p):
-                progress.erasure.begin(rows, done)
+                progress.erasure.begin(rows, done, identify)
                 progress.steps += 1
                 self._done.add(number)
         if not self._tiled and others.makes_tiles(denoiser, shared.sd_model):
             self._watch_tiles(denoiser)
 
-    def _rows(self, params: Any) -> list[Hashable | None]:
-        """Of the denoiser call; their order is that of its UNet calls but for Forge, which ``_order`` asks then."""
-        if not forge.is_here():
-            rows = conditional_rows(params.denoiser, params.x.shape[0])
-            others.check_order(self.p, rows)
-            return rows
-        self._step = forge.Step(params.denoiser, params.x.shape[0])
-        return self._step.rows
+    def _rows(self, params: Any) -> tuple[list[Name], Callable[[], Identities] | None]:
+        """Return the names of a denoiser call's rows, and by what the ledger tells them apart.
+
+        On Forge it cannot be told by that: there ``_order`` asks each UNet call for its rows.
+        """
+        if forge.is_here():
+            self._step = forge.Step(params.denoiser, params.x.shape[0])
+            return self._step.rows, None
+        rows = conditional_rows(params.denoiser, params.x.shape[0])
+        others.check_order(self.p, rows.names)
+        return rows.names, functools.partial(rows.identities, params)
 
     def _order(self, unet: torch.nn.Module, args: tuple, kwargs: dict) -> None:
         """A UNet pre-hook ahead of the erasures' own."""
         if self._step is None or is_inner_call():
             return
-        rows = self._step.rows_of_call(kwargs, batch_size(args, kwargs))
-        for progress in self._progress:
-            if progress.applies(self.p):
-                progress.erasure.bring_forward(rows)
+        erasures = [progress.erasure for progress in self._progress if progress.applies(self.p)]
+        with ExitStack() as kept:
+            for erasure in erasures:
+                kept.enter_context(erasure.refusals_kept())
+            rows = self._step.rows_of_call(kwargs, batch_size(args, kwargs))
+            for erasure in erasures:
+                erasure.bring_forward(rows)
 
     def _attach(self) -> None:
         """Hooks for the model and pass that run now, with concepts encoded anew."""
@@ -374,7 +351,8 @@ class Generation:
         self._state = self._current()
         self._unet, self._tiled = self._state[0], False
         if forge.is_here():
-            self._attached.callback(self._unet.register_forward_pre_hook(self._order, with_kwargs=True).remove)
+            ordering = self._unet.register_forward_pre_hook(self._order, with_kwargs=True)
+            self._attached.callback(take_off, self._unet, ordering)
         for progress in self._progress:
             if progress.applies(self.p):
                 erasure = progress.renew(self.p, shared.sd_model)

@@ -188,9 +188,7 @@ def _process_with_erasure(inner: Callable, p: Any) -> Any:
         p.comment(f"{TITLE}: {note}")
     with _on_stack(generation), _watched_sample(generation):
         processed = inner(p)
-        for failure in (generation.failure, generation.nested_failure):
-            if failure is not None:
-                raise failure
+        generation.check()
         stopped = shared.state.interrupted or shared.state.skipped or shared.state.stopping_generation
         if not generation.batches and processed.images and not stopped:
             raise ErasureError(

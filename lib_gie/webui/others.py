@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ..errors import ErasureError
+from ..handles import take_off
 
 # -- what goes on from call to call ------------------------------------------------
 
@@ -176,7 +177,7 @@ def around_calls(module: torch.nn.Module, context: Any) -> Iterator[None]:
         yield
     finally:
         for handle in handles:
-            handle.remove()
+            take_off(module, handle)
 
 
 # -- Neutral Prompt: prompts within prompts, joined in its own way ------------------------------------------------
