@@ -499,6 +499,18 @@ def test_rows_that_something_changes_on_their_way(pipe, order):
     assert pipe.unet.forward == inner
 
 
+def test_a_wrapped_forward_that_changes_places(pipe):
+    inner = pipe.unet.forward
+
+    def forward(sample, timestep, encoder_hidden_states, **kwargs):
+        (made,) = inner(sample.flip(0), timestep, encoder_hidden_states.flip(0), **kwargs)
+        return (made.flip(0),)
+
+    pipe.unet.forward = forward
+    with pytest.raises(ErasureError, match="layers were given other rows"), GrowthInhibitors(pipe, "knife", scale=-3):
+        sample(pipe)
+
+
 @pytest.mark.parametrize("at", [0, 1, 2])
 def test_rows_that_change_places_on_the_way(pipe, at):
     def swap(unet, args, kwargs):

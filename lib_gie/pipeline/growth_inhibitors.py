@@ -341,7 +341,9 @@ class GrowthInhibitors:
         undisturbed = nullcontext
         if self._layout.perturbs:
             undisturbed = partial(plain_attention, self.pipe.unet, dict(self.pipe.unet.attn_processors))
-        self._attached.enter_context(attach(self.pipe.unet, self.erasure, undisturbed))
+        attachment = self._attached.enter_context(attach(self.pipe.unet, self.erasure, undisturbed))
+        first = attachment.layers[0].module
+        self._attached.callback(first.register_forward_pre_hook(self._check_layer, with_kwargs=True).remove)
 
     # -- one step ------------------------------------------------
 
@@ -376,6 +378,18 @@ class GrowthInhibitors:
         self._begin_step(rows, context, self._call / self._steps)
         self._call += 1
         self._injected += self.erasure.injects
+
+    def _check_layer(self, layer: torch.nn.Module, args: tuple, kwargs: dict) -> None:
+        """What the UNet was given must reach its layers: a wrapped forward may put the rows into another order."""
+        if is_inner_call() or self._checked is None:
+            return
+        given, context = self._checked[0], context_of(args, kwargs)  # [rows, L, D] each
+        if context is not given and not _is_equal(given, context):
+            self._refused = self._refused or ErasureError(
+                "the UNet's layers were given other rows than the UNet was called with, so it is unknown which to "
+                "erase from; something wraps the UNet's forward: switch it off"
+            )
+            raise self._refused
 
     def _begin_step(self, rows: list[int | None], context: torch.Tensor, progress: float) -> None:
         """Announce a step's rows; ``context``: theirs, [rows, L, D]."""
