@@ -106,7 +106,6 @@ class _Split:
 
 
 def _split(text: str, encoder: Any) -> _Split:
-    check_length(text)
     ids = list(encoder.tokenize([text])[0])
     database, found, position = _textual_inversions(encoder), _Split([], [], []), 0
     while position < len(ids):
@@ -157,8 +156,14 @@ def split_tokens(text: str, model: Any) -> tuple[list[int], list[str]]:
     Of several text encoders the one with most tokens counts (they differ on accents and emoji at most), so that none
     of the concept's positions is left out.
     """
+    check_length(text)
     found = _longest([_split(text, encoder) for encoder in text_encoders(model)])
     return found.ids, found.tokens
+
+
+def prompt_tokens(text: str, model: Any) -> list[int]:
+    """The numbers of a prompt's tokens, of any length; otherwise as ``split_tokens``."""
+    return _longest([_split(text, encoder) for encoder in text_encoders(model)]).ids
 
 
 def _longest(split: list[_Split]) -> _Split:
@@ -175,6 +180,7 @@ def encode_concept(concept: Concept, model: Any) -> EncodedConcept:
 
 def encode_text(concept: Concept, model: Any) -> EncodedConcept:
     """The same without hypernetworks."""
+    check_length(concept.text)
     encoders = text_encoders(model)
     split = [_split(concept.text, encoder) for encoder in encoders]
     tokens = _longest(split).tokens

@@ -12,7 +12,7 @@ from modules import prompt_parser, shared
 from ..concepts import Concept
 from ..named import repeated_emphasis, times_in, times_named
 from ..scale import UNKNOWN_PROMPT, PromptFacts
-from .model import split_tokens
+from .model import prompt_tokens, split_tokens
 
 _AND = re.compile(r"\bAND\b")
 _WEIGHT = re.compile(r"\s*:\s*[-+]?(?:\d+\.?\d*|\.\d+)\s*$")
@@ -64,7 +64,7 @@ def facts_of(prompt: Any, concepts: Sequence[Concept], model: Any, steps: int, h
     stages, texts = _texts(prompt, max(1, steps), max(1, hires_steps))
     times = {concept.key: max(times_named(text, concept.text) for text in texts) for concept in concepts}
     unnamed = [concept for concept in concepts if not times[concept.key]]
-    tokens = [split_tokens(text, model)[0] for text in texts] if unnamed else []
+    tokens = [prompt_tokens(text, model) for text in texts] if unnamed else []
     for concept in unnamed:
         own = split_tokens(concept.text, model)[0]
         times[concept.key] = max(times_in(ids, own) for ids in tokens)
