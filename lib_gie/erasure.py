@@ -153,11 +153,6 @@ class Erasure:
         return self.start <= self._progress and (self._progress < self.end or self.end == 1.0)
 
     @property
-    def has_begun(self) -> bool:
-        """Whether the sampling has come as far as start."""
-        return self.start <= self._progress
-
-    @property
     def is_paired(self) -> bool:
         """Whether another trajectory is written down or followed."""
         return self.trace is not None or self.composition is not None

@@ -73,6 +73,7 @@ class Sampling:
     skip_uncond: frozenset[int] = frozenset()  # steps in which the unconditional rows are left out
     seed: int = 0
     tiles: int = 1  # UNet calls for each of the denoiser's, as Tiled Diffusion makes them
+    s_min_uncond: float = 0.0  # NGMS
     image_cfg_scale: float | None = None  # of a model that edits: then each image has two rows without the prompt
 
     @property
@@ -122,7 +123,10 @@ class Denoiser:
         self.step, self.total_steps, self.cond_scale_miltiplier = 0, sampling.steps, 1.0
         self.image_cfg_scale = sampling.image_cfg_scale
         batch = [[SimpleNamespace(weight=weight) for weight in image] for image in sampling.parts]
-        extra = {"cond": SimpleNamespace(batch=batch), "cond_scale": sampling.cond_scale}
+        extra = {
+            "cond": SimpleNamespace(batch=batch), "cond_scale": sampling.cond_scale,
+            "s_min_uncond": sampling.s_min_uncond,
+        }  # fmt: skip
         self.sampler = SimpleNamespace(sampler_extra_args=extra)
         self.inner_model = InnerModel(host)
         if sampling.tiles > 1:

@@ -538,3 +538,45 @@ def test_a_unet_that_is_called_outside_a_sampling_is_brought_to_the_device(host,
     found = importlib.import_module("lib_gie.webui.model").callable_unet(model)
     assert found is around.diffusion_model
     assert brought == [around] * medvram
+
+
+# -- which rows are drawn ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parts", "scale", "says"),
+    [
+        (((-1.0, 0.0),), -4.0, "CFG scale -4"),  # two signs that turn each other around
+        (((1.0,),), float("nan"), "no finite number"),
+        (((1.0,),), float("inf"), "no finite number"),
+        (((float("inf"),),), 4.0, "no finite number"),
+        (((1.0,),), 0.99, "below 1"),
+        (((2.0,),), 0.5, "below 1"),  # as a multiplier of the CFG scale leaves it
+        (((-0.001, 0.05),), 30.0, "first part"),
+        (((1.0,), (-0.1, 1.2)), 4.0, "first part"),
+    ],
+)
+def test_what_draws_an_image_must_be_known(host, parts, scale, says):
+    with pytest.raises(ErasureError, match=says):
+        host.process(ON, sampling=Sampling(parts=parts, cond_scale=scale))
+
+
+@pytest.mark.parametrize("way", ["skip_early_cond", "s_min_uncond"])
+def test_the_first_part_in_the_negative_prompts_place(host, way):
+    """In steps without the negative prompt the first part must not be pushed away by those that follow."""
+    sampling = Sampling(parts=((1.0, 2.0, 3.0),))
+    host.process(ON, sampling=sampling)
+    if way == "skip_early_cond":
+        host.shared.opts.skip_early_cond = 0.5
+    else:
+        sampling.s_min_uncond = 1.5
+    with pytest.raises(ErasureError, match="add up to 5"):
+        host.process(ON, sampling=sampling)
+    host.process(ON, sampling=Sampling(parts=((1.0, 0.5, 0.5),)))
+
+
+def test_a_range_in_which_no_step_lies_is_an_error(host):
+    """Then nothing is erased, and the image would look as if it had been."""
+    with pytest.raises(ErasureError, match=r"none of the sampling's steps lies between start 0\.4 and end 0\.6"):
+        host.process([*ON, 0.4, 0.6], sampling=Sampling(steps=3))
+    host.process([*ON, 0.4, 0.7], sampling=Sampling(steps=3))

@@ -15,7 +15,7 @@ from test_webui_glue import host  # noqa: F401
 from lib_gie.adapter import Adapter, AdapterInfo, save_adapter
 from lib_gie.attention import find_cross_attention
 from lib_gie.concepts import Concept
-from lib_gie.errors import AdapterError, OptionError
+from lib_gie.errors import AdapterError, ErasureError, OptionError
 from lib_gie.statistics import Reading
 
 ON = [True, "knife", "own"]
@@ -140,7 +140,7 @@ def test_an_adapter_for_another_concept(host):  # noqa: F811
     (note,) = p.comments
     assert "own was fitted for wine, not for 'knife'" in note
     host.shared.cmd_opts.gie_enforce = "knife"
-    host.shared.opts.gie_enforced_adapter = "own"
+    host.shared.cmd_opts.gie_enforce_adapter = ["own"]
     with pytest.raises(AdapterError, match="fitted for wine"):
         process(host, [])
 
@@ -164,17 +164,19 @@ def test_what_differs_from_the_training_is_said(host):  # noqa: F811
 @pytest.mark.parametrize("place", ["cmd_opts", "opts"])
 def test_an_enforced_concept_has_a_floor(host, place):  # noqa: F811
     install(host)
-    host.shared.cmd_opts.gie_enforce = "knife"
+    if place == "cmd_opts":
+        host.shared.cmd_opts.gie_enforce, host.shared.cmd_opts.gie_enforce_floor = ["knife"], -0.75
+    else:
+        host.shared.opts.gie_enforced_concepts, host.shared.opts.gie_enforced_floor = "knife", -0.75
     host.shared.opts.gie_enforced_show_scale = True
-    getattr(host.shared, place).gie_enforced_floor = -0.75
     p, done = process(host, [])
     assert done.infotexts[0]["GIE enforced scale"] == "-0.75"
     assert not p.comments
     p, done = process(host, [], prompt="a knife")
     assert done.infotexts[0]["GIE enforced scale"] == "-3"
     assert not p.comments  # nothing under the image tells what the adapter said
-    host.shared.opts.gie_enforced_floor = 2
-    with pytest.raises(OptionError, match="gie_enforced_floor"):
+    host.shared.opts.gie_enforced_concepts, host.shared.opts.gie_enforced_floor = "knife", 2
+    with pytest.raises(ErasureError, match="gie_enforced_floor"):
         process(host, [])
 
 

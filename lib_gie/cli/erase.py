@@ -257,10 +257,10 @@ def run(options: argparse.Namespace) -> None:
     _check(options)
     from tqdm import tqdm
 
-    from ..adapter import Adapter
     from ..pipeline.growth_inhibitors import GrowthInhibitors, scale_rule
     from ..pipeline.loading import DEMO_BASE, default_sampling, is_demo, load_pipeline
     from ..pipeline.runs import Sampling, erase_pair
+    from ..scale import Guarded
 
     demo = is_demo(options.model)
     if demo:
@@ -274,7 +274,7 @@ def run(options: argparse.Namespace) -> None:
 
         options.scale = load_fixed_scale()
     rule = scale_rule(options.scale, adapter_path(options.adapter))  # a bad one shall not wait for the model
-    if demo and isinstance(rule, Adapter) and rule.info.base != DEMO_BASE:
+    if demo and isinstance(rule, Guarded) and rule.adapter.info.base != DEMO_BASE:
         rule.check_model(DEMO_BASE, ())
     pipe = load_pipeline(options.model)
     seeds = list(range(options.seed, options.seed + options.count))

@@ -147,11 +147,6 @@ class _Progress:
         self.steps = 0
         return self.erasure
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether the sampling has come as far as the request's start."""
-        return self.erasure is not None and self.erasure.has_begun
-
     def check(self) -> None:
         """Raise ErasureError where announced rows were never seen, and what a UNet call was refused for."""
         if self.steps or (self.erasure is not None and self.erasure.ledger.refusal is not None):
@@ -283,7 +278,7 @@ class Generation:
     @property
     def is_erased(self) -> bool:
         """Whether everything has been erased from what was sampled last, as far as that has come."""
-        return all(number in self._done and progress.has_begun for number, progress in enumerate(self._progress))
+        return all(number in self._done for number, _ in enumerate(self._progress))
 
     @property
     def has_failed(self) -> bool:
@@ -316,6 +311,11 @@ class Generation:
             setattr(self.p, name, value)
 
     def _nothing_done(self, request: Request) -> str:
+        if (request.start, request.end) != (0.0, 1.0):
+            return (
+                f"none of the sampling's steps lies between start {request.start:g} and end {request.end:g}, so "
+                f"nothing was erased; make more steps, or widen the range"
+            )
         if request.hires != "both":
             return (
                 f"only the {request.hires.split()[0]} pass of Hires. fix is to be erased from, and there was none, so "
@@ -384,7 +384,8 @@ class Generation:
                 progress.erasure.facts |= facts
                 progress.erasure.begin(rows, done, identify)
                 progress.steps += 1
-                self._done.add(number)
+                if progress.erasure.injects or progress.without:
+                    self._done.add(number)
         if not self._tiled and others.makes_tiles(denoiser, shared.sd_model):
             self._watch_tiles(denoiser)
 
