@@ -228,14 +228,16 @@ class Erasure:
     def unresolved(self, rows: Sequence[Hashable], context: torch.Tensor, size: Size) -> list[int] | None:
         """Numbers of the targets to be read anew for these conditional rows; None where nothing has changed.
 
-        ``context``: [rows, L, D]; ``size``: of the latents. All targets where the rows are new. Later those whose rule
-        reads the prompt alone, if that has changed (prompt editing, another prompt for Hires. fix): the paper finds w
-        once, at t = T, and would miss a concept that a prompt brings in on the way. At another size those that are read
-        at the image's own. Where the list is empty only the emphasis may be another.
+        ``context``: [rows, L, D]; ``size``: of the latents. All targets where the rows are new, and where all is to be
+        read again those that read something. Later those whose rule reads the prompt alone, if that has changed (prompt
+        editing, another prompt for Hires. fix): the paper finds w once, at t = T, and would miss a concept that comes
+        in on the way. At another size those that are read at the image's own. Where the list is empty only the emphasis
+        may be another.
         """
-        if not all(row in self._sizes for row in rows):
-            return list(range(len(self.targets)))
         reading = [target.rule.reading for target in self.targets]
+        if not all(row in self._sizes for row in rows):
+            known = all(row in self._found for row in rows)  # then what reads nothing has nothing new to say
+            return [index for index, read in enumerate(reading) if read is not None or not known]
         if self.ledger.is_tiled and self._steps == 1:  # the concept may be in any of the image's tiles
             return [index for index, read in enumerate(reading) if read is not None and read.size is None]
         seen = self._seen_contexts.get(tuple(rows))

@@ -24,6 +24,7 @@ from lib_gie.scale import (
     NAMED,
     OUTSIDE,
     FixedScale,
+    GivenScales,
     Guarded,
     PromptFacts,
 )
@@ -291,6 +292,17 @@ def test_weights_that_are_written_to_are_noticed(unet):
         with torch.no_grad():
             key.div_(1.5)
     assert erasure.scales[0][0].tolist() == [-1.0]
+
+
+def test_scales_that_are_given_are_asked_for_once(unet):
+    """The WebUI puts LoRAs into the weights as the layers first run, which is seen at the next call."""
+    erasure = Erasure([Target(KNIFE, GivenScales(torch.tensor([-1.5])))])
+    with attach(unet.module, erasure):
+        run(unet, erasure, LATENTS, CONTEXT)
+        with torch.no_grad():
+            unet.cross_attention[0].to_k.weight.mul_(1.0)
+        run(unet, erasure, LATENTS, CONTEXT, steps=2)
+    assert erasure.scales[0][0].tolist() == [-1.5]
 
 
 @pytest.mark.parametrize("size", [None, (8, 8)])

