@@ -201,7 +201,7 @@ def test_what_is_disregarded_stays(page, webui, on):
         assert page.checked() == on
         assert page.value("#gie_txt2img_concepts textarea") == "wine"
         assert page.value("#gie_txt2img_strength input[type=number]") == "1"
-        assert not page.text(NOTICE).strip()
+        page.wait(lambda: not page.text(NOTICE).strip(), "gradio's own word on the pasting to go, and nothing of ours")
     finally:
         webui.call("options", {"infotext_skip_pasting": []})
 
