@@ -477,11 +477,6 @@ def read_header(path: Path | str) -> AdapterInfo:
     return header_in(read_file(path), Path(path).name)
 
 
-def read_info(path: Path | str) -> AdapterInfo:
-    """What an adapter file says about itself, after the same checks as ``load_adapter``."""
-    return load_adapter(path).info
-
-
 # -- the authors' own files ------------------------------------------------
 
 _AUTHORS_LAYERS = ("fc1", "fc2", "fc3")

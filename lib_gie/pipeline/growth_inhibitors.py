@@ -375,7 +375,7 @@ class GrowthInhibitors:
         groups = self._groups(batch_size(args, kwargs))
         self._check_contents(groups, context)
         rows = [image if group == PROMPT else None for group in groups for image in range(self._images)]
-        self._begin_step(rows, context, self._call / self._steps)
+        self.erasure.begin(rows, self._call / self._steps)
         self._call += 1
         self._injected += self.erasure.injects
 
@@ -390,10 +390,6 @@ class GrowthInhibitors:
                 "erase from; something wraps the UNet's forward: switch it off"
             )
             raise self._refused
-
-    def _begin_step(self, rows: list[int | None], context: torch.Tensor, progress: float) -> None:
-        """Announce a step's rows; ``context``: theirs, [rows, L, D]."""
-        self.erasure.begin(rows, progress)
 
     def _count_steps(self) -> int:
         """How many steps this call of the pipeline makes; one step is one call of the UNet."""
