@@ -235,7 +235,7 @@ def read_file(path: Path | str) -> bytes:
         raise
     except FileNotFoundError as error:
         raise AdapterError(
-            f"there is no adapter file {path.name}; choose one of those listed, or a fixed scale"
+            f"there is no adapter file {path.name}; `python -m lib_gie adapters` lists those of models/"
         ) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise AdapterError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,13 @@ import torch
 
 from ..adapter import Adapter, load_adapter
 from ..batches import batch_size, context_of
+from ..checks import quoted
 from ..composition import CROSS_SHARE, SELF_SHARE, Composition, Trace
 from ..concepts import Concept, parse_concepts
 from ..demo.fixed_scale import default_scale
 from ..encoding import EncodedConcept, check_length, check_token_count
 from ..erasure import Erasure, Target
-from ..errors import ErasureError, OptionError
+from ..errors import ConceptError, ErasureError, OptionError
 from ..handles import take_off
 from ..hooks import attach, is_inner_call
 from ..named import repeated_emphasis, times_in, times_named
@@ -61,6 +62,19 @@ def scale_rule(scale: float | None, adapter: ScaleRule | Path | str | None) -> S
     return Guarded(adapter, default_scale(adapter.info.base)) if isinstance(adapter, Adapter) else adapter
 
 
+def _concepts(given: str | Sequence[Concept]) -> tuple[Concept, ...]:
+    """Return the concepts that are given as a text or as objects. Raises ConceptError for anything else."""
+    if isinstance(given, str):
+        return parse_concepts(given)
+    found = tuple(given) if isinstance(given, Iterable) else ()
+    if not found or not all(isinstance(concept, Concept) for concept in found):
+        raise ConceptError(
+            f"the concepts are {quoted(given)}; they must be a text such as 'knife, wine:0.5', or a sequence of at "
+            f"least one Concept"
+        )
+    return found
+
+
 class GrowthInhibitors:
     """Within the context, every call of a Stable Diffusion pipeline erases the concepts from its images.
 
@@ -101,7 +115,7 @@ class GrowthInhibitors:
         self._layout, self._rows_known = layout_of(pipe)
         check_model(pipe, self._layout)
         self.pipe = pipe
-        self.concepts = parse_concepts(concepts) if isinstance(concepts, str) else tuple(concepts)
+        self.concepts = _concepts(concepts)
         for concept in self.concepts:
             check_token_count(concept.text, len(concept_tokens(pipe, concept.text)))
         self.rule = scale_rule(scale, adapter)
