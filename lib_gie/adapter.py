@@ -235,7 +235,7 @@ def read_file(path: Path | str) -> bytes:
         raise
     except FileNotFoundError as error:
         raise AdapterError(
-            f"there is no adapter file {path.name}; choose one of those listed, or a fixed scale"
+            f"there is no adapter file {path.name}; `python -m lib_gie adapters` lists those of models/"
         ) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise AdapterError(
@@ -475,11 +475,6 @@ def load_adapter(path: Path | str) -> Adapter:
 def read_header(path: Path | str) -> AdapterInfo:
     """What an adapter file says about itself, its weights unread. Raises AdapterError for files that are no adapter."""
     return header_in(read_file(path), Path(path).name)
-
-
-def read_info(path: Path | str) -> AdapterInfo:
-    """What an adapter file says about itself, after the same checks as ``load_adapter``."""
-    return load_adapter(path).info
 
 
 # -- the authors' own files ------------------------------------------------

@@ -13,7 +13,7 @@ MAX_TOKENS = 75
 """A concept's own tokens fill one CLIP context (77) without BOS and EOS."""
 
 MAX_CHARACTERS, MAX_CONCEPTS = 4000, 64
-"""Of a concept text, at most."""
+"""The most that a concept text may have."""
 
 _LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 # after the plain ones those of Chinese, Japanese and Arabic, and their small and half-width forms
@@ -24,7 +24,7 @@ _CLOSERS = {
     '"': '"', "\uff02": "\uff02", "\u00ab": "\u00bb", "\u00bb": "\u00ab", "\u300c": "\u300d", "\u300e": "\u300f",
     **dict.fromkeys(_CURLY + "\u201e", _CURLY),
 }  # fmt: skip
-"""By what opens a quote what closes it."""
+"""The marks that close a quote, by the one that opens it."""
 
 _CLOSER = {opener: re.compile(f"[{closers}]") for opener, closers in _CLOSERS.items()}
 _QUOTES = "".join({*_CLOSERS, *_CLOSERS.values()})
@@ -81,9 +81,9 @@ def _bad_quotes(text: str) -> ConceptError:
 
 
 def _in_quotes(text: str, start: int) -> tuple[str, int]:
-    """What the quotes that open at ``start`` enclose, and the place behind them; one that is doubled stands for itself.
+    """Return what the quotes that open at ``start`` enclose, and the place behind them.
 
-    Raises ConceptError where nothing closes them.
+    A closing mark that is doubled stands for itself. Raises ConceptError where nothing closes them.
     """
     closer = _CLOSER.get(text[start])  # None: a mark that only closes
     parts, position = [], start + 1
@@ -98,7 +98,7 @@ def _in_quotes(text: str, start: int) -> tuple[str, int]:
 
 
 def _items(text: str) -> list[str]:
-    """What lies between the separators that no quotes enclose. Time grows with the length of the text alone."""
+    """Split at the separators that no quotes enclose. Time grows with the length of the text alone."""
     items, start, position = [], 0, 0
     while mark := _MARK.search(text, position):
         position = mark.end()
@@ -111,7 +111,7 @@ def _items(text: str) -> list[str]:
 
 
 def _concept(item: str) -> Concept | None:
-    """Of one item; None where it is empty."""
+    """Read the concept of one item; None where the item is empty."""
     item = item.strip()
     if not item:
         return None
@@ -138,7 +138,7 @@ def _quoted_concept(item: str) -> Concept:
 
 
 def merge(concepts: Iterable[Concept]) -> tuple[Concept, ...]:
-    """Each concept once, in order of first appearance; of two weights the larger one counts."""
+    """Keep each concept once, in order of first appearance; of two weights the larger one counts."""
     merged: dict[str, Concept] = {}
     for concept in concepts:
         first = merged.get(concept.key)
@@ -171,7 +171,7 @@ def parse_concepts(text: str) -> tuple[Concept, ...]:
 
 
 def format_concepts(concepts: Iterable[Concept]) -> str:
-    """The text that ``parse_concepts`` reads back as the same concepts."""
+    """Write the text that ``parse_concepts`` reads back as the same concepts."""
     items = []
     for concept in concepts:
         plain = not _SPECIAL.search(concept.text)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import torch
 
 DIRECTIONS = 128
-"""Most directions in which the inputs' spread is kept: with more inputs than prompts the others are noise."""
+"""The most directions in which the inputs' spread is kept: with more inputs than prompts the others are noise."""
 
 _PROMPTS_FOR_ONE = 5  # a direction's spread is known from so many prompts
 _LEAST_SPREAD = 0.01  # of an input, as a share of its mean; of a direction, as a variance
@@ -46,7 +46,7 @@ class InputRange:
         return ~near.unflatten(0, rows.shape[:2]).all(1)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """By name, as an adapter's file keeps them."""
+        """Return the tensors by name, as an adapter's file keeps them."""
         return {f"{PREFIX}{part.name}": getattr(self, part.name) for part in fields(self)}
 
 
@@ -55,9 +55,10 @@ NAMES = frozenset(PREFIX + part.name for part in fields(InputRange))
 
 
 def fit_range(inputs: torch.Tensor, held: torch.Tensor) -> InputRange:
-    """From what an adapter is fitted on, float32 [N, inputs], and prompts kept for validation, [M, inputs].
+    """Fit the range to what an adapter is fitted on, float32 [N, inputs], and to validation prompts, [M, inputs].
 
-    The distance of prompts that it was not fitted on says how far is far: with few prompts their own is too small.
+    The distance of prompts that the adapter was not fitted on says how far is far: with few prompts the distance of
+    those that it was fitted on is too small.
     """
     mean = inputs.mean(0)  # [inputs]
     spread = torch.maximum(inputs.std(0, correction=0), _LEAST_SPREAD * mean.abs()).clamp_min(1e-8)  # [inputs]

@@ -11,10 +11,10 @@ import torch
 from .errors import ErasureError
 
 Name = Hashable | None
-"""Of a row: conditional ones have a name that stays the same over the steps, unconditional ones None."""
+"""The name of a row: conditional ones keep theirs over the steps, unconditional ones have None."""
 
 _ALIKE = 0.9999
-"""Cosine from which two latents are the same: hosts scale them and may round them, and change nothing else."""
+"""The cosine from which on two latents are the same: hosts scale and may round them, and change nothing else."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Candidates:
 
 @dataclass(frozen=True, eq=False)
 class Identities:
-    """By which a step's rows are told apart. Every sequence has one entry per announced row, in their order.
+    """What a step's rows are told apart by. Every sequence has one entry per announced row, in their order.
 
     ``contexts``: float [rows, L, D] each; together they have all rows. A host may lengthen or shorten a context later,
     but not change what it begins with. ``images``: the number of each row's image.
@@ -44,7 +44,7 @@ class Identities:
     latents: torch.Tensor | None = None
 
     def candidates(self, latents: torch.Tensor, context: torch.Tensor) -> list[Candidates]:
-        """For each row of a UNet call, ``latents`` [B, C, H, W] under ``context`` [B, L, D]: which rows it can be.
+        """Find which announced rows each row of a UNet call can be: ``latents`` [B, C, H, W], ``context`` [B, L, D].
 
         Both comparisons come from the device in one copy.
         """
@@ -58,7 +58,7 @@ class Identities:
         return found
 
     def _same_contexts(self, context: torch.Tensor) -> torch.Tensor:
-        """Whether [B, L, D] begins as each announced row does, as far as both go: bool [B, rows]."""
+        """Tell whether [B, L, D] begins as each announced row does, as far as both go: bool [B, rows]."""
         found = []
         for group in self.contexts:
             length = min(context.shape[1], group.shape[1])
@@ -70,7 +70,7 @@ class Identities:
         return torch.cat(found, 1)  # [B, rows]
 
     def _alike(self, latents: torch.Tensor) -> torch.Tensor:
-        """Whether [B, C or more, H, W] is, but for its size, what each announced row has: bool [B, rows].
+        """Tell whether [B, C or more, H, W] is what each announced row has, but for a factor: bool [B, rows].
 
         True where that cannot be compared, as in a tile.
         """
@@ -172,7 +172,7 @@ class RowLedger:
         return rows
 
     def _next_rows(self, batch: int) -> tuple[Name, ...]:
-        """Rows by their place: the next ones."""
+        """Take the next rows, which are known by their place."""
         left = [position for position, uses in enumerate(self._uses) if not uses]
         if batch > len(left):
             raise self._refuse(
@@ -207,7 +207,10 @@ class RowLedger:
     def _known_rows(
         self, latents: torch.Tensor, context: torch.Tensor | None, placed: tuple[Name, ...] | None
     ) -> tuple[Name, ...]:
-        """``placed``: their names by their place in tiles, which may have prompts of their own."""
+        """Return the names of rows that are told apart by their identities.
+
+        ``placed``: their names by their place in tiles, which may have prompts of their own.
+        """
         if self._identities is None:
             self._identities = self._checked_identities()
         candidates = [] if context is None else self._identities.candidates(latents, context)
@@ -235,7 +238,7 @@ class RowLedger:
         return found
 
     def _name_of(self, row: Candidates) -> Name:
-        """The name of a UNet call's row."""
+        """Return the name of a UNet call's row, and count its use."""
         positions = row.positions
         answers = {self._is_erased(positions, image) for image in self._images(positions)}
         if len(answers) > 1:
@@ -263,7 +266,7 @@ class RowLedger:
         return {self._identities.images[position] for position in positions}
 
     def _is_erased(self, positions: Sequence[int], image: int) -> bool:
-        """Whether an image's rows at these positions, all under one context, are erased from."""
+        """Tell whether an image's rows at these positions, all under one context, are erased from."""
         own = [position for position in positions if self._identities.images[position] == image]
         kinds = {self._names[position] is not None for position in own}
         if len(kinds) == 1:
@@ -274,7 +277,7 @@ class RowLedger:
 
     @contextmanager
     def tiles(self, batch: int) -> Iterator[None]:
-        """Within it the next ``batch`` announced rows are made tile by tile, each tile with all of them.
+        """Make the next ``batch`` announced rows tile by tile within the context, each tile with all of them.
 
         A UNet call has the rows of one tile, or of several tiles one after the other, or a part of a tile's.
         Raises ErasureError at the end where there was no tile, or where the last one lacks rows.
@@ -291,7 +294,7 @@ class RowLedger:
             )
 
     def _next_tiles(self, batch: int) -> tuple[Name, ...]:
-        """The rows of whole tiles, or of a part of one."""
+        """Return the rows of whole tiles, or of a part of one."""
         tile, seen = self._tile, self._tile_seen
         if not seen and batch % len(tile) == 0:
             return tile * (batch // len(tile))

@@ -21,7 +21,7 @@ EMPHASIS_POWER = 2.0
 """w grows with the largest emphasis to this power: what is added grows with it, and so does the attention to it."""
 
 MOST_EMPHASIS = 5.0
-"""Up to here the demo model erases what is emphasised (docs/ADAPTERS.md); it draws nothing that one knows beyond."""
+"""The most emphasis up to which the demo model erases (docs/ADAPTERS.md); beyond, it draws nothing recognisable."""
 
 NAMED = "the prompt names it"
 OUTSIDE = "the adapter was fitted on nothing like this"
@@ -48,7 +48,7 @@ UNKNOWN_PROMPT = PromptFacts()
 
 
 def emphasis_factor(emphasis: float) -> float:
-    """What w is multiplied by for the largest emphasis of a prompt; at least 1: nothing is taken away for weak ones."""
+    """Return what w is multiplied by for the largest emphasis of a prompt: at least 1, also for a weak one."""
     return max(1.0, emphasis) ** EMPHASIS_POWER
 
 
@@ -121,20 +121,20 @@ class GivenScales:
 
 
 class Guarded:
-    """An adapter where it can know, and the stronger of its answer and a fixed scale where it cannot.
+    """A rule that takes an adapter's answer where the adapter can know, else the stronger of it and a fixed scale.
 
-    It cannot where a prompt names the concept (then there is no doubt that it is wanted, whatever else is in the
+    The adapter cannot know where a prompt names the concept (the concept is wanted then, whatever else is in the
     prompt), where its inputs are unlike those of all prompts that it was fitted on, and where they had to be read at
     another size.
     """
 
     def __init__(self, adapter: Adapter, fixed: float):
-        """``fixed``: from LOWEST_SCALE to 0. Raises OptionError for others."""
+        """Keep both. ``fixed``: from LOWEST_SCALE to 0. Raises OptionError for others."""
         self.adapter, self.fixed = adapter, FixedScale(fixed).value
 
     @property
     def reading(self) -> Reading:
-        """The adapter's."""
+        """The adapter's reading."""
         return self.adapter.reading
 
     def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
@@ -142,7 +142,7 @@ class Guarded:
         return self.adapter.scales(inputs, rows, tokens)
 
     def doubts(self, inputs: torch.Tensor, named: Sequence[bool], misread: bool) -> list[str]:
-        """For each row why the adapter's answer is not enough, "" where it is.
+        """Say for each row why the adapter's answer is not enough, "" where it is.
 
         ``inputs``: what it reads, float32 [rows, inputs, n]. ``named``: for each row whether the prompt names the
         concept. ``misread``: whether they were read at another size than the adapter was fitted at.

@@ -297,6 +297,9 @@ def test_tokens_are_the_concepts_own(pipe):
 def test_bad_arguments_are_refused_at_once(pipe):
     with pytest.raises(ConceptError, match="empty"):
         GrowthInhibitors(pipe, " ")
+    for given in (None, 3, [], ["knife"]):
+        with pytest.raises(ConceptError, match="must be a text"):
+            GrowthInhibitors(pipe, given)
     with pytest.raises(ConceptError, match=r"\d+ tokens; at most 75"):
         GrowthInhibitors(pipe, "knife " * 80)
     with pytest.raises(OptionError, match="both"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,13 @@ import torch
 
 from ..adapter import Adapter, load_adapter
 from ..batches import batch_size, context_of
+from ..checks import quoted
 from ..composition import CROSS_SHARE, SELF_SHARE, Composition, Trace
 from ..concepts import Concept, parse_concepts
 from ..demo.fixed_scale import default_scale
 from ..encoding import EncodedConcept, check_length, check_token_count
 from ..erasure import Erasure, Target
-from ..errors import ErasureError, OptionError
+from ..errors import ConceptError, ErasureError, OptionError
 from ..handles import take_off
 from ..hooks import attach, is_inner_call
 from ..named import repeated_emphasis, times_in, times_named
@@ -35,7 +36,7 @@ _generating: list[GrowthInhibitors] = []
 
 
 def concept_tokens(pipe: Any, text: str) -> list[str]:
-    """The concept's own tokens, as the pipeline's tokenizer splits it, without BOS and EOS.
+    """Return the concept's own tokens, as the pipeline's tokenizer splits it, without BOS and EOS.
 
     A textual inversion counts with all of its vectors, as ``encode_prompt`` takes them.
     """
@@ -48,9 +49,9 @@ def concept_tokens(pipe: Any, text: str) -> list[str]:
 
 
 def scale_rule(scale: float | None, adapter: ScaleRule | Path | str | None) -> ScaleRule:
-    """The rule for a fixed scale, an adapter (its file, or any ScaleRule), or neither: DEFAULT_SCALE.
+    """Make the rule for a fixed scale, an adapter (its file, or any ScaleRule), or neither: DEFAULT_SCALE.
 
-    An adapter is guarded: where it cannot know, the fixed scale of its model family is the least (see ``Guarded``).
+    An adapter is guarded: where it cannot know, w is at least its model family's fixed scale (see ``Guarded``).
     """
     if scale is not None and adapter is not None:
         raise OptionError("both a scale and an adapter are given; give one of them, or strength to vary an adapter")
@@ -61,8 +62,21 @@ def scale_rule(scale: float | None, adapter: ScaleRule | Path | str | None) -> S
     return Guarded(adapter, default_scale(adapter.info.base)) if isinstance(adapter, Adapter) else adapter
 
 
+def _concepts(given: str | Sequence[Concept]) -> tuple[Concept, ...]:
+    """Return the concepts that are given as a text or as objects. Raises ConceptError for anything else."""
+    if isinstance(given, str):
+        return parse_concepts(given)
+    found = tuple(given) if isinstance(given, Iterable) else ()
+    if not found or not all(isinstance(concept, Concept) for concept in found):
+        raise ConceptError(
+            f"the concepts are {quoted(given)}; they must be a text such as 'knife, wine:0.5', or a sequence of at "
+            f"least one Concept"
+        )
+    return found
+
+
 class GrowthInhibitors:
-    """Within the context, every call of a Stable Diffusion pipeline erases the concepts from its images.
+    """A context in which every call of a Stable Diffusion pipeline erases the concepts from its images.
 
     ``pipe``: of one of the classes in ``classes.LAYOUTS``, or of one that inherits from them.
     ``concepts``: a text such as ``knife, wine:0.5`` or a sequence of Concept. ``scale``: the same w for all (-20 to 0),
@@ -101,7 +115,7 @@ class GrowthInhibitors:
         self._layout, self._rows_known = layout_of(pipe)
         check_model(pipe, self._layout)
         self.pipe = pipe
-        self.concepts = parse_concepts(concepts) if isinstance(concepts, str) else tuple(concepts)
+        self.concepts = _concepts(concepts)
         for concept in self.concepts:
             check_token_count(concept.text, len(concept_tokens(pipe, concept.text)))
         self.rule = scale_rule(scale, adapter)
@@ -183,7 +197,7 @@ class GrowthInhibitors:
 
     @contextmanager
     def _generation(self, arguments: dict[str, Any]) -> Iterator[None]:
-        """One call of the pipeline, with these arguments by name: checked at its end, also where others follow."""
+        """Stand around one call of the pipeline, with these arguments by name, and check it at its end."""
         for other in _generating:
             if other is self or (other.pipe is not self.pipe and other.pipe.unet is self.pipe.unet):
                 raise ErasureError(
@@ -235,9 +249,9 @@ class GrowthInhibitors:
     # -- where a generation begins ------------------------------------------------
 
     def _wrap_encoder(self) -> Callable[[], None]:
-        """Every pipeline of the family encodes its prompts once, first: then images and contexts are known.
+        """Begin a generation where the pipeline encodes its prompts: then images and contexts are known.
 
-        Returns what takes the wrapper away again.
+        Every pipeline of the family encodes them once, and first. Returns what takes the wrapper away again.
         """
         name = self._layout.encoder
         inner, own = getattr(self.pipe, name), self.pipe.__dict__.get(name)
@@ -261,9 +275,9 @@ class GrowthInhibitors:
         return restore
 
     def _facts_of(self, given: dict[str, Any]) -> list[PromptFacts]:
-        """What is known of each image's prompt; ``given``: the arguments of the call that encoded it, by name.
+        """Return what is known of each image's prompt; ``given``: the arguments by name of the call that encoded it.
 
-        Where only embeddings are given nothing is, which counts as naming every concept.
+        Where only embeddings are given nothing is known, which counts as naming every concept.
         """
         texts = [given.get(name) for name in ("prompt", "prompt_2", "prompt_3")]
         lists = [[text] if isinstance(text, str) else list(text) for text in texts if text is not None]
@@ -274,7 +288,7 @@ class GrowthInhibitors:
         return [facts for text in together for facts in [self._facts_of_text(text)] * each]
 
     def _facts_of_text(self, text: str) -> PromptFacts:
-        """A diffusers prompt has no syntax for emphasis, but it can name a thing often."""
+        """Read a diffusers prompt: it has no syntax for emphasis, but it can name a thing often."""
 
         def ids(of: str) -> list[int]:
             return tokenizer_of(self.pipe)(of, truncation=False, verbose=False).input_ids[1:-1]
@@ -289,7 +303,7 @@ class GrowthInhibitors:
 
     @property
     def notes(self) -> list[str]:
-        """What is to be known of the adapter and the last call: where its answer was not enough, and why."""
+        """What a user should know of the adapter and the last call: where its answer was not enough, and why."""
         found = []
         if isinstance(self.rule, Guarded):
             known = self.rule.adapter
@@ -317,7 +331,7 @@ class GrowthInhibitors:
 
     @torch.no_grad()
     def _encode(self, concept: Concept, options: dict) -> EncodedConcept:
-        """Through the class's own method: this object's and others' wrappers shall not take it for a generation."""
+        """Encode through the class's own method: no wrapper shall take it for the beginning of a generation."""
         encode = getattr(type(self.pipe), self._layout.encoder)
         given = {"num_images_per_prompt": 1, "do_classifier_free_guidance": False, **options}
         encoded = encode(self.pipe, concept.text, device=self.pipe._execution_device, **given)
@@ -375,12 +389,12 @@ class GrowthInhibitors:
         groups = self._groups(batch_size(args, kwargs))
         self._check_contents(groups, context)
         rows = [image if group == PROMPT else None for group in groups for image in range(self._images)]
-        self._begin_step(rows, context, self._call / self._steps)
+        self.erasure.begin(rows, self._call / self._steps)
         self._call += 1
         self._injected += self.erasure.injects
 
     def _check_layer(self, layer: torch.nn.Module, args: tuple, kwargs: dict) -> None:
-        """What the UNet was given must reach its layers: a wrapped forward may put the rows into another order."""
+        """Check that what the UNet was given reaches its layers: a wrapped forward may change the rows' order."""
         if is_inner_call() or self._checked is None:
             return
         given, context = self._checked[0], context_of(args, kwargs)  # [rows, L, D] each
@@ -391,12 +405,8 @@ class GrowthInhibitors:
             )
             raise self._refused
 
-    def _begin_step(self, rows: list[int | None], context: torch.Tensor, progress: float) -> None:
-        """Announce a step's rows; ``context``: theirs, [rows, L, D]."""
-        self.erasure.begin(rows, progress)
-
     def _count_steps(self) -> int:
-        """How many steps this call of the pipeline makes; one step is one call of the UNet."""
+        """Count the steps that this call of the pipeline makes; one step is one call of the UNet."""
         steps, scheduler = getattr(self.pipe, "num_timesteps", None), self.pipe.scheduler
         steps = len(scheduler.timesteps) if steps is None else steps
         end = self._arguments.get("denoising_end")
@@ -407,7 +417,7 @@ class GrowthInhibitors:
         return steps - sum(step < last for step in scheduler.timesteps.tolist())
 
     def _groups(self, batch: int) -> tuple[str, ...]:
-        """The groups of rows in a UNet call. Raises ErasureError where its rows do not fit the pipeline's guidance."""
+        """Return the groups of rows in a UNet call. Raises ErasureError where they do not fit the guidance."""
         perturbed = self._layout.perturbs and self.pipe.do_perturbed_attention_guidance
         guided = getattr(self.pipe, "do_classifier_free_guidance", None)
         tried = (True, False) if guided is None else (guided,)  # some keep it to themselves; the rows show it

@@ -1,6 +1,6 @@
-"""Stands around the WebUI's calls of scripts after a batch is sampled, and after a job.
+"""Wrappers of the WebUI's calls of scripts after a batch is sampled, and after a job.
 
-So that what is shown beside the results goes through them as well, and that a batch which was stopped before anything
+Through them what is shown beside the results goes through the scripts as well. A batch that was stopped before anything
 was erased from it is left out: scripts do not see it, nothing of it is shown or saved, and the other batches come back.
 """
 
@@ -20,7 +20,7 @@ _LEFT_OUT = f"{TITLE}: a batch that was stopped before anything was erased from 
 
 
 def _generation_of(p: Any) -> Generation | None:
-    """The generation that these images belong to; None for its images without erasure, which go through them, too."""
+    """Return the generation that these images belong to; None for its images without erasure, which come by, too."""
     running = stack()[-1] if stack() else None
     return running if running is not None and running.p is p and not running.without else None
 
@@ -78,7 +78,7 @@ def _batch_list(inner: Callable, runner: Any, p: Any, batch: Any, *args, **kwarg
 
 
 def _after_composite(inner: Callable, runner: Any, p: Any, shown: Any, *args, **kwargs) -> Any:
-    """Called for each image last: it is as the WebUI is about to show and save it."""
+    """Add a result, the last thing done to an image: it is as the WebUI is about to show and save it."""
     done = inner(runner, p, shown, *args, **kwargs)
     generation = _generation_of(p)
     if generation is not None and generation.gallery is not None:
@@ -102,7 +102,7 @@ def _postprocess(inner: Callable, runner: Any, p: Any, processed: Any, *args, **
 
 
 def _try(gallery: Any, processed: Any, step: Callable[[], None]) -> None:
-    """The images are erased from and done: nothing that fails here may take them away."""
+    """Take a step that must not fail: the images are erased from and done, and nothing here may take them away."""
     try:
         step()
     except Exception as error:
@@ -120,7 +120,7 @@ _AROUND = {
 
 
 def install(wrap: Callable) -> None:
-    """Put them in place, with ``guard``'s way of replacing a function once; an old WebUI lacks some."""
+    """Put the wrappers in place, with ``guard``'s way of replacing a function once; an old WebUI lacks some."""
     for name, around in _AROUND.items():
         if hasattr(scripts.ScriptRunner, name):
             wrap(scripts.ScriptRunner, name, around)

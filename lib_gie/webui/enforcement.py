@@ -38,7 +38,7 @@ class Enforced:
 
     @property
     def keys(self) -> set[str]:
-        """What its concepts are told apart by."""
+        """The keys of its concepts."""
         return {concept.key for concept in self.request.concepts}
 
 
@@ -140,7 +140,7 @@ def shows_enforced_scale() -> bool:
 
 
 def _adapter_of(concept: Concept, names: Sequence[str]) -> str:
-    """Of several adapters the one that is for a concept, else Automatic or Fixed scale if that is among them."""
+    """Return the adapter that is for a concept, else Automatic or Fixed scale if that is among the names."""
     if len(names) == 1:
         return names[0]
     for name in names:
@@ -153,7 +153,7 @@ def _adapter_of(concept: Concept, names: Sequence[str]) -> str:
 
 
 def _requests(wish: _Wish, where: str, without: Iterable[str] = ()) -> list[Enforced]:
-    """A request for each adapter, but for the concepts of these keys."""
+    """Make a request for each adapter. ``without``: keys of concepts to leave out."""
     by_adapter: dict[str, list[Concept]] = {}
     for concept in wish.concepts:
         if concept.key not in without:
@@ -166,7 +166,7 @@ def _requests(wish: _Wish, where: str, without: Iterable[str] = ()) -> list[Enfo
 
 
 def _stronger(line: _Wish, settings: _Wish, key: str) -> _Wish:
-    """A concept that both name: the command line's adapter, and of strength, weight and floor the stronger.
+    """Merge a concept that both name: the command line's adapter, and of strength, weight and floor the stronger.
 
     A fixed scale of the settings counts as a floor, for the adapter is the command line's.
     """
@@ -181,7 +181,7 @@ def _stronger(line: _Wish, settings: _Wish, key: str) -> _Wish:
 
 
 def enforced_requests() -> list[Enforced]:
-    """What is erased from every image. Raises ErasureError where it cannot be read."""
+    """Return what is erased from every image. Raises ErasureError where it cannot be read."""
     line, settings = _from_command_line(), _from_settings()
     both = [concept.key for concept in line.concepts if settings.concept(concept.key)]
     found = _requests(line, "--gie-enforce-adapter", without=both)
@@ -191,7 +191,7 @@ def enforced_requests() -> list[Enforced]:
 
 
 def enforced_keys() -> set[str]:
-    """What the concepts that are always erased are told apart by. Raises ErasureError."""
+    """Return the keys of the concepts that are always erased. Raises ErasureError."""
     return {key for enforced in enforced_requests() for key in enforced.keys}
 
 

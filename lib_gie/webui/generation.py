@@ -59,10 +59,11 @@ class Plan:
     def new_erasure(
         self, p: Any, model: Any, before: Erasure | None, without: bool, changed: bool, **watching: Any
     ) -> Erasure:
-        """Concepts encoded by the model as it is now, for ``p``; ``before``: the erasure that it goes on from.
+        """Make an erasure with concepts encoded by the model as it is now, for ``p``.
 
-        ``without``: erases nothing, and only watches. ``changed``: whether the model, its networks or the pass are
-        others than those that ``before`` was made for. ``watching``: recorder, trace or composition.
+        ``before``: the erasure that it goes on from. ``without``: erases nothing, and only watches. ``changed``:
+        whether the model, its networks or the pass are others than those that ``before`` was made for. ``watching``:
+        recorder, trace or composition.
         """
         request = self.request
         targets = [
@@ -101,19 +102,19 @@ class Plan:
 
 
 def _active_hypernetworks() -> tuple:
-    """Those that the WebUI sends prompts through now, with their strengths."""
+    """Return the hypernetworks that the WebUI sends prompts through now, with their strengths."""
     active = getattr(shared, "loaded_hypernetworks", None) or ()
     return tuple((id(one), getattr(one, "name", None), *_strengths(one)) for one in active)
 
 
 def _strengths(hypernetwork: Any) -> tuple:
-    """Of all its layers; the WebUI sets them each time that a prompt asks for one."""
+    """Return a hypernetwork's strength in each layer; the WebUI sets them whenever a prompt asks for one."""
     layers = getattr(hypernetwork, "layers", None) or {}
     return tuple(getattr(layer, "multiplier", None) for pair in layers.values() for layer in pair)
 
 
 def _active_loras() -> tuple:
-    """Those that the WebUI's own extension puts into the weights now, with their strengths."""
+    """Return the LoRAs that the WebUI's own extension puts into the weights now, with their strengths."""
     active = getattr(sys.modules.get("networks"), "loaded_networks", None) or ()
     strengths = "name", "te_multiplier", "unet_multiplier", "dyn_dim"
     return tuple(tuple(getattr(one, part, None) for part in strengths) for one in active)
@@ -194,7 +195,7 @@ class Generation:
         return any(plan.wants_twin for plan in self.plans) or bool(self.gallery and self.gallery.before)
 
     def sample(self, inner: Callable[[], Any], without: bool = False) -> Any:
-        """What ``inner`` returns has been erased from (``without``: by the admin's wishes alone), or it raises."""
+        """Return what ``inner`` does; it has been erased from (``without``: by the admin's wishes alone), or raise."""
         self.begin_batch(without)
         try:
             result = inner()
@@ -205,7 +206,7 @@ class Generation:
 
     @contextmanager
     def unerased(self) -> Iterator[None]:
-        """Within it nothing that the user asks for is erased, also by generations that run within this one."""
+        """Erase nothing that the user asks for within the context, also in generations that run within this one."""
         before, self.without = self.without, True
         try:
             yield
@@ -213,7 +214,7 @@ class Generation:
             self.without = before
 
     def begin_batch(self, without: bool = False) -> None:
-        """Before ``p.sample``: extra networks are active, nothing is sampled yet.
+        """Prepare a batch before ``p.sample``: extra networks are active, nothing is sampled yet.
 
         ``without``: what is sampled now are the same images without what the user wants erased.
         """
@@ -247,9 +248,9 @@ class Generation:
         return _Progress(plan, recorder=recorder, composition=Composition(trace, *shares) if plan.wants_twin else None)
 
     def end_batch(self) -> None:
-        """After ``p.sample``: raise unless every step of the chosen passes was erased from.
+        """Raise, after ``p.sample``, unless every step of the chosen passes was erased from.
 
-        Of what was stopped there may have been no step at all: see ``is_erased``.
+        A batch that was stopped may have had no step at all: see ``is_erased``.
         """
         self._keep_scales()
         self.check()
@@ -269,7 +270,7 @@ class Generation:
             progress.check()
 
     def _tell_doubts(self) -> None:
-        """Under the images: where a fixed scale took the place of an adapter's answer."""
+        """Say under the images where a fixed scale took the place of an adapter's answer."""
         for progress in self._progress:
             if not progress.without and progress.erasure is not None:
                 for doubt in progress.plan.doubts(progress.erasure):
@@ -286,7 +287,7 @@ class Generation:
         return self.failure is not None or self.nested_failure is not None
 
     def leave_out(self) -> None:
-        """The batch that is being made was stopped before anything was erased from it."""
+        """Leave out the batch that is being made: it was stopped before anything was erased from it."""
         self.put_aside("do_not_save_grid")
         self.left_out.add(self.p.iteration)
 
@@ -296,17 +297,17 @@ class Generation:
         return getattr(self.p, "iteration", 0) in self.left_out
 
     def count(self, pictures: int) -> None:
-        """A batch has so many images. Where no batch has any the host has nothing to make its grid of."""
+        """Add a batch's images to the job's. Where no batch has any the host has nothing to make its grid of."""
         self._pictures += pictures
         if self.left_out:
             self.p.do_not_save_grid = self._put_aside["do_not_save_grid"] or not self._pictures
 
     def put_aside(self, name: str) -> None:
-        """An attribute of ``p`` is to be after the job what it is now."""
+        """Remember an attribute of ``p``, which is to be after the job what it is now."""
         self._put_aside.setdefault(name, getattr(self.p, name, None))
 
     def end(self) -> None:
-        """After the job."""
+        """Put back, after the job, what was put aside."""
         for name, value in self._put_aside.items():
             setattr(self.p, name, value)
 
@@ -356,7 +357,7 @@ class Generation:
             self._attached.callback(take_off, unet, unet.register_forward_pre_hook(raise_failure))
 
     def _current(self) -> tuple:
-        """What encodings and scales depend on, for as long as it stays the same.
+        """Return what encodings and scales depend on; they are made again when it changes.
 
         The UNet, the weights in it (a refiner of its kind takes it over), the pass, and the networks that are active.
         What is written to the UNet's weights the hooks see by themselves.
@@ -392,7 +393,7 @@ class Generation:
     def _rows(self, params: Any) -> tuple[list[Name], Callable[[], Identities] | None]:
         """Return the names of a denoiser call's rows, and by what the ledger tells them apart.
 
-        On Forge it cannot be told by that: there ``_order`` asks each UNet call for its rows.
+        On Forge the rows cannot be told apart: there ``_order`` asks each UNet call for its rows.
         """
         if forge.is_here():
             self._step = forge.Step(params.denoiser, params.x.shape[0])
@@ -402,7 +403,7 @@ class Generation:
         return rows.names, functools.partial(rows.identities, params)
 
     def _facts_by_row(self, rows: Sequence[Name]) -> dict[Hashable, PromptFacts]:
-        """What the prompts of this pass say; of a row whose prompt is not known nothing, which counts as the worst."""
+        """Return what the prompts of this pass say, by row. A row that is left out counts as naming every concept."""
         p = self.p
         second = bool(getattr(p, "is_hr_pass", False)) and getattr(p, "hr_prompts", None)
         prompts = tuple(second or getattr(p, "prompts", None) or ())
@@ -416,7 +417,7 @@ class Generation:
         return {row: found[row[0]] for row in rows if row is not None and row[0] < len(found)}
 
     def _order(self, unet: torch.nn.Module, args: tuple, kwargs: dict) -> None:
-        """A UNet pre-hook ahead of the erasures' own."""
+        """Order the rows of a UNet call: a pre-hook ahead of the erasures' own."""
         if self._step is None or is_inner_call():
             return
         erasures = [progress.erasure for progress in self._progress if progress.applies(self.p)]
@@ -428,7 +429,7 @@ class Generation:
                 erasure.bring_forward(rows)
 
     def _attach(self) -> None:
-        """Hooks for the model and pass that run now, with concepts encoded anew."""
+        """Put hooks on the model and for the pass that run now, with concepts encoded anew."""
         self._attached.close()
         before, self._state = self._state, self._current()
         self._unet, self._tiled = self._state[0], False
@@ -456,7 +457,7 @@ class Generation:
 
     @contextmanager
     def _tiles(self, rows: int) -> Iterator[None]:
-        """Around a call for so many rows that Tiled Diffusion divides into tiles."""
+        """Stand around a call for so many rows that Tiled Diffusion divides into tiles."""
         with ExitStack() as tiles:
             for progress in self._progress:
                 if progress.applies(self.p):
@@ -479,7 +480,7 @@ class Generation:
             self._kept[number, getattr(self.p, "iteration", 0)] = by_image
 
     def scales_of(self, plan: int, batch: int, image: int) -> list[list[list[float]]] | None:
-        """Resolved w of an image: per row, per concept, per token; None if not known (yet)."""
+        """Return an image's resolved w: per row, per concept, per token; None if not known (yet)."""
         if batch == getattr(self.p, "iteration", 0):
             self._keep_scales()
         return self._kept.get((plan, batch), {}).get(image)
@@ -498,6 +499,6 @@ def stack() -> list[Generation]:
 
 
 def on_cfg_denoiser(params: Any) -> None:
-    """Registered with the WebUI: tells the innermost generation of a step."""
+    """Tell the innermost generation of a step: the WebUI's cfg_denoiser callback."""
     if stack() and not is_inner_call():
         stack()[-1].on_step(params)

@@ -1,4 +1,4 @@
-"""Wraps the host's functions through which every image passes, so that errors in here cannot be swallowed.
+"""Wrappers of the host's functions through which every image passes, so that errors in here cannot be swallowed.
 
 The WebUI prints and forgets exceptions in a script's methods and in callbacks. What is raised from within
 ``process_images_inner`` and ``p.sample`` ends the request with an error that the user sees.
@@ -34,7 +34,7 @@ _ambient = threading.local()
 
 
 def _own_request(p: Any) -> Request | None:
-    """What the accordion (or the API) asks of this very ``p``."""
+    """Return what the accordion (or the API) asks of this very ``p``."""
     runner = getattr(p, "scripts", None)
     mine = [script for script in getattr(runner, "alwayson_scripts", ()) if getattr(script, "erases_concepts", False)]
     args = (getattr(p, "script_args", None) or ())[mine[0].args_from : mine[0].args_to] if mine else ()
@@ -42,9 +42,9 @@ def _own_request(p: Any) -> Request | None:
 
 
 def request_of(p: Any) -> Request | None:
-    """What is asked of ``p``: its own request, else that of what it runs in (another generation, a script).
+    """Return what is asked of ``p``: its own request, else that of what it runs in (another generation, a script).
 
-    Nothing, where that one makes images without erasure.
+    None where it runs in a generation that makes images without erasure.
     """
     if stack() and stack()[-1].without:
         return None
@@ -67,7 +67,7 @@ def _plans(request: Request | None) -> list[Plan]:
 
 
 def _scale_writer(generation: Generation, *plans: int) -> Callable[..., str | None]:
-    """For the infotext: resolved scales of the very image that it is written for. ``plans``: their numbers."""
+    """Make what gives an infotext the resolved scales of the very image it is for. ``plans``: by their numbers."""
 
     def scale(p, index, all_seeds, use_main_prompt, **kwargs) -> str | None:
         if not use_main_prompt and all_seeds is getattr(p, "seeds", None):
@@ -97,7 +97,7 @@ def _write_infotext(generation: Generation) -> None:
 
 
 def _sampled(generation: Generation, run: Callable[[], Any]) -> Any:
-    """A batch; what ``run`` returns has been erased from. The same images without erasure are made first."""
+    """Return the batch that ``run`` makes, erased from; its images without erasure, if wanted, are made first."""
     gallery = generation.gallery
     if gallery is not None:
         gallery.begin(generation.p)
@@ -119,7 +119,7 @@ def _sampled(generation: Generation, run: Callable[[], Any]) -> Any:
 
 @contextmanager
 def _watched_sample(generation: Generation) -> Iterator[None]:
-    """``p.sample`` with hooks around it; what it returns has been erased from, or it raises."""
+    """Put hooks around ``p.sample`` within the context: what it returns has been erased from, or it raises."""
     p, own = generation.p, vars(generation.p).get("sample")
     inner = p.sample
 
@@ -138,7 +138,7 @@ def _watched_sample(generation: Generation) -> Iterator[None]:
 
 @contextmanager
 def _on_stack(generation: Generation) -> Iterator[None]:
-    """While it runs, the hooks of a generation that it is nested in are off."""
+    """Make a generation the innermost one within the context. The hooks of the one around it are off meanwhile."""
     if stack():
         stack()[-1].detach()
     stack().append(generation)
@@ -152,7 +152,10 @@ def _on_stack(generation: Generation) -> Iterator[None]:
 
 @contextmanager
 def _beside_the_erased(p: Any) -> Iterator[None]:
-    """A generation from which nothing is erased, within the making of another one's images without erasure, say."""
+    """Keep an outer generation's hooks off one from which nothing is erased.
+
+    A detailer's generation within the making of images without erasure is such a one.
+    """
     if not stack():
         yield
         return
@@ -162,7 +165,7 @@ def _beside_the_erased(p: Any) -> Iterator[None]:
 
 
 def _for_the_api(error: GieError) -> None:
-    """The WebUI's API takes an answer's status and detail from the exception's attributes of these names."""
+    """Give the error the attributes from which the WebUI's API takes its answer's status and detail."""
     error.detail = f"{TITLE}: {error}"
     error.status_code = 500 if isinstance(error, ErasureError) else 422
 
@@ -211,7 +214,10 @@ def _users(plans: list) -> list:
 
 
 def _gallery(request: Request | None, plans: list):
-    """What is shown beside the results; nothing in nested generations and scripts, which go on with what they get."""
+    """Make what collects the pictures beside the results.
+
+    None in nested generations and scripts, which go on with what they get.
+    """
     if request is None or not (request.show_before or request.show_attention) or not _users(plans):
         return None
     if stack() or getattr(_ambient, "in_script", False):
@@ -222,7 +228,7 @@ def _gallery(request: Request | None, plans: list):
 
 
 def _not_shown(request: Request | None, plans: list, gallery: Any) -> list[str]:
-    """Why not what was asked for."""
+    """Say why what was asked for is not shown beside the results."""
     if request is None or gallery is not None or not (request.show_before or request.show_attention):
         return []
     if not _users(plans):
@@ -231,7 +237,7 @@ def _not_shown(request: Request | None, plans: list, gallery: Any) -> list[str]:
 
 
 def _tell(generation: Generation, processed: Any) -> None:
-    """The read-out. The images are erased from and done: nothing that fails here may take them away."""
+    """Add the read-out. The images are erased from and done: nothing that fails here may take them away."""
     from .readout import KEY, read_out
 
     try:
@@ -243,7 +249,7 @@ def _tell(generation: Generation, processed: Any) -> None:
 
 
 def _run_script(inner: Callable, runner: Any, p: Any, *args) -> Any:
-    """A selected script may make processing objects of its own: they inherit what ``p`` asks for."""
+    """Run a selected script. Processing objects of its own making inherit what ``p`` asks for."""
     before = getattr(_ambient, "request", None), getattr(_ambient, "in_script", False)
     _ambient.request, _ambient.in_script = request_of(p), True
     try:
@@ -253,7 +259,7 @@ def _run_script(inner: Callable, runner: Any, p: Any, *args) -> Any:
 
 
 def _init_script_args(inner: Callable, api: Any, request: Any, *args, **kwargs) -> Any:
-    """Refuses, with HTTP 422, what the WebUI would drop without a word."""
+    """Refuse, with HTTP 422, what the WebUI would drop without a word."""
     from fastapi import HTTPException
 
     from .page import check_pasted
@@ -293,7 +299,7 @@ def install() -> None:
 
 
 def install_refusal(reason: str) -> None:
-    """Where nothing can be erased: no image as long as the admin wants something erased from every image."""
+    """Let no image be made where nothing can be erased, as long as the admin has something erased from every image."""
 
     def refuse(inner: Callable, p: Any) -> Any:
         if enforced_text():
@@ -306,7 +312,7 @@ def install_refusal(reason: str) -> None:
 
 
 def install_api() -> None:
-    """The same for the API, where the WebUI has one (--api)."""
+    """Put the API's wrapper in place, where the WebUI has an API (--api)."""
     if not (shared.cmd_opts.api or shared.cmd_opts.nowebui):
         return
     from modules.api.api import Api

@@ -30,12 +30,15 @@ _ENTRY = re.compile(r"\s*\w[\w \-/]+: ")
 _MOST_SAID = 6
 
 FindAdapter = Callable[[str, str | None], str]
-"""By an adapter's recorded name and hash, if any, its name here; raises AdapterError where none is the same."""
+"""Finds an adapter's name here by its recorded name and hash, if any. Raises AdapterError where none is the same."""
 
 
 @dataclass(frozen=True)
 class Here:
-    """What an infotext meets. ``skipped``: keys that are disregarded; ``enforced``: concepts erased anyway, by key."""
+    """What an infotext meets in this WebUI.
+
+    ``skipped``: keys that are disregarded; ``enforced``: concepts erased anyway, by key.
+    """
 
     find: FindAdapter
     skipped: frozenset[str] = frozenset()
@@ -51,7 +54,7 @@ def may_be_ours(infotext: str) -> bool:
 
 
 def _fields(line: str) -> list[str]:
-    """What lies between the commas of a line of settings, but for those in quoted values."""
+    """Split a line of settings at its commas, but not at those in quoted values."""
     fields, start, position = [], 0, 0
     while mark := _STOP.search(line, position):
         position = mark.end()
@@ -82,7 +85,7 @@ def _unquoted(value: str) -> str:
 
 
 def _entries(line: str, problems: list[str]) -> dict[str, str]:
-    """Our keys and values in one line."""
+    """Read our keys and values in one line."""
     found: dict[str, str] = {}
     fields = _fields(line)
     for number, field in enumerate(fields):
@@ -169,7 +172,7 @@ def _read_shares(text: str) -> dict[str, Any]:
 
 
 def _read_scale(text: str) -> dict[str, Any]:
-    """Nothing that is asked for; used where an adapter is missing."""
+    """Check the scales. They ask for nothing: they are used where an adapter is missing."""
     _scales(text)
     return {}
 
@@ -185,7 +188,7 @@ def _scales(text: str) -> list[float]:
 
 
 def _read_adapters(text: str) -> dict[str, Any]:
-    """Nothing that is asked for: Automatic chooses again."""
+    """Check the adapters. They ask for nothing: Automatic chooses again."""
     for one in text.split("; "):
         if one != FIXED and NAME_AND_HASH.fullmatch(one) is None:
             raise OptionError(f"{quoted(one)} is neither {FIXED!r} nor an adapter with its hash")
@@ -286,7 +289,7 @@ def _left_alone(here: Here) -> set[str]:
 
 
 def read_params(params: Mapping[str, Any], here: Here) -> tuple[dict[str, Any] | None, str]:
-    """Values by option name as an infotext has them, and what the user must be told ("" if there is nothing to say).
+    """Return an infotext's values by option name, and what the user must be told ("" if there is nothing to say).
 
     ``params``: the infotext as the WebUI has parsed it, and itself under RAW. None if nothing was erased there; options
     whose keys are disregarded are left out. Where something cannot be read the rest is there, with ``enabled``: no

@@ -1,4 +1,4 @@
-"""The rows of one denoiser call of AUTOMATIC1111's WebUI: their names, their shares, and by what they are told."""
+"""The rows of one denoiser call of AUTOMATIC1111's WebUI: names, shares, and what they are told apart by."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class StepRows:
     shares: list[float]
 
     def identities(self, params: Any) -> Identities:
-        """Return by what the rows are told apart, after all callbacks have changed ``params`` as they like.
+        """Return what the rows are told apart by, after all callbacks have changed ``params`` as they like.
 
         Raises ErasureError where they have changed what draws the image.
         """
@@ -50,10 +50,10 @@ def _crossattn(cond: Any) -> torch.Tensor:
 
 
 def _groups_without_prompt(denoiser: Any) -> int:
-    """Groups of rows, one per image each, in which the prompt is not: one, or two where InstructPix2Pix edits.
+    """Count the groups without the prompt, of one row per image each: one, or two where InstructPix2Pix edits.
 
-    That one has rows with the given picture and the negative prompt, and rows with the negative prompt alone. At an
-    image CFG scale of 1 the WebUI samples such a checkpoint like any other.
+    InstructPix2Pix has rows with the given picture and the negative prompt, and rows with the negative prompt alone. At
+    an image CFG scale of 1 the WebUI samples such a checkpoint like any other.
     """
     edits = getattr(shared.sd_model, "cond_stage_key", None) == "edit"
     return 2 if edits and getattr(denoiser, "image_cfg_scale", None) not in (None, 1.0) else 1

@@ -36,7 +36,7 @@ def _same_noise(source: rng.ImageRNG) -> rng.ImageRNG:
 
 @contextmanager
 def _nothing_saved(p: Any) -> Iterator[None]:
-    """The WebUI saves images on the way (before Hires. fix)."""
+    """Keep the WebUI from saving images on the way, as it does before Hires. fix."""
     before = p.do_not_save_samples
     p.do_not_save_samples = True
     try:
@@ -47,7 +47,7 @@ def _nothing_saved(p: Any) -> Iterator[None]:
 
 @contextmanager
 def unlabelled(p: Any) -> Iterator[None]:
-    """Infotexts that are written within it know nothing of what the user wants erased."""
+    """Keep what the user wants erased out of the infotexts that are written within the context."""
     params = p.extra_generation_params
     before = dict(params)
     hidden = [key for key in (*KEYS, SCALE, ADAPTERS) if key in params]
@@ -62,7 +62,7 @@ def unlabelled(p: Any) -> Iterator[None]:
 
 
 def _as_at_the_batchs_start(p: Any) -> None:
-    """Sampling may have left another checkpoint (refiner, Hires. fix) or that pass's LoRAs behind."""
+    """Undo what sampling may have left behind: another checkpoint (refiner, Hires. fix) or that pass's LoRAs."""
     getattr(sd_models, "forge_model_reload", sd_models.reload_model_weights)()
     forge.as_loaded(p.sd_model)
     if not p.disable_extra_networks:
@@ -73,7 +73,7 @@ def _as_at_the_batchs_start(p: Any) -> None:
 
 
 def sample_twin(generation: Any, sample: Callable[[], Any], shown: bool) -> Any:
-    """What ``sample`` returns, called once more than the WebUI does; everything is left as it was before.
+    """Call ``sample`` once more than the WebUI does, and leave everything as it was before.
 
     ``shown``: whether the image is to be seen, and so in the live previews, too.
     """
@@ -98,7 +98,7 @@ def sample_twin(generation: Any, sample: Callable[[], Any], shown: bool) -> Any:
 
 @contextmanager
 def reported_errors() -> Iterator[list[str]]:
-    """What the host reports while it lasts: exceptions in scripts, which it prints and forgets."""
+    """Collect what the host reports within the context: exceptions in scripts, which it prints and forgets."""
     inner, reported = errors.report, []
 
     def report(message: str, **options: Any) -> None:
@@ -120,7 +120,7 @@ class Drawn:
 
     @contextmanager
     def again(self) -> Iterator[None]:
-        """Within it they are drawn from there; afterwards they go on as if none had been drawn."""
+        """Draw from there within the context; afterwards the numbers go on as if none had been drawn."""
         now = Drawn()
         self._set()
         try:
@@ -143,7 +143,7 @@ def _tensor_state() -> tuple[torch.Tensor, list[torch.Tensor]]:
 
 @contextmanager
 def _aside(p: Any) -> Iterator[None]:
-    """Afterwards ``p`` and the scripts are as they were, and nothing has been saved with an infotext of ours."""
+    """Put ``p`` and the scripts back as they were, with nothing saved and no infotext of ours written."""
     with unlabelled(p), scripts_as_before(p), _nothing_saved(p):
         for name in ("prompts", "negative_prompts", "seeds", "subseeds"):
             setattr(p, name, list(getattr(p, name, None) or ()))
@@ -160,7 +160,7 @@ Finished = tuple[Image.Image, str]
 
 
 def finish(p: Any, samples: Any, drawn: Drawn) -> list[Finished]:
-    """The pictures of samples as the WebUI makes them, with everything that scripts do to finished images.
+    """Make the pictures of samples as the WebUI does, with everything that scripts do to finished images.
 
     ``drawn``: where the random numbers were after the sampling, which scripts may draw from.
     Called where the batch's own images are done. Raises ErasureError where a script failed: the WebUI goes on then,
@@ -174,7 +174,7 @@ def finish(p: Any, samples: Any, drawn: Drawn) -> list[Finished]:
 
 
 def _pictures(p: Any, samples: Any) -> list[Finished]:
-    """Each step of the host's between sampling and showing, in its order."""
+    """Take each step of the host's between sampling and showing, in its order."""
     runner = p.scripts
     sampled = scripts.PostSampleArgs(samples)
     runner.post_sample(p, sampled)
@@ -186,7 +186,7 @@ def _pictures(p: Any, samples: Any) -> list[Finished]:
 
 
 def _decoded(p: Any, samples: Any) -> torch.Tensor:
-    """Float32 [B, 3, H, W], 0 to 1."""
+    """Decode samples to float32 [B, 3, H, W], 0 to 1."""
     if not getattr(samples, "already_decoded", False):
         with devices.without_autocast():
             samples = processing.decode_latent_batch(
@@ -197,7 +197,7 @@ def _decoded(p: Any, samples: Any) -> torch.Tensor:
 
 
 def _finished(p: Any, image: torch.Tensor, number: int) -> Image.Image:
-    """One image, float32 [3, H, W], 0 to 1, with faces, colours and what surrounds it as the erased one gets them."""
+    """Finish one image, float32 [3, H, W], 0 to 1: faces, colours and what surrounds it as the erased one gets them."""
     runner, p.batch_index = p.scripts, number
     array = (255.0 * np.moveaxis(image.cpu().numpy(), 0, 2)).astype(np.uint8)  # [H, W, 3]
     if p.restore_faces:
