@@ -152,6 +152,14 @@ def test_where_both_name_a_concept_the_stronger_counts(host):  # noqa: F811
     assert told(enforcement().enforced_requests())[1] == ("knife:1.5", FIXED, 1.0, -1.0, -3.0)
 
 
+@pytest.mark.parametrize(("line", "expected"), [({"scale": -6.0}, "-6"), ({"scale": -1.0}, "-1"), ({}, "-3")])
+def test_the_scale_counts_where_no_adapter_fits(host, line, expected):  # noqa: F811
+    """Else whoever gives one would get another, and no word of it."""
+    set_up(host, {"": ["knife"], **line}, {"show_scale": True})
+    _, done = host.process([])
+    assert done.infotexts[0]["GIE enforced scale"] == expected
+
+
 def test_all_concepts_of_the_command_line(host):  # noqa: F811
     set_up(host, {"": ["knife", "wine, knife:2"]})
     assert told(enforcement().enforced_requests()) == [("knife:2, wine:1", AUTOMATIC, 1.0, -3.0, 0.0)]

@@ -120,8 +120,8 @@ def add_arguments(parser: argparse.ArgumentParser, models: Path | str) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--gie-enforce-scale", metavar="NUMBER", type=_type("scale", read_scale), default=None,
-        help='the scale for the concepts of --gie-enforce with --gie-enforce-adapter "Fixed scale", from -20 to '
-        "below 0 (default: -3)",
+        help='the scale for the concepts of --gie-enforce with --gie-enforce-adapter "Fixed scale", or where no '
+        "adapter fits, from -20 to below 0 (default: -3)",
     )  # fmt: skip
     parser.add_argument(
         "--gie-enforce-floor", metavar="NUMBER", type=_type("floor", read_floor), default=None,

@@ -19,7 +19,7 @@ from .generation import Plan
 from .infotext import Rule
 from .library import adapter_for, find_adapter
 from .model import family_of, unet_of
-from .options import AUTOMATIC, FIXED, TITLE, Request
+from .options import AUTOMATIC, BY_NAME, FIXED, TITLE, Request
 
 
 def adapter_folders() -> list[Path]:
@@ -38,6 +38,12 @@ def automatic_text(concepts: Sequence[Concept], model: Any) -> str:
     return f"{AUTOMATIC} takes {', '.join(named)}"
 
 
+def _without_adapter(request: Request, base: str, enforced: bool) -> float:
+    """The fixed scale that Automatic takes where no adapter fits: an admin's own, if there is one, else the usual."""
+    given = enforced and request.scale != BY_NAME["scale"].default
+    return request.scale if given else default_scale(base)
+
+
 def _rule(
     request: Request, concept: Concept, base: str, heads: Sequence[int], enforced: bool
 ) -> tuple[ScaleRule, Rule]:
@@ -46,7 +52,7 @@ def _rule(
     if request.adapter == AUTOMATIC:
         installed = adapter_for(concept.key, base, heads, adapter_folders(), trusted=enforced)
         if installed is None:
-            scale = default_scale(base)
+            scale = _without_adapter(request, base, enforced)
             return FixedScale(scale), Rule(None, None, scale)
     else:
         installed = find_adapter(request.adapter, adapter_folders())

@@ -40,7 +40,7 @@ def register() -> None:
             {"minimum": 0.1, "maximum": strength.high, "step": strength.step}, restrict_api=True,
         ),
         "gie_enforced_scale": shared.OptionInfo(
-            scale.default, "Scale for them, with the fixed scale", gr.Slider,
+            scale.default, "Scale for them, with the fixed scale or where no adapter fits", gr.Slider,
             {"minimum": scale.low, "maximum": -0.25, "step": scale.step}, restrict_api=True,
         ),
         "gie_enforced_floor": shared.OptionInfo(
