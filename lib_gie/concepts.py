@@ -35,10 +35,14 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 @dataclass(frozen=True)
 class Concept:
-    """A concept to erase: its text (white space folded) and a weight that multiplies its scale (finite, >= 0)."""
+    """A concept to erase: its text (white space folded) and a weight that multiplies its scale (finite, >= 0).
+
+    ``literal``: its words are meant, also where a textual inversion has their name.
+    """
 
     text: str
     weight: float = 1.0
+    literal: bool = False
 
     def __post_init__(self):
         folded = " ".join(self.text.split())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -249,3 +250,55 @@ def test_hooks_that_are_put_on_again_read_nothing_again(host, monkeypatch):  # n
     host.callbacks.insert(0, detach)
     process(host)
     assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("prompt", "parts"),
+    [
+        ("a knife :0.5 AND a cat : -1", ["a knife", "a cat"]),
+        ("a knife:1.", ["a knife"]),
+        ("a knife : .5", ["a knife"]),
+        ("a: knife", ["a: knife"]),
+        ("<lora:x:1> a knife <b", ["a knife <b"]),
+        ("1:2:3", ["1:2"]),
+    ],
+)
+def test_parts_of_a_prompt(host, prompt, parts):  # noqa: F811
+    prompts = importlib.import_module("lib_gie.webui.prompts")
+    assert [part.strip() for part in prompts._parts(prompt)] == parts
+
+
+@pytest.mark.parametrize(
+    "prompt", [":" + "1" * 40000 + "x", "a" + " " * 40000 + ":", "<a:" * 20000, ":1" * 20000 + "x"]
+)
+def test_long_prompts_are_taken_apart_in_linear_time(host, prompt):  # noqa: F811
+    prompts = importlib.import_module("lib_gie.webui.prompts")
+    start = time.perf_counter()
+    prompts._parts(prompt)
+    assert time.perf_counter() - start < 0.5
+
+
+@pytest.mark.parametrize(("skip", "expected"), [(1, -3.0), (2, -6.0), (3, -12.0), (9, -20.0)])
+def test_the_least_scale_grows_with_the_distance_to_the_fitted_clip_skip(host, skip, expected):  # noqa: F811
+    plans = importlib.import_module("lib_gie.webui.plans")
+    adapter = Adapter(AdapterInfo("sd1", 16, ("knife",), (-4.0, 0.0), conditions={"clip_skip": 1}))
+    host.shared.opts.CLIP_stop_at_last_layers = skip
+    assert plans._least_scale(adapter, "sd1") == expected
+    assert plans._least_scale(Adapter(AdapterInfo("sd1", 16, ("knife",), (-4.0, 0.0))), "sd1") == -3.0
+
+
+def test_what_is_enforced_are_words(host):  # noqa: F811
+    """A textual inversion of their name comes on top: it must not take their place."""
+    plans = importlib.import_module("lib_gie.webui.plans")
+    model, knife = host.shared.sd_model, Concept("knife")
+    assert plans._as_words((knife,), model) == (Concept("knife", literal=True),)
+    vectors = torch.ones(2, model.cond_stage_model.width)
+    made = SimpleNamespace(name="knife", vectors=2, vec=vectors)
+    (first,) = model.cond_stage_model.tokenize(["knife"])[0]
+    model.cond_stage_model.hijack.embedding_db = SimpleNamespace(
+        ids_lookup={first: made},
+        find_embedding_at_position=lambda ids, k: (made, 1) if ids[k] == first else (None, None),
+    )
+    assert plans._as_words((knife,), model) == (Concept("knife", literal=True), knife)
+    made.vectors = 76
+    assert plans._as_words((knife,), model) == (Concept("knife", literal=True),)

@@ -61,19 +61,20 @@ class Encodings:
     def __init__(self):
         self._encoder: Any = None  # kept alive, so that no other one's weights can lie where its own do
         self._settings: tuple = ()
-        self._found: dict[str, tuple[_Vectors, EncodedConcept]] = {}
+        self._found: dict[tuple[str, bool], tuple[_Vectors, EncodedConcept]] = {}
 
     def encode(self, concept: Concept, model: Any, p: Any) -> EncodedConcept:
         """What ``encode_concept`` gives; made once while checkpoint, clip skip, LoRAs and weights stay the same."""
         settings, encoder = _settings(p, model), text_encoder_of(model)
         if self._encoder is not encoder or self._settings != settings:
             self._found.clear()
-        vectors = _Vectors(inversions_in(concept.text, model))
-        if concept.text not in self._found or not self._found[concept.text][0].same_as(vectors):
-            self._found[concept.text] = vectors, encode_text(concept, model)
+        vectors = _Vectors([] if concept.literal else inversions_in(concept.text, model))
+        key = concept.text, concept.literal
+        if key not in self._found or not self._found[key][0].same_as(vectors):
+            self._found[key] = vectors, encode_text(concept, model)
             settings = _settings(p, model)  # encoding puts LoRAs into the weights
         self._encoder, self._settings = encoder, settings
-        return through_hypernetworks(dataclasses.replace(self._found[concept.text][1], concept=concept))
+        return through_hypernetworks(dataclasses.replace(self._found[key][1], concept=concept))
 
 
 encodings = Encodings()

@@ -412,7 +412,8 @@ class Generation:
         made_of = prompts, steps, getattr(shared.opts, "emphasis", None)
         if self._facts[0] != made_of:
             concepts = [concept for plan in self.plans for concept in plan.request.concepts]
-            self._facts = made_of, [facts_of(prompt, concepts, shared.sd_model, *steps) for prompt in prompts]
+            each = {text: facts_of(text, concepts, shared.sd_model, *steps) for text in dict.fromkeys(prompts)}
+            self._facts = made_of, [each[text] for text in prompts]
         found = self._facts[1]
         return {row: found[row[0]] for row in rows if row is not None and row[0] < len(found)}
 

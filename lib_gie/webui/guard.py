@@ -14,6 +14,7 @@ from typing import Any
 
 from modules import errors, processing, scripts, shared
 
+from ..concepts import Concept
 from ..errors import ErasureError, GieError, OptionError
 from . import afterwards, previews
 from .enforcement import enforced_requests, enforced_text, shows_enforced_scale, without
@@ -87,7 +88,7 @@ def _write_infotext(generation: Generation) -> None:
     enforced = [number for number, plan in enumerate(generation.plans) if plan.enforced]
     if enforced:
         concepts = [concept for number in enforced for concept in generation.plans[number].request.concepts]
-        params[ENFORCED] = concepts_text(concepts)
+        params[ENFORCED] = concepts_text(list(dict.fromkeys(Concept(one.text, one.weight) for one in concepts)))
         if shows_enforced_scale():
             params[ENFORCED_SCALE] = _scale_writer(generation, *enforced)
     for number, plan in enumerate(generation.plans):

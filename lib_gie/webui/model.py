@@ -9,10 +9,13 @@ import torch
 from modules import devices, sd_models, shared
 
 from .. import attention
-from ..concepts import Concept
+from ..concepts import MAX_TOKENS, Concept
 from ..encoding import EncodedConcept, check_length, check_token_count
 from ..errors import UnsupportedModelError
 from . import forge
+
+_ALIKE = 0.7
+"""Cosine from which a textual inversion's vector stands for a word: those of different words have far less."""
 
 
 def loaded_model() -> Any | None:
@@ -105,9 +108,11 @@ class _Split:
     fixes: list[tuple[int, Any]]
 
 
-def _split(text: str, encoder: Any) -> _Split:
+def _split(text: str, encoder: Any, literal: bool = False) -> _Split:
+    """``literal``: textual inversions are not looked for."""
     ids = list(encoder.tokenize([text])[0])
-    database, found, position = _textual_inversions(encoder), _Split([], [], []), 0
+    database = None if literal else _textual_inversions(encoder)
+    found, position = _Split([], [], []), 0
     while position < len(ids):
         embedding, length = database.find_embedding_at_position(ids, position) if database else (None, 1)
         if embedding is None:
@@ -150,6 +155,26 @@ def inversions_in(text: str, model: Any) -> list[torch.Tensor]:
     return [tensor for vec in found for tensor in (vec.values() if isinstance(vec, dict) else [vec])]
 
 
+def vectors_like(text: str, concept: str, model: Any) -> int:
+    """Return how many vectors of the textual inversions that a text names are nearly those of a concept's words."""
+    found = 0
+    for encoder in text_encoders(model):
+        database, embed = _textual_inversions(encoder), getattr(encoder, "encode_embedding_init_text", None)
+        vectors = inversions_in(text, model) if database and embed else []
+        if vectors:
+            with torch.no_grad(), devices.autocast():
+                own = embed(concept, MAX_TOKENS).float()  # [n, D]
+            alike = [part for part in vectors if part.ndim == 2 and part.shape[1] == own.shape[1]]
+            found = max(found, sum(_number_alike(part.to(own), own) for part in alike))
+    return found
+
+
+def _number_alike(vectors: torch.Tensor, own: torch.Tensor) -> int:
+    """How many of ``vectors`` [k, D] are like one of ``own`` [n, D]."""
+    cosines = torch.nn.functional.cosine_similarity(vectors[:, None], own[None], dim=-1)  # [k, n]
+    return int((cosines.amax(1) > _ALIKE).sum())
+
+
 def split_tokens(text: str, model: Any) -> tuple[list[int], list[str]]:
     """A concept's own tokens, numbers and texts, without BOS and EOS; emphasis marks are taken literally.
 
@@ -182,7 +207,7 @@ def encode_text(concept: Concept, model: Any) -> EncodedConcept:
     """The same without hypernetworks."""
     check_length(concept.text)
     encoders = text_encoders(model)
-    split = [_split(concept.text, encoder) for encoder in encoders]
+    split = [_split(concept.text, encoder, concept.literal) for encoder in encoders]
     tokens = _longest(split).tokens
     check_token_count(concept.text, len(tokens))
     _bring_to_device(model)

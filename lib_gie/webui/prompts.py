@@ -12,22 +12,35 @@ from modules import prompt_parser, shared
 from ..concepts import Concept
 from ..named import repeated_emphasis, times_in, times_named
 from ..scale import UNKNOWN_PROMPT, PromptFacts
-from .model import prompt_tokens, split_tokens
+from .model import prompt_tokens, split_tokens, vectors_like
 
 _AND = re.compile(r"\bAND\b")
-_WEIGHT = re.compile(r"\s*:\s*[-+]?(?:\d+\.?\d*|\.\d+)\s*$")
+_WEIGHT = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)")
 _TAG = re.compile(r"<(\w+):[^>]*>")
 _NO_EMPHASIS = ("None", "Ignore")
 
 
+def _without_weight(part: str) -> str:
+    text, colon, weight = part.rpartition(":")
+    return text.rstrip() if colon and _WEIGHT.fullmatch(weight.strip()) else part
+
+
+def _without_tags(prompt: str) -> str:
+    """``prompt`` without the tags of LoRAs and their kin; behind the last bracket there is none to look for."""
+    end = prompt.rfind(">") + 1
+    return _TAG.sub("", prompt[:end]) + prompt[end:]
+
+
 def _parts(prompt: str) -> list[str]:
     """Those that AND joins, without their weights and the tags of LoRAs and their kin."""
-    return [_WEIGHT.sub("", part) for part in _AND.split(_TAG.sub("", prompt))]
+    return [_without_weight(part) for part in _AND.split(_without_tags(prompt))]
 
 
 @functools.lru_cache(maxsize=64)
 def _stages(part: str, steps: int, hires_steps: int) -> tuple[str, ...]:
     """All texts that a part becomes where it is edited on the way, in the first pass and that of Hires. fix."""
+    if "[" not in part:  # nothing is edited, and the host's parser is slow
+        return (part,)
     schedules = [
         prompt_parser.get_learned_conditioning_prompt_schedules([part], steps, later, old)
         for later in (None, hires_steps)
@@ -68,5 +81,7 @@ def facts_of(prompt: Any, concepts: Sequence[Concept], model: Any, steps: int, h
     for concept in unnamed:
         own = split_tokens(concept.text, model)[0]
         times[concept.key] = max(times_in(ids, own) for ids in tokens)
+    for concept in concepts:  # a textual inversion can be the same words under another name
+        times[concept.key] = max(times[concept.key], *(vectors_like(text, concept.text, model) for text in texts))
     named = frozenset(key for key, found in times.items() if found)
     return PromptFacts(named, emphasis_of(stages) * repeated_emphasis(max(times.values(), default=1)))
