@@ -99,7 +99,8 @@ def test_way(use, model, way):
     assert off == zero
     assert all(not np.array_equal(a, b) for a, b in zip(on.pixels, off.pixels, strict=True))
     assert _ask(webui, row, ON) == on
-    assert scales(on) == pytest.approx([SCALE * STRONGER.get(way, 1.0)] * len(on.infotexts), rel=0.05)
+    stronger = row["prompt"].count("knife") ** 0.25 if way == "long prompt" else STRONGER.get(way, 1.0)
+    assert scales(on) == pytest.approx([SCALE * stronger] * len(on.infotexts), rel=0.05)
 
 
 DEMOS_OWN = ("LoRA", "textual", "hypernetwork", "other")  # files made for the demo checkpoint's layers
@@ -276,7 +277,7 @@ def test_training_in_the_tab(use, model):
     lines = [f"a lamp and number {seed + k}" for k in range(4)]
     others = [f"a number {seed + k}" for k in range(40)]  # of few, none may fall to validation
     prompts = "\n".join([*lines, "[unrelated]", *others])
-    order = ["lamp", TRAINED, prompts, "self", 4, 1, 2, "Euler", 4, 4, 64, 64, 4]
+    order = ["lamp", TRAINED, prompts, "self", 4, 1, 2, "Euler", 4, 4, 64, 64, 4, True]
     assert "gie-running" in status(call_page(webui, "start", *order))
     started = time.monotonic()
     while "gie-running" in (found := status(call_page(webui, "watch"))):
@@ -294,7 +295,7 @@ def test_training_in_the_tab(use, model):
 
 def test_an_edit_model_cannot_be_trained_on(use):
     webui = use(IP2P)
-    order = ["lamp", TRAINED, "a lamp\n[unrelated]\na cat", "self", 4, 1, 2, "Euler", 4, 4, 64, 64, 4]
+    order = ["lamp", TRAINED, "a lamp\n[unrelated]\na cat", "self", 4, 1, 2, "Euler", 4, 4, 64, 64, 4, True]
     assert "edits a given picture" in status(call_page(webui, "start", *order))
 
 
