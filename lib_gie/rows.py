@@ -215,14 +215,19 @@ class RowLedger:
             self._identities = self._checked_identities()
         candidates = [] if context is None else self._identities.candidates(latents, context)
         unknown = len(latents) - sum(bool(row.positions) for row in candidates)
-        if placed is not None and unknown == len(latents):
+        if not unknown:
+            return tuple(map(self._name_of, candidates))
+        if placed is not None and self._fits(candidates, placed):
             return placed
-        if unknown:
-            raise self._refuse(
-                f"{unknown} of {len(latents)} rows of a UNet call have a prompt that this step did not announce, so it "
-                f"is unknown what they draw. Another extension samples with prompts of its own: switch it off"
-            )
-        return tuple(map(self._name_of, candidates))
+        raise self._refuse(
+            f"{unknown} of {len(latents)} rows of a UNet call have a prompt that this step did not announce, so it is "
+            f"unknown what they draw. Another extension samples with prompts of its own: switch it off"
+        )
+
+    def _fits(self, candidates: Sequence[Candidates], placed: Sequence[Name]) -> bool:
+        """Whether the rows that are known are of the kind that they have by their place in tiles."""
+        known = [(row, name) for row, name in zip(candidates, placed, strict=False) if row.positions]
+        return all((self._name_of(row) is None) == (name is None) for row, name in known)
 
     def _checked_identities(self) -> Identities:
         try:

@@ -239,6 +239,19 @@ def test_what_a_host_shows_is_erased_from_in_any_case():
         run(step, [[0, 1, 2, 3]])
 
 
+def test_regions_of_an_image_in_tiles_have_prompts_of_their_own():
+    """Such a tile's rows are known by their place, as long as those of them that are known are at theirs."""
+    step = Step([[(0, 1.0)]], negative=3, scale=4)
+    region = torch.cat([POOL[FOREIGN:], step.context[1:]])  # [rows, L, D]
+    ledger, tile = RowLedger(), torch.zeros(2, 4, 4, 4)  # [B, C, H, W], of another size
+    ledger.begin(step.names, step.identities)
+    with ledger.tiles(2):
+        assert ledger.take(tile, step.context) == ((0, 0), None)
+        assert ledger.take(tile, region) == ((0, 0), None)
+        with pytest.raises(ErasureError, match="did not announce"):
+            ledger.take(tile, region.flip(0))
+
+
 def test_by_their_place_where_nothing_tells_rows_apart():
     step = Step(PLAIN, negative=3, scale=4)
     run(step, [[0, 1], [2, 3]], identify=False)

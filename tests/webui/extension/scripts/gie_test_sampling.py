@@ -19,13 +19,13 @@ def rows_of(condition, positions):
 def in_parts(inner, orders):
     """A forward that calls ``inner`` for some rows at a time: ``orders(rows)`` gives the positions of each call."""
 
-    def forward(x, sigma, cond, **kwargs):
+    def replaced(x, sigma, cond, **kwargs):
         output = torch.zeros_like(x)
         for positions in orders(len(x)):
             output[positions] = inner(x[positions], sigma[positions], cond=rows_of(cond, positions), **kwargs)
         return output
 
-    return forward
+    return replaced
 
 
 def windows(rows):
@@ -115,14 +115,19 @@ def on_denoiser(params):
     if way in ORDERS and "forward" not in vars(inner):
         inner.forward = in_parts(inner.forward, ORDERS[way])
     if way == "replaced" and "forward" not in vars(inner):
-        inner.forward = lambda x, sigma, cond, **kwargs: x * 0
+
+        def replaced(x, sigma, cond, **kwargs):
+            return x * 0
+
+        inner.forward = replaced
     extra_call("denoiser")
 
 
 def take_a_forward_away(params):
-    """Models live on: what was put onto them for a request goes with it."""
+    """Models live on: what was put onto them for a request goes with it. Other extensions' forwards are theirs."""
     inner = params.denoiser.inner_model
-    if running["way"] not in (*ORDERS, "replaced") and "forward" in vars(inner):
+    own = getattr(vars(inner).get("forward"), "__name__", "") == "replaced"
+    if running["way"] not in (*ORDERS, "replaced") and own:
         del inner.forward
 
 
