@@ -30,7 +30,9 @@ _CLOSER = {opener: re.compile(f"[{closers}]") for opener, closers in _CLOSERS.it
 _QUOTES = "".join({*_CLOSERS, *_CLOSERS.values()})
 _MARK = re.compile(f"[{_SEPARATORS}{_QUOTES}]")
 _SPECIAL = re.compile(f"[{_SEPARATORS}{_COLONS}{_QUOTES}]")
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+"""A number as people write it in a concept text or an infotext; for `fullmatch`."""
+"""A number as people write it in a concept text or an infotext; for ``fullmatch``."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Concept:
 
 def _weight(text: str, of: str) -> float:
     stripped = text.strip()
-    if not _NUMBER.fullmatch(stripped):
+    if not NUMBER.fullmatch(stripped):
         raise ConceptError(
             f"the weight of {quoted(of)} is {quoted(stripped)}; it must be a number from 0 up. "
             f'A concept that contains a colon or a comma goes in quotes: "a: b":1.2'

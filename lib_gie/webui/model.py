@@ -157,11 +157,10 @@ def inversions_in(text: str, model: Any) -> list[torch.Tensor]:
 
 def vectors_like(text: str, concept: str, model: Any) -> int:
     """Return how many vectors of the textual inversions that a text names are nearly those of a concept's words."""
-    found = 0
-    for encoder in text_encoders(model):
-        database, embed = _textual_inversions(encoder), getattr(encoder, "encode_embedding_init_text", None)
-        vectors = inversions_in(text, model) if database and embed else []
-        if vectors:
+    vectors, found = inversions_in(text, model), 0
+    for encoder in text_encoders(model) if vectors else ():
+        embed = getattr(encoder, "encode_embedding_init_text", None)
+        if embed and _textual_inversions(encoder):
             with torch.no_grad(), devices.autocast():
                 own = embed(concept, MAX_TOKENS).float()  # [n, D]
             alike = [part for part in vectors if part.ndim == 2 and part.shape[1] == own.shape[1]]

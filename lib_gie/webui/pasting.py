@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..checks import quoted
-from ..concepts import Concept, format_concepts, parse_concepts
+from ..concepts import NUMBER, Concept, format_concepts, parse_concepts
 from ..errors import AdapterError, GieError, OptionError
 from .infotext import ADAPTERS, ALL_KEYS, ENFORCED, ENFORCED_SCALE, FLAGS, NAME_AND_HASH, SCALE, SHARES, read_scales
 from .options import AUTOMATIC, BY_NAME, FIXED, Request
@@ -25,7 +25,6 @@ _LOST = "[object Object]"  # what sites make of a value that they do not know
 _OURS = re.compile(r"gie\b", re.IGNORECASE)
 _STOP = re.compile(r",|:\s*(?=\")")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"(?=,|$)')
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _ENTRY = re.compile(r"\s*\w[\w \-/]+: ")
 _MOST_SAID = 6
 
@@ -71,7 +70,7 @@ def _fields(line: str) -> list[str]:
 def _is_a_rest(field: str) -> bool:
     """Whether it can be a part of the concepts before it, whose quotes are lost: "wine:0.5", not "Version: 1"."""
     name, _, value = field.strip().partition(":")
-    return not _ENTRY.match(field) or (name[:1].islower() and _NUMBER.fullmatch(value.strip()) is not None)
+    return not _ENTRY.match(field) or (name[:1].islower() and NUMBER.fullmatch(value.strip()) is not None)
 
 
 def _unquoted(value: str) -> str:
@@ -136,7 +135,7 @@ def _written(params: Mapping[str, Any], skipped: frozenset[str], problems: list[
 
 
 def _number(text: str) -> float:
-    if not _NUMBER.fullmatch(text):
+    if not NUMBER.fullmatch(text):
         raise OptionError(f"{quoted(text)} is no number")
     return float(text)
 
