@@ -190,6 +190,21 @@ def test_adapter_gives_every_image_its_own_scale(pipe):
     assert (scales >= -9).all()
 
 
+def test_the_fixed_scale_behind_an_adapter_knows_the_clip_skip(pipe, monkeypatch):
+    encoder = type(pipe.text_encoder)
+    if not hasattr(pipe.text_encoder, "text_model"):  # diffusers asks for it, transformers 5 has it no more
+        monkeypatch.setattr(encoder, "text_model", property(lambda own: own), raising=False)
+    info = AdapterInfo("width-24", 7, ("knife",), (-9.0, 0.0), conditions={"clip_skip": 1})
+    adapter = Adapter(info).eval()
+    adapter.out.bias.data.fill_(0.0)
+    found = {}
+    for clip_skip in (None, 1):  # diffusers counts the layers that are left out
+        with GrowthInhibitors(pipe, "knife", adapter=adapter) as user:
+            sample(pipe, "a knife", clip_skip=clip_skip)
+        found[clip_skip] = user.scales[0][0].item()
+    assert found == {None: -3.0, 1: -6.0}
+
+
 def kept(pipe, scale=-4.0, prompt="a cat and a knife", **options):
     """Latents without erasure, and with it and the composition kept."""
     shares = {name: options.pop(name) for name in ("composition_cross", "composition_self") if name in options}

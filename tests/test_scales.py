@@ -84,6 +84,14 @@ def test_runs_of_tokens():
     assert words_of("x_y 3") == ["x", "y", "3"]
 
 
+@pytest.mark.parametrize(("layers", "fixed"), [(None, -3.0), (1, -3.0), (2, -6.0), (3, -12.0), (9, -20.0)])
+def test_the_fixed_scale_grows_with_the_distance_to_the_fitted_clip_skip(layers, fixed):
+    adapter = Adapter(AdapterInfo("sd1", 16, ("knife",), (-4.0, 0.0), conditions={"clip_skip": 1}))
+    assert Guarded(adapter, -3.0).at_clip_skip(layers).fixed == fixed
+    unknown = Adapter(AdapterInfo("sd1", 16, ("knife",), (-4.0, 0.0)))
+    assert Guarded(unknown, -3.0).at_clip_skip(layers).fixed == -3.0
+
+
 def test_a_named_concept_gets_at_least_the_fixed_scale():
     read = torch.zeros(3, 4, 1)
     rule = Guarded(adapter_of(4), -1.0)

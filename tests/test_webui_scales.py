@@ -121,6 +121,16 @@ def test_a_named_concept_gets_at_least_the_fixed_scale_and_it_is_said(host):  # 
     assert "for 'knife' the fixed scale -3 took the place of the adapter's weaker answer: the prompt names it" in note
 
 
+def test_a_clip_skip_that_changes_while_the_job_runs_counts(host):  # noqa: F811
+    install(host)
+
+    def change(p):
+        host.shared.opts.CLIP_stop_at_last_layers = 3
+
+    _, done = process(host, prompt="a knife", n_iter=2, after_image=change)
+    assert [float(text["GIE scale"]) for text in done.infotexts] == [-3, -12]
+
+
 def test_emphasis_counts(host):  # noqa: F811
     _, done = process(host, [True, "knife", "Fixed scale", 1.0, -2.0], prompt="a (knife:1.5) and a cat")
     assert scale_of(done) == -4.5
@@ -276,15 +286,6 @@ def test_long_prompts_are_taken_apart_in_linear_time(host, prompt):  # noqa: F81
     start = time.perf_counter()
     prompts._parts(prompt)
     assert time.perf_counter() - start < 0.5
-
-
-@pytest.mark.parametrize(("skip", "expected"), [(1, -3.0), (2, -6.0), (3, -12.0), (9, -20.0)])
-def test_the_least_scale_grows_with_the_distance_to_the_fitted_clip_skip(host, skip, expected):  # noqa: F811
-    plans = importlib.import_module("lib_gie.webui.plans")
-    adapter = Adapter(AdapterInfo("sd1", 16, ("knife",), (-4.0, 0.0), conditions={"clip_skip": 1}))
-    host.shared.opts.CLIP_stop_at_last_layers = skip
-    assert plans._least_scale(adapter, "sd1") == expected
-    assert plans._least_scale(Adapter(AdapterInfo("sd1", 16, ("knife",), (-4.0, 0.0))), "sd1") == -3.0
 
 
 def test_what_is_enforced_are_words(host):  # noqa: F811

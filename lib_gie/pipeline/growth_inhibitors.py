@@ -348,7 +348,11 @@ class GrowthInhibitors:
         self._contexts = {group: context for group, context in contexts.items() if context is not None}
         self._images = len(self._contexts[PROMPT])
         self.recorder = AttentionRecorder() if self.record else None
-        targets = [Target(self._encode(concept, options), self.rule) for concept in self.concepts]
+        rule = self.rule
+        if isinstance(rule, Guarded):
+            left_out = options.get("clip_skip") or 0  # so diffusers counts; the WebUI counts the last one that is used
+            rule = rule.at_clip_skip(left_out + 1)
+        targets = [Target(self._encode(concept, options), rule) for concept in self.concepts]
         self.erasure = Erasure(
             targets, recorder=self.recorder, trace=self.trace, composition=self._new_composition(), **self.options
         )

@@ -68,7 +68,7 @@ class Plan:
         request = self.request
         targets = [
             Target(encodings.encode(concept, model, p), *((FixedScale(0.0),) if without else (rule, self.floor)))
-            for concept, rule in zip(request.concepts, self.rules, strict=True)
+            for concept, rule in zip(request.concepts, self._rules_now(), strict=True)
         ]
         erasure = Erasure(
             targets,
@@ -82,6 +82,11 @@ class Plan:
             erasure.go_on_from(before, changed)
         return erasure
 
+    def _rules_now(self) -> tuple[ScaleRule, ...]:
+        """Return the rules for the clip skip that prompts are encoded with now: it may change while the job runs."""
+        layers = getattr(shared.opts, "CLIP_stop_at_last_layers", None)
+        return tuple(rule.at_clip_skip(layers) if isinstance(rule, Guarded) else rule for rule in self.rules)
+
     def doubts(self, erasure: Erasure) -> list[str]:
         """What the user is told of an erasure that is done: where an adapter's answer was not enough.
 
@@ -90,7 +95,7 @@ class Plan:
         if self.enforced:
             return []
         found = []
-        for k, (concept, rule) in enumerate(zip(self.request.concepts, self.rules, strict=True)):
+        for k, (concept, rule) in enumerate(zip(self.request.concepts, self._rules_now(), strict=True)):
             reasons = dict.fromkeys(erasure.doubts(row)[k] for row in erasure.scales)
             found += [
                 f"for {concept.text!r} the fixed scale {rule.fixed:g} took the place of the adapter's weaker answer: "

@@ -14,16 +14,13 @@ from ..checks import quoted
 from ..concepts import MAX_TOKENS, Concept
 from ..demo.fixed_scale import default_scale
 from ..errors import AdapterError, GieError
-from ..scale import DEFAULT_SCALE, LOWEST_SCALE, FixedScale, Guarded, ScaleRule
+from ..scale import DEFAULT_SCALE, FixedScale, Guarded, ScaleRule
 from . import arguments, forge
 from .generation import Plan
 from .infotext import Rule
 from .library import adapter_for, find_adapter
 from .model import family_of, inversions_in, split_tokens, unet_of
 from .options import AUTOMATIC, BY_NAME, FIXED, TITLE, Request
-
-_MOST_LAYERS = 4
-"""Of clip skip, by which the fixed scale grows: at more there is little of the text left."""
 
 
 def adapter_folders() -> list[Path]:
@@ -48,17 +45,6 @@ def _without_adapter(request: Request, base: str, enforced: bool) -> float:
     return request.scale if given else default_scale(base)
 
 
-def _least_scale(adapter: Adapter, base: str) -> float:
-    """The scale that stands behind an adapter; stronger at another clip skip than the adapter was fitted at.
-
-    The less of the text encoder is used, the weaker is what is taken away: measured on the demo model, where emphasised
-    words are left at clip skip 3 unless w is four times as strong.
-    """
-    trained, now = adapter.info.conditions.get("clip_skip"), getattr(shared.opts, "CLIP_stop_at_last_layers", None)
-    apart = 0 if trained is None or now is None else abs(now - trained)
-    return max(LOWEST_SCALE, default_scale(base) * 2 ** min(apart, _MOST_LAYERS))
-
-
 def _rule(
     request: Request, concept: Concept, base: str, heads: Sequence[int], enforced: bool
 ) -> tuple[ScaleRule, Rule]:
@@ -77,7 +63,7 @@ def _rule(
                 f"{', '.join(installed.info.concepts)}. Its admin must choose {AUTOMATIC}, or an adapter for it"
             )
     installed.adapter.check_model(base, heads)
-    rule = Guarded(installed.adapter, _least_scale(installed.adapter, base))
+    rule = Guarded(installed.adapter, default_scale(base))
     return rule, Rule(installed.name, installed.digest, DEFAULT_SCALE)
 
 
