@@ -171,6 +171,13 @@ def test_missing_or_other_adapter_offers_the_recorded_scales(recorded, digest):
     assert read_request([values]) == Request((Concept("knife", 2.5), Concept("wine", 1)), FIXED, scale=-1.0)
 
 
+def test_recorded_scales_do_not_grow_with_the_emphasis_twice():
+    params = write_params(Request((Concept("knife"),)), [Rule("gone", HASH, -3.0)])
+    read = {**through_the_webui({**params, SCALE: "-6.75"}), "Prompt": "a (knife:1.5)", "Hires prompt": "a cat"}
+    here = Here(find, factor=lambda prompt, concepts: 2.25 if "1.5" in prompt and concepts[0].key == "knife" else 1.0)
+    assert read_request([read_params(read, here)[0]]).concepts == (Concept("knife", 3.0),)
+
+
 def test_a_renamed_adapter_is_found_by_its_weights():
     params = write_params(Request((Concept("knife"),)), [Rule("knife-sd1-old", HASH, -3.0)])
     assert request_in(params).adapter == "knife-sd1"

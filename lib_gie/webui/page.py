@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -13,8 +14,9 @@ from modules.ui_common import create_refresh_button
 from modules.ui_components import InputAccordion
 
 from ..checks import quoted
-from ..concepts import MAX_TOKENS, parse_concepts
+from ..concepts import MAX_TOKENS, Concept, parse_concepts
 from ..errors import GieError, OptionError
+from ..scale import emphasis_factor
 from .enforcement import enforced_keys, enforced_text
 from .infotext import ALL_KEYS
 from .library import find_recorded, listed_names
@@ -22,6 +24,7 @@ from .model import loaded_model, split_tokens, text_encoders
 from .options import AUTOMATIC, BY_NAME, FIXED, OPTIONS, TITLE, Option
 from .pasting import ENABLED, RAW, Here, may_be_ours, read_params
 from .plans import adapter_folders, automatic_text
+from .prompts import facts_of
 from .readout import add_holder
 
 
@@ -76,6 +79,15 @@ def begin() -> None:
     _notices.clear()
 
 
+def _factor(prompt: str, concepts: Sequence[Concept]) -> float:
+    """Return what w grows by for a prompt's emphasis; 1 where that cannot be told here."""
+    model = loaded_model()
+    try:
+        return 1.0 if model is None else emphasis_factor(facts_of(prompt, concepts, model, 20, 20).emphasis)
+    except GieError:
+        return 1.0
+
+
 def _here() -> Here:
     try:
         enforced = enforced_keys()
@@ -85,6 +97,7 @@ def _here() -> Here:
         find=lambda name, digest: find_recorded(name, digest, adapter_folders()).name,
         skipped=frozenset(shared.opts.infotext_skip_pasting or ()),
         enforced=frozenset(enforced),
+        factor=_factor,
     )
 
 

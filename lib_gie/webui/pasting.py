@@ -36,12 +36,14 @@ FindAdapter = Callable[[str, str | None], str]
 class Here:
     """What an infotext meets in this WebUI.
 
-    ``skipped``: keys that are disregarded; ``enforced``: concepts erased anyway, by key.
+    ``skipped``: keys that are disregarded; ``enforced``: concepts erased anyway, by key. ``factor``: tells by which
+    factor w grows with the emphasis in a prompt, of which concepts are to be erased.
     """
 
     find: FindAdapter
     skipped: frozenset[str] = frozenset()
     enforced: frozenset[str] = frozenset()
+    factor: Callable[[str, Sequence[Concept]], float] = lambda prompt, concepts: 1.0
 
 
 def may_be_ours(infotext: str) -> bool:
@@ -239,7 +241,9 @@ def _adapter(text: str, here: Here) -> str:
     return text if text in (AUTOMATIC, FIXED) else here.find(text, None)
 
 
-def _with_adapter(values: dict[str, Any], written: Mapping[str, str], here: Here, problems: list[str]) -> dict:
+def _with_adapter(
+    values: dict[str, Any], written: Mapping[str, str], prompts: Sequence[str], here: Here, problems: list[str]
+) -> dict[str, Any]:
     """``values`` with the recorded adapter, or where that is missing or another with the recorded scales."""
     try:
         adapter = _adapter(written.get(BY_NAME["adapter"].infotext, AUTOMATIC), here)
@@ -249,7 +253,7 @@ def _with_adapter(values: dict[str, Any], written: Mapping[str, str], here: Here
         return {**values, "adapter": adapter}
     except AdapterError as error:
         try:
-            filled = _with_recorded_scales(values, written[SCALE])
+            filled = _with_recorded_scales(values, written[SCALE], prompts, here)
         except (ValueError, KeyError, GieError):
             problems.append(f"{error}, and the scales of this image are not there")
             return values
@@ -257,14 +261,19 @@ def _with_adapter(values: dict[str, Any], written: Mapping[str, str], here: Here
         return filled
 
 
-def _with_recorded_scales(values: dict[str, Any], text: str) -> dict[str, Any]:
-    """Fixed scale -1 and the recorded scales as the concepts' weights."""
+def _with_recorded_scales(values: dict[str, Any], text: str, prompts: Sequence[str], here: Here) -> dict[str, Any]:
+    """Fixed scale -1 and the recorded scales as the concepts' weights.
+
+    What the scales have grown by with the prompt's emphasis is taken off: they will grow by it again.
+    """
     concepts = parse_concepts(values["concepts"])
-    weighted = [Concept(concept.text, -scale) for concept, scale in zip(concepts, _scales(text), strict=True)]
+    factor = max((here.factor(prompt, concepts) for prompt in prompts), default=1.0)
+    pairs = zip(concepts, _scales(text), strict=True)
+    weighted = [Concept(concept.text, round(-scale / factor, 4)) for concept, scale in pairs]
     return {**values, "concepts": format_concepts(weighted), "adapter": FIXED, "scale": -1.0, "strength": 1.0}
 
 
-def _values(written: Mapping[str, str], here: Here, problems: list[str]) -> dict[str, Any]:
+def _values(written: Mapping[str, str], prompts: Sequence[str], here: Here, problems: list[str]) -> dict[str, Any]:
     """The request, by option names; what is left out or cannot be read has its default."""
     values = {name: option.default for name, option in BY_NAME.items()} | {"enabled": True}
     for key, text in written.items():
@@ -278,7 +287,7 @@ def _values(written: Mapping[str, str], here: Here, problems: list[str]) -> dict
             except (ValueError, GieError) as error:
                 problems.append(f"{key} is {quoted(text)}: {error}")
     values["concepts"] = _read_concepts(written, here, problems)
-    return _with_adapter(values, written, here, problems)
+    return _with_adapter(values, written, prompts, here, problems)
 
 
 def _left_alone(here: Here) -> set[str]:
@@ -299,7 +308,8 @@ def read_params(params: Mapping[str, Any], here: Here) -> tuple[dict[str, Any] |
     written = _written(params, here.skipped, problems)
     if not written:
         return None, ""
-    values = _values(written, here, problems)
+    prompts = [str(params[key]) for key in ("Prompt", "Hires prompt") if params.get(key)]
+    values = _values(written, prompts, here, problems)
     if written.keys() <= {ENFORCED, ENFORCED_SCALE} and not problems:
         return None, ""
     left_alone = _left_alone(here)

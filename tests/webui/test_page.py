@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from browser import open_page
 from client import SCALE
@@ -143,6 +145,22 @@ def test_paste(page):
     assert page.value("#gie_txt2img_adapter input") == "Fixed scale"
     _paste(page, text.replace("GIE adapter: Fixed scale", "GIE adapter: gone [0123456789]"))
     page.wait(lambda: "cannot be read" in page.text(NOTICE), "the notice")
+
+
+def test_paste_without_the_adapter_gives_the_recorded_scale_again(page, webui):
+    """Of an emphasised prompt, too: what the scale has grown by is not multiplied once more."""
+    made = webui.txt2img(args=[True, "knife", "demo-knife"], prompt="a (knife:1.5) on a blue background", steps=4)
+    (infotext,) = made.infotexts
+    scale = re.search(r"GIE scale: (-[\d.]+)", infotext)[1]
+    assert float(scale) < SCALE
+    renamed = re.sub(r"(GIE adapters?: )demo-knife \[\w+\]", r"\1gone [0123456789]", infotext)
+    assert renamed != infotext
+    _paste(page, renamed)
+    page.wait(lambda: "filled in" in page.text(NOTICE), "the notice")
+    assert page.value("#gie_txt2img_adapter input") == "Fixed scale"
+    again = page.generate()
+    assert "GIE adapter: Fixed scale" in again
+    assert float(re.search(r"GIE scale: (-[\d.]+)", again)[1]) == pytest.approx(float(scale), abs=0.01)
 
 
 def test_paste_of_a_plain_infotext_switches_it_off(page):
