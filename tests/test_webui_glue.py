@@ -498,7 +498,9 @@ def test_an_enforced_scale_is_shown_where_the_admin_says_so(host):
 def test_a_users_concepts_come_on_top(host):
     host.shared.opts.gie_enforced_concepts = "knife"
     _, enforced = host.process([])
-    _, both = host.process([True, "wine, knife:0.1", FIXED, 1.0, -2.0])
+    p, both = host.process([True, "wine, knife:0.1", FIXED, 1.0, -2.0])
+    (note,) = [comment for comment in p.comments if "always erases" in comment]
+    assert "always erases 'knife' in the way that its admin chose" in note
     assert not torch.equal(torch.stack(both.images), torch.stack(enforced.images))
     assert both.infotexts[0]["GIE concepts"] == "wine"
     assert both.infotexts[0]["GIE scale"] == "-2"

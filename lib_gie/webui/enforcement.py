@@ -212,10 +212,16 @@ def enforced_text() -> str:
         return joined
 
 
+def taken_by(enforced: Iterable[Enforced], request: Request) -> tuple[Concept, ...]:
+    """Return those of a user's concepts that are enforced anyway."""
+    keys = {key for wish in enforced for key in wish.keys}
+    return tuple(concept for concept in request.concepts if concept.key in keys)
+
+
 def without(request: Request, enforced: Iterable[Enforced]) -> Request | None:
     """A user's request without the concepts that are enforced anyway; None if nothing is left."""
-    taken = {key for wish in enforced for key in wish.keys}
-    left = tuple(concept for concept in request.concepts if concept.key not in taken)
+    taken = taken_by(enforced, request)
+    left = tuple(concept for concept in request.concepts if concept not in taken)
     return dataclasses.replace(request, concepts=left) if left else None
 
 

@@ -14,10 +14,11 @@ from typing import Any
 
 from modules import errors, processing, scripts, shared
 
+from ..checks import quoted
 from ..concepts import Concept
 from ..errors import ErasureError, GieError, OptionError
 from . import afterwards, previews
-from .enforcement import enforced_requests, enforced_text, shows_enforced_scale, without
+from .enforcement import enforced_requests, enforced_text, shows_enforced_scale, taken_by, without
 from .generation import Generation, Plan, is_stopped, stack
 from .infotext import ALL_KEYS, ENFORCED, ENFORCED_SCALE, SCALE, concepts_text, scales_text, write_params
 from .options import TITLE, Request, check_api_arguments, read_request
@@ -195,7 +196,7 @@ def _process_with_erasure(inner: Callable, p: Any) -> Any:
     generation = Generation(p, plans, request, gallery)
     _write_infotext(generation)
     notes = [note for plan in plans for note in (*plan.notes, *differences(plan, p))]
-    for note in [*notes, *_not_shown(request, plans, gallery)]:
+    for note in [*notes, *_erased_anyway(request), *_not_shown(request, plans, gallery)]:
         p.comment(f"{TITLE}: {note}")
     with _on_stack(generation), _watched_sample(generation):
         processed = inner(p)
@@ -235,6 +236,17 @@ def _not_shown(request: Request | None, plans: list, gallery: Any) -> list[str]:
     if not _users(plans):
         return ["what these images would have been is not shown: this WebUI always erases these concepts"]
     return ["the images without erasure and the attention are shown for plain generations only, not within scripts"]
+
+
+def _erased_anyway(request: Request | None) -> list[str]:
+    """Say which of the user's concepts are erased as the admin wants it, whatever the request says of them."""
+    taken = [] if request is None else taken_by(enforced_requests(), request)
+    if not taken:
+        return []
+    return [
+        f"this WebUI always erases {', '.join(quoted(concept.text) for concept in taken)} in the way that its admin "
+        f"chose; adapter, scale, strength, steps and weight of this request do not count there"
+    ]
 
 
 def _tell(generation: Generation, processed: Any) -> None:
