@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from .attention import AttentionLayer, find_self_attention
-from .batches import Rows, all_tensors, map_tensors, timestep_of
+from .call import Rows, UNetCall
 from .checks import number_from
 from .errors import ErasureError, OptionError, UnsupportedModelError
 
@@ -35,15 +34,11 @@ class Trace:
     """The UNet calls of a trajectory without erasure: what was given to their conditional rows, in order."""
 
     def __init__(self):
-        self.calls: list[tuple[tuple[Hashable, ...], tuple, dict]] = []
+        self.calls: list[tuple[tuple[Hashable, ...], UNetCall]] = []
 
-    def record(self, names: Sequence[Hashable], args: tuple, kwargs: dict) -> None:
-        """Write down one call's conditional rows by their names; ``args``, ``kwargs``: theirs alone."""
-
-        def kept(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.detach().clone()  # a view would keep the other rows, and samplers may write into theirs
-
-        self.calls.append((tuple(names), map_tensors(args, kept), map_tensors(kwargs, kept)))
+    def record(self, names: Sequence[Hashable], call: UNetCall) -> None:
+        """Write down a call that has conditional rows alone, by their names."""
+        self.calls.append((tuple(names), call.copied()))
 
 
 class Composition:
@@ -66,27 +61,22 @@ class Composition:
         shares = {CROSS: self.cross, SELF: self.self_attention}
         return frozenset(kind for kind, share in shares.items() if progress < share)
 
-    def next_call(self, names: Sequence[Hashable], args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        """The recorded call that belongs to this one, whose conditional rows have these names and arguments.
+    def next_call(self, names: Sequence[Hashable], call: UNetCall) -> UNetCall:
+        """Return the recorded call that belongs to ``call``, whose rows are conditional and have these names.
 
         Raises ErasureError where this trajectory is not the recorded one's twin.
         """
         number, self._position = self._position, self._position + 1
         if number >= len(self.trace.calls):
             raise _no_twin(f"has {number + 1} UNet calls or more, that one had {number}")
-        found, recorded_args, recorded_kwargs = self.trace.calls[number]
+        found, recorded = self.trace.calls[number]
         if found != tuple(names):
             raise _no_twin(f"has the rows {tuple(names)} in UNet call {number + 1}, that one had {found}")
-        if not _same(timestep_of(args, kwargs), timestep_of(recorded_args, recorded_kwargs)):
+        if not torch.equal(call.timestep, recorded.timestep):
             raise _no_twin(f"is at another timestep in UNet call {number + 1}")
-        if number == 0 and not _same((args, kwargs), (recorded_args, recorded_kwargs)):
+        if number == 0 and not call.same_as(recorded):
             raise _no_twin("starts from other noise or from another prompt")
-        return recorded_args, recorded_kwargs
-
-
-def _same(one: Any, other: Any) -> bool:
-    mine, its = all_tensors(one), all_tensors(other)
-    return len(mine) == len(its) and all(torch.equal(a, b) for a, b in zip(mine, its, strict=True))
+        return recorded
 
 
 def _no_twin(how: str) -> ErasureError:

@@ -111,6 +111,15 @@ class RowLedger:
         self.refusal = self.refusal or error
         return error
 
+    @contextmanager
+    def refusals_kept(self) -> Iterator[None]:
+        """Keep the first of what is raised within the context: hosts may swallow it."""
+        try:
+            yield
+        except BaseException as error:
+            self.refuse(error)
+            raise
+
     def _refuse(self, message: str) -> ErasureError:
         self.invalidate()
         return self.refuse(ErasureError(message))

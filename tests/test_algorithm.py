@@ -8,8 +8,8 @@ from literal import LiteralGIE
 from tiny import BUILDERS, make_batch, make_concept
 
 from lib_gie.erasure import Erasure, Target
-from lib_gie.hooks import attach
 from lib_gie.scale import FixedScale
+from lib_gie.session import attach
 
 
 class PerImage:

@@ -11,8 +11,8 @@ from lib_gie.attention import family_of, find_cross_attention, find_self_attenti
 from lib_gie.concepts import Concept
 from lib_gie.encoding import EncodedConcept
 from lib_gie.erasure import Erasure, Target
-from lib_gie.hooks import attach, read_attention
 from lib_gie.scale import FixedScale
+from lib_gie.session import attach, read_attention
 from lib_gie.statistics import Reading
 
 _DOWN, _UP = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"

@@ -12,11 +12,12 @@ from test_hooks import hooks_of
 from tiny import make_batch, make_concept
 
 from lib_gie import composition as module
+from lib_gie.call import UNetCall
 from lib_gie.composition import Composition, Follower, Trace
 from lib_gie.erasure import Erasure, Target
 from lib_gie.errors import ErasureError, OptionError
-from lib_gie.hooks import attach
 from lib_gie.scale import FixedScale
+from lib_gie.session import attach
 
 KNIFE = make_concept("knife", 1)
 ROWS = (0, 1, None, None)
@@ -316,7 +317,7 @@ def test_there_must_be_a_trace():
 @pytest.mark.parametrize("share", [-0.1, 1.1, math.nan, "half", True])
 def test_bad_shares(share):
     trace = Trace()
-    trace.record((0,), (torch.zeros(1, 4, 8, 8), torch.zeros(1)), {})
+    trace.record((0,), UNetCall((torch.zeros(1, 4, 8, 8), torch.zeros(1)), {}))
     with pytest.raises(OptionError, match="share of the prompt's attention"):
         Composition(trace, cross=share)
     with pytest.raises(OptionError, match="share of self-attention"):
@@ -325,6 +326,7 @@ def test_bad_shares(share):
 
 def test_a_trace_keeps_no_view():
     trace, latents = Trace(), torch.zeros(4, 4, 8, 8)
-    trace.record((0,), (latents[:1], torch.zeros(1)), {"context": latents[:1, 0]})
+    trace.record((0,), UNetCall((latents[:1], torch.zeros(1)), {"context": latents[:1, 0]}))
     latents += 1
-    assert float(trace.calls[0][1][0].abs().max()) == float(trace.calls[0][2]["context"].abs().max()) == 0
+    ((_, call),) = trace.calls
+    assert float(call.latents.abs().max()) == float(call.context.abs().max()) == 0

@@ -14,9 +14,9 @@ from tiny import CONTEXT_WIDTH, make_concept, randomise
 
 from lib_gie.erasure import Erasure, Target
 from lib_gie.errors import ErasureError
-from lib_gie.hooks import attach, is_inner_call
 from lib_gie.rows import RowLedger
 from lib_gie.scale import FixedScale
+from lib_gie.session import attach, is_inner_call
 from lib_gie.webui.forge import Step
 
 SMALL = {

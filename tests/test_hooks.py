@@ -10,12 +10,12 @@ from tiny import build_diffusers, build_ldm, make_batch, make_concept
 
 from lib_gie.adapter import Adapter, AdapterInfo
 from lib_gie.attention import find_cross_attention
-from lib_gie.batches import at_noise, distinct_rows
+from lib_gie.call import UNetCall
 from lib_gie.encoding import EncodedConcept
 from lib_gie.erasure import Erasure, Target
 from lib_gie.errors import AdapterError, ErasureError, OptionError, UnsupportedModelError
-from lib_gie.hooks import attach
 from lib_gie.scale import FixedScale
+from lib_gie.session import attach
 from lib_gie.statistics import PAPER, AttentionRecorder, Reading
 
 KNIFE, WINE = make_concept("knife", 1), make_concept("red wine", 2, seed=9)
@@ -38,9 +38,10 @@ def run(unet, batch, *erasures):
 
 def test_nothing_stays_behind(unet, batch):
     plain = run(unet, batch)
-    with attach(unet.module, erasure()) as attachment:
+    one = erasure()
+    with attach(unet.module, one):
         assert hooks_of(unet.module) > 0
-        run(unet, batch, attachment.erasure)
+        run(unet, batch, one)
     assert hooks_of(unet.module) == 0
     assert torch.equal(run(unet, batch), plain)
 
@@ -344,21 +345,22 @@ def test_images_of_one_prompt_are_read_once(unet, batch):
 
 def test_rows_differ_by_anything_that_is_theirs():
     context, mask = torch.zeros(3, 5, 2), torch.zeros(3, 1)
-    assert distinct_rows((context,), {"more": [mask], "flag": 3}, 3) == ([0], [0, 0, 0])
+    assert UNetCall((context,), {"more": [mask], "flag": 3}).distinct_rows() == ([0], [0, 0, 0])
     mask[1] = 1
-    assert distinct_rows((context,), {"more": [mask]}, 3) == ([0, 1], [0, 1, 0])
+    assert UNetCall((context,), {"more": [mask]}).distinct_rows() == ([0, 1], [0, 1, 0])
     context[2, 4, 1] = 1
-    assert distinct_rows((context,), {"more": [{"mask": mask}]}, 3) == ([0, 1, 2], [0, 1, 2])
+    assert UNetCall((context,), {"more": [{"mask": mask}]}).distinct_rows() == ([0, 1, 2], [0, 1, 2])
 
 
 def test_inpainting_keeps_its_mask_at_the_same_noise():
     latents, timesteps = torch.randn(2, 9, 8, 8), torch.tensor([300.0, 300.0])
-    (changed,), kwargs = at_noise((latents,), {"timesteps": timesteps}, 5)
+    call = UNetCall((latents,), {"timesteps": timesteps}).at_noise(5)
+    (changed,), kwargs = call.args, call.kwargs
     assert torch.equal(changed[:, 4:], latents[:, 4:])
     assert torch.equal(changed[0, :4], changed[1, :4])
     assert kwargs["timesteps"].tolist() == [999.0, 999.0]
     with pytest.raises(ErasureError, match="without timesteps"):
-        at_noise((latents,), {}, 5)
+        UNetCall((latents,), {}).at_noise(5)
 
 
 @pytest.mark.parametrize(("noise", "read"), [(3, 2), (None, 1)])

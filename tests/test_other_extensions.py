@@ -8,11 +8,11 @@ from test_hooks import KNIFE, erasure, run
 from tiny import CONTEXT_WIDTH, make_batch, make_concept
 
 from lib_gie.adapter import Adapter, AdapterInfo
-from lib_gie.batches import rows_within
+from lib_gie.call import rows_within
 from lib_gie.composition import Composition, Trace
 from lib_gie.erasure import Erasure, Target
 from lib_gie.errors import ErasureError
-from lib_gie.hooks import attach
+from lib_gie.session import attach
 from lib_gie.statistics import PAPER, AttentionRecorder, Reading
 
 SIZE = 8
@@ -83,9 +83,10 @@ def composed(unet, batch, **options):
     """The second of two steps that keep to the composition of one without erasure."""
     trace, later = Trace(), make_batch(seed=5)
     later.context = batch.context  # the prompt's keys are those of both
-    with attach(unet.module, erasure(scale=0, trace=trace)) as watching:
-        run(unet, batch, watching.erasure)
-        run(unet, batch, watching.erasure)
+    watching = erasure(scale=0, trace=trace)
+    with attach(unet.module, watching):
+        run(unet, batch, watching)
+        run(unet, batch, watching)
     one = erasure(composition=Composition(trace, 1.0, 0.0), **options)
     with attach(unet.module, one):
         run(unet, batch, one)

@@ -13,9 +13,9 @@ from diffusers import DiffusionPipeline
 from tiny_pipelines import CASES, build, call
 
 from lib_gie.errors import UnsupportedModelError
-from lib_gie.hooks import is_inner_call
 from lib_gie.pipeline import GrowthInhibitors
 from lib_gie.pipeline.classes import LAYOUTS, REASONS
+from lib_gie.session import is_inner_call
 
 PROMPTS = ["a cat and a knife", "a house"]
 KIN = ("StableDiffusion", "LatentConsistency", "StableUnCLIP", "AnimateDiff", "AltDiffusion", "LEdits")

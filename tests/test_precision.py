@@ -9,9 +9,9 @@ import torch
 from tiny import build_ldm, make_batch, make_concept
 
 from lib_gie.erasure import Erasure, Target
-from lib_gie.hooks import attach, read_attention
 from lib_gie.inhibitor import LayerConcepts
 from lib_gie.scale import FixedScale
+from lib_gie.session import attach, read_attention
 from lib_gie.statistics import PAPER
 
 HALF, BF16, FP8 = torch.float16, torch.bfloat16, torch.float8_e4m3fn
@@ -112,7 +112,7 @@ def test_folded_matrices_have_the_dtype_that_the_layer_computes_in(mode, monkeyp
             super().__init__(*args)
             made.append(self)
 
-    monkeypatch.setattr("lib_gie.hooks.LayerConcepts", Kept)
+    monkeypatch.setattr("lib_gie.runner.LayerConcepts", Kept)
     run(unet, dtype, compute, an_erasure())
     assert made
     assert {part.dtype for kept in made for part in (kept.keys, kept.outputs)} == {compute or dtype}

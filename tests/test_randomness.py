@@ -21,11 +21,11 @@ from lib_gie.encoding import EncodedConcept
 from lib_gie.erasure import Erasure, Target
 from lib_gie.evaluation.layer_ways import make_case
 from lib_gie.evaluation.unets import SIZES, build_unet
-from lib_gie.hooks import attach, read_attention
 from lib_gie.pictures import attention_map, overlay
 from lib_gie.pipeline import GrowthInhibitors, load_pipeline
 from lib_gie.pipeline.host import PipelineHost
 from lib_gie.randomness import undrawn
+from lib_gie.session import attach, read_attention
 from lib_gie.statistics import Reading
 from lib_gie.training.fitting import Example, Recipe, fit
 from lib_gie.webui.library import adapter_for, list_adapters

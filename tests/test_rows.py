@@ -14,9 +14,9 @@ from tiny import CONTEXT_WIDTH, build_ldm, make_concept
 
 from lib_gie.erasure import Erasure, Target
 from lib_gie.errors import ErasureError
-from lib_gie.hooks import attach
 from lib_gie.rows import Identities, RowLedger
 from lib_gie.scale import FixedScale
+from lib_gie.session import attach
 
 LENGTH = 77
 UNET = build_ldm()

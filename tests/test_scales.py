@@ -9,11 +9,10 @@ from safetensors.torch import save_file
 from tiny import BUILDERS, make_concept
 
 from lib_gie.adapter import Adapter, AdapterInfo, load_adapter, save_adapter
-from lib_gie.batches import at_noise, has_pictures
+from lib_gie.call import UNetCall
 from lib_gie.encoding import EncodedConcept
 from lib_gie.erasure import Erasure, Target
 from lib_gie.errors import AdapterError, OptionError
-from lib_gie.hooks import attach
 from lib_gie.input_range import fit_range
 from lib_gie.named import repeated_emphasis, times_in, times_named, words_of
 from lib_gie.scale import (
@@ -28,6 +27,7 @@ from lib_gie.scale import (
     Guarded,
     PromptFacts,
 )
+from lib_gie.session import attach
 from lib_gie.statistics import Reading
 
 KNIFE, WINE = make_concept("knife", 1, seed=5), make_concept("red wine", 2, seed=6)
@@ -49,9 +49,9 @@ def resolved(rule, facts, *, read=None, context=None, size=SIZE, strength=1.0, f
     """w of each row for the concept knife."""
     erasure = Erasure([Target(KNIFE, rule, floor)], strength=strength)
     rows = range(len(facts))
-    erasure.facts = dict(zip(rows, facts, strict=True))
+    erasure.resolved.facts = dict(zip(rows, facts, strict=True))
     context = torch.randn(len(facts), 77, 24) if context is None else context
-    erasure.set_scales(list(rows), context, size, {0: read}, misread)
+    erasure.resolved.set_scales(list(rows), context, size, {0: read}, misread)
     return [round(float(erasure.scales[row][0].max()), 4) for row in rows]
 
 
@@ -240,8 +240,8 @@ def test_a_floor_holds_whatever_weight_and_strength_say():
     weak = EncodedConcept(type(KNIFE.concept)("knife", 0.1), KNIFE.states, KNIFE.tokens)
     for concept, strength in ((KNIFE, 1.0), (weak, 1.0), (KNIFE, 0.0)):
         erasure = Erasure([Target(concept, Guarded(adapter_of(4), -1.0), -2.0)], strength=strength)
-        erasure.facts = {0: FREE}
-        erasure.set_scales([0], torch.randn(1, 77, 24), SIZE, {0: torch.zeros(1, 4, 1)})
+        erasure.resolved.facts = {0: FREE}
+        erasure.resolved.set_scales([0], torch.randn(1, 77, 24), SIZE, {0: torch.zeros(1, 4, 1)})
         assert erasure.scales[0][0].tolist() == [-2.0]
     assert resolved(FixedScale(-3), [FREE], floor=-2.0) == [-3.0]
     with pytest.raises(OptionError, match="floor"):
@@ -288,15 +288,15 @@ def test_weights_that_are_written_to_are_noticed(unet):
     adapter = counting(unet, Reading(True, 3))
     erasure = Erasure([Target(KNIFE, adapter)])
     key = unet.cross_attention[0].to_k.weight
-    with attach(unet.module, erasure) as attachment:
+    with attach(unet.module, erasure) as session:
         run(unet, erasure, LATENTS, CONTEXT, steps=2)
-        before = attachment._folded[0].keys.clone()
+        before = session._runner.fold(0, (KNIFE,), 0.0, CONTEXT).keys.clone()
         assert adapter.asked == 1
         with torch.no_grad():
             key.mul_(1.5)
         run(unet, erasure, LATENTS, CONTEXT, steps=2)
         assert adapter.asked == 2
-        assert not torch.equal(attachment._folded[0].keys, before)
+        assert not torch.equal(session._runner.fold(0, (KNIFE,), 0.0, CONTEXT).keys, before)
         with torch.no_grad():
             key.div_(1.5)
     assert erasure.scales[0][0].tolist() == [-1.0]
@@ -346,7 +346,7 @@ def test_what_cannot_be_read_at_the_adapters_size_counts_as_doubtful(unet):
     scales = []
     for latents in (LATENTS, torch.randn(2, 4, 16, 8)):
         erasure = Erasure([Target(KNIFE, Guarded(adapter, -1.0))])
-        erasure.facts = {0: FREE}
+        erasure.resolved.facts = {0: FREE}
         unet.module.forward = lambda *args, **kwargs: inner(*args, **kwargs)
         try:
             with attach(unet.module, erasure):
@@ -361,25 +361,25 @@ def test_what_cannot_be_read_at_the_adapters_size_counts_as_doubtful(unet):
 def test_facts_that_change_are_looked_at_again():
     erasure = Erasure([Target(KNIFE, Guarded(adapter_of(4), -1.0))])
     context, read = torch.randn(1, 77, 24), {0: torch.zeros(1, 4, 1)}
-    erasure.facts = {0: FREE}
-    erasure.set_scales([0], context, SIZE, read)
-    assert erasure.unresolved([0], context, SIZE) is None
-    erasure.facts = {0: NAMING}
-    assert erasure.unresolved([0], context, SIZE) == [0]
-    erasure.set_scales([0], context, SIZE, read)
+    erasure.resolved.facts = {0: FREE}
+    erasure.resolved.set_scales([0], context, SIZE, read)
+    assert erasure.resolved.unresolved([0], context, SIZE) is None
+    erasure.resolved.facts = {0: NAMING}
+    assert erasure.resolved.unresolved([0], context, SIZE) == [0]
+    erasure.resolved.set_scales([0], context, SIZE, read)
     assert erasure.scales[0][0].tolist() == [-1.0]
-    erasure.facts = {0: FREE}
-    erasure.set_scales([0], context, SIZE, read)
+    erasure.resolved.facts = {0: FREE}
+    erasure.resolved.set_scales([0], context, SIZE, read)
     assert erasure.scales[0][0].tolist() == [-1.0]  # the stronger stays
 
 
 def test_emphasis_that_comes_later_counts_for_fixed_scales_too():
     erasure = Erasure([Target(KNIFE, FixedScale(-1)), Target(make_concept("wine", 1, seed=7), FixedScale(-2))])
     context = torch.randn(1, 77, 24)
-    erasure.set_scales([0], context, SIZE, {0: None, 1: None})
-    erasure.facts = {0: PromptFacts(None, 2.0)}
-    assert erasure.unresolved([0], context, SIZE) == []
-    erasure.set_scales([0], context, SIZE, {})
+    erasure.resolved.set_scales([0], context, SIZE, {0: None, 1: None})
+    erasure.resolved.facts = {0: PromptFacts(None, 2.0)}
+    assert erasure.resolved.unresolved([0], context, SIZE) == []
+    erasure.resolved.set_scales([0], context, SIZE, {})
     assert [scales.tolist() for scales in erasure.scales[0]] == [[-4.0], [-8.0]]
 
 
@@ -394,14 +394,15 @@ def test_noise_of_another_size_takes_the_mask_along():
     """An inpainting model's mask and picture are brought to the size that is read at."""
     latents = torch.randn(2, 9, 16, 8)
     latents[:, 4] = 1.0  # the mask is everywhere
-    (changed,), kwargs = at_noise((latents,), {"timesteps": torch.ones(2)}, 5, (8, 8))
+    call = UNetCall((latents,), {"timesteps": torch.ones(2)}).at_noise(5, (8, 8))
+    (changed,) = call.args
     assert changed.shape == (2, 9, 8, 8)
     torch.testing.assert_close(changed[:, 4], torch.ones(2, 8, 8))
-    (same,), _ = at_noise((torch.randn(1, 4, 8, 8),), kwargs, 5)
+    (same,) = UNetCall((torch.randn(1, 4, 8, 8),), call.kwargs).at_noise(5).args
     assert torch.equal(changed[0, :4], same[0])
 
 
 def test_what_else_has_the_images_size():
     latents, residual = torch.randn(2, 4, 8, 8), torch.randn(2, 16, 8, 8)
-    assert not has_pictures((latents, torch.ones(2), torch.randn(2, 77, 24)), {"y": torch.ones(2, 5)})
-    assert has_pictures((latents, torch.ones(2)), {"down_block_additional_residuals": (residual,)})
+    assert not UNetCall((latents, torch.ones(2), torch.randn(2, 77, 24)), {"y": torch.ones(2, 5)}).has_pictures
+    assert UNetCall((latents, torch.ones(2)), {"down_block_additional_residuals": (residual,)}).has_pictures

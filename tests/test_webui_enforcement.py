@@ -13,9 +13,9 @@ import torch
 from test_webui_glue import host  # noqa: F401
 
 from lib_gie.adapter import Adapter, AdapterInfo, save_adapter
-from lib_gie.erasure import MAX_STRENGTH
 from lib_gie.errors import ErasureError
 from lib_gie.scale import LOWEST_SCALE
+from lib_gie.settings import MAX_STRENGTH
 from lib_gie.webui.arguments import add_arguments
 from lib_gie.webui.options import AUTOMATIC, FIXED
 

@@ -16,8 +16,8 @@ from lib_gie.concepts import Concept
 from lib_gie.encoding import EncodedConcept
 from lib_gie.erasure import Erasure, Target
 from lib_gie.errors import AdapterError, ConceptError, ErasureError, GieError, OptionError, UnsupportedModelError
-from lib_gie.hooks import attach
 from lib_gie.scale import FixedScale
+from lib_gie.session import attach
 from lib_gie.webui.options import FIXED
 
 ON = [True, "knife", FIXED, 1.0, -3.0]
@@ -188,10 +188,10 @@ def test_weights_that_are_replaced_in_place_are_followed(host):
 
     host.callbacks.insert(0, swap)
     folded = []
-    hooks = sys.modules["lib_gie.hooks"]
-    original = hooks.LayerConcepts
+    runner = sys.modules["lib_gie.runner"]
+    original = runner.LayerConcepts
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hooks, "LayerConcepts", lambda *args: folded.append(1) or original(*args))
+        patch.setattr(runner, "LayerConcepts", lambda *args: folded.append(1) or original(*args))
         host.process(ON)
     assert len(folded) == 2 * 7
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import types
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +14,7 @@ from fake_host import Processing, Sampling
 from test_webui_glue import ON, host  # noqa: F401  # a fixture
 
 from lib_gie.errors import ErasureError
+from lib_gie.rows import RowLedger
 from lib_gie.webui.options import FIXED
 
 ZERO = [True, "knife", FIXED, 1.0, 0.0]
@@ -63,24 +64,20 @@ def test_an_interrupt_between_two_tiles_is_no_error(host, others):  # noqa: F811
     generation = importlib.import_module("lib_gie.webui.generation")
     inner = generation.Generation(SimpleNamespace(is_hr_pass=False), [])
 
-    class Erasure:
-        left = False
+    latents, ledger = torch.zeros(2, 4, 8, 8), inner._ledger
 
-        def tiles(self, rows):
-            return nullcontext()
+    def make_tiles(rows: int) -> None:
+        ledger.begin((0, None))
+        with inner._tiles(2):
+            ledger.take(latents[:rows], None)
 
-        def invalidate(self):
-            self.left = True
-
-    erasure = Erasure()
-    inner._progress = [SimpleNamespace(applies=lambda p: True, erasure=erasure)]
-    with inner._tiles(4):
-        pass
-    assert not erasure.left
+    make_tiles(2)
+    with pytest.raises(ErasureError, match="the last one had 1 rows"):
+        make_tiles(1)
+    ledger = inner._ledger = RowLedger()
     host.shared.state.interrupted = True
-    with inner._tiles(4):
-        pass
-    assert erasure.left
+    make_tiles(1)
+    ledger.finish()
 
 
 # -- prompts within prompts ------------------------------------------------

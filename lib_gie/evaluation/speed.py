@@ -28,8 +28,8 @@ from ..concepts import Concept
 from ..encoding import EncodedConcept
 from ..erasure import Erasure, Target
 from ..errors import GieError
-from ..hooks import attach
 from ..scale import FixedScale, ScaleRule
+from ..session import attach
 from ..training.fitting import READING
 from .authors import AuthorsScheme
 from .methods import negated_values

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..adapter import Adapter, load_adapter
-from ..batches import batch_size, context_of
+from ..call import UNetCall, context_in
 from ..checks import quoted
 from ..composition import CROSS_SHARE, SELF_SHARE, Composition, Trace
 from ..concepts import Concept, parse_concepts
@@ -21,9 +21,10 @@ from ..encoding import EncodedConcept, check_length, check_token_count
 from ..erasure import Erasure, Target
 from ..errors import ConceptError, ErasureError, OptionError
 from ..handles import take_off
-from ..hooks import attach, is_inner_call
 from ..named import repeated_emphasis, times_in, times_named
 from ..scale import DEFAULT_SCALE, UNKNOWN_PROMPT, FixedScale, Guarded, PromptFacts, ScaleRule
+from ..session import attach, is_inner_call
+from ..settings import ErasureSettings
 from ..statistics import AttentionRecorder
 from .calls import watch_calls
 from .classes import NEGATIVE, PROMPT, layout_of
@@ -119,9 +120,7 @@ class GrowthInhibitors:
         for concept in self.concepts:
             check_token_count(concept.text, len(concept_tokens(pipe, concept.text)))
         self.rule = scale_rule(scale, adapter)
-        self.options = {
-            "strength": strength, "start": start, "end": end, "concept_pass": concept_pass, "padding": padding
-        }  # fmt: skip
+        self.settings = ErasureSettings(strength, start, end, concept_pass, padding)
         self.record, self.trace, self.composition = record, trace, composition
         self._shares = (composition_cross, composition_self)
         self.recorder: AttentionRecorder | None = None
@@ -153,7 +152,7 @@ class GrowthInhibitors:
                 f"the pipeline without PAG"
             )
         targets = [Target(dummy, self.rule) for dummy in dummies]
-        with attach(self.pipe.unet, Erasure(targets, composition=self._new_composition(), **self.options)):
+        with attach(self.pipe.unet, Erasure(targets, self.settings, composition=self._new_composition())):
             pass
 
     def _new_composition(self) -> Composition | None:
@@ -242,8 +241,8 @@ class GrowthInhibitors:
         wanted = any(bool((scale != 0).any()) for scales in self.erasure.scales.values() for scale in scales)
         if wanted and not self._injected:
             raise ErasureError(
-                f"nothing was erased: {why} ({self.erasure.start:g} and {self.erasure.end:g}); let more steps be made, "
-                f"or widen the range"
+                f"nothing was erased: {why} ({self.settings.start:g} and {self.settings.end:g}); let more steps be "
+                f"made, or widen the range"
             )
 
     # -- where a generation begins ------------------------------------------------
@@ -262,7 +261,7 @@ class GrowthInhibitors:
             if self._attached is not None and self.erasure is None:  # callbacks may encode others on the way
                 given = signature.bind_partial(*args, **kwargs).arguments
                 self._begin(result, {key: given[key] for key in _ENCODING_OPTIONS if key in given})
-                self.erasure.facts = dict(enumerate(self._facts_of(given)))
+                self.erasure.facts.update(enumerate(self._facts_of(given)))
             return result
 
         def restore() -> None:
@@ -354,7 +353,7 @@ class GrowthInhibitors:
             rule = rule.at_clip_skip(left_out + 1)
         targets = [Target(self._encode(concept, options), rule) for concept in self.concepts]
         self.erasure = Erasure(
-            targets, recorder=self.recorder, trace=self.trace, composition=self._new_composition(), **self.options
+            targets, self.settings, recorder=self.recorder, trace=self.trace, composition=self._new_composition()
         )
         undisturbed = nullcontext
         if self._layout.perturbs:
@@ -389,8 +388,9 @@ class GrowthInhibitors:
                 "the UNet was called outside the steps of the pipeline that growth inhibitors watch; make one "
                 "GrowthInhibitors for each pipeline that shares the UNet"
             )
-        context = context_of(args[1:], kwargs)  # [rows, L, D]
-        groups = self._groups(batch_size(args, kwargs))
+        call = UNetCall(args, kwargs)
+        context = call.context  # [rows, L, D]
+        groups = self._groups(call.batch)
         self._check_contents(groups, context)
         rows = [image if group == PROMPT else None for group in groups for image in range(self._images)]
         self.erasure.begin(rows, self._call / self._steps)
@@ -401,7 +401,7 @@ class GrowthInhibitors:
         """Check that what the UNet was given reaches its layers: a wrapped forward may change the rows' order."""
         if is_inner_call() or self._checked is None:
             return
-        given, context = self._checked[0], context_of(args, kwargs)  # [rows, L, D] each
+        given, context = self._checked[0], context_in(args, kwargs)  # [rows, L, D] each
         if context is not given and not _is_equal(given, context):
             self._refused = self._refused or ErasureError(
                 "the UNet's layers were given other rows than the UNet was called with, so it is unknown which to "

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ..batches import LAST_TIMESTEP
+from ..call import LAST_TIMESTEP
 from ..concepts import Concept
 from ..encoding import EncodedConcept
-from ..hooks import read_attention
 from ..scale import GivenScales
+from ..session import read_attention
 from ..statistics import Reading
 from ..training.host import Made
 from ..training.noise import squared_errors

@@ -15,7 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from ..attention import FAMILIES
-from ..batches import LATENT_CHANNELS
+from ..call import LATENT_CHANNELS
 from ..demo.settings import CFG, SIZE
 from ..randomness import undrawn
 from . import files

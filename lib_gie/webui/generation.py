@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from modules import shared
 
-from ..batches import batch_size
+from ..call import UNetCall
 from ..composition import Composition, Trace
 from ..erasure import Erasure, Target
 from ..errors import ErasureError
 from ..handles import take_off
-from ..hooks import attach, is_inner_call
-from ..rows import Identities, Name
+from ..rows import Identities, Name, RowLedger
 from ..scale import FixedScale, Guarded, PromptFacts, ScaleRule
+from ..session import attach, is_inner_call
 from ..statistics import AttentionRecorder
 from . import forge, others
 from .encodings import encodings
@@ -57,13 +57,13 @@ class Plan:
         return not self.enforced and self.request.keep_composition
 
     def new_erasure(
-        self, p: Any, model: Any, before: Erasure | None, without: bool, changed: bool, **watching: Any
+        self, p: Any, model: Any, before: Erasure | None, without: bool, changed: bool, **options: Any
     ) -> Erasure:
         """Make an erasure with concepts encoded by the model as it is now, for ``p``.
 
         ``before``: the erasure that it goes on from. ``without``: erases nothing, and only watches. ``changed``:
-        whether the model, its networks or the pass are others than those that ``before`` was made for. ``watching``:
-        recorder, trace or composition.
+        whether the model, its networks or the pass are others than those that ``before`` was made for. ``options``:
+        ledger, recorder, trace or composition.
         """
         request = self.request
         targets = [
@@ -76,7 +76,7 @@ class Plan:
             start=request.start,
             end=request.end,
             concept_pass="fused" if without else request.concept_pass,
-            **watching,
+            **options,
         )
         if before is not None:
             erasure.go_on_from(before, changed)
@@ -143,12 +143,12 @@ class _Progress:
             return True
         return bool(getattr(p, "is_hr_pass", False)) in _PASSES[self.plan.request.hires]
 
-    def renew(self, p: Any, model: Any, changed: bool) -> Erasure:
+    def renew(self, p: Any, model: Any, ledger: RowLedger, changed: bool) -> Erasure:
         """Encode for the model as it is now. Scales that are known get no weaker, and are read again if it changed."""
         self.check()
         self.erasure = self.plan.new_erasure(
             p, model, self.erasure, self.without, changed,
-            recorder=self.recorder, trace=self.trace, composition=self.composition,
+            ledger=ledger, recorder=self.recorder, trace=self.trace, composition=self.composition,
         )  # fmt: skip
         self.steps = 0
         return self.erasure
@@ -176,6 +176,7 @@ class Generation:
         self.nested_failure: BaseException | None = None  # of a generation within this one, which a script may swallow
         self._progress: list[_Progress] = []
         self._attached = ExitStack()
+        self._ledger = RowLedger()
         self._unet: torch.nn.Module | None = None
         self._denoiser: Any = None
         self._tiled = False
@@ -385,10 +386,12 @@ class Generation:
         rows, identify = self._rows(params)
         facts = self._facts_by_row(rows)
         done = min(1.0, denoiser.step / max(1, denoiser.total_steps))
+        if any(progress.applies(self.p) for progress in self._progress):
+            self._ledger.begin(rows, identify)
         for number, progress in enumerate(self._progress):
             if progress.applies(self.p):
-                progress.erasure.facts |= facts
-                progress.erasure.begin(rows, done, identify)
+                progress.erasure.facts.update(facts)
+                progress.erasure.begin_step(done)
                 progress.steps += 1
                 if progress.erasure.injects or progress.without:
                     self._done.add(number)
@@ -426,26 +429,23 @@ class Generation:
         """Order the rows of a UNet call: a pre-hook ahead of the erasures' own."""
         if self._step is None or is_inner_call():
             return
-        erasures = [progress.erasure for progress in self._progress if progress.applies(self.p)]
-        with ExitStack() as kept:
-            for erasure in erasures:
-                kept.enter_context(erasure.refusals_kept())
-            rows = self._step.rows_of_call(kwargs, batch_size(args, kwargs))
-            for erasure in erasures:
-                erasure.bring_forward(rows)
+        with self._ledger.refusals_kept():
+            self._ledger.bring_forward(self._step.rows_of_call(kwargs, UNetCall(args, kwargs).batch))
 
     def _attach(self) -> None:
         """Put hooks on the model and for the pass that run now, with concepts encoded anew."""
         self._attached.close()
         before, self._state = self._state, self._current()
         self._unet, self._tiled = self._state[0], False
+        ledger = RowLedger()  # of a model and pass; that of the one before is checked as its erasures are renewed
         if forge.is_here():
             ordering = self._unet.register_forward_pre_hook(self._order, with_kwargs=True)
             self._attached.callback(take_off, self._unet, ordering)
         for progress in self._progress:
             if progress.applies(self.p):
-                erasure = progress.renew(self.p, shared.sd_model, before != self._state)
+                erasure = progress.renew(self.p, shared.sd_model, ledger, before != self._state)
                 self._attached.enter_context(attach(self._unet, erasure, self._undisturbed))
+        self._ledger = ledger
 
     def _undisturbed(self) -> AbstractContextManager:
         return others.undisturbed(self.p, self._unet)
@@ -464,14 +464,10 @@ class Generation:
     @contextmanager
     def _tiles(self, rows: int) -> Iterator[None]:
         """Stand around a call for so many rows that Tiled Diffusion divides into tiles."""
-        with ExitStack() as tiles:
-            for progress in self._progress:
-                if progress.applies(self.p):
-                    tiles.enter_context(progress.erasure.tiles(rows))
+        with self._ledger.tiles(rows):
             yield
             if shared.state.interrupted:  # then it stops between two tiles
-                for progress in self._progress:
-                    progress.erasure.invalidate()
+                self._ledger.invalidate()
 
     # -- afterwards ------------------------------------------------
 

@@ -10,9 +10,9 @@ from typing import Any
 from ..checks import quoted
 from ..composition import CROSS_SHARE, SELF_SHARE
 from ..concepts import Concept, parse_concepts
-from ..erasure import CONCEPT_PASSES, MAX_STRENGTH
 from ..errors import OptionError
 from ..scale import DEFAULT_SCALE, LOWEST_SCALE
+from ..settings import CONCEPT_PASSES, MAX_STRENGTH
 
 AUTOMATIC, FIXED = "Automatic", "Fixed scale"
 HIRES_PASSES = ("both", "first only", "second only")

@@ -16,12 +16,12 @@ import torch
 from modules import devices, paths_internal, processing, prompt_parser, sd_models, sd_vae, shared
 from modules.call_queue import queue_lock
 
-from ..batches import LAST_TIMESTEP, LATENT_CHANNELS
+from ..call import LAST_TIMESTEP, LATENT_CHANNELS
 from ..concepts import Concept
 from ..errors import ErasureError, UnsupportedModelError
-from ..hooks import read_attention
 from ..randomness import undrawn
 from ..scale import GivenScales
+from ..session import read_attention
 from ..statistics import Reading
 from ..training.host import Made
 from ..training.noise import squared_errors
