@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from client import DETECTOR, SCALE, RequestFailedError
+from test_enforced_quality import ALLOWED, IMAGES, PROMPT, left
 from test_matrix import OFF, ON, ZERO, _drawn, settings
 
 KNIFE = {"concepts": "knife", "adapter": "Fixed scale", "scale": SCALE}
@@ -54,9 +55,13 @@ def controlnet(webui, module: str = "reference_only"):
     return {"controlnet": {"args": [unit]}}
 
 
-def adetailer(webui):
+def neutral(webui, **values):
+    return arguments(webui, "neutral prompt", **values)
+
+
+def adetailer(webui, prompt: str = "a dog and a knife"):
     arguments(webui, "adetailer")
-    given = {"ad_model": DETECTOR, "ad_prompt": "a dog and a knife", "ad_denoising_strength": 0.9, "ad_mask_k": 1}
+    given = {"ad_model": DETECTOR, "ad_prompt": prompt, "ad_denoising_strength": 0.9, "ad_mask_k": 1}
     return {"adetailer": {"args": [True, False, {**given, "ad_inpaint_only_masked": False}]}}
 
 
@@ -82,9 +87,9 @@ CASES = {
     "DemoFusion": (demofusion, {"steps": 2}),
     "ControlNet reference_only": (controlnet, {}),
     "ControlNet reference_adain+attn": (lambda webui: controlnet(webui, "reference_adain+attn"), {}),
-    "Neutral Prompt": (lambda webui: arguments(webui, "neutral prompt"), {"prompt": "a cat AND_PERP a knife :0.8"}),
+    "Neutral Prompt": (neutral, {"prompt": "a cat AND_PERP a knife :0.8"}),
     "Neutral Prompt, nested": (
-        lambda webui: arguments(webui, "neutral prompt", _0=0.5),
+        lambda webui: neutral(webui, _0=0.5),
         {"prompt": "a cat AND_PERP [ a dog AND a knife :-1 ] :-0.5"},
     ),
     "Dynamic Prompts": (dynamic, DREAMS),
@@ -199,3 +204,21 @@ def without_the_other(webui, case: str):
 def test_the_other_extension_does_something(webui, case):
     """Else nothing above would say anything."""
     assert not np.array_equal(pictures(ask(webui, case, OFF))[0], pictures(without_the_other(webui, case))[0])
+
+
+BROUGHT_IN = {
+    "ADetailer": (lambda webui: adetailer(webui, PROMPT), "a cat on a blue background"),
+    "ControlNet reference_only": (controlnet, PROMPT),
+    "ControlNet reference_adain+attn": (lambda webui: controlnet(webui, "reference_adain+attn"), PROMPT),
+    "Dynamic Prompts": (dynamic, "{a knife|a knife} on a blue background"),
+    "Neutral Prompt": (neutral, f"a blue background AND_SALT {PROMPT} :2"),
+    "NegPiP": (negpip, f"{PROMPT} (a cat:-1)"),
+}
+"""An extension and a prompt with which it draws a knife."""
+
+
+@pytest.mark.parametrize("case", BROUGHT_IN)
+def test_an_enforced_concept_that_another_extension_brings_in(webui, enforced, case):
+    make, prompt = BROUGHT_IN[case]
+    assert left(webui, prompt, args=[False], others=make(webui)) > IMAGES // 2
+    assert left(enforced, prompt, others=make(enforced)) <= ALLOWED
