@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from client import DETECTOR, SCALE, RequestFailedError
-from test_matrix import OFF, ON, ZERO, _drawn
+from test_enforced_quality import ALLOWED, IMAGES, PROMPT, left
+from test_matrix import OFF, ON, ZERO, _drawn, settings
 
 KNIFE = {"concepts": "knife", "adapter": "Fixed scale", "scale": SCALE}
 BEFORE, KEEP, SEPARATE = {"show_before": True}, {"keep_composition": True}, {"concept_pass": "separate"}
@@ -44,16 +45,24 @@ def negpip(webui):
     return arguments(webui, "negpip", _0=True)
 
 
+def dynamic(webui, **values):
+    return arguments(webui, "dynamic prompts", **values)
+
+
 def controlnet(webui, module: str = "reference_only"):
     arguments(webui, "controlnet")
     unit = {"enabled": True, "module": module, "model": "None", "image": _drawn(), "weight": 1, "processor_res": 64}
     return {"controlnet": {"args": [unit]}}
 
 
-def adetailer(webui):
+def neutral(webui, **values):
+    return arguments(webui, "neutral prompt", **values)
+
+
+def adetailer(webui, prompt: str = "a dog and a knife"):
     arguments(webui, "adetailer")
-    settings = {"ad_model": DETECTOR, "ad_prompt": "a dog and a knife", "ad_denoising_strength": 0.9, "ad_mask_k": 1}
-    return {"adetailer": {"args": [True, False, {**settings, "ad_inpaint_only_masked": False}]}}
+    given = {"ad_model": DETECTOR, "ad_prompt": prompt, "ad_denoising_strength": 0.9, "ad_mask_k": 1}
+    return {"adetailer": {"args": [True, False, {**given, "ad_inpaint_only_masked": False}]}}
 
 
 CASES = {
@@ -78,12 +87,12 @@ CASES = {
     "DemoFusion": (demofusion, {"steps": 2}),
     "ControlNet reference_only": (controlnet, {}),
     "ControlNet reference_adain+attn": (lambda webui: controlnet(webui, "reference_adain+attn"), {}),
-    "Neutral Prompt": (lambda webui: arguments(webui, "neutral prompt"), {"prompt": "a cat AND_PERP a knife :0.8"}),
+    "Neutral Prompt": (neutral, {"prompt": "a cat AND_PERP a knife :0.8"}),
     "Neutral Prompt, nested": (
-        lambda webui: arguments(webui, "neutral prompt", _0=0.5),
+        lambda webui: neutral(webui, _0=0.5),
         {"prompt": "a cat AND_PERP [ a dog AND a knife :-1 ] :-0.5"},
     ),
-    "Dynamic Prompts": (lambda webui: arguments(webui, "dynamic prompts"), DREAMS),
+    "Dynamic Prompts": (dynamic, DREAMS),
     "ADetailer": (adetailer, {}),
 }  # fmt: skip
 
@@ -173,10 +182,43 @@ def test_adetailer_erases_whether_it_passes_our_script_on_or_not(webui):
         webui.call("options", {"ad_script_names": names})
 
 
+@pytest.mark.parametrize("args", [OFF, ON])
+def test_dynamic_prompts_images_are_those_of_their_own_prompts(webui, args):
+    answer = ask(webui, "Dynamic Prompts", args)
+    prompts = [infotext.splitlines()[0] for infotext in answer.infotexts]
+    assert not any("{" in prompt for prompt in prompts)
+    for number, (prompt, image) in enumerate(zip(prompts, pictures(answer), strict=True)):
+        assert np.array_equal(pictures(webui.txt2img(prompt=prompt, args=args, seed=5 + number))[0], image)
+
+
+def without_the_other(webui, case: str):
+    """The same request, switched off as the extension alone would be; most only need to be left out."""
+    _, options = CASES[case]
+    if case.startswith("Neutral"):
+        return webui.txt2img(args=OFF, **options, **settings(neutral_prompt_enabled=False))
+    others = dynamic(webui, _0=False) if case.startswith("Dynamic") else None
+    return webui.txt2img(args=OFF, others=others, **options)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_the_other_extension_does_something(webui, case):
-    """Else nothing above would say anything. Neutral Prompt and Dynamic Prompts act on every prompt."""
-    if case.startswith(("Neutral", "Dynamic")):
-        pytest.skip("cannot be left out of a request")
-    _, options = CASES[case]
-    assert not np.array_equal(pictures(ask(webui, case, OFF))[0], pictures(webui.txt2img(args=OFF, **options))[0])
+    """Else nothing above would say anything."""
+    assert not np.array_equal(pictures(ask(webui, case, OFF))[0], pictures(without_the_other(webui, case))[0])
+
+
+BROUGHT_IN = {
+    "ADetailer": (lambda webui: adetailer(webui, PROMPT), "a cat on a blue background"),
+    "ControlNet reference_only": (controlnet, PROMPT),
+    "ControlNet reference_adain+attn": (lambda webui: controlnet(webui, "reference_adain+attn"), PROMPT),
+    "Dynamic Prompts": (dynamic, "{a knife|a knife} on a blue background"),
+    "Neutral Prompt": (neutral, f"a blue background AND_SALT {PROMPT} :2"),
+    "NegPiP": (negpip, f"{PROMPT} (a cat:-1)"),
+}
+"""An extension and a prompt with which it draws a knife."""
+
+
+@pytest.mark.parametrize("case", BROUGHT_IN)
+def test_an_enforced_concept_that_another_extension_brings_in(webui, enforced, case):
+    make, prompt = BROUGHT_IN[case]
+    assert left(webui, prompt, args=[False], others=make(webui)) > IMAGES // 2
+    assert left(enforced, prompt, others=make(enforced)) <= ALLOWED
