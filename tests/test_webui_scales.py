@@ -67,6 +67,7 @@ def scale_of(done) -> float:
         ("a cat :0.5 AND a knife :-1.5", True, 1.0),
         ("(a cat:1.3) AND (a dog:1.5) :2", False, 1.5),
         ("a cat <lora:knife:1>", True, 1.0),  # too strong rather than too weak
+        ("a <a:(knife:3)>", True, 3.0),  # what a tag within a tag leaves is encoded
         ("", False, 1.0),
         (" ".join(["knife"] * 256), True, 2.0),
         (" ".join(["cat"] * 256), False, 1.0),
@@ -269,7 +270,7 @@ def test_hooks_that_are_put_on_again_read_nothing_again(host, monkeypatch):  # n
         ("a knife:1.", ["a knife"]),
         ("a knife : .5", ["a knife"]),
         ("a: knife", ["a: knife"]),
-        ("<lora:x:1> a knife <b", ["a knife <b"]),
+        ("<lora:x:1> a knife <b", ["<lora:x:1> a knife <b"]),  # the WebUI has taken all tags out
         ("1:2:3", ["1:2"]),
     ],
 )

@@ -16,7 +16,6 @@ from .model import prompt_tokens, split_tokens, vectors_like
 
 _AND = re.compile(r"\bAND\b")
 _WEIGHT = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)")
-_TAG = re.compile(r"<(\w+):[^>]*>")
 _NO_EMPHASIS = ("None", "Ignore")
 
 
@@ -25,15 +24,12 @@ def _without_weight(part: str) -> str:
     return text.rstrip() if colon and _WEIGHT.fullmatch(weight.strip()) else part
 
 
-def _without_tags(prompt: str) -> str:
-    """``prompt`` without the tags of LoRAs and their kin; behind the last bracket there is none to look for."""
-    end = prompt.rfind(">") + 1
-    return _TAG.sub("", prompt[:end]) + prompt[end:]
-
-
 def _parts(prompt: str) -> list[str]:
-    """Those that AND joins, without their weights and the tags of LoRAs and their kin."""
-    return [_without_weight(part) for part in _AND.split(_without_tags(prompt))]
+    """Those that AND joins, without their weights.
+
+    The WebUI has taken the tags of LoRAs and their kin out; what looks like one now is encoded as letters.
+    """
+    return [_without_weight(part) for part in _AND.split(prompt)]
 
 
 @functools.lru_cache(maxsize=64)
