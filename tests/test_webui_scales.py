@@ -68,6 +68,7 @@ def scale_of(done) -> float:
         ("(a cat:1.3) AND (a dog:1.5) :2", False, 1.5),
         ("a cat <lora:knife:1>", True, 1.0),  # too strong rather than too weak
         ("a <a:(knife:3)>", True, 3.0),  # what a tag within a tag leaves is encoded
+        (" ".join(["knife", *["fenik"] * 255]), True, 2.0),  # the tokenizer takes both for the same
         ("", False, 1.0),
         (" ".join(["knife"] * 256), True, 2.0),
         (" ".join(["cat"] * 256), False, 1.0),

@@ -185,9 +185,9 @@ def split_tokens(text: str, model: Any) -> tuple[list[int], list[str]]:
     return found.ids, found.tokens
 
 
-def prompt_tokens(text: str, model: Any) -> list[int]:
-    """The numbers of a prompt's tokens, of any length; otherwise as ``split_tokens``."""
-    return _longest([_split(text, encoder) for encoder in text_encoders(model)]).ids
+def word_tokens(text: str, model: Any) -> list[int]:
+    """The numbers of a text's tokens, of any length, as if there were no textual inversions."""
+    return _longest([_split(text, encoder, literal=True) for encoder in text_encoders(model)]).ids
 
 
 def _longest(split: list[_Split]) -> _Split:

@@ -12,7 +12,7 @@ from modules import prompt_parser, shared
 from ..concepts import Concept
 from ..named import repeated_emphasis, times_in, times_named
 from ..scale import UNKNOWN_PROMPT, PromptFacts
-from .model import prompt_tokens, split_tokens, vectors_like
+from .model import vectors_like, word_tokens
 
 _AND = re.compile(r"\bAND\b")
 _WEIGHT = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)")
@@ -71,13 +71,14 @@ def facts_of(prompt: Any, concepts: Sequence[Concept], model: Any, steps: int, h
     if not isinstance(prompt, str):
         return UNKNOWN_PROMPT
     stages, texts = _texts(prompt, max(1, steps), max(1, hires_steps))
-    times = {concept.key: max(times_named(text, concept.text) for text in texts) for concept in concepts}
-    unnamed = [concept for concept in concepts if not times[concept.key]]
-    tokens = [prompt_tokens(text, model) for text in texts] if unnamed else []
-    for concept in unnamed:
-        own = split_tokens(concept.text, model)[0]
-        times[concept.key] = max(times_in(ids, own) for ids in tokens)
-    for concept in concepts:  # a textual inversion can be the same words under another name
-        times[concept.key] = max(times[concept.key], *(vectors_like(text, concept.text, model) for text in texts))
+    tokens = [word_tokens(text, model) for text in texts]
+    times = {}
+    for concept in concepts:
+        own = word_tokens(concept.text, model)
+        # letters that only a tokenizer takes for the words, and words that it takes for others, count as well
+        pairs = zip(texts, tokens, strict=True)
+        named = max(max(times_named(text, concept.text), times_in(ids, own)) for text, ids in pairs)
+        # a textual inversion can be the same words under another name
+        times[concept.key] = named + max(vectors_like(text, concept.text, model) for text in texts)
     named = frozenset(key for key, found in times.items() if found)
     return PromptFacts(named, emphasis_of(stages) * repeated_emphasis(max(times.values(), default=1)))
