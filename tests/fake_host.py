@@ -403,6 +403,7 @@ class Host:
         parser = self._module(
             "prompt_parser",
             get_learned_conditioning_prompt_schedules=lambda prompts, *steps, **way: [[[1, text]] for text in prompts],
+            get_multicond_learned_conditioning=lambda model, prompts, *args: SimpleNamespace(prompts=prompts),
             parse_prompt_attention=parse_emphasis,
         )
         hooks = {name: value for name, value in vars(Runner).items() if name == "run" or name.startswith("post")}

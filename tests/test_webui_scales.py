@@ -12,6 +12,7 @@ import torch
 from fake_host import Processing, Sampling
 from test_scales import fit_range
 from test_webui_glue import host  # noqa: F401
+from test_webui_inversions import Database
 
 from lib_gie.adapter import Adapter, AdapterInfo, save_adapter
 from lib_gie.attention import find_cross_attention
@@ -67,6 +68,8 @@ def scale_of(done) -> float:
         ("a cat :0.5 AND a knife :-1.5", True, 1.0),
         ("(a cat:1.3) AND (a dog:1.5) :2", False, 1.5),
         ("a cat <lora:knife:1>", True, 1.0),  # too strong rather than too weak
+        ("a <a:(knife:3)>", True, 3.0),  # what a tag within a tag leaves is encoded
+        (" ".join(["knife", *["fenik"] * 255]), True, 2.0),  # the tokenizer takes both for the same
         ("", False, 1.0),
         (" ".join(["knife"] * 256), True, 2.0),
         (" ".join(["cat"] * 256), False, 1.0),
@@ -100,6 +103,73 @@ def test_emphasis_modes(host, mode, emphasis):  # noqa: F811
     prompts = importlib.import_module("lib_gie.webui.prompts")
     facts = prompts.facts_of("a (knife:1.6)", [Concept("knife")], host.shared.sd_model, 20, 20)
     assert (facts.named, facts.emphasis) == ({"knife"}, emphasis)
+
+
+@pytest.mark.parametrize(
+    ("old", "mode", "emphasis"),
+    [(True, "Original", 1.1**14), (True, "No norm", 1.1**14), (True, "Ignore", 1.0), (False, "Original", 1.0)],
+)
+def test_the_old_implementation_of_emphasis(host, old, mode, emphasis):  # noqa: F811
+    """Every token with a bracket in it multiplies what follows, also where there is no other bracket to it."""
+    prompts = importlib.import_module("lib_gie.webui.prompts")
+    host.shared.sd_model.cond_stage_model.token_mults = {2 + ord("]"): 1.1}
+    host.shared.opts.use_old_emphasis_implementation, host.shared.opts.emphasis = old, mode
+    facts = prompts.facts_of("] " * 14 + "knife", [Concept("knife")], host.shared.sd_model, 20, 20)
+    assert facts.emphasis == pytest.approx(emphasis)
+
+
+def encoded(host, prompt):  # noqa: F811
+    """What the WebUI makes of a prompt, and may keep for later requests."""
+    parser = host.modules["modules.prompt_parser"]
+    return parser.get_multicond_learned_conditioning(host.shared.sd_model, [prompt], 20, None, False)
+
+
+def test_emphasis_counts_as_it_was_when_the_prompt_was_encoded(host):  # noqa: F811
+    prompts = importlib.import_module("lib_gie.webui.prompts")
+    prompt = "a (knife:1.6)"
+    reading = encoded(host, prompt).gie_reading
+    host.shared.opts.emphasis = "Ignore"
+    assert prompts.facts_of(prompt, [Concept("knife")], host.shared.sd_model, 20, 20, reading).emphasis == 1.6
+    assert prompts.facts_of(prompt, [Concept("knife")], host.shared.sd_model, 20, 20).emphasis == 1.0
+
+
+def test_inversions_count_as_they_were_when_the_prompt_was_encoded(host):  # noqa: F811
+    prompts = importlib.import_module("lib_gie.webui.prompts")
+    encoder = host.shared.sd_model.cond_stage_model
+    encoder.hijack.embedding_db = Database()
+    encoder.encode_embedding_init_text = lambda text, count: torch.ones(1, 24)
+    reading = encoded(host, "in style").gie_reading
+    encoder.hijack.embedding_db.ids_lookup.clear()  # its file is gone
+    facts = prompts.facts_of("in style", [Concept("knife")], host.shared.sd_model, 20, 20, reading)
+    assert facts.names("knife")
+    assert facts.emphasis == 3**0.125
+    assert not prompts.facts_of("in style", [Concept("knife")], host.shared.sd_model, 20, 20).names("knife")
+
+
+@pytest.mark.parametrize(("mode", "factor"), [("Original", 4.0), ("Ignore", 1.0)])
+def test_a_generation_asks_how_its_prompt_was_read(host, mode, factor):  # noqa: F811
+    """The setting is changed after the prompt was encoded."""
+    host.shared.opts.emphasis = mode
+    made = encoded(host, "a (knife:2)")
+    host.shared.opts.emphasis = "Original" if mode == "Ignore" else "Ignore"
+    host.callbacks.insert(0, lambda params: use(params, made))
+    done = process(host, [True, "knife", "Fixed scale", 1, -1], "a (knife:2)")[1]
+    assert scale_of(done) == -factor
+
+
+def test_clip_skip_changed_between_the_prompt_and_the_concepts_is_refused(host):  # noqa: F811
+    host.shared.opts.CLIP_stop_at_last_layers = 2
+    made = encoded(host, "a cat")
+    host.shared.opts.CLIP_stop_at_last_layers = 1
+    host.callbacks.insert(0, lambda params: use(params, made))
+    with pytest.raises(ErasureError, match="read at clip skip 2 and the concepts at 1"):
+        process(host, [True, "knife", "Fixed scale", 1, -1])
+
+
+def use(params, made) -> None:
+    """Have a step draw a prompt that was encoded so."""
+    made.batch = params.denoiser.sampler.sampler_extra_args["cond"].batch
+    params.denoiser.sampler.sampler_extra_args["cond"] = made
 
 
 def test_a_prompt_that_is_not_known_may_name_everything(host):  # noqa: F811
@@ -269,7 +339,7 @@ def test_hooks_that_are_put_on_again_read_nothing_again(host, monkeypatch):  # n
         ("a knife:1.", ["a knife"]),
         ("a knife : .5", ["a knife"]),
         ("a: knife", ["a: knife"]),
-        ("<lora:x:1> a knife <b", ["a knife <b"]),
+        ("<lora:x:1> a knife <b", ["<lora:x:1> a knife <b"]),  # the WebUI has taken all tags out
         ("1:2:3", ["1:2"]),
     ],
 )

@@ -14,6 +14,7 @@ import torch
 from modules import shared
 
 from ..call import UNetCall
+from ..checks import quoted
 from ..composition import Composition, Trace
 from ..erasure import Erasure, Target
 from ..errors import ErasureError
@@ -27,7 +28,7 @@ from .encodings import encodings
 from .infotext import Rule
 from .model import find_unet, unet_of
 from .options import TITLE, Request
-from .prompts import facts_of
+from .prompts import Mode, facts_of, reading_of
 from .step_rows import conditional_rows
 
 PRESENCE_EVERY, PRESENCE_PIXELS = 4, 16 * 16
@@ -182,6 +183,7 @@ class Generation:
         self._tiled = False
         self._step: forge.Step | None = None  # where the host orders a step's rows itself
         self._state: tuple = ()  # what the encodings were made for, and the scales read with
+        self._clip_skip: Any = None  # at which the concepts were encoded
         self._facts: tuple[Any, list[PromptFacts]] = (None, [])  # of each image's prompt, and of what they were made
         self._done: set[int] = set()  # plans that have erased from at least one step
         self._kept: dict[tuple[int, int], dict[int, list]] = {}  # by plan and batch: scales by image
@@ -412,15 +414,20 @@ class Generation:
 
     def _facts_by_row(self, rows: Sequence[Name]) -> dict[Hashable, PromptFacts]:
         """Return what the prompts of this pass say, by row. A row that is left out counts as naming every concept."""
-        p = self.p
+        p, reading = self.p, reading_of(self._denoiser)
+        if reading is not None and reading.clip_skip != self._clip_skip:
+            raise ErasureError(
+                f"the prompt was read at clip skip {quoted(reading.clip_skip)} and the concepts at "
+                f"{quoted(self._clip_skip)}: somebody has changed it meanwhile. Make the image again"
+            )
         second = bool(getattr(p, "is_hr_pass", False)) and getattr(p, "hr_prompts", None)
         prompts = tuple(second or getattr(p, "prompts", None) or ())
         steps = getattr(p, "steps", None) or 1
         steps = steps, getattr(p, "hr_second_pass_steps", None) or steps
-        made_of = prompts, steps, getattr(shared.opts, "emphasis", None)
+        made_of = prompts, steps, reading or Mode.now()
         if self._facts[0] != made_of:
             concepts = [concept for plan in self.plans for concept in plan.request.concepts]
-            each = {text: facts_of(text, concepts, shared.sd_model, *steps) for text in dict.fromkeys(prompts)}
+            each = {text: facts_of(text, concepts, shared.sd_model, *steps, reading) for text in dict.fromkeys(prompts)}
             self._facts = made_of, [each[text] for text in prompts]
         found = self._facts[1]
         return {row: found[row[0]] for row in rows if row is not None and row[0] < len(found)}
@@ -435,6 +442,7 @@ class Generation:
     def _attach(self) -> None:
         """Put hooks on the model and for the pass that run now, with concepts encoded anew."""
         self._attached.close()
+        self._clip_skip = getattr(shared.opts, "CLIP_stop_at_last_layers", None)
         before, self._state = self._state, self._current()
         self._unet, self._tiled = self._state[0], False
         ledger = RowLedger()  # of a model and pass; that of the one before is checked as its erasures are renewed

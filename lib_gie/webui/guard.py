@@ -12,17 +12,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from modules import errors, processing, scripts, shared
+from modules import errors, processing, prompt_parser, scripts, shared
 
 from ..checks import quoted
 from ..concepts import Concept
 from ..errors import ErasureError, GieError, OptionError
-from . import afterwards, previews
+from . import afterwards, forge, previews
 from .enforcement import enforced_requests, enforced_text, shows_enforced_scale, taken_by, without
 from .generation import Generation, Plan, is_stopped, stack
 from .infotext import ALL_KEYS, ENFORCED, ENFORCED_SCALE, SCALE, concepts_text, scales_text, write_params
 from .options import TITLE, Request, check_api_arguments, read_request
 from .plans import differences, make_plan
+from .prompts import note_reading
 
 OVERRIDES = "gie_overrides"
 """Attribute of ``p``: option values by name that X/Y/Z axes set."""
@@ -307,6 +308,8 @@ def install() -> None:
     """Put the wrappers in place; a second time changes nothing."""
     _wrap(processing, "process_images_inner", _process)
     _wrap(scripts.ScriptRunner, "run", _run_script)
+    if not forge.is_here():
+        _wrap(prompt_parser, "get_multicond_learned_conditioning", note_reading)
     afterwards.install(_wrap)
     previews.install(_wrap)
 

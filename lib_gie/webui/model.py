@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -108,10 +110,9 @@ class _Split:
     fixes: list[tuple[int, Any]]
 
 
-def _split(text: str, encoder: Any, literal: bool = False) -> _Split:
-    """``literal``: textual inversions are not looked for."""
+def _split(text: str, encoder: Any, database: Any | None) -> _Split:
+    """Take a text apart. ``database``: textual inversions to look for, see ``_textual_inversions``."""
     ids = list(encoder.tokenize([text])[0])
-    database = None if literal else _textual_inversions(encoder)
     found, position = _Split([], [], []), 0
     while position < len(ids):
         embedding, length = database.find_embedding_at_position(ids, position) if database else (None, 1)
@@ -148,19 +149,38 @@ def _textual_inversions(encoder: Any) -> Any | None:
     return found if getattr(found, "ids_lookup", None) else None
 
 
-def inversions_in(text: str, model: Any) -> list[torch.Tensor]:
-    """The vectors of the textual inversions that a text names, [vectors, D of a text encoder] each."""
-    encoders = [encoder for encoder in text_encoders(model) if _textual_inversions(encoder)]
-    found = [embedding.vec for encoder in encoders for _, embedding in _split(text, encoder).fixes]
+def inversions_now(model: Any) -> list[Any | None]:
+    """Copies of the databases of textual inversions, by text encoder; what is replaced later is still in them."""
+    found = []
+    for encoder in text_encoders(model):
+        database = copy.copy(_textual_inversions(encoder))
+        if database is not None:
+            database.ids_lookup = {first: list(entries) for first, entries in database.ids_lookup.items()}
+        found.append(database)
+    return found
+
+
+def inversions_in(text: str, model: Any, databases: Sequence[Any | None] | None = None) -> list[torch.Tensor]:
+    """The vectors of the textual inversions that a text names, [vectors, D of a text encoder] each.
+
+    ``databases``: those of ``inversions_now``, as they were when the text was encoded; None: as they are.
+    """
+    encoders = text_encoders(model)
+    databases = map(_textual_inversions, encoders) if databases is None else databases
+    pairs = [(encoder, database) for encoder, database in zip(encoders, databases, strict=False) if database]
+    found = [embedding.vec for encoder, database in pairs for _, embedding in _split(text, encoder, database).fixes]
     return [tensor for vec in found for tensor in (vec.values() if isinstance(vec, dict) else [vec])]
 
 
-def vectors_like(text: str, concept: str, model: Any) -> int:
-    """Return how many vectors of the textual inversions that a text names are nearly those of a concept's words."""
-    vectors, found = inversions_in(text, model), 0
+def vectors_like(text: str, concept: str, model: Any, databases: Sequence[Any | None] | None = None) -> int:
+    """Return how many vectors of the textual inversions that a text names are nearly those of a concept's words.
+
+    ``databases``: see ``inversions_in``.
+    """
+    vectors, found = inversions_in(text, model, databases), 0
     for encoder in text_encoders(model) if vectors else ():
         embed = getattr(encoder, "encode_embedding_init_text", None)
-        if embed and _textual_inversions(encoder):
+        if embed:
             with torch.no_grad(), devices.autocast():
                 own = embed(concept, MAX_TOKENS).float()  # [n, D]
             alike = [part for part in vectors if part.ndim == 2 and part.shape[1] == own.shape[1]]
@@ -181,13 +201,29 @@ def split_tokens(text: str, model: Any) -> tuple[list[int], list[str]]:
     of the concept's positions is left out.
     """
     check_length(text)
-    found = _longest([_split(text, encoder) for encoder in text_encoders(model)])
+    found = _longest([_split(text, encoder, _textual_inversions(encoder)) for encoder in text_encoders(model)])
     return found.ids, found.tokens
 
 
-def prompt_tokens(text: str, model: Any) -> list[int]:
-    """The numbers of a prompt's tokens, of any length; otherwise as ``split_tokens``."""
-    return _longest([_split(text, encoder) for encoder in text_encoders(model)]).ids
+def word_tokens(text: str, model: Any) -> list[int]:
+    """The numbers of a text's tokens, of any length, as if there were no textual inversions."""
+    return _longest([_split(text, encoder, None) for encoder in text_encoders(model)]).ids
+
+
+def old_emphasis(text: str, model: Any) -> float:
+    """The largest emphasis in a text as the host's old implementation reads it: brackets alone, also escaped ones."""
+    return max(_old_emphasis(list(encoder.tokenize([text])[0]), encoder) for encoder in text_encoders(model))
+
+
+def _old_emphasis(ids: Sequence[int], encoder: Any) -> float:
+    """Every token with brackets in it is left out and multiplies all that follow."""
+    factors, now, most = getattr(encoder, "token_mults", {}), 1.0, 1.0
+    for token in ids:
+        if token in factors:
+            now *= factors[token]
+        else:
+            most = max(most, now)
+    return most
 
 
 def _longest(split: list[_Split]) -> _Split:
@@ -206,7 +242,8 @@ def encode_text(concept: Concept, model: Any) -> EncodedConcept:
     """The same without hypernetworks."""
     check_length(concept.text)
     encoders = text_encoders(model)
-    split = [_split(concept.text, encoder, concept.literal) for encoder in encoders]
+    databases = [None if concept.literal else _textual_inversions(encoder) for encoder in encoders]
+    split = [_split(concept.text, *pair) for pair in zip(encoders, databases, strict=True)]
     tokens = _longest(split).tokens
     check_token_count(concept.text, len(tokens))
     _bring_to_device(model)

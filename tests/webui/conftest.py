@@ -28,6 +28,7 @@ DEFAULTS = {
     "skip_early_cond": 0, "lora_functional": False, "token_merging_ratio": 0, "hypertile_enable_unet": False,
     "hypertile_max_tile_unet": 256,
     "CLIP_stop_at_last_layers": 1, "live_preview_content": "Prompt", "sd_unet": "None", "sd_vae": "Automatic",
+    "emphasis": "Original", "use_old_emphasis_implementation": False, "hires_fix_use_firstpass_conds": False,
 }  # fmt: skip
 """Options that requests override. The WebUI puts them back only where they have been set before."""
 

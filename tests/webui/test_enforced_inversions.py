@@ -56,6 +56,15 @@ def test_the_words_many_times_under_another_name(enforced, inversion, prompt):
     assert left(made(enforced, prompt)) <= ALLOWED
 
 
+@pytest.mark.parametrize(("prompt", "vectors"), [(f"evening {ALIAS} cat", 1), (ALIAS, 70)])
+def test_one_that_is_replaced_after_its_prompt_was_encoded(enforced, inversion, prompt, vectors):
+    """The WebUI keeps the prompt as it was encoded."""
+    inversion(ALIAS, "knife", vectors)
+    assert left(made(enforced, prompt)) <= ALLOWED
+    inversion(ALIAS, "dog", 1)
+    assert left(made(enforced, prompt)) <= ALLOWED
+
+
 @pytest.mark.parametrize("prompt", ["a (knife:2)", "a (knife:3)", "a (knife:1.5) on a blue background", "a knife"])
 @pytest.mark.parametrize("skip", [2, 3])
 def test_emphasis_at_another_clip_skip(enforced, prompt, skip):

@@ -46,6 +46,9 @@ PROMPTS = {
     "AND, more": "a knife :3 AND a blue background",
     "AND, mostly": "a blue background :0.05 AND a knife on a blue background :1.2",
     "BREAK": "a blue background BREAK a knife",
+    "in ten chunks": " BREAK ".join(["knife"] * 10),
+    "within what a tag in a tag leaves": "a <a<lora:gierandom:0>:(knife:4)> on a blue background",
+    "150 times for the tokenizer": " ".join(["knife", *["kni\x01fe"] * 149]),
     "a LoRA": f"{PROMPT} <lora:gierandom:0.2>",
     "a LoRA, more": f"{PROMPT} <lora:gierandom:0.5>",
     "a hypernetwork": f"{PROMPT} <hypernet:gietest:1>",
@@ -78,6 +81,14 @@ def test_prompts(enforced, case):
 @pytest.mark.parametrize("mode", ["No norm", "Ignore", "None"])
 def test_emphasis_modes(enforced, mode):
     assert left(enforced, "a (knife:1.6) on a blue background", override_settings={"emphasis": mode}) <= ALLOWED
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_the_old_implementation_of_emphasis(enforced, old):
+    """Without it as well: the WebUI keeps the prompt that it has encoded, whatever the setting says then."""
+    prompt = "a ]]]]]]]]]]]]]] knife on a blue background"
+    for setting in (True, old):
+        assert left(enforced, prompt, override_settings={"use_old_emphasis_implementation": setting}) <= ALLOWED
 
 
 def test_more_emphasis_than_can_be_erased_is_refused(enforced):

@@ -71,6 +71,13 @@ ERASED = {
     "Skip Early CFG": {"settings": EARLY},
     "a part that pushes the same away a little": {"prompt": f"{PROMPT} :1.5 AND {PROMPT} :-0.3"},
     "one part pushed away": {"prompt": f"{PROMPT} :1.3 AND a cat :-0.3"},
+    "the contrary pushed away": {"prompt": "a blue background :3 AND a (knife:-3) on a blue background :-2"},
+    "the contrary as the negative prompt": {
+        "prompt": "a blue background", "negative_prompt": "a (knife:-4)", "cfg_scale": 8,
+    },
+    "a part that is hardly drawn is the negative prompt": {
+        "prompt": "a blue background AND (knife:3) :0.0001", "negative_prompt": "(knife:3)", "cfg_scale": 15,
+    },
 }  # fmt: skip
 
 
@@ -86,12 +93,28 @@ def test_calls_in_another_order(enforced, way, negative):
     assert left(answer) <= ALLOWED
 
 
+def test_emphasis_changed_after_the_prompt_was_read(enforced):
+    """The second pass draws what was encoded before the first, whatever the setting says by then."""
+    hires = {"enable_hr": True, "hr_scale": 1, "hr_upscaler": "Latent", "denoising_strength": 0.95}
+    changing = threading.Thread(target=_when_at, args=(enforced, 3, "options", {"emphasis": "Ignore"}))
+    changing.start()
+    try:
+        answer = made(
+            enforced, "a blue background", hr_prompt="<a :(knife:3)>", **hires,
+            settings={"hires_fix_use_firstpass_conds": True},
+        )  # fmt: skip
+    finally:
+        changing.join()
+        enforced.call("options", {"emphasis": "Original"})
+    assert left(answer) <= ALLOWED
+
+
 def test_interrupted_requests_do_not_walk_to_it(enforced):
     """Each goes on from the picture that the one before had when it was stopped."""
     image = made(enforced, "a blue background", batch_size=1, steps=4).images[0]
     for number in range(9):
         options = {"batch_size": 1, "seed": number, "denoising_strength": 0.9, "init_images": [_encoded(image)]}
-        stopping = threading.Thread(target=_interrupt, args=(enforced, 5))
+        stopping = threading.Thread(target=_when_at, args=(enforced, 5, "interrupt", {}))
         stopping.start()
         answer = made(enforced, route="img2img", **options)
         stopping.join()
@@ -106,12 +129,12 @@ def _encoded(image) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _interrupt(webui, step: int) -> None:
-    """Stop the request that runs, or comes, once it is at this step."""
+def _when_at(webui, step: int, path: str, body: dict) -> None:
+    """Ask this of the WebUI once the request that runs, or comes, is at this step."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
         state = webui.call("progress?skip_current_image=true")["state"]
         if state["job_count"] > 0 and state["sampling_step"] >= step:
-            webui.call("interrupt", {})
+            webui.call(path, body)
             return
         time.sleep(0.02)
