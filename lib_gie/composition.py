@@ -18,11 +18,8 @@ from torch.utils.hooks import RemovableHandle
 
 from .attention import AttentionLayer, find_self_attention
 from .call import Rows, UNetCall
-from .checks import number_from
 from .errors import ErasureError, OptionError, UnsupportedModelError
-
-CROSS_SHARE, SELF_SHARE = 0.8, 0.4
-"""The authors' fractions of the steps."""
+from .options import BY_NAME, CROSS_SHARE, SELF_SHARE
 
 SELF_PIXELS = 16 * 16
 """Self-attention maps of so many pixels and fewer are taken over: larger ones would bring the erased object back."""
@@ -50,8 +47,8 @@ class Composition:
 
     def __init__(self, trace: Trace, cross: float = CROSS_SHARE, self_attention: float = SELF_SHARE):
         self.trace = trace
-        self.cross = number_from("composition's share of the prompt's attention", cross, 0.0, 1.0)
-        self.self_attention = number_from("composition's share of self-attention", self_attention, 0.0, 1.0)
+        self.cross: float = BY_NAME["composition_cross"].check(cross)
+        self.self_attention: float = BY_NAME["composition_self"].check(self_attention)
         if not trace.calls:
             raise OptionError("there is no image without erasure to keep the composition of; make that one first")
         self._position = 0

@@ -10,10 +10,10 @@ import torch
 
 from .composition import Composition, Trace
 from .errors import ErasureError, OptionError
+from .options import ErasureSettings
 from .resolved import ResolvedScales, Target
 from .rows import Identities, Name, RowLedger
 from .scale import PromptFacts
-from .settings import ErasureSettings
 from .statistics import AttentionRecorder
 
 __all__ = ["Erasure", "Target"]

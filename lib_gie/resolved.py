@@ -11,15 +11,8 @@ from .call import Size
 from .checks import number_from
 from .encoding import EncodedConcept
 from .errors import OptionError
-from .scale import (
-    LOWEST_SCALE,
-    MOST_EMPHASIS,
-    UNKNOWN_PROMPT,
-    Guarded,
-    PromptFacts,
-    ScaleRule,
-    emphasis_factor,
-)
+from .options import LOWEST_SCALE
+from .scale import MOST_EMPHASIS, UNKNOWN_PROMPT, Guarded, PromptFacts, ScaleRule, emphasis_factor
 
 _SAME_DIRECTION = 0.99
 """Least cosine between a context's first state and BOS's; half precision keeps far more."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,12 +9,9 @@ from typing import Protocol
 import torch
 
 from .adapter import Adapter
-from .checks import quoted
 from .errors import OptionError
+from .options import BY_NAME, LOWEST_SCALE
 from .statistics import Reading
-
-LOWEST_SCALE = -20.0
-DEFAULT_SCALE = -3.0
 
 EMPHASIS_POWER = 2.0
 """w grows with the largest emphasis to this power: what is added grows with it, and so does the attention to it."""
@@ -76,14 +72,9 @@ class FixedScale:
     reading = None
 
     def __init__(self, value: float):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise OptionError(f"the scale is {quoted(value)}; it must be a number from {LOWEST_SCALE:g} to 0")
-        if not LOWEST_SCALE <= value <= 0:
-            raise OptionError(
-                f"the scale is {value:g}; it must be from {LOWEST_SCALE:g} (strongest) to 0 (no erasure), "
-                f"for example -3"
-            )
-        self.value = float(value)
+        if value is None:
+            raise OptionError("the scale is None; give a number, such as -3")
+        self.value: float = BY_NAME["scale"].check(value)
 
     def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
         """w, float32 [rows, tokens]."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
@@ -19,9 +19,10 @@ from .errors import ErasureError
 from .planning import Member, plan_call, read_means
 from .randomness import undrawn
 from .runner import Undisturbed, UNetRunner, is_inner_call, remove
+from .scale import ScaleRule
 from .statistics import Reading
 
-__all__ = ["Session", "attach", "is_inner_call", "read_attention"]
+__all__ = ["Session", "attach", "check_rules", "is_inner_call", "read_attention"]
 
 
 class Session:
@@ -50,9 +51,7 @@ class Session:
         member.uses += 1
 
     def _member(self, erasure: Erasure, undisturbed: Undisturbed) -> Member:
-        heads = [layer.heads for layer in self.layers]
-        for target in erasure.targets:
-            target.rule.check_model(family_of(self.layers), heads)
+        check_rules(self.layers, [target.rule for target in erasure.targets])
         if erasure.composition is None:
             return Member(erasure, undisturbed, None)
         follower = Follower(self._runner.unet, self.layers, lambda: self._runner.running is not None)
@@ -130,6 +129,13 @@ class Session:
             for member in self.members:
                 member.erasure.invalidate()
             raise
+
+
+def check_rules(layers: Sequence[AttentionLayer], rules: Iterable[ScaleRule]) -> None:
+    """Raise AdapterError where a rule does not fit the model with these cross-attention layers."""
+    heads = [layer.heads for layer in layers]
+    for rule in rules:
+        rule.check_model(family_of(layers), heads)
 
 
 _sessions: WeakKeyDictionary[nn.Module, Session] = WeakKeyDictionary()

@@ -21,8 +21,8 @@ from lib_gie.demo.fixed_scale import load_fixed_scale
 from lib_gie.demo.glyphs import UNWANTED
 from lib_gie.demo.train import CHECKPOINT
 from lib_gie.webui.library import find_recorded
-from lib_gie.webui.options import Request, read_request
 from lib_gie.webui.pasting import Here, read_params
+from lib_gie.webui.request import Request, read_request
 
 pytestmark = pytest.mark.skipif(
     not (CHECKPOINT.exists() and FIXED_SCALE.exists()), reason="the demo checkpoint has not been trained"
@@ -280,7 +280,7 @@ def test_help_needs_no_heavy_library():
 
 
 def test_the_core_imports_no_host():
-    code = "import sys, lib_gie.hooks, lib_gie.adapter, lib_gie.erasure\n"
+    code = "import sys, lib_gie.session, lib_gie.adapter, lib_gie.erasure\n"
     code += "assert not {'modules', 'gradio', 'diffusers', 'transformers', 'PIL', 'numpy.f2py'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -318,9 +318,9 @@ def test_there_must_be_a_trace():
 def test_bad_shares(share):
     trace = Trace()
     trace.record((0,), UNetCall((torch.zeros(1, 4, 8, 8), torch.zeros(1)), {}))
-    with pytest.raises(OptionError, match="share of the prompt's attention"):
+    with pytest.raises(OptionError, match="composition_cross is"):
         Composition(trace, cross=share)
-    with pytest.raises(OptionError, match="share of self-attention"):
+    with pytest.raises(OptionError, match="composition_self is"):
         Composition(trace, self_attention=share)
 
 

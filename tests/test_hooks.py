@@ -445,7 +445,7 @@ def test_recording_changes_nothing_and_sums_up(unet, batch, concept_pass):
         ({"end": 1.1}, "end"),
         ({"start": 0.5, "end": 0.5}, "below end"),
         ({"start": True}, "start"),
-        ({"concept_pass": "both"}, "fused, separate"),
+        ({"concept_pass": "both"}, "'fused', 'separate'"),
     ],
 )
 def test_bad_options(options, says):

@@ -24,10 +24,10 @@ from test_pipeline import build_pipe
 from lib_gie.adapter import Adapter, AdapterInfo
 from lib_gie.attention import find_cross_attention
 from lib_gie.errors import OptionError
+from lib_gie.options import DEFAULT_SCALE
 from lib_gie.pipeline import GrowthInhibitors
 from lib_gie.pipeline.host import PipelineHost
 from lib_gie.pipeline.loading import ModelError, family_of
-from lib_gie.scale import DEFAULT_SCALE
 from lib_gie.statistics import Reading
 from lib_gie.training.host import Made
 from lib_gie.training.judges import make_judge

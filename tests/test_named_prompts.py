@@ -9,8 +9,8 @@ from test_pipeline import build_pipe
 from lib_gie.adapter import Adapter, AdapterInfo
 from lib_gie.attention import find_cross_attention
 from lib_gie.input_range import fit_range
+from lib_gie.options import DEFAULT_SCALE
 from lib_gie.pipeline import GrowthInhibitors
-from lib_gie.scale import DEFAULT_SCALE
 from lib_gie.statistics import Reading
 
 

@@ -323,7 +323,7 @@ def test_bad_arguments_are_refused_at_once(pipe):
         GrowthInhibitors(pipe, "knife", scale=3)
     with pytest.raises(OptionError, match="strength"):
         GrowthInhibitors(pipe, "knife", strength=9)
-    with pytest.raises(OptionError, match="concept pass"):
+    with pytest.raises(OptionError, match="concept_pass"):
         GrowthInhibitors(pipe, "knife", concept_pass="x")
     with pytest.raises(GieError, match="no adapter file"):
         GrowthInhibitors(pipe, "knife", adapter="missing.safetensors")

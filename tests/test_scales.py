@@ -15,18 +15,8 @@ from lib_gie.erasure import Erasure, Target
 from lib_gie.errors import AdapterError, OptionError
 from lib_gie.input_range import fit_range
 from lib_gie.named import repeated_emphasis, times_in, times_named, words_of
-from lib_gie.scale import (
-    DEFAULT_SCALE,
-    LOWEST_SCALE,
-    MISREAD,
-    MOST_EMPHASIS,
-    NAMED,
-    OUTSIDE,
-    FixedScale,
-    GivenScales,
-    Guarded,
-    PromptFacts,
-)
+from lib_gie.options import DEFAULT_SCALE, LOWEST_SCALE
+from lib_gie.scale import MISREAD, MOST_EMPHASIS, NAMED, OUTSIDE, FixedScale, GivenScales, Guarded, PromptFacts
 from lib_gie.session import attach
 from lib_gie.statistics import Reading
 

@@ -14,10 +14,8 @@ from test_webui_glue import host  # noqa: F401
 
 from lib_gie.adapter import Adapter, AdapterInfo, save_adapter
 from lib_gie.errors import ErasureError
-from lib_gie.scale import LOWEST_SCALE
-from lib_gie.settings import MAX_STRENGTH
+from lib_gie.options import AUTOMATIC, BY_NAME, FIXED, LOWEST_SCALE
 from lib_gie.webui.arguments import add_arguments
-from lib_gie.webui.options import AUTOMATIC, FIXED
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -91,7 +89,7 @@ def test_help_names_the_limits(tmp_path, capsys):
     with pytest.raises(SystemExit):
         parsed(tmp_path, "--help")
     text = " ".join(capsys.readouterr().out.split())
-    assert f"at most {MAX_STRENGTH:g}" in text
+    assert f"at most {BY_NAME['strength'].high:g}" in text
     assert f"from {LOWEST_SCALE:g} to" in text
 
 

@@ -16,9 +16,9 @@ from lib_gie.concepts import Concept
 from lib_gie.encoding import EncodedConcept
 from lib_gie.erasure import Erasure, Target
 from lib_gie.errors import AdapterError, ConceptError, ErasureError, GieError, OptionError, UnsupportedModelError
+from lib_gie.options import FIXED
 from lib_gie.scale import FixedScale
 from lib_gie.session import attach
-from lib_gie.webui.options import FIXED
 
 ON = [True, "knife", FIXED, 1.0, -3.0]
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from lib_gie.concepts import Concept
 from lib_gie.errors import AdapterError
+from lib_gie.options import AUTOMATIC, BY_NAME, FIXED
 from lib_gie.webui.infotext import (
     ADAPTERS,
     ALL_KEYS,
@@ -25,8 +26,8 @@ from lib_gie.webui.infotext import (
     scales_text,
     write_params,
 )
-from lib_gie.webui.options import AUTOMATIC, BY_NAME, FIXED, Request, read_request
 from lib_gie.webui.pasting import ENABLED, RAW, Here, read_params
+from lib_gie.webui.request import Request, read_request
 
 HASH = "0123456789"
 NUMBER = st.floats(0, 3)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from lib_gie.concepts import Concept
 from lib_gie.errors import GieError, OptionError
-from lib_gie.webui.options import BY_NAME, FIXED, OPTIONS, Request, check_api_arguments, read_request
+from lib_gie.options import BY_NAME, FIXED, OPTIONS
+from lib_gie.webui.request import Request, check_api_arguments, read_request
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),

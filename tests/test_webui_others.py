@@ -14,8 +14,8 @@ from fake_host import Processing, Sampling
 from test_webui_glue import ON, host  # noqa: F401  # a fixture
 
 from lib_gie.errors import ErasureError
+from lib_gie.options import FIXED
 from lib_gie.rows import RowLedger
-from lib_gie.webui.options import FIXED
 
 ZERO = [True, "knife", FIXED, 1.0, 0.0]
 BEFORE = {"enabled": True, "concepts": "knife", "adapter": FIXED, "scale": -3.0}

@@ -230,7 +230,7 @@ def test_what_differs_from_the_training_is_said(host):  # noqa: F811
     install(host, size=(8, 4))
     host.shared.opts.CLIP_stop_at_last_layers = 2
     plans = importlib.import_module("lib_gie.webui.plans")
-    options = importlib.import_module("lib_gie.webui.options")
+    options = importlib.import_module("lib_gie.webui.request")
     plan = plans.make_plan(options.read_request(ON), host.shared.sd_model)
     p = SimpleNamespace(cfg_scale=7.0, width=64, height=64)
     (note,) = plans.differences(plan, p)

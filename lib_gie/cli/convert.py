@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..adapter import convert_authors, save_adapter
 from ..errors import AdapterError
-from ..scale import LOWEST_SCALE
+from ..options import LOWEST_SCALE
 from .outputs import check_file
 
 

@@ -10,9 +10,9 @@ import os
 import sys
 from pathlib import Path
 
-from ..checks import number_from
 from ..concepts import format_concepts, parse_concepts
 from ..errors import GieError, OptionError
+from .arguments import add_options
 from .outputs import check_folder, write_files
 
 MODELS_DIR = Path(__file__).resolve().parents[2] / "models"
@@ -22,31 +22,25 @@ _MAX_SEED = 2**63 - 1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("prompt")
+    parser.add_argument("prompt", help="what the image shows")
     parser.add_argument("--erase", required=True, metavar="CONCEPTS", help="such as: knife, wine:0.5")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help=f"folder for {', '.join(FILES)}")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the first image (default: 0)")
     parser.add_argument("--count", type=int, default=1, help="images, from SEED on")
     parser.add_argument(
         "--model", type=Path, help="SD 1.x .safetensors file or diffusers folder (default: the demo model)"
     )
     parser.add_argument("--adapter", help="adapter file, or the name of one in models/")
-    parser.add_argument("--scale", type=float, help="fixed scale, -20 to 0")
-    parser.add_argument("--strength", type=float, default=1.0, help="multiplies every scale, 0 to 3")
-    parser.add_argument("--steps", type=int, default=20)
+    add_options(parser, "scale", default=None, usual="-3; on the demo model its own")
+    add_options(parser, "strength")
+    parser.add_argument("--steps", type=int, default=20, help="sampling steps (default: 20)")
     parser.add_argument("--cfg", type=float, help="guidance (default: 4 on the demo model, else 7)")
     parser.add_argument("--negative", default="", help="negative prompt")
-    parser.add_argument("--start", type=float, default=0.0, help="fraction of the steps at which erasure starts")
-    parser.add_argument("--end", type=float, default=1.0, help="fraction of the steps at which it ends")
-    parser.add_argument("--concept-pass", default="fused", choices=("fused", "separate"))
+    add_options(parser, "start", "end", "concept_pass", "keep_composition")
+    add_options(parser, "composition_cross", "composition_self", default=None)
     parser.add_argument(
         "--attention", action="store_true", help="also attention-1.png, ...: where each concept's was, and per step"
     )
-    parser.add_argument(
-        "--keep-composition", action="store_true", help="what is not erased stays where it is without erasure"
-    )
-    parser.add_argument("--composition-cross", type=float, help="fraction of the steps for the prompt's attention")
-    parser.add_argument("--composition-self", type=float, help="fraction of the steps for small self-attention maps")
     parser.add_argument("--json", action="store_true", help="print one JSON object to standard output")
 
 
@@ -67,7 +61,6 @@ def _check(options: argparse.Namespace) -> None:
     for name, share in shares.items():
         if share is not None and not options.keep_composition:
             raise OptionError(f"--composition-{name} goes with --keep-composition")
-        number_from(f"--composition-{name}", 0.0 if share is None else share, 0.0, 1.0)
     if not options.prompt.strip():
         raise OptionError("the prompt is empty; say what the image shall show")
     check_folder("--out", options.out, _files(options))
@@ -107,9 +100,10 @@ def _warn_of_syntax(options: argparse.Namespace) -> None:
 
 def _erased(options: argparse.Namespace, eraser) -> dict[str, str]:
     """What is erased, under the WebUI's own keys, so that it reads the image as one of its own."""
+    from ..options import FIXED
     from ..scale import Guarded
     from ..webui.infotext import SCALE, Rule, scales_text, write_params
-    from ..webui.options import FIXED, Request
+    from ..webui.request import Request
 
     if isinstance(eraser.rule, Guarded):
         rule = Rule(adapter_path(options.adapter).stem, eraser.rule.adapter.digest[:10], 0.0)
@@ -257,7 +251,7 @@ def run(options: argparse.Namespace) -> None:
     _check(options)
     from tqdm import tqdm
 
-    from ..pipeline.growth_inhibitors import GrowthInhibitors, scale_rule
+    from ..pipeline.growth_inhibitors import scale_rule
     from ..pipeline.loading import DEMO_BASE, default_sampling, is_demo, load_pipeline
     from ..pipeline.runs import Sampling, erase_pair
     from ..scale import Guarded
@@ -283,8 +277,8 @@ def run(options: argparse.Namespace) -> None:
     chosen = {name: getattr(options, name) for name in names}
     given = {name: getattr(options, name) for name in ("composition_cross", "composition_self")}
     shares = {name: share for name, share in given.items() if share is not None}
-    GrowthInhibitors(pipe, options.erase, adapter=adapter_path(options.adapter), **chosen)  # or a bar before the error
-    with tqdm(total=2 * options.steps, desc="erase", file=sys.stderr) as bar:
+    # bad options are refused at once: then there is no bar before the error
+    with tqdm(total=2 * options.steps, desc="erase", file=sys.stderr, delay=0.5) as bar:
         pair = erase_pair(
             pipe, options.prompt, options.erase, sampling, progress=bar.update,
             adapter=adapter_path(options.adapter), keep_composition=options.keep_composition, **chosen, **shares,

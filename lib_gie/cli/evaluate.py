@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import OptionError
+from ..options import BY_NAME
 from ..scale import FixedScale
+from .arguments import add_options
 from .erase import MODELS_DIR, adapter_path
 from .outputs import check_file, check_folder, write_file
 
@@ -30,10 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", type=float, nargs="+", help="fixed scales to measure, and nothing else")
     parser.add_argument("--adapter", nargs="+", help="adapters (files, or names in models/), and nothing else")
     parser.add_argument("--choose-scale", action="store_true", help="try a grid on validation and record the best")
-    parser.add_argument("--strength", type=float, default=1.0, help="of --scale and --adapter")
-    parser.add_argument("--start", type=float, default=0.0, help="of --scale and --adapter")
-    parser.add_argument("--end", type=float, default=1.0, help="of --scale and --adapter")
-    parser.add_argument("--concept-pass", default="fused", choices=("fused", "separate"))
+    used = parser.add_argument_group("how what --scale and --adapter name is used")
+    add_options(used, "strength", "start", "end", "concept_pass")
     parser.add_argument("--model", help="demo checkpoint to measure (default: the shipped one)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep outcomes there; a second run goes on from them")
     parser.add_argument(
@@ -47,12 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-_USUAL = {"strength": 1.0, "start": 0.0, "end": 1.0}
-
-
 def _suffix(options: argparse.Namespace) -> str:
-    values = {name: getattr(options, name) for name in _USUAL}
-    parts = [f", {name} {value:g}" for name, value in values.items() if value != _USUAL[name]]
+    values = {name: getattr(options, name) for name in ("strength", "start", "end")}
+    parts = [f", {name} {value:g}" for name, value in values.items() if value != BY_NAME[name].default]
     return "".join(parts) + (", separate" if options.concept_pass == "separate" else "")
 
 

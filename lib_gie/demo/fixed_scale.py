@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from ..errors import GieError
-from ..scale import DEFAULT_SCALE
+from ..options import DEFAULT_SCALE
 
 PATH = Path(__file__).resolve().parents[2] / "models" / "demo" / "fixed_scale.json"
 

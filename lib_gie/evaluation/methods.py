@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,9 +18,13 @@ from ..attention import find_cross_attention
 from ..composition import Trace
 from ..demo.settings import CFG, SIZE, STEPS
 from ..errors import OptionError
+from ..options import CONCEPT_PASSES, ErasureSettings
 from ..pipeline import GrowthInhibitors
 from ..scale import FixedScale, ScaleRule
 from .generate import Job, Make, generate, plain
+
+_NUMBERS = tuple(field.name for field in dataclasses.fields(ErasureSettings) if field.name != "concept_pass")
+"""Settings that a method's name can give."""
 
 _JOINT = r"(?:and|with|next to|,)"
 
@@ -208,18 +213,18 @@ def _names_concept(job: Job) -> bool:
     return without_word(job.prompt.text, job.prompt.concept) != job.prompt.text
 
 
-def _options(words: Sequence[str], method: str) -> dict:
+def _options(words: Sequence[str], method: str) -> dict[str, Any]:
     """Options of a method's name: "separate", "end 0.8", "strength 1.5", "padding 0.5", "composition 0.8 0.4"."""
     options: dict[str, Any] = {}
     for word in words:
         name, _, value = word.strip().partition(" ")
-        if name == "separate":
-            options["concept_pass"] = "separate"
+        if name in CONCEPT_PASSES:
+            options["concept_pass"] = name
         elif name == "composition":
             options["keep_composition"] = True
             shares = _numbers(value, 2, method) if value else ()
             options |= dict(zip(("composition_cross", "composition_self"), shares, strict=False))
-        elif name in ("start", "end", "strength", "padding"):
+        elif name in _NUMBERS:
             options[name] = _number(value, method)
         else:
             raise OptionError(f"the method {method!r} has the unknown option {word.strip()!r}")

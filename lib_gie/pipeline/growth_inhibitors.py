@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from ..adapter import Adapter, load_adapter
+from ..attention import find_cross_attention
 from ..call import UNetCall, context_in
 from ..checks import quoted
-from ..composition import CROSS_SHARE, SELF_SHARE, Composition, Trace
+from ..composition import Composition, Follower, Trace
 from ..concepts import Concept, parse_concepts
 from ..demo.fixed_scale import default_scale
 from ..encoding import EncodedConcept, check_length, check_token_count
@@ -22,9 +23,9 @@ from ..erasure import Erasure, Target
 from ..errors import ConceptError, ErasureError, OptionError
 from ..handles import take_off
 from ..named import repeated_emphasis, times_in, times_named
-from ..scale import DEFAULT_SCALE, UNKNOWN_PROMPT, FixedScale, Guarded, PromptFacts, ScaleRule
-from ..session import attach, is_inner_call
-from ..settings import ErasureSettings
+from ..options import CROSS_SHARE, DEFAULT_SCALE, SELF_SHARE, ErasureSettings
+from ..scale import UNKNOWN_PROMPT, FixedScale, Guarded, PromptFacts, ScaleRule
+from ..session import attach, check_rules, is_inner_call
 from ..statistics import AttentionRecorder
 from .calls import watch_calls
 from .classes import NEGATIVE, PROMPT, layout_of
@@ -82,8 +83,8 @@ class GrowthInhibitors:
     ``pipe``: of one of the classes in ``classes.LAYOUTS``, or of one that inherits from them.
     ``concepts``: a text such as ``knife, wine:0.5`` or a sequence of Concept. ``scale``: the same w for all (-20 to 0),
     or ``adapter``: an Adapter, its file or another ScaleRule. ``strength``, ``start``, ``end``, ``concept_pass``,
-    ``padding``: see Erasure. Start and end are fractions of the steps that the call makes itself (img2img's strength,
-    SDXL's ``denoising_end``).
+    ``padding``: see ErasureSettings. Start and end are fractions of the steps that the call makes itself (img2img's
+    strength, SDXL's ``denoising_end``).
     ``record``: also collect where the concepts' attention is, in ``recorder`` (one per pipeline call).
     ``trace``: write down what the images are made from (with ``strength=0``: those without erasure). ``composition``:
     such a trace, of the same call with the same seeds, whose composition the images keep; for fractions of the steps
@@ -102,11 +103,11 @@ class GrowthInhibitors:
         *,
         scale: float | None = None,
         adapter: ScaleRule | Path | str | None = None,
-        strength: float = 1.0,
-        start: float = 0.0,
-        end: float = 1.0,
-        concept_pass: str = "fused",
-        padding: float = 0.0,
+        strength: float = ErasureSettings.strength,
+        start: float = ErasureSettings.start,
+        end: float = ErasureSettings.end,
+        concept_pass: str = ErasureSettings.concept_pass,
+        padding: float = ErasureSettings.padding,
         record: bool = False,
         trace: Trace | None = None,
         composition: Trace | None = None,
@@ -141,19 +142,15 @@ class GrowthInhibitors:
 
     def _check_options(self) -> None:
         """Let bad options raise now rather than within the pipeline's call."""
-        width = 2 + max(len(concept_tokens(self.pipe, concept.text)) for concept in self.concepts)
-        dummies = [
-            EncodedConcept(concept, torch.zeros(width, 1), concept_tokens(self.pipe, concept.text))
-            for concept in self.concepts
-        ]
         if self._layout.perturbs and (self.trace is not None or self.composition is not None):
             raise OptionError(
                 f"{type(self.pipe).__name__} perturbs the attention that keeps a composition; do not keep it, or use "
                 f"the pipeline without PAG"
             )
-        targets = [Target(dummy, self.rule) for dummy in dummies]
-        with attach(self.pipe.unet, Erasure(targets, self.settings, composition=self._new_composition())):
-            pass
+        layers = find_cross_attention(self.pipe.unet)
+        check_rules(layers, [self.rule])
+        if self._new_composition() is not None:
+            Follower(self.pipe.unet, layers, lambda: False)
 
     def _new_composition(self) -> Composition | None:
         return None if self.composition is None else Composition(self.composition, *self._shares)

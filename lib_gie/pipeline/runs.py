@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from ..composition import Trace
+from ..options import BY_NAME
 from .growth_inhibitors import GrowthInhibitors
 
 
@@ -76,8 +77,8 @@ def erase_pair(
     shares = {name: options.pop(name) for name in ("composition_cross", "composition_self") if name in options}
     strength = options.pop("strength", 1.0)
     trace = Trace() if keep_composition else None
-    # made before the first image: bad options shall not wait for it
-    GrowthInhibitors(pipe, concepts, strength=strength, **options)
+    for name, value in {**shares, "strength": strength}.items():  # the second run's must not wait for the first one
+        BY_NAME[name].check(value)
     watched = GrowthInhibitors(pipe, concepts, strength=0.0, record=True, trace=trace, **options)
     before, seconds_before = _timed(pipe, prompt, sampling, progress, watched)
     eraser = GrowthInhibitors(pipe, concepts, strength=strength, record=True, composition=trace, **shares, **options)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ..adapter import Adapter, AdapterInfo, filled
 from ..errors import OptionError
 from ..input_range import fit_range
-from ..scale import LOWEST_SCALE
+from ..options import LOWEST_SCALE
 from ..statistics import Reading
 from .host import Host
 from .labels import Label

@@ -14,7 +14,7 @@ from modules import devices, errors, scripts, shared
 
 from ..errors import ErasureError
 from .generation import Generation, stack
-from .options import TITLE
+from .request import TITLE
 
 _LEFT_OUT = f"{TITLE}: a batch that was stopped before anything was erased from it is left out"
 

@@ -13,8 +13,8 @@ from ..errors import GieError
 from .enforcement import enforced_text
 from .library import list_adapters, taken_for
 from .model import check_supported, loaded_model, split_tokens
-from .options import TITLE
 from .plans import adapter_folders
+from .request import TITLE
 
 
 class AdapterAnswer(BaseModel):

@@ -55,7 +55,7 @@ def _number(text: Any, name: str) -> float:
 
 def read_strength(text: Any) -> float:
     """A strength above 0. Raises OptionError."""
-    from .options import BY_NAME
+    from ..options import BY_NAME
 
     value = BY_NAME["strength"].check(_number(text, "strength"))
     if value == 0:
@@ -65,7 +65,7 @@ def read_strength(text: Any) -> float:
 
 def read_scale(text: Any) -> float:
     """A fixed scale below 0. Raises OptionError."""
-    from .options import BY_NAME
+    from ..options import BY_NAME
 
     value = BY_NAME["scale"].check(_number(text, "scale"))
     if value == 0:
@@ -75,7 +75,7 @@ def read_scale(text: Any) -> float:
 
 def read_floor(text: Any) -> float:
     """A scale that no image's is weaker than; 0 asks for nothing. Raises OptionError."""
-    from ..scale import LOWEST_SCALE
+    from ..options import LOWEST_SCALE
 
     value = _number(text, "floor")
     if not LOWEST_SCALE <= value <= 0:
@@ -85,7 +85,7 @@ def read_floor(text: Any) -> float:
 
 def _adapter_reader(folders: Sequence[Path]) -> Callable[[str], str]:
     def read_adapter(text: str) -> str:
-        from .options import AUTOMATIC, FIXED
+        from ..options import AUTOMATIC, FIXED
 
         found = {path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.safetensors")}
         if text not in (AUTOMATIC, FIXED) and text not in found:

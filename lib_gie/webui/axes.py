@@ -7,8 +7,8 @@ from typing import Any
 
 from modules import scripts
 
+from ..options import OPTIONS, Option
 from .guard import OVERRIDES
-from .options import OPTIONS, Option
 
 
 def _apply(option: Option) -> Callable:

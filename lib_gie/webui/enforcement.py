@@ -17,11 +17,11 @@ from modules import shared
 from ..checks import quoted
 from ..concepts import Concept, format_concepts, parse_concepts
 from ..errors import AdapterError, ConceptError, ErasureError, GieError, OptionError
-from ..scale import DEFAULT_SCALE
+from ..options import AUTOMATIC, DEFAULT_SCALE, FIXED
 from .arguments import read_concepts, read_floor, read_scale, read_strength
 from .library import find_adapter, is_for
-from .options import AUTOMATIC, FIXED, Request
 from .plans import adapter_folders
+from .request import Request
 
 _UNSET = object()
 

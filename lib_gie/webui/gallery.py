@@ -19,7 +19,7 @@ from . import twin
 from .generation import Generation, is_stopped
 from .infotext import concepts_text
 from .job_images import JobImages
-from .options import TITLE
+from .request import TITLE
 
 SAVE_BEFORE, SAVE_ATTENTION = "gie_save_before", "gie_save_attention"
 """Settings: whether these pictures are saved, too."""

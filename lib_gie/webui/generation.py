@@ -27,8 +27,8 @@ from . import forge, others
 from .encodings import encodings
 from .infotext import Rule
 from .model import find_unet, unet_of
-from .options import TITLE, Request
 from .prompts import Mode, facts_of, reading_of
+from .request import TITLE, Request
 from .step_rows import conditional_rows
 
 PRESENCE_EVERY, PRESENCE_PIXELS = 4, 16 * 16

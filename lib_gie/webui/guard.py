@@ -21,9 +21,9 @@ from . import afterwards, forge, previews
 from .enforcement import enforced_requests, enforced_text, shows_enforced_scale, taken_by, without
 from .generation import Generation, Plan, is_stopped, stack
 from .infotext import ALL_KEYS, ENFORCED, ENFORCED_SCALE, SCALE, concepts_text, scales_text, write_params
-from .options import TITLE, Request, check_api_arguments, read_request
 from .plans import differences, make_plan
 from .prompts import note_reading
+from .request import TITLE, Request, check_api_arguments, read_request
 
 OVERRIDES = "gie_overrides"
 """Attribute of ``p``: option values by name that X/Y/Z axes set."""

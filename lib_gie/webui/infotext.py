@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..concepts import Concept, format_concepts
-from .options import AUTOMATIC, BY_NAME, FIXED, Request
+from ..options import AUTOMATIC, BY_NAME, FIXED
+from .request import Request
 
 SCALE = "GIE scale"
 ADAPTERS = "GIE adapters"

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..adapter import Adapter, AdapterInfo, adapter_in, header_in, read_file
 from ..checks import quoted
 from ..errors import AdapterError
-from .options import AUTOMATIC, FIXED
+from ..options import AUTOMATIC, FIXED
 
 TRAINED_IN, TAB = "trained_in", "tab"
 """In what an adapter says of its training, where it comes from the tab."""

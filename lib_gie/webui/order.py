@@ -16,12 +16,12 @@ from ..adapter import read_header
 from ..checks import quoted
 from ..concepts import Concept
 from ..errors import AdapterError, OptionError
+from ..options import AUTOMATIC, FIXED
 from ..training.judges.base import JUDGES
 from ..training.judges.self_judge import EVALUATIONS
 from ..training.labels import Sample
 from ..training.prompts import all_unrelated, bare, parse_prompts
 from ..training.search import GRID, most_tries
-from .options import AUTOMATIC, FIXED
 
 RANGES = {
     "count": (4, 500, 1),

@@ -16,16 +16,17 @@ from modules.ui_components import InputAccordion
 from ..checks import quoted
 from ..concepts import MAX_TOKENS, Concept, parse_concepts
 from ..errors import GieError, OptionError
+from ..options import AUTOMATIC, BY_NAME, FIXED, OPTIONS, Option
 from ..scale import emphasis_factor
 from .enforcement import enforced_keys, enforced_text
 from .infotext import ALL_KEYS
 from .library import find_recorded, listed_names
 from .model import loaded_model, split_tokens, text_encoders
-from .options import AUTOMATIC, BY_NAME, FIXED, OPTIONS, TITLE, Option
 from .pasting import ENABLED, RAW, Here, may_be_ours, read_params
 from .plans import adapter_folders, automatic_text
 from .prompts import facts_of
 from .readout import add_holder
+from .request import TITLE
 
 
 class PasteKey(str):

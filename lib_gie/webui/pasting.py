@@ -11,8 +11,9 @@ from typing import Any
 from ..checks import quoted
 from ..concepts import NUMBER, Concept, format_concepts, parse_concepts
 from ..errors import AdapterError, GieError, OptionError
+from ..options import AUTOMATIC, BY_NAME, FIXED
 from .infotext import ADAPTERS, ALL_KEYS, ENFORCED, ENFORCED_SCALE, FLAGS, NAME_AND_HASH, SCALE, SHARES, read_scales
-from .options import AUTOMATIC, BY_NAME, FIXED, Request
+from .request import Request
 
 RAW = "GIE infotext"
 """Under this name the page leaves the whole infotext among what the WebUI has read of it."""

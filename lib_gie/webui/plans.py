@@ -14,13 +14,14 @@ from ..checks import quoted
 from ..concepts import MAX_TOKENS, Concept
 from ..demo.fixed_scale import default_scale
 from ..errors import AdapterError, GieError
-from ..scale import DEFAULT_SCALE, FixedScale, Guarded, ScaleRule
+from ..options import AUTOMATIC, BY_NAME, DEFAULT_SCALE, FIXED
+from ..scale import FixedScale, Guarded, ScaleRule
 from . import arguments, forge
 from .generation import Plan
 from .infotext import Rule
 from .library import adapter_for, find_adapter
 from .model import family_of, inversions_in, split_tokens, unet_of
-from .options import AUTOMATIC, BY_NAME, FIXED, TITLE, Request
+from .request import TITLE, Request
 
 
 def adapter_folders() -> list[Path]:

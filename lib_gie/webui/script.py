@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modules import scripts
 
-from .options import TITLE
+from .request import TITLE
 
 
 class GrowthInhibitorsScript(scripts.Script):

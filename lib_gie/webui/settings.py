@@ -9,8 +9,8 @@ from __future__ import annotations
 import gradio as gr
 from modules import shared
 
+from ..options import AUTOMATIC, BY_NAME
 from . import demo_checkpoint
-from .options import AUTOMATIC, BY_NAME
 
 SECTION = ("growth_inhibitors", "Growth Inhibitors")
 

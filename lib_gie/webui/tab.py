@@ -19,10 +19,10 @@ from ..training.judges.base import JUDGES
 from ..training.prompts import FOLDER, starter_lists
 from ..training.search import GRID
 from .model import family_of, loaded_model, unet_of
-from .options import TITLE
 from .order import RANGES, Order, amount, read_order
 from .page import adapter_dropdowns, adapter_names
 from .plans import automatic_text
+from .request import TITLE
 from .trainer import Trainer, allowed_path
 
 _PREFIX = "gie_train"

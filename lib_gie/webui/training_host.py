@@ -19,6 +19,7 @@ from modules.call_queue import queue_lock
 from ..call import LAST_TIMESTEP, LATENT_CHANNELS
 from ..concepts import Concept
 from ..errors import ErasureError, UnsupportedModelError
+from ..options import FIXED
 from ..randomness import undrawn
 from ..scale import GivenScales
 from ..session import read_attention
@@ -29,7 +30,6 @@ from .generation import Plan
 from .guard import PLAN
 from .infotext import Rule
 from .model import callable_unet, encode_concept, family_of, split_tokens, unet_of
-from .options import FIXED, Request
 from .plans import automatic_text
 from .prompt_state import (
     Prompted,
@@ -43,6 +43,7 @@ from .prompt_state import (
     unet_arguments,
     without_networks,
 )
+from .request import Request
 
 JOB = "growth inhibitors: training"
 _ROWS = 16  # of one UNet call outside of sampling

@@ -1,22 +1,27 @@
-"""Every option of the accordion, declared once: page, API, infotext and X/Y/Z axes are all made from this table."""
+"""Every option of an erasure, declared once.
+
+Page, API, infotext, X/Y/Z axes, command line, diffusers and the names of methods that are compared take names, ranges,
+defaults and texts from this table, and have values checked by it.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..checks import quoted
-from ..composition import CROSS_SHARE, SELF_SHARE
-from ..concepts import Concept, parse_concepts
-from ..errors import OptionError
-from ..scale import DEFAULT_SCALE, LOWEST_SCALE
-from ..settings import CONCEPT_PASSES, MAX_STRENGTH
+from .checks import quoted
+from .errors import OptionError
 
 AUTOMATIC, FIXED = "Automatic", "Fixed scale"
+CONCEPT_PASSES = ("fused", "separate")
 HIRES_PASSES = ("both", "first only", "second only")
-TITLE = "Growth Inhibitors"
+
+LOWEST_SCALE = -20.0
+DEFAULT_SCALE = -3.0
+
+CROSS_SHARE, SELF_SHARE = 0.8, 0.4
+"""The authors' fractions of the steps for which a composition is kept."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ def _check_text(option: Option, value: Any) -> str:
 
 
 def _check_choice(option: Option, value: Any) -> str:
-    if value not in option.choices if isinstance(value, str) else True:
+    if not isinstance(value, str) or value not in option.choices:
         raise OptionError(f"{option.name} is {quoted(value)}; it must be one of {', '.join(map(repr, option.choices))}")
     return value
 
@@ -78,7 +83,7 @@ _CHECKS = {
 }
 
 OPTIONS = (
-    Option("enabled", TITLE, "flag", False, "Leave the concepts below out of the image.", axis=False),
+    Option("enabled", "Growth Inhibitors", "flag", False, "Leave the concepts below out of the image.", axis=False),
     Option(
         "concepts", "Concepts to erase", "text", "",
         "What shall not appear, separated by commas, semicolons or ends of lines: knife, wine:0.5, "
@@ -94,7 +99,7 @@ OPTIONS = (
     Option(
         "strength", "Strength", "number", 1.0,
         "Multiplies every scale: below 1 erases less, above 1 more, 0 nothing.",
-        "GIE strength", 0.0, MAX_STRENGTH, 0.05,
+        "GIE strength", 0.0, 3.0, 0.05,
     ),
     Option(
         "scale", "Scale", "number", DEFAULT_SCALE,
@@ -147,77 +152,38 @@ OPTIONS = (
 BY_NAME = {option.name: option for option in OPTIONS}
 
 
+PADDING = Option(
+    "padding", "Padding", "number", 0.0,
+    "Beyond the paper: EOS and padding of the concept's text are inhibited, too, at this share of the scale of its own "
+    "tokens.",
+)  # fmt: skip
+"""Of diffusers and of the methods that are compared alone: it is meant for models whose text encoder gathers a text's
+meaning there."""
+
+_CHECKED = {name: BY_NAME[name] for name in ("strength", "start", "end", "concept_pass")} | {"padding": PADDING}
+
+
 @dataclass(frozen=True)
-class Request:
-    """What one generation is asked to erase, checked. ``adapter`` is "Automatic", "Fixed scale" or a file's stem."""
+class ErasureSettings:
+    """The settings of one erasure; what each means says OPTIONS. Raises OptionError for values out of range.
 
-    concepts: tuple[Concept, ...]
-    adapter: str = AUTOMATIC
-    strength: float = 1.0
-    scale: float = DEFAULT_SCALE
-    start: float = 0.0
-    end: float = 1.0
-    concept_pass: str = CONCEPT_PASSES[0]
-    hires: str = HIRES_PASSES[0]
-    keep_composition: bool = False
-    composition_cross: float = CROSS_SHARE
-    composition_self: float = SELF_SHARE
-    show_before: bool = False
-    show_attention: bool = False
+    ``start``, ``end``: fractions of the sampling between which something is erased.
+    ``concept_pass``: "fused" takes M* from the prompt's own pass, as the authors' code does; "separate" from a UNet
+    pass under the concept (Algorithm 1 of the paper), which costs one conditional pass per concept and step.
+    """
 
-    def __post_init__(self):
+    strength: float = BY_NAME["strength"].default
+    start: float = BY_NAME["start"].default
+    end: float = BY_NAME["end"].default
+    concept_pass: str = BY_NAME["concept_pass"].default
+    padding: float = PADDING.default
+
+    def __post_init__(self) -> None:
+        for name, option in _CHECKED.items():
+            object.__setattr__(self, name, option.check(getattr(self, name)))
         if self.start >= self.end:
             raise OptionError(f"start is {self.start:g} and end is {self.end:g}; start must be below end")
 
-
-def _from_mapping(values: Mapping) -> dict[str, Any]:
-    unknown = [key for key in values if key not in BY_NAME]
-    if unknown:
-        raise OptionError(f"unknown argument {quoted(unknown[0])}; known are {', '.join(BY_NAME)}")
-    return {**values, "enabled": True if values.get("enabled") is None else values["enabled"]}
-
-
-def _named(args: Sequence[Any]) -> dict[str, Any]:
-    """Arguments by name, from positions or from one dict in the first place (where the page's defaults may follow)."""
-    if args and isinstance(args[0], Mapping):
-        return _from_mapping(args[0])
-    if len(args) > len(OPTIONS):
-        raise OptionError(f"{len(args)} arguments were given; there are {len(OPTIONS)}: {', '.join(BY_NAME)}")
-    return {option.name: value for option, value in zip(OPTIONS, args, strict=False)}
-
-
-def read_request(args: Sequence[Any], overrides: Mapping[str, Any] | None = None) -> Request | None:
-    """The request in a script's arguments, None if it is switched off.
-
-    ``args``: positional values in the order of OPTIONS (None stands for the default), or one dict with their names,
-    in which ``enabled`` defaults to true. ``overrides``: values by name that take precedence (X/Y/Z axes); they switch
-    erasure on.
-
-    Raises OptionError or ConceptError for whatever cannot be understood while erasure is asked for.
-    """
-    values = _named(args)
-    if overrides:
-        values |= {**_from_mapping(overrides), "enabled": True}
-    if not BY_NAME["enabled"].check(values.pop("enabled", None)):
-        return None
-    checked = {option.name: option.check(values.get(option.name)) for option in OPTIONS[1:]}
-    return Request(parse_concepts(checked.pop("concepts")), **checked)
-
-
-def check_api_arguments(args: Any) -> None:
-    """Raise for the arguments of an API request that the WebUI would misunderstand silently, and for bad values.
-
-    ``args``: the request's ``alwayson_scripts`` entry: {"args": [...]}.
-    """
-    if not isinstance(args, Mapping) or not isinstance(args.get("args"), (list, tuple)):
-        raise OptionError(
-            f'the entry for "{TITLE}" in alwayson_scripts is {quoted(args)}; it must be '
-            f'{{"args": [true, "knife"]}} or {{"args": [{{"concepts": "knife"}}]}}'
-        )
-    unknown = [key for key in args if key != "args"]
-    if unknown:
-        raise OptionError(f'unknown key {quoted(unknown[0])} beside "args" for "{TITLE}" in alwayson_scripts')
-    values = args["args"]
-    if values and isinstance(values[0], Mapping) and len(values) > 1:
-        raise OptionError(f"a dict of arguments must be the only argument; {len(values)} were given")
-    read_request(values)
+    def includes(self, progress: float) -> bool:
+        """Tell whether something is erased at this fraction of the sampling; an end of 1 includes the last step."""
+        return self.start <= progress and (progress < self.end or self.end == 1.0)
