@@ -31,7 +31,7 @@ from lib_gie.composition import Trace
 from lib_gie.demo.text import load_tokenizer
 from lib_gie.errors import ConceptError, ErasureError, GieError, OptionError, UnsupportedModelError
 from lib_gie.pipeline import GrowthInhibitors, load_pipeline
-from lib_gie.pipeline.growth_inhibitors import concept_tokens
+from lib_gie.pipeline.texts import concept_tokens
 
 SCHEDULERS = (
     DDIMScheduler,
@@ -267,7 +267,7 @@ def test_image_to_image_on_the_same_unet(pipe):
     plain = sample(other, **options)
     with GrowthInhibitors(other, "knife", scale=-3, end=0.5) as user:
         erased = sample(other, **options)
-    assert user._call == 6
+    assert user.steps_made == 6
     assert (erased - plain).abs().max() > 1e-3
 
 
@@ -373,7 +373,7 @@ def test_a_callback_may_encode_prompts(pipe):
         sample(pipe, num_inference_steps=10, **options)
     assert first is None
     assert seen == [False] * 5 + [True] * 5
-    assert user._call == 10
+    assert user.steps_made == 10
 
 
 def test_prompts_encoded_before_the_call(pipe):
@@ -431,7 +431,7 @@ def interrupt_at(last):
 def test_interrupted(pipe):
     with GrowthInhibitors(pipe, "knife", scale=-3) as user:
         sample(pipe, num_inference_steps=10, callback_on_step_end=interrupt_at(3))
-    assert user._call == 4
+    assert user.steps_made == 4
     with pytest.raises(ErasureError, match="interrupted before"), GrowthInhibitors(pipe, "knife", scale=-3, start=0.5):
         sample(pipe, num_inference_steps=10, callback_on_step_end=interrupt_at(3))
 
@@ -532,7 +532,7 @@ def test_a_wrapped_forward_that_changes_places(pipe):
 @pytest.mark.parametrize("at", [0, 1, 2])
 def test_rows_that_change_places_on_the_way(pipe, at):
     def swap(unet, args, kwargs):
-        if user._call > at:
+        if user.steps_made > at:
             return args, {**kwargs, "encoder_hidden_states": kwargs["encoder_hidden_states"][[1, 0]]}
         return None
 
@@ -540,7 +540,7 @@ def test_rows_that_change_places_on_the_way(pipe, at):
     with pytest.raises(ErasureError, match="other rows"), user:
         pipe.unet.register_forward_pre_hook(swap, with_kwargs=True, prepend=True)
         sample(pipe, num_inference_steps=5)
-    assert user._call == at + 1
+    assert user.steps_made == at + 1
 
 
 def test_a_refusal_that_is_caught_on_the_way(pipe):
@@ -661,7 +661,7 @@ def test_other_ways_to_run_the_unet(pipe, change):
     with GrowthInhibitors(pipe, "knife", scale=-3) as user:
         erased = sample(pipe)
     assert (erased - plain).abs().max() > 1e-3
-    assert user._injected == 3
+    assert user.steps_erased == 3
 
 
 def test_a_cache_that_skips_the_layers(pipe):
@@ -700,5 +700,5 @@ def test_options_of_a_call(pipe, options):
         assert torch.equal(sample(pipe, **options), plain)
     with GrowthInhibitors(pipe, "knife", scale=-3) as user:
         erased = sample(pipe, **options)
-    assert user._injected == user._call == len(options.get("timesteps", [1, 2, 3]))
+    assert user.steps_erased == user.steps_made == len(options.get("timesteps", [1, 2, 3]))
     assert ((erased - plain).flatten(1).abs().amax(1) > 1e-3).all()

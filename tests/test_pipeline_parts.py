@@ -122,11 +122,11 @@ def test_base_and_refiner():
     for denoised, steps in ((None, [5, 10]), (0.5, [2, 5])):
         with GrowthInhibitors(base, "knife", scale=-3, start=0.5) as user:
             latents = call(base, PROMPTS, steps=10, denoising_end=denoised)
-        assert [user._injected, user._call] == steps
+        assert [user.steps_erased, user.steps_made] == steps
     with GrowthInhibitors(second, "knife", scale=-3, end=0.5) as user:
         call(second, PROMPTS, steps=10, denoising_start=0.5, image=latents)
-    assert user._call == 5
-    assert user._injected == 3
+    assert user.steps_made == 5
+    assert user.steps_erased == 3
 
 
 TRUNCATED = [
@@ -141,7 +141,7 @@ def test_denoising_end(name):
     for end, injected in ((1.0, 5), (0.5, 3)):
         with GrowthInhibitors(pipe, "knife", scale=-3, end=end) as user:
             call(pipe, PROMPTS, steps=10, denoising_end=0.5, **options)
-        assert [user._injected, user._call] == [injected, 5]
+        assert [user.steps_erased, user.steps_made] == [injected, 5]
 
 
 def test_a_start_that_no_step_of_a_shortened_sampling_has():
@@ -187,7 +187,7 @@ def test_auto_pipelines():
             assert AutoPipelineForImage2Image.from_pipe(pipe).__class__ is type(other)
             assert torch.equal(call(pipe, PROMPTS), expected)
             other(PROMPTS, image=[picture()] * 2, num_inference_steps=4, strength=0.5, output_type="latent")
-        assert user._injected == 2
+        assert user.steps_erased == 2
 
 
 def test_perturbed_attention_keeps_no_composition():

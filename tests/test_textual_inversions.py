@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from lib_gie.errors import ConceptError
 from lib_gie.pipeline import GrowthInhibitors, load_pipeline
-from lib_gie.pipeline.growth_inhibitors import concept_tokens
+from lib_gie.pipeline.texts import concept_tokens
 
 WORD, NAME = "syringe", "gietest"
 

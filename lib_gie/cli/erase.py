@@ -195,7 +195,7 @@ def _scale_text(eraser, image: int) -> str:
 
 def _report(pair, options: argparse.Namespace, seeds: list[int], demo: bool) -> dict:
     """The JSON object."""
-    from ..pipeline.growth_inhibitors import concept_tokens
+    from ..pipeline.texts import concept_tokens
 
     scales = pair.eraser.scales
     concepts = [

@@ -9,6 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from ..handles import take_off
+
 Around = Callable[[dict[str, Any]], AbstractContextManager]
 """Makes the context of one call of a pipeline from the call's arguments by name."""
 
@@ -64,3 +69,47 @@ def watch_calls(pipe: Any, around: Around) -> Iterator[None]:
             watched.users.remove(user)
             if not watched.users:
                 _watched.pop(kind).restore()
+
+
+def wrap_encoder(pipe: Any, name: str, after: Callable[[Any, dict[str, Any]], None]) -> Callable[[], None]:
+    """Have ``after`` called with what the pipeline's method ``name`` has encoded, and with its arguments by name.
+
+    Returns what takes the wrapper away again.
+    """
+    inner, own = getattr(pipe, name), pipe.__dict__.get(name)
+    signature = inspect.signature(inner)
+
+    def encode(*args: Any, **kwargs: Any) -> Any:
+        result = inner(*args, **kwargs)
+        after(result, signature.bind_partial(*args, **kwargs).arguments)
+        return result
+
+    def restore() -> None:
+        if own is None:
+            delattr(pipe, name)
+        else:
+            setattr(pipe, name, own)
+
+    setattr(pipe, name, encode)
+    return restore
+
+
+class UNetWatch:
+    """Counts the calls of the UNet that a pipeline has. ``hook``: a forward pre-hook with keyword arguments."""
+
+    def __init__(self, hook: Callable[[nn.Module, tuple, dict], None]):
+        self._hook = hook
+        self._unet: nn.Module | None = None
+        self._handle: RemovableHandle | None = None
+
+    def begin(self, unet: nn.Module) -> None:
+        """Watch this UNet, and no other one any more."""
+        if self._unet is not unet:
+            self.end()
+            self._unet, self._handle = unet, unet.register_forward_pre_hook(self._hook, with_kwargs=True)
+
+    def end(self) -> None:
+        """Watch no UNet any more."""
+        if self._unet is not None:
+            take_off(self._unet, self._handle)
+        self._unet = self._handle = None

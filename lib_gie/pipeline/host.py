@@ -20,8 +20,9 @@ from ..training.host import Made
 from ..training.noise import squared_errors
 from . import processes
 from .files import digest
-from .growth_inhibitors import GrowthInhibitors, concept_tokens
+from .growth_inhibitors import GrowthInhibitors
 from .loading import DEMO_BASE, DEMO_CHECKPOINT, default_sampling, family_of, is_demo, load_pipeline
+from .texts import concept_tokens
 
 _ROWS = 48  # of one UNet call, when noise is predicted
 
