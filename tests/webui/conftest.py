@@ -24,7 +24,8 @@ SCREENSHOTS = os.environ.get("GIE_WEBUI_SCREENSHOTS")
 
 
 DEFAULTS = {
-    "pad_cond_uncond": False, "pad_cond_uncond_v0": False, "batch_cond_uncond": True, "s_min_uncond_all": False,
+    "pad_cond_uncond": False, "pad_cond_uncond_v0": False, "batch_cond_uncond": True, "s_min_uncond": 0,
+    "s_min_uncond_all": False,
     "skip_early_cond": 0, "lora_functional": False, "token_merging_ratio": 0, "hypertile_enable_unet": False,
     "hypertile_max_tile_unet": 256,
     "CLIP_stop_at_last_layers": 1, "live_preview_content": "Prompt", "sd_unet": "None", "sd_vae": "Automatic",
