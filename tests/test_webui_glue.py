@@ -289,9 +289,25 @@ def test_a_custom_unet(host, monkeypatch):
     monkeypatch.undo()
 
 
+def test_a_batch_that_cannot_be_begun_in_a_callback_fails_the_unet_call(host):
+    """The WebUI swallows what a callback raises: where p.sample was replaced a batch begins in one."""
+    generation, plans, requests = (
+        importlib.import_module(f"lib_gie.webui.{name}") for name in ("generation", "plans", "request")
+    )
+    request = requests.read_request([{"concepts": "knife", "adapter": FIXED, "keep_composition": True}])
+    running = generation.Generation(Processing(host), [plans.make_plan(request, host.shared.sd_model)])
+    running.on_step(SimpleNamespace())
+    assert running.has_failed
+    with pytest.raises(ErasureError, match="without erasure"):
+        host.shared.sd_model.model.diffusion_model(torch.zeros(1, 4, 8, 8), torch.zeros(1))
+    with pytest.raises(ErasureError, match="without erasure"):
+        running.check()
+    running.detach()
+
+
 def test_an_exception_of_ours_at_a_later_step(host, monkeypatch):
     """The host swallows what callbacks raise; the UNet call must not go on with rows of the step before."""
-    generation = sys.modules["lib_gie.webui.generation"]
+    generation = sys.modules["lib_gie.webui.sampling"]
     original = generation.conditional_rows
 
     def breaks(denoiser, total):

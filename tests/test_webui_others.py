@@ -61,8 +61,8 @@ def test_where_the_attention_of_tiles_was_is_not_shown(host):  # noqa: F811
 
 
 def test_an_interrupt_between_two_tiles_is_no_error(host, others):  # noqa: F811
-    generation = importlib.import_module("lib_gie.webui.generation")
-    inner = generation.Generation(SimpleNamespace(is_hr_pass=False), [])
+    sampling = importlib.import_module("lib_gie.webui.sampling")
+    inner = sampling.BatchSampling(SimpleNamespace(is_hr_pass=False), [])
 
     latents, ledger = torch.zeros(2, 4, 8, 8), inner._ledger
 

@@ -300,16 +300,16 @@ def test_networks_that_come_and_go_are_noticed(host, monkeypatch):  # noqa: F811
 
 
 def test_a_hypernetwork_that_is_taken_away_is_noticed(host, monkeypatch):  # noqa: F811
-    generation = importlib.import_module("lib_gie.webui.generation")
+    sampling = importlib.import_module("lib_gie.webui.sampling")
     layer = SimpleNamespace(multiplier=500.0)
     one = SimpleNamespace(name="one", layers={24: (layer, layer)})
     host.shared.loaded_hypernetworks = [one]
-    with_it = generation._active_hypernetworks()
-    assert with_it == generation._active_hypernetworks()
+    with_it = sampling.active_hypernetworks()
+    assert with_it == sampling.active_hypernetworks()
     layer.multiplier = 1.0
-    weaker = generation._active_hypernetworks()
+    weaker = sampling.active_hypernetworks()
     host.shared.loaded_hypernetworks = []
-    assert len({with_it, weaker, generation._active_hypernetworks()}) == 3
+    assert len({with_it, weaker, sampling.active_hypernetworks()}) == 3
 
 
 def test_the_second_pass_is_read_again(host, monkeypatch):  # noqa: F811

@@ -35,18 +35,18 @@ def leave_out(generation: Generation) -> torch.Tensor:
     """
     p = generation.p
     if getattr(p, "scripts", None) is None:
-        generation.put_aside("scripts")
+        generation.left_out.put_aside("scripts")
         p.scripts = scripts.ScriptRunner()  # without scripts; ``_batch_list`` is called for it
     if not isinstance(p.scripts, scripts.ScriptRunner) or not hasattr(scripts.ScriptRunner, "postprocess_batch_list"):
         raise ErasureError("stopped before anything was erased from the image")
-    generation.leave_out()
+    generation.left_out.add()
     p.comment(_LEFT_OUT)
     return torch.zeros((len(p.seeds), *p.rng.shape), device=shared.device, dtype=devices.dtype)  # [B, C, h, w]
 
 
 def _post_sample(inner: Callable, runner: Any, p: Any, sampled: Any, *args, **kwargs) -> Any:
     generation = _generation_of(p)
-    if generation is not None and generation.is_left_out:
+    if generation is not None and generation.left_out.is_running:
         return None
     if generation is not None and generation.gallery is not None:
         generation.gallery.arrives(sampled.samples)
@@ -55,7 +55,7 @@ def _post_sample(inner: Callable, runner: Any, p: Any, sampled: Any, *args, **kw
 
 def _postprocess_batch(inner: Callable, runner: Any, p: Any, *args, **kwargs) -> Any:
     generation = _generation_of(p)
-    if generation is not None and generation.is_left_out:
+    if generation is not None and generation.left_out.is_running:
         return None
     return inner(runner, p, *args, **kwargs)
 
@@ -64,11 +64,11 @@ def _batch_list(inner: Callable, runner: Any, p: Any, batch: Any, *args, **kwarg
     generation = _generation_of(p)
     if generation is None:
         return inner(runner, p, batch, *args, **kwargs)
-    if generation.is_left_out:
+    if generation.left_out.is_running:
         batch.images = []
     sampled = len(batch.images)
     done = inner(runner, p, batch, *args, **kwargs) if sampled else None
-    generation.count(len(batch.images))
+    generation.left_out.count(len(batch.images))
     if generation.gallery is not None:
         generation.gallery.expect(sampled, len(batch.images))
     return done

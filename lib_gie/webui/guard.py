@@ -19,8 +19,9 @@ from ..concepts import Concept
 from ..errors import ErasureError, GieError, OptionError
 from . import afterwards, forge, previews
 from .enforcement import enforced_requests, enforced_text, shows_enforced_scale, taken_by, without
-from .generation import Generation, Plan, is_stopped, stack
+from .generation import Generation, is_stopped, stack
 from .infotext import ALL_KEYS, ENFORCED, ENFORCED_SCALE, SCALE, concepts_text, scales_text, write_params
+from .plan import Plan
 from .plans import differences, make_plan
 from .prompts import note_reading
 from .request import TITLE, Request, check_api_arguments, read_request
@@ -149,7 +150,7 @@ def _on_stack(generation: Generation) -> Iterator[None]:
         yield
     finally:
         generation.detach()
-        generation.end()
+        generation.left_out.put_back()
         stack().pop()
 
 

@@ -17,10 +17,10 @@ from ..errors import AdapterError, GieError
 from ..options import AUTOMATIC, BY_NAME, DEFAULT_SCALE, FIXED
 from ..scale import FixedScale, Guarded, ScaleRule
 from . import arguments, forge
-from .generation import Plan
 from .infotext import Rule
 from .library import adapter_for, find_adapter
 from .model import family_of, inversions_in, split_tokens, unet_of
+from .plan import Plan
 from .request import TITLE, Request
 
 

@@ -7,7 +7,8 @@ import json
 from typing import Any
 
 from .enforcement import shows_enforced_scale
-from .generation import Generation, Plan
+from .generation import Generation
+from .plan import Plan
 
 KEY = "GIE read-out"
 _MOST_ROWS, _MOST_CHARACTERS = 24, 4000
@@ -52,7 +53,7 @@ def _of_image(generation: Generation, number: int, plan: Plan, batch: int, image
 def read_out(generation: Generation) -> ReadOut:
     """By image's number of the job a list of its concepts, each with scale, what gave it, and presence (0 to 1)."""
     p, found = generation.p, ReadOut()
-    for batch in sorted({batch for _, batch in generation.recorders} - generation.left_out):
+    for batch in sorted({batch for _, batch in generation.recorders} - generation.left_out.batches):
         for image in range(p.batch_size):
             numbered = enumerate(generation.plans)
             entries = [entry for k, plan in numbered for entry in _of_image(generation, k, plan, batch, image)]

@@ -26,10 +26,10 @@ from ..session import read_attention
 from ..statistics import Reading
 from ..training.host import Made
 from ..training.noise import squared_errors
-from .generation import Plan
 from .guard import PLAN
 from .infotext import Rule
 from .model import callable_unet, encode_concept, family_of, split_tokens, unet_of
+from .plan import Plan
 from .plans import automatic_text
 from .prompt_state import (
     Prompted,
