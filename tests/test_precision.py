@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from tiny import build_ldm, make_batch, make_concept
+from tiny import build_ldm, make_batch, make_concept, multiplies_halves
 
 from lib_gie.erasure import Erasure, Target
 from lib_gie.hooks import attach, read_attention
@@ -28,15 +28,6 @@ def autocast(to: torch.dtype | None):
     return nullcontext() if to is None else torch.autocast("cpu", to)
 
 
-def _multiplies_halves() -> bool:
-    """torch 2.1 does not: there the WebUI runs on a CPU with --no-half."""
-    try:
-        torch.nn.functional.linear(torch.ones(2, 2, dtype=HALF), torch.ones(2, 2, dtype=HALF))
-    except RuntimeError:
-        return False
-    return True
-
-
 @pytest.fixture(params=MODES)
 def mode(request, monkeypatch):
     """(UNet, the same weights in float32, dtype that it is called with, autocast dtype, tolerance).
@@ -47,7 +38,7 @@ def mode(request, monkeypatch):
     from ldm.modules.diffusionmodules import openaimodel, util
 
     weights, compute, tolerance = MODES[request.param]
-    if weights == HALF and not _multiplies_halves():
+    if weights == HALF and not multiplies_halves():
         pytest.skip("this torch multiplies no float16 matrices on the CPU")
     unet, exact = build_ldm().module, build_ldm().module
     called = torch.float32 if weights == FP8 else weights
