@@ -12,20 +12,19 @@ from PIL import Image
 from test_webui_infotext import parsed
 
 from lib_gie.adapter import load_adapter
+from lib_gie.assets import DEMO_CHECKPOINT, DEMO_FIXED_SCALE, MODELS
 from lib_gie.cli import main
-from lib_gie.cli.erase import FILES, MODELS_DIR
+from lib_gie.cli.erase import FILES
 from lib_gie.cli.pages import END, begin
 from lib_gie.concepts import Concept
-from lib_gie.demo.fixed_scale import PATH as FIXED_SCALE
 from lib_gie.demo.fixed_scale import load_fixed_scale
 from lib_gie.demo.glyphs import UNWANTED
-from lib_gie.demo.train import CHECKPOINT
 from lib_gie.webui.library import find_recorded
 from lib_gie.webui.pasting import Here, read_params
 from lib_gie.webui.request import Request, read_request
 
 pytestmark = pytest.mark.skipif(
-    not (CHECKPOINT.exists() and FIXED_SCALE.exists()), reason="the demo checkpoint has not been trained"
+    not (DEMO_CHECKPOINT.exists() and DEMO_FIXED_SCALE.exists()), reason="the demo checkpoint has not been trained"
 )
 
 
@@ -132,7 +131,7 @@ def test_the_webui_reads_what_the_command_wrote(tmp_path, more):
 
 
 def _shipped(name: str, digest: str | None) -> str:
-    return find_recorded(name, digest, [MODELS_DIR]).name
+    return find_recorded(name, digest, [MODELS]).name
 
 
 def test_unknown_words(tmp_path, capsys):
@@ -188,7 +187,7 @@ def test_bad_commands(capsys, arguments):
 
 def test_scales_are_chosen_on_validation_only(capsys):
     assert "nothing else" in fails(capsys, "evaluate", "--set", "heldout", "--choose-scale")
-    assert json.loads(FIXED_SCALE.read_text())["chosen_on"] == "validation"
+    assert json.loads(DEMO_FIXED_SCALE.read_text())["chosen_on"] == "validation"
 
 
 def test_evaluate_prints_a_row_per_method_and_kind(tmp_path, capsys):

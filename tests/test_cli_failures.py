@@ -17,15 +17,15 @@ from test_cli import fails
 
 import lib_gie.cli.erase
 from lib_gie.adapter import Adapter, AdapterInfo, save_adapter
+from lib_gie.assets import DEMO_CHECKPOINT
 from lib_gie.cli import main
 from lib_gie.cli.outputs import check_file, check_folder, write_file
-from lib_gie.demo.train import CHECKPOINT
 from lib_gie.errors import OptionError
 from lib_gie.pipeline import load_pipeline
 from lib_gie.pipeline.files import digest
 from lib_gie.pipeline.loading import ModelError
 
-pytestmark = pytest.mark.skipif(not CHECKPOINT.exists(), reason="the demo checkpoint has not been trained")
+pytestmark = pytest.mark.skipif(not DEMO_CHECKPOINT.exists(), reason="the demo checkpoint has not been trained")
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 4265146304\n"
 PAGE = b"\n<!DOCTYPE html>\n<html><body>Sign in</body></html>"
@@ -61,7 +61,7 @@ def test_files_that_are_no_model(tmp_path, content):
 
 @pytest.mark.parametrize("share", [0.001, 0.5, 0.999])
 def test_a_download_that_broke_off(tmp_path, share):
-    data = CHECKPOINT.read_bytes()
+    data = DEMO_CHECKPOINT.read_bytes()
     path = tmp_path / "model.safetensors"
     path.write_bytes(data[: int(share * len(data))])
     with pytest.raises(ModelError, match="breaks off"):
@@ -88,13 +88,13 @@ def test_checkpoints_of_other_kinds(tmp_path, key, says):
 
 def test_a_checkpoint_without_what_lies_beside_it(tmp_path):
     """The demo's copied elsewhere: alone, with its text encoder and without its .yaml, with both."""
-    path = Path(shutil.copy(CHECKPOINT, tmp_path / "copy.safetensors"))
+    path = Path(shutil.copy(DEMO_CHECKPOINT, tmp_path / "copy.safetensors"))
     with pytest.raises(ModelError, match=r"another size needs its \.yaml and its folder text_encoder beside it"):
         load_pipeline(path)
-    shutil.copytree(CHECKPOINT.parent / "text_encoder", tmp_path / "text_encoder")
+    shutil.copytree(DEMO_CHECKPOINT.parent / "text_encoder", tmp_path / "text_encoder")
     with pytest.raises(ModelError, match=r"does not fit SD 1\.x, and there is no copy\.yaml beside it"):
         load_pipeline(path)
-    shutil.copy(CHECKPOINT.with_suffix(".yaml"), tmp_path / "copy.yaml")
+    shutil.copy(DEMO_CHECKPOINT.with_suffix(".yaml"), tmp_path / "copy.yaml")
     assert load_pipeline(path).unet.config.in_channels == 4
 
 

@@ -12,16 +12,16 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from lib_gie.assets import DEMO_CHECKPOINT, DEMO_TEXT_ENCODER, SPLITS
 from lib_gie.demo import diffusion, export, text, vae
 from lib_gie.demo.detector import background_name, detect, find_objects
 from lib_gie.demo.glyphs import GLYPH_SIZE, OBJECTS, UNWANTED, load_glyphs
 from lib_gie.demo.loop import run
 from lib_gie.demo.scenes import BACKGROUNDS, IMAGE_SIZE, IMPLICIT, draw, sample_caption, sample_scene, unknown_words
-from lib_gie.demo.splits import NAMES, PATH, load_split, make_splits, reserved_captions
-from lib_gie.demo.train import CHECKPOINT
+from lib_gie.demo.splits import NAMES, load_split, make_splits, reserved_captions
 from lib_gie.demo.words import unknown_words_message
 
-needs_checkpoint = pytest.mark.skipif(not CHECKPOINT.exists(), reason="the demo checkpoint has not been trained")
+needs_checkpoint = pytest.mark.skipif(not DEMO_CHECKPOINT.exists(), reason="the demo checkpoint has not been trained")
 
 
 def test_enough_objects_and_scenes():
@@ -62,7 +62,7 @@ def test_splits_are_disjoint_and_reproducible():
     assert len(set(seeds)) == len(seeds)
     assert {name: split["seeds"] for name, split in make_splits().items()} == {n: list(load_split(n)[1]) for n in NAMES}
     assert [p["text"] for p in make_splits()["heldout"]["prompts"]] == texts["heldout"]
-    assert PATH.stat().st_size < 200_000
+    assert SPLITS.stat().st_size < 200_000
     kinds = [(p.concept, p.kind) for p in load_split("heldout")[0]]
     assert all(
         kinds.count((concept, "explicit")) >= 8 and kinds.count((concept, "implicit")) >= 8 for concept in UNWANTED
@@ -166,7 +166,7 @@ def test_checkpoint_loads_into_diffusers(exported, monkeypatch):
     from lib_gie.pipeline import loading
 
     model, autoencoder, path = exported
-    os.symlink(text.TEXT_ENCODER_DIR, path.parent / "text_encoder")
+    os.symlink(DEMO_TEXT_ENCODER, path.parent / "text_encoder")
     monkeypatch.setattr(loading, "DEMO_CHECKPOINT", path)
     pipe = loading.load_pipeline()
     image = torch.rand(1, 3, 64, 64) * 2 - 1
@@ -189,8 +189,8 @@ def test_checkpoint_loads_into_diffusers(exported, monkeypatch):
 
 @needs_checkpoint
 def test_shipped_checkpoint_is_small_and_says_what_it_is():
-    assert CHECKPOINT.stat().st_size < 50_000_000
-    with safe_open(CHECKPOINT, "pt") as file:
+    assert DEMO_CHECKPOINT.stat().st_size < 50_000_000
+    with safe_open(DEMO_CHECKPOINT, "pt") as file:
         metadata = file.metadata()
         assert "Growth Inhibitors demo model" in metadata["title"]
         assert json.loads(metadata["training"])["steps"].keys() == {"diffusion", "colours", "both"}
@@ -198,7 +198,7 @@ def test_shipped_checkpoint_is_small_and_says_what_it_is():
         assert figures["set"] == "validation"
         assert all(shown["n"] >= 100 and 0 <= shown["value"] <= 1 for shown in figures["shown"].values())
         assert file.get_tensor("model.diffusion_model.input_blocks.0.0.weight").dtype == torch.float16
-    assert "GIE_DEMO_TEXT_ENCODER" in CHECKPOINT.with_suffix(".yaml").read_text()
+    assert "GIE_DEMO_TEXT_ENCODER" in DEMO_CHECKPOINT.with_suffix(".yaml").read_text()
 
 
 @needs_checkpoint
@@ -218,8 +218,8 @@ def test_other_checkpoints_are_sampled_at_512_pixels(tmp_path):
     from lib_gie.pipeline import load_pipeline
 
     for suffix in (".safetensors", ".yaml"):
-        shutil.copy(CHECKPOINT.with_suffix(suffix), tmp_path / f"other{suffix}")
-    shutil.copytree(CHECKPOINT.parent / "text_encoder", tmp_path / "text_encoder")
+        shutil.copy(DEMO_CHECKPOINT.with_suffix(suffix), tmp_path / f"other{suffix}")
+    shutil.copytree(DEMO_CHECKPOINT.parent / "text_encoder", tmp_path / "text_encoder")
     sides = []
     for path in (None, tmp_path / "other.safetensors"):
         pipe = load_pipeline(path)

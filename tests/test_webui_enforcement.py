@@ -106,7 +106,7 @@ def test_preload_adds_them_without_torch(tmp_path):
         "assert found.gie_enforce == ['knife', 'wine']\n"
         "assert sys.path == before and 'torch' not in sys.modules and 'gradio' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-P", "-c", code], check=True, cwd=tmp_path)
+    subprocess.run([sys.executable, "-I", "-c", code], check=True, cwd=tmp_path)
 
 
 # -- both places ------------------------------------------------

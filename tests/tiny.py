@@ -123,3 +123,13 @@ def make_concept(text: str = "knife", tokens: int = 1, weight: float = 1.0, seed
     generator = torch.Generator().manual_seed(seed)
     states = torch.randn(77, CONTEXT_WIDTH, generator=generator)  # [77, D]
     return EncodedConcept(Concept(text, weight), states, tuple(f"{text}{i}" for i in range(tokens)))
+
+
+def multiplies_halves() -> bool:
+    """Whether float16 matrices can be multiplied here; torch 2.1 does not on a CPU, where the WebUI needs --no-half."""
+    half = torch.ones(2, 2, dtype=torch.float16)
+    try:
+        torch.nn.functional.linear(half, half)
+    except RuntimeError:
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""The commands of ``python -m lib_gie``; each lives in a module of its own and is imported when it is called."""
+"""The commands of ``lib-gie`` and ``python -m lib_gie``; each is a module, imported when it is called."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
+from .. import __version__
 from ..errors import GieError
 
 COMMANDS = {
@@ -67,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser(chosen: str | None) -> _Parser:
     """``chosen``: the command whose options are added; the others' libraries are not needed."""
-    parser = _Parser(prog="python -m lib_gie", description="Growth inhibitors: erase concepts from generated images.")
+    parser = _Parser(prog=_program(), description="Growth inhibitors: erase concepts from generated images.")
+    parser.add_argument("--version", action="version", version=f"growth-inhibitors {__version__}")
     parser.add_argument("--debug", action="store_true", help=_DEBUG)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     for name, summary in COMMANDS.items():
@@ -76,6 +79,12 @@ def _parser(chosen: str | None) -> _Parser:
         if name == chosen:
             importlib.import_module(f".{name}", __package__).add_arguments(sub)
     return parser
+
+
+def _program() -> str:
+    """Return the name that this was called by: the console script's, or Python's way of running a package."""
+    called = Path(sys.argv[0]).stem
+    return called if called == "lib-gie" else "python -m lib_gie"
 
 
 def _write_any_letter() -> None:
@@ -116,5 +125,5 @@ def _named(error: Exception) -> str:
 def _fail(command: str | None, message: str, debug: bool, code: int = _EXIT_ERROR) -> int:
     if debug:
         traceback.print_exc()
-    print(f"python -m lib_gie {command}: error: {_one_line(message)}", file=sys.stderr)
+    print(f"{_program()} {command}: error: {_one_line(message)}", file=sys.stderr)
     return code

@@ -7,14 +7,14 @@ import json
 import sys
 from pathlib import Path
 
+from ..assets import MODELS
 from ..errors import OptionError
-from .erase import MODELS_DIR
 from .pages import around, write_part
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("--folder", type=Path, default=MODELS_DIR, help="where they lie (default: models/)")
+    parser.add_argument("--folder", type=Path, default=MODELS, help="where they lie (default: models/)")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write them into this Markdown page's tables")
     parser.add_argument("--json", action="store_true", help="print one JSON object per file, in a list")
 

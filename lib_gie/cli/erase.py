@@ -10,12 +10,12 @@ import os
 import sys
 from pathlib import Path
 
+from ..assets import MODELS
 from ..concepts import format_concepts, parse_concepts
 from ..errors import GieError, OptionError
 from .arguments import add_options
 from .outputs import check_folder, write_files
 
-MODELS_DIR = Path(__file__).resolve().parents[2] / "models"
 FILES = ("before.png", "after.png", "attention.png", "comparison.png")
 _MAX_SEED = 2**63 - 1
 
@@ -70,7 +70,7 @@ def adapter_path(name: str | None) -> Path | None:
     """The adapter file of that path, or of that name in models/."""
     if name is None:
         return None
-    named = MODELS_DIR / f"{name}.safetensors"
+    named = MODELS / f"{name}.safetensors"
     return named if os.sep not in name and not Path(name).exists() and named.exists() else Path(name)
 
 

@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..assets import DEMO_CHECKPOINT, DEMO_FIXED_SCALE, MODELS
 from ..errors import OptionError
 from ..options import BY_NAME
 from ..scale import FixedScale
 from .arguments import add_options
-from .erase import MODELS_DIR, adapter_path
+from .erase import adapter_path
 from .outputs import check_file, check_folder, write_file
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _available(names: list[str]) -> list[str]:
     """Without the rows of adapters that are not there, said on standard error."""
     from ..evaluation.comparison import shipped
 
-    files = shipped(MODELS_DIR)
+    files = shipped(MODELS)
     if all(path.is_file() for path in (*files.single.values(), files.joint, files.unseen)):
         return names
     print("models/ does not hold the demo model's adapters; their rows are left out", file=sys.stderr)
@@ -99,12 +100,11 @@ def run(options: argparse.Namespace) -> None:
     from ..evaluation.erasure import jobs_of
     from ..pipeline import load_pipeline, processes
     from ..pipeline.files import digest
-    from ..pipeline.loading import DEMO_CHECKPOINT
 
     pipe = load_pipeline(options.model, processes.device())
     model = Path(options.model) if options.model else DEMO_CHECKPOINT
     jobs = [job for job in jobs_of(options.set, options.seeds) if job.prompt.concept in (options.concepts or UNWANTED)]
-    comparison = Comparison(pipe, jobs, names, MODELS_DIR, keep=options.keep, model=digest(model))
+    comparison = Comparison(pipe, jobs, names, MODELS, keep=options.keep, model=digest(model))
     comparison.run()
     if not processes.is_first():
         return
@@ -129,9 +129,7 @@ def _check_places(options: argparse.Namespace) -> None:
     for name in options.adapter or () if options.record else ():
         check_file("--record", adapter_path(name))
     if options.choose_scale:
-        from ..demo.fixed_scale import PATH
-
-        check_file("--choose-scale", PATH)
+        check_file("--choose-scale", DEMO_FIXED_SCALE)
 
 
 def _record(options: argparse.Namespace, comparison: Comparison) -> None:

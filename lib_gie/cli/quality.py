@@ -27,9 +27,9 @@ def run(options: argparse.Namespace) -> None:
     """Measure and print."""
     if not 1 <= options.seeds <= 8:
         raise OptionError(f"--seeds is {options.seeds}; a split has 8 seeds for each prompt, give 1 to 8")
+    from ..assets import DEMO_CHECKPOINT
     from ..demo.export import add_metadata
     from ..pipeline import load_pipeline
-    from ..pipeline.loading import DEMO_CHECKPOINT
 
     if options.record:
         check_file("--record", Path(options.model or DEMO_CHECKPOINT))

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..assets import MODELS
 from ..errors import OptionError
-from .erase import MODELS_DIR
 from .outputs import check_file, check_folder
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _check_prompts(prompts: list[tuple[str, str]]) -> None:
 
 def _out(name: str) -> Path:
     path = Path(name)
-    return path if path.suffix == ".safetensors" else MODELS_DIR / f"{name}.safetensors"
+    return path if path.suffix == ".safetensors" else MODELS / f"{name}.safetensors"
 
 
 def _check(options: argparse.Namespace) -> None:

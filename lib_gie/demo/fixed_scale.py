@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
+from ..assets import DEMO_FIXED_SCALE
 from ..errors import GieError
 from ..options import DEFAULT_SCALE
-
-PATH = Path(__file__).resolve().parents[2] / "models" / "demo" / "fixed_scale.json"
 
 
 def load_fixed_scale() -> float:
     """The scale that ``python -m lib_gie evaluate --set validation --choose-scale`` has written."""
-    if not PATH.exists():
+    if not DEMO_FIXED_SCALE.exists():
         raise GieError(
-            f"there is no models/demo/{PATH.name}: no scale has been chosen for the demo model; give --scale, or "
-            f"run python -m lib_gie evaluate --set validation --choose-scale"
+            "there is no models/demo/fixed_scale.json: no scale has been chosen for the demo model; give --scale, or "
+            "run python -m lib_gie evaluate --set validation --choose-scale"
         )
-    return float(json.loads(PATH.read_text(encoding="utf-8"))["scale"])
+    return float(json.loads(DEMO_FIXED_SCALE.read_text(encoding="utf-8"))["scale"])
 
 
 def default_scale(base: str) -> float:
@@ -30,5 +28,5 @@ def save_fixed_scale(tried: list[dict]) -> float:
     """Record the scale with the least sum of errors, and the validation figures of all that were tried."""
     best = min(tried, key=lambda entry: entry["sum_of_errors"])["scale"]
     text = json.dumps({"scale": best, "chosen_on": "validation", "tried": tried}, indent=1)
-    PATH.write_text(text + "\n", encoding="utf-8")
+    DEMO_FIXED_SCALE.write_text(text + "\n", encoding="utf-8")
     return best

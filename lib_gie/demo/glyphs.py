@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-ATLAS_PATH = Path(__file__).with_name("glyphs.png")
+from ..assets import GLYPHS
+
 GLYPH_SIZE = 32
 """Pixels; four latent cells of the f=8 autoencoder."""
 
@@ -63,7 +64,7 @@ def _cut(font: ImageFont.FreeTypeFont, character: str) -> Image.Image:
     return result
 
 
-def make_atlas(font_path: str, target: Path = ATLAS_PATH) -> None:
+def make_atlas(font_path: str, target: Path = GLYPHS) -> None:
     """Draw all objects side by side, in the order of OBJECTS, into one RGBA PNG."""
     font = ImageFont.truetype(font_path, _BITMAP_SIZE)
     atlas = Image.new("RGBA", (GLYPH_SIZE * len(OBJECTS), GLYPH_SIZE), (0, 0, 0, 0))
@@ -75,7 +76,7 @@ def make_atlas(font_path: str, target: Path = ATLAS_PATH) -> None:
 @functools.cache
 def load_glyphs() -> dict[str, np.ndarray]:
     """Every object's picture: float32 [GLYPH_SIZE, GLYPH_SIZE, 4], RGBA from 0 to 1."""
-    atlas = np.asarray(Image.open(ATLAS_PATH).convert("RGBA"), dtype=np.float32) / 255
+    atlas = np.asarray(Image.open(GLYPHS).convert("RGBA"), dtype=np.float32) / 255
     cells = np.split(atlas, len(OBJECTS), axis=1)
     return dict(zip(OBJECTS, cells, strict=True))
 

@@ -10,15 +10,14 @@ import functools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
+from ..assets import SPLITS
 from ..errors import OptionError
 from .glyphs import OBJECTS, UNWANTED, WANTED
 from .scenes import BACKGROUNDS, IMPLICIT, Scene, sample_caption, sample_scene
 
-PATH = Path(__file__).with_name("splits.json")
 NAMES = ("train", "validation", "heldout")
 _PER_CONCEPT = {"train": (16, 12), "validation": (10, 8), "heldout": (10, 8)}  # explicit, implicit
 _UNRELATED = 40
@@ -104,7 +103,7 @@ def make_splits(seed: int = 0) -> dict:
 @functools.cache
 def load_split(name: str) -> tuple[tuple[Prompt, ...], tuple[int, ...]]:
     """Prompts and seeds of "train", "validation" or "heldout"."""
-    split = json.loads(PATH.read_text(encoding="utf-8"))[name]
+    split = json.loads(SPLITS.read_text(encoding="utf-8"))[name]
     prompts = tuple(Prompt(**{**fields, "objects": tuple(fields["objects"])}) for fields in split["prompts"])
     return prompts, tuple(split["seeds"])
 
@@ -177,7 +176,7 @@ def reserved_captions() -> frozenset[str]:
 
 def _write() -> None:
     text = json.dumps(make_splits(), indent=None, separators=(",", ":"))
-    PATH.write_text(text.replace('{"text"', '\n{"text"') + "\n", encoding="utf-8")
+    SPLITS.write_text(text.replace('{"text"', '\n{"text"') + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,15 +6,11 @@ embeddings are zero.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from ..assets import DEMO_TEXT_ENCODER
 from .scenes import words
-
-TEXT_ENCODER_DIR = Path(__file__).resolve().parents[2] / "models" / "demo" / "text_encoder"
-"""config.json and the CLIP tokenizer; the checkpoint's .yaml and the diffusers loader both read it."""
 
 VOCABULARY = 49408
 WIDTH = 128
@@ -25,7 +21,7 @@ LENGTH = 77
 
 def load_tokenizer() -> CLIPTokenizer:
     """The standard CLIP tokenizer of SD 1.x, from this project's own files."""
-    return CLIPTokenizer.from_pretrained(TEXT_ENCODER_DIR, local_files_only=True)
+    return CLIPTokenizer.from_pretrained(DEMO_TEXT_ENCODER, local_files_only=True)
 
 
 def build_text_encoder(vocabulary: int) -> CLIPTextModel:

@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..assets import DEMO_CHECKPOINT
 from .diffusion import TextToLatents, phases, train_diffusion
 from .export import export, restore
 from .loop import keep_memory, load_state, save_state, step_seed
 from .splits import reserved_captions
 from .text import ReducedVocabulary, load_tokenizer
 from .vae import PHASES, build_vae, psnr, random_images, reconstruct, train_vae
-
-CHECKPOINT = Path(__file__).resolve().parents[2] / "models" / "demo" / "gie-demo.safetensors"
 
 
 def _arguments() -> argparse.Namespace:
@@ -30,7 +29,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--pool", type=int, default=12288, help="drawn scenes to train on, a multiple of 64")
     parser.add_argument("--state", type=Path, default=Path("runs/demo"), help="folder of the resumable state")
     parser.add_argument("--start-from", type=Path, help="checkpoint to train on from, where --state is still empty")
-    parser.add_argument("--out", type=Path, default=CHECKPOINT)
+    parser.add_argument("--out", type=Path, default=DEMO_CHECKPOINT)
     return parser.parse_args()
 
 

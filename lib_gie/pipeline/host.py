@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from ..assets import DEMO_CHECKPOINT
 from ..call import LAST_TIMESTEP
 from ..concepts import Concept
 from ..encoding import EncodedConcept
@@ -21,7 +22,7 @@ from ..training.noise import squared_errors
 from . import processes
 from .files import digest
 from .growth_inhibitors import GrowthInhibitors
-from .loading import DEMO_BASE, DEMO_CHECKPOINT, default_sampling, family_of, is_demo, load_pipeline
+from .loading import DEMO_BASE, default_sampling, family_of, is_demo, load_pipeline
 from .texts import concept_tokens
 
 _ROWS = 48  # of one UNet call, when noise is predicted

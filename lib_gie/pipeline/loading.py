@@ -14,6 +14,7 @@ from safetensors import safe_open
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from ..assets import DEMO_CHECKPOINT, DEMO_TEXT_ENCODER, SD1_CONFIG
 from ..attention import FAMILIES
 from ..call import LATENT_CHANNELS
 from ..demo.settings import CFG, SIZE
@@ -21,13 +22,9 @@ from ..randomness import undrawn
 from . import files
 from .files import ModelError
 
-MODELS_DIR = Path(__file__).resolve().parents[2] / "models"
 DEMO_BASE = "gie-demo"
 """The demo model's family, as adapters name it."""
 
-DEMO_CHECKPOINT = MODELS_DIR / "demo" / "gie-demo.safetensors"
-_TOKENIZER_DIR = MODELS_DIR / "demo" / "text_encoder"  # SD 1.x's tokenizer is the same for all its models
-_SD1_YAML = Path(__file__).with_name("sd1.yaml")
 _TEXT_PREFIX = "cond_stage_model.transformer."
 _VIT_L = {
     "hidden_size": 768,
@@ -93,9 +90,9 @@ def _from_file(path: Path, dtype: torch.dtype) -> StableDiffusionPipeline:
     try:
         return StableDiffusionPipeline.from_single_file(
             str(path),
-            original_config=str(yaml if own else _SD1_YAML),
+            original_config=str(yaml if own else SD1_CONFIG),
             text_encoder=text_encoder,
-            tokenizer=CLIPTokenizer.from_pretrained(_TOKENIZER_DIR, local_files_only=True),
+            tokenizer=CLIPTokenizer.from_pretrained(DEMO_TEXT_ENCODER, local_files_only=True),
             torch_dtype=dtype,
             local_files_only=True,
             safety_checker=None,

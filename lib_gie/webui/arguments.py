@@ -11,11 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..assets import MODELS
 from ..checks import quoted
 from ..concepts import format_concepts, parse_concepts
 from ..errors import AdapterError, GieError, OptionError
-
-EXTENSION = Path(__file__).resolve().parents[2]
 
 
 def _type(name: str, read: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -98,7 +97,7 @@ def _adapter_reader(folders: Sequence[Path]) -> Callable[[str], str]:
 
 def adapter_folders(models: Path | str) -> list[Path]:
     """Where adapters lie: shipped ones, and the user's own among the WebUI's models (the folder ``models``)."""
-    return [EXTENSION / "models", Path(models) / "growth-inhibitors"]
+    return [MODELS, Path(models) / "growth-inhibitors"]
 
 
 def add_arguments(parser: argparse.ArgumentParser, models: Path | str) -> None:

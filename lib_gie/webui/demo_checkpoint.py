@@ -8,11 +8,10 @@ from pathlib import Path
 
 from modules import paths_internal, sd_models, shared
 
-from .arguments import EXTENSION
+from ..assets import DEMO_CHECKPOINT, DEMO_CONFIG
 
 OPTION = "gie_demo_checkpoint"
-_SHIPPED = EXTENSION / "models" / "demo"
-_FILES = ("gie-demo.safetensors", "gie-demo.yaml")
+_FILES = (DEMO_CHECKPOINT, DEMO_CONFIG)
 
 
 def _folder() -> Path:
@@ -24,8 +23,8 @@ def sync() -> None:
     """Copy the checkpoint where the setting wants it; take our copy away where it does not."""
     wanted, folder = bool(getattr(shared.opts, OPTION, False)), _folder()
     changed = False
-    for name in _FILES:
-        source, target = _SHIPPED / name, folder / name
+    for source in _FILES:
+        target = folder / source.name
         same = target.exists() and source.exists() and filecmp.cmp(source, target, shallow=False)
         if wanted and not same and source.exists():
             folder.mkdir(parents=True, exist_ok=True)

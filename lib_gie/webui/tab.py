@@ -11,12 +11,13 @@ from typing import Any
 import gradio as gr
 from modules import sd_samplers
 
+from ..assets import PROMPT_LISTS
 from ..checks import quoted
 from ..concepts import Concept
 from ..demo import settings as demo
 from ..errors import GieError, OptionError
 from ..training.judges.base import JUDGES
-from ..training.prompts import FOLDER, starter_lists
+from ..training.prompts import starter_lists
 from ..training.search import GRID
 from .model import family_of, loaded_model, unet_of
 from .order import RANGES, Order, amount, read_order
@@ -60,7 +61,7 @@ stands for the concept. Others can generate meanwhile: a batch at a time waits i
 def _list_text(name: Any) -> str:
     if name not in starter_lists():  # the page's field offers no other, but its handler can be sent any
         raise OptionError(f"there is no list {quoted(name)}; there are {', '.join(starter_lists())}")
-    return (FOLDER / f"{name}.txt").read_text(encoding="utf-8")
+    return (PROMPT_LISTS / f"{name}.txt").read_text(encoding="utf-8")
 
 
 def _defaults() -> dict[str, Any]:

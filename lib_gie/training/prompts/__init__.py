@@ -7,12 +7,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...assets import PROMPT_LISTS
 from ...checks import quoted
 from ...concepts import parse_concepts
 from ...errors import OptionError
 from ..labels import Sample
 
-FOLDER = Path(__file__).parent
 KINDS = ("explicit", "implicit", "unrelated")
 _SECTION = re.compile(r"\[([^:|\[\]]*)\]")  # with : or | it is prompt editing
 _NEARLY = re.compile(rf"\W*({'|'.join(KINDS)})\W*", re.IGNORECASE)
@@ -28,7 +28,7 @@ _WEBUI_SYNTAX = re.compile(
 
 def starter_lists() -> list[str]:
     """The names of the lists that come with the project."""
-    return sorted(path.stem for path in FOLDER.glob("*.txt"))
+    return sorted(path.stem for path in PROMPT_LISTS.glob("*.txt"))
 
 
 def parse_prompts(text: str, concept: str, where: str = "the list") -> list[tuple[str, str]]:
@@ -87,7 +87,7 @@ def load_prompts(name: str | Path, concept: str) -> list[tuple[str, str]]:
     """Prompts and kinds from a file, or from the starter list of that name."""
     path = Path(name)
     if not path.is_file() and str(name) in starter_lists():
-        path = FOLDER / f"{name}.txt"
+        path = PROMPT_LISTS / f"{name}.txt"
     try:
         text = _decoded(path.read_bytes())
     except (OSError, ValueError) as error:
