@@ -7,7 +7,7 @@ import ctypes.util
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -87,6 +87,20 @@ def _optimizers(module: nn.Module, rate: float, muon_rate: float | None) -> list
     return optimizers
 
 
+def _descend(
+    module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], loss: torch.Tensor, step: int, steps: int
+) -> float:
+    """Make one step with clipping, at the rates of this step. Returns the loss."""
+    module.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = cosine_rate(step, steps, group["peak"])
+        optimizer.step()
+    return loss.item()
+
+
 def run(
     module: nn.Module,
     loss_of_step: Callable[[int], torch.Tensor],
@@ -117,16 +131,9 @@ def run(
     smooth = None
     bar = tqdm(range(first, steps), initial=first, total=steps, desc=label, mininterval=5, dynamic_ncols=True)
     for step in bar:
-        loss = loss_of_step(step)
-        module.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = cosine_rate(step, steps, group["peak"])
-            optimizer.step()
+        loss = _descend(module, optimizers, loss_of_step(step), step, steps)
         average.update(module, step)
-        smooth = loss.item() if smooth is None else 0.98 * smooth + 0.02 * loss.item()
+        smooth = loss if smooth is None else 0.98 * smooth + 0.02 * loss
         bar.set_postfix(loss=f"{smooth:.4f}", refresh=False)
         done = step + 1
         if done % save_every == 0 or done == steps:

@@ -44,6 +44,25 @@ class PipelineGeneration:
         self._rows: PromptRows | None = None  # once the prompts are encoded
         self._refused: ErasureError | None = None  # what a call of the UNet was refused with
 
+    @property
+    def scales(self) -> list[tuple[torch.Tensor, ...]]:
+        """The resolved w: per image, per concept a float32 [n] tensor."""
+        found = {} if self.erasure is None else self.erasure.scales
+        return [found[image] for image in range(self.images) if image in found]
+
+    @property
+    def doubts(self) -> list[str]:
+        """Where an adapter's answer was not enough, and why."""
+        if self.erasure is None:
+            return []
+        return [
+            f"image {image + 1}, {target.encoded.concept.text!r}: the fixed scale took the place of the adapter's "
+            f"weaker answer: {doubt}"
+            for image in range(self.images)
+            for target, doubt in zip(self.erasure.targets, self.erasure.doubts(image), strict=True)
+            if doubt
+        ]
+
     # -- its beginning ------------------------------------------------
 
     def begin(self, encoded: Any, options: Mapping[str, Any], **watching: Any) -> None:

@@ -63,6 +63,14 @@ def adapter_notes(rule: ScaleRule, concepts: Sequence[Concept]) -> list[str]:
     return found
 
 
+def check_fits(unet: torch.nn.Module, rule: ScaleRule, composition: Composition | None) -> None:
+    """Raise AdapterError or UnsupportedModelError where a rule or a composition does not fit a UNet."""
+    layers = find_cross_attention(unet)
+    check_rules(layers, [rule])
+    if composition is not None:
+        Follower(unet, layers, lambda: False)
+
+
 def _concepts(given: str | Sequence[Concept]) -> tuple[Concept, ...]:
     """Return the concepts that are given as a text or as objects. Raises ConceptError for anything else."""
     if isinstance(given, str):
@@ -129,19 +137,12 @@ class GrowthInhibitors:
         self._is_called = False
         self._stack: ExitStack | None = None
         self._watch = UNetWatch(self._announce)
-        self._check_options()
-
-    def _check_options(self) -> None:
-        """Let bad options raise now rather than within the pipeline's call."""
-        if self._wish.layout.perturbs and (self.trace is not None or self.composition is not None):
+        if layout.perturbs and (trace is not None or composition is not None):
             raise OptionError(
-                f"{type(self.pipe).__name__} perturbs the attention that keeps a composition; do not keep it, or use "
-                f"the pipeline without PAG"
+                f"{type(pipe).__name__} perturbs the attention that keeps a composition; do not keep it, or use the "
+                f"pipeline without PAG"
             )
-        layers = find_cross_attention(self.pipe.unet)
-        check_rules(layers, [self.rule])
-        if self._new_composition() is not None:
-            Follower(self.pipe.unet, layers, lambda: False)
+        check_fits(pipe.unet, self.rule, self._new_composition())  # now rather than within the pipeline's call
 
     def _new_composition(self) -> Composition | None:
         return None if self.composition is None else Composition(self.composition, *self._shares)
@@ -166,25 +167,12 @@ class GrowthInhibitors:
     @property
     def scales(self) -> list[tuple[torch.Tensor, ...]]:
         """The resolved w of the last call: per image, per concept a float32 [n] tensor."""
-        if self._call is None or self._call.erasure is None:
-            return []
-        scales = self._call.erasure.scales
-        return [scales[image] for image in range(self._call.images) if image in scales]
+        return [] if self._call is None else self._call.scales
 
     @property
     def notes(self) -> list[str]:
         """What a user should know of the adapter and the last call: where its answer was not enough, and why."""
-        found = adapter_notes(self.rule, self.concepts)
-        if self._call is None or self._call.erasure is None:
-            return found
-        erasure = self._call.erasure
-        return found + [
-            f"image {image + 1}, {target.encoded.concept.text!r}: the fixed scale took the place of the adapter's "
-            f"weaker answer: {doubt}"
-            for image in range(self._call.images)
-            for target, doubt in zip(erasure.targets, erasure.doubts(image), strict=True)
-            if doubt
-        ]
+        return adapter_notes(self.rule, self.concepts) + ([] if self._call is None else self._call.doubts)
 
     # -- coming and going ------------------------------------------------
 

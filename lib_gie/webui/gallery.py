@@ -130,20 +130,14 @@ class Gallery:
         _pad_infotexts(processed)
         rows = []
         for place, result in sorted(self.results.items(), key=lambda item: item[0]):
-            row = list(self._pictures(generation, plan, place, result))
+            row = [_without(place, *self.twins[place])] if place in self.twins else []
+            row += _attention(generation, plan, place, result) if self.attention else ()
             for picture in row:
                 self._append(generation.p, processed, picture)
             rows.append((place, result, row))
         if any(row for *_, row in rows):
             self._append(generation.p, processed, _sheet(generation, plan, rows))
         self._followed = JobImages(processed, list(self.results.values()))
-
-    def _pictures(self, generation, plan: int, place: Place, result: Image.Image) -> Iterator[_Picture]:
-        if place in self.twins:
-            picture, text = self.twins[place]
-            yield _Picture("without", picture, picture, "-without-erasure", SAVE_BEFORE, place, text=text)
-        if self.attention:
-            yield from _attention(generation, plan, place, result)
 
     def _append(self, p: Any, processed: Any, shown: _Picture) -> None:
         if shown.text is None:
@@ -189,20 +183,13 @@ class Gallery:
         picture = self._followed.now(shown.picture)
         if not isinstance(picture, Image.Image) or not _saves_results(p):
             return
-        if shown.setting is not None and getattr(shared.opts, shown.setting, False):
-            picture = _saved(p, shown, picture)
-        elif (name := _handles_saved_files()) is not None:
-            self._note(
-                f"pictures beside the images are shown only where they are saved as well (Settings, {TITLE}): another "
-                f"extension ({name}) goes over saved images"
-            )
-            picture = None
-        else:
-            picture = _as_if_saved(p, shown, picture)
-        if picture is None:
+        passed_on, note = _as_the_results(p, shown, picture)
+        if note:
+            self._note(note)
+        if passed_on is None:
             self._take_away(shown)
-        elif picture is not self._followed.now(shown.picture):
-            self._followed.replace(shown.picture, picture)
+        elif passed_on is not picture:
+            self._followed.replace(shown.picture, passed_on)
 
 
 class _Batch:
@@ -249,6 +236,19 @@ def _callbacks(category: str) -> list[Any]:
 def _handles_saved_files() -> str | None:
     """Who is told of saved files, and may have changed them before the page shows them."""
     return next((_title(callback.script) for callback in _callbacks("image_saved")), None)
+
+
+def _as_the_results(p: Any, shown: _Picture, picture: Image.Image) -> tuple[Image.Image | None, str]:
+    """The picture after what happens to results that are saved, None where it must not be shown; and why."""
+    if shown.setting is not None and getattr(shared.opts, shown.setting, False):
+        return _saved(p, shown, picture), ""
+    name = _handles_saved_files()
+    if name is None:
+        return _as_if_saved(p, shown, picture), ""
+    return None, (
+        f"pictures beside the images are shown only where they are saved as well (Settings, {TITLE}): another "
+        f"extension ({name}) goes over saved images"
+    )
 
 
 def _saved(p: Any, shown: _Picture, picture: Image.Image) -> Image.Image:
@@ -299,6 +299,10 @@ class _Picture:
     ):
         self.heading, self.picture, self.small, self.suffix, self.setting = heading, picture, small, suffix, setting
         self.place, self.sources, self.text = place, tuple(sources), text
+
+
+def _without(place: Place, picture: Image.Image, text: str) -> _Picture:
+    return _Picture("without", picture, picture, "-without-erasure", SAVE_BEFORE, place, text=text)
 
 
 def _attention(generation: Generation, number: int, place: Place, result: Image.Image) -> Iterator[_Picture]:

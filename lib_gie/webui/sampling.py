@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -121,14 +121,12 @@ class BatchSampling:
         if forge.is_here():
             ordering = self._unet.register_forward_pre_hook(self._order, with_kwargs=True)
             self._attached.callback(take_off, self._unet, ordering)
+        undisturbed = functools.partial(others.undisturbed, self.p, self._unet)
         for plan in self.plans:
             if plan.applies(self.p):
                 erasure = plan.renew(self.p, shared.sd_model, ledger, before != self._state)
-                self._attached.enter_context(attach(self._unet, erasure, self._undisturbed))
+                self._attached.enter_context(attach(self._unet, erasure, undisturbed))
         self._ledger = ledger
-
-    def _undisturbed(self) -> AbstractContextManager:
-        return others.undisturbed(self.p, self._unet)
 
     def detach(self) -> None:
         """Take all hooks off; the next denoiser call puts them on again."""

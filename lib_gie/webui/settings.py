@@ -22,9 +22,15 @@ def _adapter_arguments() -> dict:
 
 
 def register() -> None:
-    """The WebUI's on_ui_settings callback."""
+    """Add the section: the WebUI's on_ui_settings callback."""
+    for name, info in {**_of_enforcement(), **_of_pictures_and_judges()}.items():
+        info.section = SECTION
+        shared.opts.add_option(name, info)
+
+
+def _of_enforcement() -> dict[str, shared.OptionInfo]:
     strength, scale = BY_NAME["strength"], BY_NAME["scale"]
-    options = {
+    return {
         "gie_enforced_concepts": shared.OptionInfo(
             "", "Concepts that are erased from every image", gr.Textbox, {"lines": 2}, restrict_api=True
         ).info(
@@ -50,6 +56,11 @@ def register() -> None:
         "gie_enforced_show_scale": shared.OptionInfo(
             False, "Tell the scale that they got in infotexts", restrict_api=True
         ).info("it tells whoever searches for a way round how near they are"),
+    }  # fmt: skip
+
+
+def _of_pictures_and_judges() -> dict[str, shared.OptionInfo]:
+    return {
         "gie_save_before": shared.OptionInfo(False, "Save the images without erasure, where they are shown"),
         "gie_save_attention": shared.OptionInfo(False, "Save the pictures of the attention, where they are shown"),
         "gie_vision_url": shared.OptionInfo(
@@ -69,6 +80,3 @@ def register() -> None:
             False, "Put the demo checkpoint among the checkpoints", onchange=demo_checkpoint.sync, restrict_api=True
         ).info("gie-demo, 64x64 pixels, knows 24 objects; press Apply settings, then choose it at the top"),
     }  # fmt: skip
-    for name, info in options.items():
-        info.section = SECTION
-        shared.opts.add_option(name, info)

@@ -50,6 +50,10 @@ _ROWS = 16  # of one UNet call outside of sampling
 _INPAINTING_CHANNELS = 5  # mask and masked picture, beside the latents
 
 
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+
 class BatchStoppedError(ErasureError):
     """The user stopped what runs in the WebUI; the batch is to be made again."""
 
@@ -80,49 +84,29 @@ def _last_prompt_kept() -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-class WebUIHost:
-    """Makes images with the checkpoint and settings that are chosen when it is made; others are an error later."""
+class ChosenCheckpoint:
+    """The checkpoint and the settings that are chosen when a training begins; others are an error later.
 
-    def __init__(self, *, sampler: str, steps: int, cfg: float, width: int, height: int, negative: str = ""):
-        with _turn():  # nobody's request has settings or a checkpoint of its own in place
-            self._look(shared.sd_model)
-        self.sampler, self.steps, self.cfg = sampler, steps, cfg
-        self.width, self.height, self.negative = width, height, negative
-        self.latent_size = (height // 8, width // 8)
-        self.conditions = {"clip_skip": self._clip_skip, "cfg": cfg}
-        self.description = (
-            f"{self._checkpoint_hash}, {sampler}, {steps} steps, CFG {cfg:g}, "
-            f"{width}x{height}, negative {negative!r}, {self._state}"
-        )
+    Raises UnsupportedModelError for a checkpoint that makes no image from a prompt alone.
+    """
 
-    def _look(self, model: Any) -> None:
-        """Note what is chosen now."""
+    def __init__(self, model: Any):
         unet = unet_of(model)
         self.base, _ = family_of(unet)
-        self._check_latents(model, unet)
+        _check_latents(model, unet)
         info = model.sd_checkpoint_info
-        self._checkpoint, self.name, self._settings = info.filename, info.name_for_extra, settings()
-        self._clip_skip = shared.opts.CLIP_stop_at_last_layers
-        self._checkpoint_hash = info.shorthash or info.hash or info.name_for_extra
-        self._state = (
-            f"clip skip {shown(self._clip_skip)}, VAE {sd_vae.get_loaded_vae_name()}, "
+        self.name, self.hash = info.name_for_extra, info.shorthash or info.hash or info.name_for_extra
+        self.clip_skip = shared.opts.CLIP_stop_at_last_layers
+        self._file, self._settings = info.filename, settings()
+        self.description = (
+            f"clip skip {shown(self.clip_skip)}, VAE {sd_vae.get_loaded_vae_name()}, "
             f"{self._settings.unusual or 'usual settings'}"
         )
 
-    @staticmethod
-    def _check_latents(model: Any, unet: torch.nn.Module) -> None:
-        channels = getattr(unet, "in_channels", LATENT_CHANNELS)
-        edits = getattr(model, "cond_stage_key", None) == "edit"
-        if edits or channels not in (LATENT_CHANNELS, LATENT_CHANNELS + _INPAINTING_CHANNELS):
-            kind = "edits a given picture" if edits else "is neither an ordinary nor an inpainting model"
-            raise UnsupportedModelError(
-                f"the UNet takes {channels} channels: the checkpoint {kind}, so no image can be made from a prompt "
-                f"alone; train on the ordinary checkpoint of the same family, whose adapters it takes"
-            )
-
-    def _model(self) -> Any:
+    def model(self) -> Any:
+        """Return the loaded model. Raises ErasureError where it, or a setting, is another one now."""
         model = shared.sd_model
-        if model.sd_checkpoint_info.filename != self._checkpoint:
+        if model.sd_checkpoint_info.filename != self._file:
             raise ErasureError(
                 f"the checkpoint was changed from {self.name} to {model.sd_checkpoint_info.name_for_extra} while an "
                 f"adapter was being trained on it; load {self.name} again and go on"
@@ -134,6 +118,38 @@ class WebUIHost:
                 f"go on"
             )
         return model
+
+
+def _check_latents(model: Any, unet: torch.nn.Module) -> None:
+    channels = getattr(unet, "in_channels", LATENT_CHANNELS)
+    edits = getattr(model, "cond_stage_key", None) == "edit"
+    if edits or channels not in (LATENT_CHANNELS, LATENT_CHANNELS + _INPAINTING_CHANNELS):
+        kind = "edits a given picture" if edits else "is neither an ordinary nor an inpainting model"
+        raise UnsupportedModelError(
+            f"the UNet takes {channels} channels: the checkpoint {kind}, so no image can be made from a prompt "
+            f"alone; train on the ordinary checkpoint of the same family, whose adapters it takes"
+        )
+
+
+class WebUIHost:
+    """Makes images with the checkpoint and settings that are chosen when it is made; others are an error later."""
+
+    def __init__(self, *, sampler: str, steps: int, cfg: float, width: int, height: int, negative: str = ""):
+        with _turn():  # nobody's request has settings or a checkpoint of its own in place
+            self._chosen = ChosenCheckpoint(shared.sd_model)
+        self.base, self.name = self._chosen.base, self._chosen.name
+        self.sampler, self.steps, self.cfg = sampler, steps, cfg
+        self.width, self.height, self.negative = width, height, negative
+        self._size = width, height
+        self.latent_size = (height // 8, width // 8)
+        self.conditions = {"clip_skip": self._chosen.clip_skip, "cfg": cfg}
+        self.description = (
+            f"{self._chosen.hash}, {sampler}, {steps} steps, CFG {cfg:g}, {width}x{height}, negative {negative!r}, "
+            f"{self._chosen.description}"
+        )
+
+    def _model(self) -> Any:
+        return self._chosen.model()
 
     def automatic_text(self, concept: str) -> str:
         """Which adapter Automatic takes for the concept on this checkpoint."""
@@ -213,7 +229,7 @@ class WebUIHost:
         size = (len(states), LATENT_CHANNELS, self.height // 8, self.width // 8)
         latents = torch.zeros(size, device=states.device, dtype=states.dtype)  # [R, 4, h, w]
         timesteps = torch.full((len(states),), LAST_TIMESTEP, device=states.device)  # [R]
-        args = _with_picture(latents, self._picture()), timesteps
+        args = _with_picture(latents, _picture(model, self._size)), timesteps
         with devices.autocast():
             return read_attention(callable_unet(model), encoded, reading, args, own)
 
@@ -228,27 +244,6 @@ class WebUIHost:
     def as_in(self, text: str, prompt: str) -> str:
         """The text with the extra networks that a prompt names."""
         return text + networks_in(prompt)
-
-    def _encode(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
-        """What the UNet is given by name for these texts, as the WebUI makes it, emphasis included.
-
-        ``context``: text states [B, L, D]; of SDXL also ``y``: pooled text and sizes [B, A].
-        """
-        batch = prompt_parser.SdConditioning(texts, width=self.width, height=self.height)
-        with torch.no_grad(), devices.autocast():
-            return unet_arguments(self._model().get_learned_conditioning(batch))
-
-    def _picture(self) -> torch.Tensor | None:
-        """What the WebUI gives an inpainting model beside the latents in txt2img, [1, 5, h, w]; None for others."""
-        model = self._model()
-        if getattr(unet_of(model), "in_channels", LATENT_CHANNELS) == LATENT_CHANNELS:
-            return None
-        size = (1, LATENT_CHANNELS, self.height // 8, self.width // 8)
-        latents = torch.zeros(size, device=devices.device, dtype=devices.dtype_unet)  # [1, 4, h, w]
-        with undrawn():  # the autoencoder draws from the distribution that it finds
-            torch.manual_seed(0)
-            with devices.autocast():
-                return processing.txt2img_image_conditioning(model, latents, self.width, self.height)
 
     def noise_errors(
         self, latents: torch.Tensor, texts: Sequence[str], timesteps: torch.Tensor, noises: torch.Tensor
@@ -268,7 +263,7 @@ class WebUIHost:
         with self._as_for(texts[0]) as model:
             device, texts = devices.device, [without_networks(text) for text in texts]
             order = list(dict.fromkeys(texts))
-            given, picture = self._encode(order), self._picture()  # each [different, ...]
+            given, picture = _encode(model, order, self._size), _picture(model, self._size)  # each [different, ...]
             unet = callable_unet(model)
 
             def predict(noisy, steps, images):
@@ -281,6 +276,29 @@ class WebUIHost:
                 predict, latents.to(device), timesteps.to(device), noises.to(device), model.alphas_cumprod.to(device),
                 predicts_velocity=model.parameterization == "v", rows=_ROWS,
             ).cpu()  # fmt: skip
+
+
+def _encode(model: Any, texts: Sequence[str], size: Size) -> dict[str, torch.Tensor]:
+    """What the UNet is given by name for these texts, as the WebUI makes it, emphasis included.
+
+    ``context``: text states [B, L, D]; of SDXL also ``y``: pooled text and sizes [B, A].
+    """
+    batch = prompt_parser.SdConditioning(texts, width=size[0], height=size[1])
+    with torch.no_grad(), devices.autocast():
+        return unet_arguments(model.get_learned_conditioning(batch))
+
+
+def _picture(model: Any, size: Size) -> torch.Tensor | None:
+    """What the WebUI gives an inpainting model beside the latents in txt2img, [1, 5, h, w]; None for others."""
+    if getattr(unet_of(model), "in_channels", LATENT_CHANNELS) == LATENT_CHANNELS:
+        return None
+    width, height = size
+    shape = (1, LATENT_CHANNELS, height // 8, width // 8)
+    latents = torch.zeros(shape, device=devices.device, dtype=devices.dtype_unet)  # [1, 4, h, w]
+    with undrawn():  # the autoencoder draws from the distribution that it finds
+        torch.manual_seed(0)
+        with devices.autocast():
+            return processing.txt2img_image_conditioning(model, latents, width, height)
 
 
 def _with_picture(latents: torch.Tensor, picture: torch.Tensor | None) -> torch.Tensor:
