@@ -32,6 +32,7 @@ test-pins: $(PINS_VENV)/test
 lint: $(VENV)/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -28,6 +28,8 @@ from .input_range import DIRECTIONS, NAMES, PREFIX, InputRange
 from .statistics import PAPER, Reading
 
 FORMAT = "1"
+T = TypeVar("T")
+
 HIDDEN = (64, 32)
 MAX_FILE_BYTES = 4 * 2**20
 """An adapter has a few thousand parameters; a larger file is something else."""
@@ -53,12 +55,12 @@ class AdapterInfo:
     concepts: tuple[str, ...]
     label_range: tuple[float, float]
     reading: Reading = PAPER
-    training: dict = field(default_factory=dict)
-    validation: dict = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    validation: dict[str, Any] = field(default_factory=dict)
     conditions: dict[str, float] = field(default_factory=dict)
     created_by: str = f"lib_gie {__version__}"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         low, high = self.label_range
         if not (math.isfinite(low) and math.isfinite(high) and low <= high <= 0):
             raise AdapterError(
@@ -89,6 +91,8 @@ class Adapter(nn.Module):
     """
 
     range: InputRange | None = None
+    input_mean: torch.Tensor
+    input_std: torch.Tensor
 
     def __init__(self, info: AdapterInfo):
         super().__init__()
@@ -110,7 +114,8 @@ class Adapter(nn.Module):
         x = (inputs - self.input_mean) / self.input_std  # [..., inputs]
         # not layer(x): the WebUI's LoRA support replaces nn.Linear.forward for all modules of the process
         for layer in self.hidden:
-            x = torch.relu(nn.functional.linear(x, layer.weight, layer.bias))  # [..., width]
+            weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+            x = torch.relu(nn.functional.linear(x, weight, bias))  # [..., width]
         return nn.functional.linear(x, self.out.weight, self.out.bias)[..., 0]  # [...]
 
     @torch.no_grad()
@@ -120,7 +125,7 @@ class Adapter(nn.Module):
             raise AdapterError("the adapter needs the attention at t = T and got none")
         low, high = self.info.label_range
         with torch.autocast(inputs.device.type, enabled=False):
-            found = self(inputs.float().transpose(1, 2))  # [rows, tokens]
+            found = self.forward(inputs.float().transpose(1, 2))  # [rows, tokens]
         if not torch.isfinite(found).all():  # no clamp makes a scale of it
             raise AdapterError(
                 f"the adapter for {', '.join(self.info.concepts)} gives no finite scale for this image, so nothing can "
@@ -306,7 +311,7 @@ def _metadata(data: bytes) -> dict[str, str]:
     return metadata
 
 
-def _reading(values: dict) -> Reading:
+def _reading(values: dict[str, Any]) -> Reading:
     per_head, noise = values["per_head"], values["noise"]
     if not isinstance(per_head, bool) or not (noise is None or (type(noise) is int and 0 <= noise < 2**63)):
         raise ValueError("reading is not what it should be")
@@ -319,10 +324,11 @@ def _size(value: Any) -> tuple[int, int] | None:
         return None
     if not isinstance(value, list) or len(value) != 2 or not all(type(v) is int and 1 <= v <= MAX_SIDE for v in value):
         raise ValueError("the size is not what it should be")
-    return tuple(value)
+    height, width = value
+    return height, width
 
 
-def _conditions(values: dict) -> dict[str, float]:
+def _conditions(values: dict[str, Any]) -> dict[str, float]:
     """Named numbers; others are left out."""
     return {
         str(name): value for name, value in dict(values).items() if type(value) in (int, float) and math.isfinite(value)
@@ -343,10 +349,11 @@ def _texts(values: Any) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _numbers(values: Any) -> tuple[float, ...]:
+def _range_of_labels(values: Any) -> tuple[float, float]:
     if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
         raise ValueError("label_range is no list of numbers")
-    return tuple(map(float, values))
+    low, high = map(float, values)
+    return low, high
 
 
 def _info(metadata: dict[str, str], name: str) -> AdapterInfo:
@@ -365,7 +372,7 @@ def _info(metadata: dict[str, str], name: str) -> AdapterInfo:
             base=metadata["base"],
             inputs=_whole(values["inputs"]),
             concepts=_texts(values["concepts"]),
-            label_range=_numbers(values["label_range"]),
+            label_range=_range_of_labels(values["label_range"]),
             reading=_reading(values["reading"]),
             training=dict(values["training"]),
             validation=dict(values["validation"]),
@@ -429,7 +436,7 @@ def filled(adapter: Adapter, tensors: dict[str, torch.Tensor]) -> Adapter:
     return adapter.eval()
 
 
-def _checked(read: Callable[[], Any], name: str) -> Any:
+def _checked(read: Callable[[], T], name: str) -> T:
     """What ``read`` returns; whatever else goes wrong with a file that can hold anything is an AdapterError."""
     try:
         return read()

@@ -26,18 +26,33 @@ class AttentionLayer:
     @property
     def heads(self) -> int:
         """h, the number of attention heads."""
-        return self.module.heads
+        return int(getattr(self.module, "heads"))  # noqa: B009  # torch types attributes of modules as modules
+
+    @property
+    def to_q(self) -> nn.Module:
+        """W_q."""
+        return self.module.get_submodule("to_q")
+
+    @property
+    def to_k(self) -> nn.Module:
+        """W_k."""
+        return self.module.get_submodule("to_k")
+
+    @property
+    def to_v(self) -> nn.Module:
+        """W_v."""
+        return self.module.get_submodule("to_v")
 
     @property
     def out_projection(self) -> nn.Module:
         """W_o with its bias: the first of ``to_out``; what follows it there is dropout."""
-        to_out = self.module.to_out
+        to_out = self.module.get_submodule("to_out")
         return to_out[0] if isinstance(to_out, (nn.Sequential, nn.ModuleList)) else to_out
 
     @property
     def output_factor(self) -> float:
         """What the module divides its output by; only diffusers has such a thing, and it is 1 in all SD models."""
-        return getattr(self.module, "rescale_output_factor", 1.0)
+        return float(getattr(self.module, "rescale_output_factor", 1.0))
 
 
 def _is_attention(module: nn.Module) -> bool:
@@ -46,15 +61,16 @@ def _is_attention(module: nn.Module) -> bool:
     )
 
 
-def _width(projection: nn.Module) -> int | None:
-    return getattr(projection, "in_features", None)
+def _width(module: nn.Module, projection: str) -> int | None:
+    found = getattr(getattr(module, projection), "in_features", None)
+    return found if isinstance(found, int) else None
 
 
 def _is_cross(name: str, module: nn.Module) -> bool:
     declared = getattr(module, "is_cross_attention", None)
     if isinstance(declared, bool):
         return declared
-    key_width, query_width = _width(module.to_k), _width(module.to_q)
+    key_width, query_width = _width(module, "to_k"), _width(module, "to_q")
     return name.rpartition(".")[2] == "attn2" or (None not in (key_width, query_width) and key_width != query_width)
 
 
@@ -111,5 +127,5 @@ def family_of(layers: Sequence[AttentionLayer]) -> str:
     One of another width is a family of its own, named by that ("width-384"), so that an adapter trained on it is never
     taken for one of another model's; UNKNOWN where the width cannot be told.
     """
-    width = _width(layers[0].module.to_k)
+    width = _width(layers[0].module, "to_k")
     return UNKNOWN if width is None else FAMILIES.get(width, f"width-{width}")

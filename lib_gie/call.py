@@ -15,6 +15,10 @@ from .errors import ErasureError
 Rows = slice | torch.Tensor
 """Selects rows of a batch; a slice wherever they are neighbours, which costs no copy."""
 
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+"""What a module is called with, by position and by name."""
+
 Size = tuple[int, ...]
 """Height and width of the latents."""
 
@@ -34,8 +38,8 @@ class UNetCall:
     ``args``, ``kwargs``: as the host gives them. What is made from a call is another call with new tuples and dicts.
     """
 
-    args: tuple
-    kwargs: dict[str, Any]
+    args: Args
+    kwargs: Kwargs
 
     @property
     def latents(self) -> torch.Tensor:
@@ -105,7 +109,8 @@ class UNetCall:
         """Return the numbers of the rows that differ, and for every row which of these (by position) it equals."""
         batch = self.batch
         tensors = [tensor for tensor in self.tensors() if tensor.ndim and tensor.shape[0] == batch]
-        chosen, equals = [], []
+        chosen: list[int] = []
+        equals: list[int] = []
         for row in range(batch):
             alike = (k for k, c in enumerate(chosen) if all(torch.equal(tensor[c], tensor[row]) for tensor in tensors))
             position = next(alike, None)
@@ -168,7 +173,7 @@ def _map_tensors(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> 
     return value
 
 
-def context_in(args: tuple, kwargs: dict[str, Any]) -> torch.Tensor:
+def context_in(args: Args, kwargs: Kwargs) -> torch.Tensor:
     """Return the context [B, L, D] that an attention layer is called with, its second argument or by name.
 
     With diffusers' IP-Adapter layers are given a tuple: the context, then what the adapter's pictures are. Raises
@@ -201,7 +206,7 @@ def rows_within(part: torch.Tensor, whole: torch.Tensor) -> slice | None:
     alike = part.shape[1:] == whole.shape[1:] and part.stride() == whole.stride() and part.dtype == whole.dtype
     if not alike or part.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
         return None
-    first, rest = divmod(part.storage_offset() - whole.storage_offset(), whole.stride(0) or 1)
+    first, rest = divmod(int(part.storage_offset()) - int(whole.storage_offset()), whole.stride(0) or 1)
     if rest or first < 0 or first + len(part) > len(whole):
         return None
     return slice(first, first + len(part))

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from .attention import AttentionLayer
-from .call import rows_within
+from .call import Args, Kwargs, rows_within
 from .errors import ErasureError
 
 
@@ -26,10 +26,10 @@ class QueryCapture:
 
     def attach(self, index: int) -> list[tuple[nn.Module, RemovableHandle]]:
         """Put hooks on a layer, and return the modules with their handles."""
-        module = self._layers[index].module
+        module, to_q = self._layers[index].module, self._layers[index].to_q
         return [
             (module, module.register_forward_pre_hook(self._input_hook(index), with_kwargs=True)),
-            (module.to_q, module.to_q.register_forward_hook(self._query_hook(index))),
+            (to_q, to_q.register_forward_hook(self._query_hook(index))),
         ]
 
     def forget(self) -> None:
@@ -56,15 +56,15 @@ class QueryCapture:
         query = parts.get(0)
         return query if query is not None and query.shape[0] == batch else _joined(parts, batch, name)
 
-    def _input_hook(self, index: int) -> Callable:
-        def keep_input(module: nn.Module, args: tuple, kwargs: dict) -> None:
+    def _input_hook(self, index: int) -> Callable[[nn.Module, Args, Kwargs], None]:
+        def keep_input(module: nn.Module, args: Args, kwargs: Kwargs) -> None:
             if self._is_wanted():
                 self._inputs[index] = args[0] if args else next(iter(kwargs.values()))  # [B, N, C]
 
         return keep_input
 
-    def _query_hook(self, index: int) -> Callable:
-        def keep_query(module: nn.Module, args: tuple, output: torch.Tensor) -> None:
+    def _query_hook(self, index: int) -> Callable[[nn.Module, Args, torch.Tensor], None]:
+        def keep_query(module: nn.Module, args: Args, output: torch.Tensor) -> None:
             if self._is_wanted():
                 rows = rows_within(args[0], self._inputs[index]) if args and index in self._inputs else None
                 first = 0 if rows is None else rows.start

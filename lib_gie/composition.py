@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from .attention import AttentionLayer, find_self_attention
-from .call import Rows, UNetCall
+from .call import Args, Rows, UNetCall
 from .errors import ErasureError, OptionError, UnsupportedModelError
 from .options import BY_NAME, CROSS_SHARE, SELF_SHARE
 
@@ -30,7 +30,7 @@ CROSS, SELF = "cross", "self"
 class Trace:
     """The UNet calls of a trajectory without erasure: what was given to their conditional rows, in order."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.calls: list[tuple[tuple[Hashable, ...], UNetCall]] = []
 
     def record(self, names: Sequence[Hashable], call: UNetCall) -> None:
@@ -99,10 +99,10 @@ class Follower:
 
     def __init__(self, unet: nn.Module, cross: Sequence[AttentionLayer], is_ours: Callable[[], bool]):
         # the prompt's keys are the same for both, so its queries alone make the map
-        self._projections = [(layer.name, CROSS, layer.module.to_q) for layer in cross]
+        self._projections = [(layer.name, CROSS, layer.to_q) for layer in cross]
         for layer in find_self_attention(unet):
             _refuse_fused(layer)
-            self._projections += [(layer.name, SELF, part) for part in (layer.module.to_q, layer.module.to_k)]
+            self._projections += [(layer.name, SELF, part) for part in (layer.to_q, layer.to_k)]
         self._is_ours = is_ours
         self._kept: dict[int, torch.Tensor] = {}
         self._used: set[int] = set()
@@ -151,10 +151,10 @@ class Follower:
                 f"extension replaces them: switch it off, or do not keep the composition"
             )
 
-    def _hook(self, index: int):
+    def _hook(self, index: int) -> Callable[[nn.Module, Args, torch.Tensor], torch.Tensor | None]:
         name, kind, _ = self._projections[index]
 
-        def run(module: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor | None:
+        def run(module: nn.Module, args: Args, output: torch.Tensor) -> torch.Tensor | None:
             if not self._is_ours():
                 return None
             if kind in self._kinds and (kind == CROSS or self._is_small_map(output)):

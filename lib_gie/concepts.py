@@ -46,7 +46,7 @@ class Concept:
     weight: float = 1.0
     literal: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         folded = " ".join(self.text.split())
         if not folded:
             raise ConceptError("a concept is empty; name what is to be erased, for example: knife")

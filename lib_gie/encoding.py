@@ -47,7 +47,7 @@ class EncodedConcept:
     key_states: torch.Tensor | None = None
     value_states: torch.Tensor | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_token_count(self.concept.text, len(self.tokens))
         if self.states.ndim != 2 or self.states.shape[0] < len(self.tokens) + 1:
             raise ConceptError(

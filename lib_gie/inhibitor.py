@@ -20,7 +20,7 @@ def _out_without_bias(layer: AttentionLayer, values: torch.Tensor) -> torch.Tens
     """W_o of each row of ``values`` [rows, h*d], through the module, so that LoRA and its kin count: [rows, C_out]."""
     project = layer.out_projection
     padded = torch.cat([values, torch.zeros_like(values[:1])])[None]  # [1, rows + 1, h*d]
-    projected = project(padded)[0]  # [rows + 1, C_out]
+    projected: torch.Tensor = project(padded)[0]  # [rows + 1, C_out]
     return (projected[:-1] - projected[-1:]) / layer.output_factor  # [rows, C_out]
 
 
@@ -72,12 +72,13 @@ class LayerConcepts:
             inhibited = torch.cat(
                 [states[span] for states, span in zip(values, self._spans, strict=True)]
             )  # [columns, D]
-            self.outputs = self._fold_outputs(layer, layer.module.to_v(inhibited[None])[0])  # [h*columns, C_out]
+            self.outputs = self._fold_outputs(layer, layer.to_v(inhibited[None])[0])  # [h*columns, C_out]
 
     def _fold_keys(self, layer: AttentionLayer, states: torch.Tensor) -> torch.Tensor:
-        keys = layer.module.to_k(states)  # [k, L, h*d]
-        keys = (keys - keys[:, :1]).flatten(0, 1).unflatten(-1, (self.heads, -1))  # [k*L, h, d]
-        return keys.permute(1, 2, 0) * keys.shape[-1] ** -0.5  # [h, d, k*L]
+        keys: torch.Tensor = layer.to_k(states)  # [k, L, h*d]
+        split: torch.Tensor = (keys - keys[:, :1]).flatten(0, 1).unflatten(-1, (self.heads, -1))  # [k*L, h, d]
+        factor: float = split.shape[-1] ** -0.5
+        return split.permute(1, 2, 0) * factor  # [h, d, k*L]
 
     def _fold_outputs(self, layer: AttentionLayer, values: torch.Tensor) -> torch.Tensor:
         """Each column's value once per head, zero outside that head's part, through W_o: [columns, h*d] -> U."""

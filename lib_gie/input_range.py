@@ -43,7 +43,7 @@ class InputRange:
         """Whether any of a concept's tokens is read as in no training prompt: [rows, inputs, n] -> bool [rows]."""
         rows = inputs.float().transpose(1, 2)  # [rows, n, inputs]
         near = self.distances(rows.flatten(0, 1)) <= self.bound  # [rows*n]; false for what is not finite
-        return ~near.unflatten(0, rows.shape[:2]).all(1)
+        return near.reshape(rows.shape[:2]).all(1).logical_not()
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return the tensors by name, as an adapter's file keeps them."""

@@ -17,10 +17,10 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(seen.casefold())
 
 
-def times_in(whole: Sequence, part: Sequence) -> int:
+def times_in(whole: Sequence[object], part: Sequence[object]) -> int:
     """How often ``part`` is a run of neighbours in ``whole``; an empty one never is."""
-    count, whole, part = len(part), list(whole), list(part)
-    return sum(whole[k : k + count] == part for k in range(len(whole) - count + 1)) if count else 0
+    count, there, wanted = len(part), list(whole), list(part)
+    return sum(there[k : k + count] == wanted for k in range(len(there) - count + 1)) if count else 0
 
 
 def times_named(text: str, concept: str) -> int:
@@ -30,4 +30,4 @@ def times_named(text: str, concept: str) -> int:
 
 def repeated_emphasis(times: int) -> float:
     """The emphasis that naming a thing so often amounts to: "knife" 150 times takes three times the scale of once."""
-    return max(1, times) ** _REPEATED
+    return float(max(1, times) ** _REPEATED)

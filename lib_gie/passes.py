@@ -186,8 +186,8 @@ class Inject(Pass):
             capture.drop(index)
             return None
         query = capture.take(index, self.batch)  # [B, N, h*d]
-        for one in recordings:
-            self._record(one, index, context, query[one.rows])
+        for recording in recordings:
+            self._record(recording, index, context, query[recording.rows])
         if not self._injections:
             return None
         # the layer has just made its output, so it may be changed in place unless it is part of a graph

@@ -102,16 +102,19 @@ def plan_call(runner: UNetRunner, members: Sequence[Member], call: UNetCall) -> 
     Raises ErasureError for rows that are unknown, and what the members' rules and recorded images refuse.
     """
     parts = [part for group in _parts(members, call) for part in _with_scales(runner, group)]
-    ready, followed = [], []
+    ready: list[Part] = []
+    followed: list[tuple[Follower, Part]] = []
     for part in parts:
         kinds, recorded = _other_image(part)
         own = recorded if CROSS in kinds else None
         ready.append(replace(part, maps=_concept_maps(runner, part, own)) if _has_own_pass(part) else part)
-        if kinds:
-            _follow(runner, part, recorded, kinds, [one for one in parts if one is not part])
-            followed.append(part)
-    for part in followed:
-        part.member.follower.replace_in(part.taken.rows, call.batch)
+        follower = part.member.follower
+        if kinds and follower is not None:
+            with follower.keeping(kinds, recorded.batch):
+                _repeat(runner, part, recorded, [one for one in parts if one is not part])
+            followed.append((follower, part))
+    for follower, part in followed:
+        follower.replace_in(part.taken.rows, call.batch)
     device = call.context.device
     return Inject(
         runner.layers, runner.fold, call.batch, _injections(ready, device), _recordings(ready),
@@ -127,8 +130,9 @@ def _parts(members: Sequence[Member], call: UNetCall) -> list[list[Part]]:
         ledger = member.erasure.ledger
         if ledger not in taken:
             taken[ledger] = _conditional(call, ledger.take(call.latents, call.context))
-        if taken[ledger] is not None:
-            groups.setdefault(ledger, []).append(Part(member, taken[ledger]))
+        rows = taken[ledger]
+        if rows is not None:
+            groups.setdefault(ledger, []).append(Part(member, rows))
     return list(groups.values())
 
 
@@ -138,6 +142,10 @@ def _conditional(call: UNetCall, names: Sequence[Name]) -> ConditionalRows | Non
 
 
 # -- scales ------------------------------------------------
+
+
+_Kind = tuple[int | None, tuple[int, int] | None]
+"""Noise and size of a reading: those of one kind are read in one run of the UNet."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +188,7 @@ def _with_scales(runner: UNetRunner, parts: Sequence[Part]) -> list[Part]:
 
 def _read(
     runner: UNetRunner, rows: ConditionalRows, questions: Sequence[_Question]
-) -> dict[tuple, tuple[list[dict[EncodedConcept, torch.Tensor]], bool]]:
+) -> dict[_Kind, tuple[list[dict[EncodedConcept, torch.Tensor]], bool]]:
     """Run the UNet once for each kind of reading, for all concepts together.
 
     Returns by noise and size the token means, by layer and concept float32 [rows, h, n], and whether they are misread.
@@ -268,14 +276,13 @@ def _other_image(part: Part) -> tuple[frozenset[str], UNetCall]:
     return (erasure.follows if part.any_scale else frozenset()), recorded  # without a scale both images are the same
 
 
-def _follow(runner: UNetRunner, part: Part, recorded: UNetCall, kinds: frozenset[str], others: Sequence[Part]) -> None:
-    """Run the recorded call once more to keep its queries and keys. What others erase is erased from it, too."""
+def _repeat(runner: UNetRunner, part: Part, recorded: UNetCall, others: Sequence[Part]) -> None:
+    """Run the recorded call once more, for its queries and keys. What others erase is erased from it, too."""
     rows = ConditionalRows(recorded, slice(0, recorded.batch), part.taken.names)
     same = [replace(one, taken=rows, maps=None) for one in others if one.taken.names == part.taken.names]
     device = recorded.context.device
     again = Inject(runner.layers, runner.fold, recorded.batch, _injections(same, device), runs_once=True)
-    with part.member.follower.keeping(kinds, recorded.batch):
-        runner.run_own(again, recorded, part.member.undisturbed)
+    runner.run_own(again, recorded, part.member.undisturbed)
 
 
 # -- what is done ------------------------------------------------
@@ -283,7 +290,7 @@ def _follow(runner: UNetRunner, part: Part, recorded: UNetCall, kinds: frozenset
 
 def _injections(parts: Sequence[Part], device: torch.device) -> list[Injection]:
     """Return the terms to be added: one for all concepts of the same rows but those with passes of their own."""
-    groups: dict[tuple, list[Part]] = {}
+    groups: dict[tuple[RowLedger, float, Member | None], list[Part]] = {}
     for part in parts:
         if part.injects:
             alone = part.member if part.maps is not None else None
@@ -300,8 +307,7 @@ def _injections(parts: Sequence[Part], device: torch.device) -> list[Injection]:
 def _recordings(parts: Sequence[Part]) -> list[Recording]:
     found = []
     for part in parts:
-        member, rows = part.member, part.taken
-        if member.erasure.recorder is not None:
-            recorder = member.erasure.recorder
+        member, rows, recorder = part.member, part.taken, part.member.erasure.recorder
+        if recorder is not None:
             found.append(Recording(recorder, rows.rows, rows.names, member.encoded, member.padding, part.maps))
     return found

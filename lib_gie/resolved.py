@@ -32,11 +32,11 @@ class Target:
     rule: ScaleRule
     floor: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         number_from("floor", self.floor, LOWEST_SCALE, 0.0)
 
 
-def _identity(context: torch.Tensor) -> tuple | None:
+def _identity(context: torch.Tensor) -> tuple[object, ...] | None:
     """Equal for the same memory that nothing has written to in between; None where torch does not keep count."""
     if context.is_inference():
         return None
@@ -154,7 +154,10 @@ class ResolvedScales:
         emphasis = self._emphasis(context, facts)  # [rows]
         for number, row in enumerate(rows):
             old = self._found.get(row)
-            values = [found[index][number] if index in found else old[index] for index in range(len(self.targets))]
+            values = [
+                found[index][number] if index in found or old is None else old[index]
+                for index in range(len(self.targets))
+            ]
             if old is not None:
                 values = [new.or_stronger(before) for new, before in zip(values, old, strict=True)]
             self._found[row] = tuple(values)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from .attention import find_cross_attention
-from .call import UNetCall, context_in
+from .call import Args, Kwargs, UNetCall, context_in
 from .capture import QueryCapture
 from .errors import ErasureError
 from .handles import take_off
 from .inhibitor import LayerConcepts
 from .passes import Encoded, Pass
 
-Undisturbed = Callable[[], AbstractContextManager]
+Undisturbed = Callable[[], AbstractContextManager[Any]]
 """Makes a context around UNet calls that are not the host's, which leaves the host's own randomness as it was."""
 
 _inner = threading.local()
@@ -90,8 +91,8 @@ class UNetRunner:
             self._written = self._writes()  # hosts may put LoRAs into the weights as they run the layers
         own.check()
 
-    def _layer_hook(self, index: int) -> Callable:
-        def run_layer(module: nn.Module, args: tuple, kwargs: dict, output: torch.Tensor) -> torch.Tensor | None:
+    def _layer_hook(self, index: int) -> Callable[[nn.Module, Args, Kwargs, torch.Tensor], torch.Tensor | None]:
+        def run_layer(module: nn.Module, args: Args, kwargs: Kwargs, output: torch.Tensor) -> torch.Tensor | None:
             with self.refusals_noticed():
                 if self.running is not None:
                     return self.running.run_layer(index, context_in(args, kwargs), output, self._capture)

@@ -48,7 +48,7 @@ UNKNOWN_PROMPT = PromptFacts()
 
 def emphasis_factor(emphasis: float) -> float:
     """Return what w is multiplied by for the largest emphasis of a prompt: at least 1, also for a weak one."""
-    return max(1.0, emphasis) ** EMPHASIS_POWER
+    return float(max(1.0, emphasis) ** EMPHASIS_POWER)
 
 
 class ScaleRule(Protocol):

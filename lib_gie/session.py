@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from .attention import AttentionLayer, family_of
-from .call import UNetCall
+from .call import Args, Kwargs, UNetCall
 from .composition import Follower
 from .encoding import EncodedConcept
 from .erasure import Erasure
@@ -83,7 +83,7 @@ class Session:
 
     # -- a call of the UNet ------------------------------------------------
 
-    def _before_unet(self, unet: nn.Module, args: tuple, kwargs: dict) -> None:
+    def _before_unet(self, unet: nn.Module, args: Args, kwargs: Kwargs) -> None:
         if is_inner_call():
             return
         self._end_call()
@@ -94,7 +94,7 @@ class Session:
             with self._announced_until_it_fails():
                 self._runner.running = plan_call(self._runner, self.members, UNetCall(args, kwargs))
 
-    def _after_unet(self, unet: nn.Module, args: tuple, output: object) -> None:
+    def _after_unet(self, unet: nn.Module, args: Args, output: object) -> None:
         if is_inner_call():
             return
         running = self._runner.running
@@ -165,7 +165,7 @@ def attach(unet: nn.Module, erasure: Erasure, undisturbed: Undisturbed = undrawn
 
 
 def read_attention(
-    unet: nn.Module, concepts: Sequence[EncodedConcept], reading: Reading, args: tuple, kwargs: dict | None = None
+    unet: nn.Module, concepts: Sequence[EncodedConcept], reading: Reading, args: Args, kwargs: Kwargs | None = None
 ) -> list[torch.Tensor]:
     """Return what rules with this reading would see in a UNet call whose rows are all conditional.
 

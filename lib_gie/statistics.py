@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ class AttentionRecorder:
         """The mean over layers and steps (or of one) at one resolution: float32 [pixels], values from 0 to 1."""
         sums, counts = self._sums[concept, row, pixels], self._counts[concept, row, pixels]
         steps = sums if step is None else [step]
-        return sum(sums[number] for number in steps) / sum(counts[number] for number in steps)
+        return functools.reduce(torch.add, [sums[number] for number in steps]) / sum(counts[number] for number in steps)
 
     def strongest(self, concept: int, row: Hashable) -> float:
         """How strongly a concept was present, 0 to 1: the greatest of the averages at the finest resolution.
