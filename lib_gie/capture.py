@@ -39,6 +39,7 @@ class QueryCapture:
 
     def drop(self, index: int) -> None:
         """Forget a layer's queries, which nobody needs."""
+        self._inputs.pop(index, None)
         self._queries.pop(index, None)
 
     def pixels(self, index: int) -> int:
@@ -51,6 +52,7 @@ class QueryCapture:
         Raises ErasureError where the layer made none, or not those of all rows.
         """
         name, parts = self._layers[index].name, self._queries.pop(index, None)
+        self._inputs.pop(index, None)
         if parts is None:
             raise ErasureError(f"attention layer {name} ran without calling its to_q; it cannot be erased from")
         query = parts.get(0)

@@ -36,7 +36,7 @@ class EncodedConcept:
     """A concept encoded on its own (c* of the paper, section 3.2).
 
     ``states``: float [L, D], the text encoder's output for the concept alone, L being 77 for CLIP.
-    ``tokens``: the concept's own n tokens, which are positions 1..n of ``states`` (C in DESIGN, part 2).
+    ``tokens``: the concept's own n tokens, which are positions 1..n of ``states`` (C in the formulas).
     ``key_states``, ``value_states``: what the layers make K* and V* of where that is something else than ``states``
     (the WebUI's hypernetworks), of the same shape.
     """

@@ -51,6 +51,8 @@ class Erasure:
                 f"the concepts' contexts have lengths {' and '.join(map(str, sorted(lengths)))}; encode all with one "
                 f"text encoder"
             )
+        if settings is not None and options:
+            raise TypeError(f"both settings and {', '.join(options)} are given; put them into the settings")
         self.targets = tuple(targets)
         self.settings = settings or ErasureSettings(**options)
         self.ledger = ledger or RowLedger()

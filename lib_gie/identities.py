@@ -115,32 +115,35 @@ class KnownRows:
         )
 
     def _fits(self, candidates: Sequence[Candidates], placed: Sequence[Name]) -> bool:
-        """Whether the rows that are known are of the kind that they have by their place in tiles."""
+        """Whether each row that is known is conditional where its place in the tiles says so, and only there."""
         known = [(row, name) for row, name in zip(candidates, placed, strict=False) if row.positions]
         return all((self._name_of(row) is None) == (name is None) for row, name in known)
 
     def _name_of(self, row: Candidates) -> Name:
         """Return the name of a UNet call's row, and count its use."""
-        names, positions = self._announced.names, row.positions
-        if not self._is_erased_from(row):
-            if self._identities.shown.intersection(positions):
-                raise ErasureError(
-                    "the first part of the prompt is pushed away by others of the same text, and what a WebUI shows on "
-                    "the way is made of it: put a part first that is drawn"
-                )
-            self._announced.use(row.alike or positions)
-            return None
+        names = self._announced.names
+        is_erased, positions = self._decide(row)
+        if not is_erased and self._identities.shown.intersection(positions):
+            raise ErasureError(
+                "the first part of the prompt is pushed away by others of the same text, and what a WebUI shows on the "
+                "way is made of it: put a part first that is drawn"
+            )
         chosen = self._announced.use(row.alike or positions)
-        named = [position for position in positions if names[position] is not None]
-        return names[chosen if names[chosen] is not None else named[0]]
+        if not is_erased:
+            return None
+        named = [position for position in (chosen, *row.alike, *positions) if names[position] is not None]
+        return names[named[0]]
 
-    def _is_erased_from(self, row: Candidates) -> bool:
-        """Tell whether a row draws its prompt. All that it can be must agree; else those that have its latents, too."""
+    def _decide(self, row: Candidates) -> tuple[bool, Sequence[int]]:
+        """Tell whether a row draws its prompt, and by which positions that is known.
+
+        All that the row can be must agree; else those that have its latents, too.
+        """
         for positions in (row.positions, row.alike):
             images = {self._identities.images[position] for position in positions}
             answers = {self._is_drawn(positions, image) for image in images}
             if len(answers) == 1:
-                return answers.pop()
+                return answers.pop(), positions
         raise ErasureError(
             "a row of a UNet call can be that of an image that draws its prompt or that of another image that "
             "pushes the same prompt away, so it is unknown whether to erase from it. Make these images one by one"

@@ -1,4 +1,4 @@
-"""The mathematics of one layer: the concepts' attention maps and the term that they add (DESIGN, part 2)."""
+"""The mathematics of one layer: the concepts' attention maps and the term that they add."""
 
 from __future__ import annotations
 

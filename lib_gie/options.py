@@ -157,15 +157,15 @@ PADDING = Option(
     "Beyond the paper: EOS and padding of the concept's text are inhibited, too, at this share of the scale of its own "
     "tokens.",
 )  # fmt: skip
-"""Of diffusers and of the methods that are compared alone: it is meant for models whose text encoder gathers a text's
-meaning there."""
+"""This option exists on diffusers and in the names of compared methods only. It is meant for models whose text encoder
+gathers a text's meaning there."""
 
 _CHECKED = {name: BY_NAME[name] for name in ("strength", "start", "end", "concept_pass")} | {"padding": PADDING}
 
 
 @dataclass(frozen=True)
 class ErasureSettings:
-    """The settings of one erasure; what each means says OPTIONS. Raises OptionError for values out of range.
+    """The settings of one erasure; OPTIONS says what each means. Raises OptionError for values out of range.
 
     ``start``, ``end``: fractions of the sampling between which something is erased.
     ``concept_pass``: "fused" takes M* from the prompt's own pass, as the authors' code does; "separate" from a UNet
@@ -180,6 +180,8 @@ class ErasureSettings:
 
     def __post_init__(self) -> None:
         for name, option in _CHECKED.items():
+            if getattr(self, name) is None:
+                raise OptionError(f"{name} is None; give a value, or leave it out")
             object.__setattr__(self, name, option.check(getattr(self, name)))
         if self.start >= self.end:
             raise OptionError(f"start is {self.start:g} and end is {self.end:g}; start must be below end")

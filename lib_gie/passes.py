@@ -186,8 +186,12 @@ class Inject(Pass):
             capture.drop(index)
             return None
         query = capture.take(index, self.batch)  # [B, N, h*d]
+        of_rows: dict[int, torch.Tensor] = {}  # by selector: [rows, N, h*d], taken once
+        for one in (*recordings, *self._injections):
+            if id(one.rows) not in of_rows:
+                of_rows[id(one.rows)] = query[one.rows]
         for recording in recordings:
-            self._record(recording, index, context, query[recording.rows])
+            self._record(recording, index, context, of_rows[id(recording.rows)])
         if not self._injections:
             return None
         # the layer has just made its output, so it may be changed in place unless it is part of a graph
@@ -196,7 +200,7 @@ class Inject(Pass):
             chosen = result[one.rows]  # [rows, N, C_out], a view where the rows are neighbours
             concepts = self.folds(index, one.encoded, one.padding, context)
             if one.maps is None:
-                concepts.add(chosen, query[one.rows], one.scales)
+                concepts.add(chosen, of_rows[id(one.rows)], one.scales)
             else:
                 concepts.add_maps(chosen, one.maps.pop(index), one.scales)
             if not isinstance(one.rows, slice):

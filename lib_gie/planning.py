@@ -138,7 +138,11 @@ def _parts(members: Sequence[Member], call: UNetCall) -> list[list[Part]]:
 
 def _conditional(call: UNetCall, names: Sequence[Name]) -> ConditionalRows | None:
     indices = [index for index, name in enumerate(names) if name is not None]
-    return ConditionalRows(call, select(indices), tuple(names[index] for index in indices)) if indices else None
+    if not indices:
+        return None
+    rows = select(indices)
+    rows = rows if isinstance(rows, slice) else rows.to(call.latents.device)  # once, not in every layer
+    return ConditionalRows(call, rows, tuple(names[index] for index in indices))
 
 
 # -- scales ------------------------------------------------

@@ -23,12 +23,12 @@ Undisturbed = Callable[[], AbstractContextManager[Any]]
 """Makes a context around UNet calls that are not the host's, which leaves the host's own randomness as it was."""
 
 _inner = threading.local()
-"""``running``: whether a UNet call that no host makes runs in this thread."""
+"""``owner``: the runner whose own UNet call, which no host makes, runs in this thread; the others let it pass."""
 
 
 def is_inner_call() -> bool:
     """Whether the running UNet call is none of the host's (a probe, a concept pass); hosts do not announce it."""
-    return getattr(_inner, "running", False)
+    return getattr(_inner, "owner", None) is not None
 
 
 class UNetRunner:
@@ -44,11 +44,16 @@ class UNetRunner:
         self.running: Pass | None = None
         """The pass of the UNet call that runs now."""
         self._refused = refused
-        self._capture = QueryCapture(self.layers, lambda: self.running is not None)
+        self._capture = QueryCapture(self.layers, lambda: self.is_watching)
         self._folded: dict[tuple[int, Encoded, float], LayerConcepts] = {}
         self._handles: list[tuple[nn.Module, RemovableHandle]] = []
         self._weights = [weight for weight in unet.parameters() if not weight.is_inference()]
         self._written: int | None = None  # how often they had been written to when the UNet was last seen
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether the UNet call that runs has a pass of this runner."""
+        return self.running is not None and getattr(_inner, "owner", None) in (None, self)
 
     def attach(self) -> None:
         """Put the hooks on the layers; a second time changes nothing."""
@@ -81,21 +86,24 @@ class UNetRunner:
 
     def run_own(self, own: Pass, call: UNetCall, undisturbed: Undisturbed) -> None:
         """Run the UNet for a pass that no host knows of. Raises ErasureError where some of its layers do not run."""
-        _inner.running, self.running = True, own
+        _inner.owner, self.running = self, own
         try:
             with torch.no_grad(), undisturbed():
                 call.run(self.unet)
         finally:
-            _inner.running = False
+            _inner.owner = None
             self.end()
             self._written = self._writes()  # hosts may put LoRAs into the weights as they run the layers
         own.check()
 
     def _layer_hook(self, index: int) -> Callable[[nn.Module, Args, Kwargs, torch.Tensor], torch.Tensor | None]:
         def run_layer(module: nn.Module, args: Args, kwargs: Kwargs, output: torch.Tensor) -> torch.Tensor | None:
+            running = self.running if self.is_watching else None
+            if running is None and is_inner_call():
+                return None
             with self.refusals_noticed():
-                if self.running is not None:
-                    return self.running.run_layer(index, context_in(args, kwargs), output, self._capture)
+                if running is not None:
+                    return running.run_layer(index, context_in(args, kwargs), output, self._capture)
                 raise ErasureError(
                     f"attention layer {self.layers[index].name} ran outside a call of the UNet that could be watched; "
                     f"nothing was erased. Something calls the UNet's forward directly: switch it off"

@@ -29,7 +29,7 @@ class Session:
     """The erasures of one UNet, and its hooks. Use ``attach``; this is what it yields."""
 
     def __init__(self, unet: nn.Module):
-        """Raises UnsupportedModelError for a UNet without usable cross-attention."""
+        """Find the UNet's layers. Raises UnsupportedModelError for a UNet without usable cross-attention."""
         self.members: list[Member] = []
         self._runner = UNetRunner(unet, self._refuse)
         self._handles: list[tuple[nn.Module, RemovableHandle]] = []
@@ -54,7 +54,7 @@ class Session:
         check_rules(self.layers, [target.rule for target in erasure.targets])
         if erasure.composition is None:
             return Member(erasure, undisturbed, None)
-        follower = Follower(self._runner.unet, self.layers, lambda: self._runner.running is not None)
+        follower = Follower(self._runner.unet, self.layers, lambda: self._runner.is_watching)
         return Member(erasure, undisturbed, follower)
 
     def _hook_up(self, member: Member) -> None:
@@ -63,6 +63,7 @@ class Session:
         remove(self._handles)
         self._handles.append((unet, unet.register_forward_pre_hook(self._before_unet, with_kwargs=True)))
         self._handles.append((unet, unet.register_forward_hook(self._after_unet)))
+        self._handles.append((unet, unet.register_forward_hook(self._at_end, always_call=True)))
         self._runner.attach()
         if member.follower is not None:
             member.handles = member.follower.attach()
@@ -107,6 +108,11 @@ class Session:
                     if member.follower is not None:
                         member.follower.check_used()
         finally:
+            self._end_call()
+
+    def _at_end(self, unet: nn.Module, args: Args, output: object) -> None:
+        """Forget a call that raised, too: nothing of it may be taken for another one's."""
+        if not is_inner_call():
             self._end_call()
 
     def _end_call(self) -> None:

@@ -14,8 +14,9 @@ from lib_gie.call import UNetCall
 from lib_gie.encoding import EncodedConcept
 from lib_gie.erasure import Erasure, Target
 from lib_gie.errors import AdapterError, ErasureError, OptionError, UnsupportedModelError
+from lib_gie.options import ErasureSettings
 from lib_gie.scale import FixedScale
-from lib_gie.session import attach
+from lib_gie.session import attach, read_attention
 from lib_gie.statistics import PAPER, AttentionRecorder, Reading
 
 KNIFE, WINE = make_concept("knife", 1), make_concept("red wine", 2, seed=9)
@@ -483,3 +484,47 @@ def test_contexts_of_different_lengths_are_refused():
     short = EncodedConcept(KNIFE.concept, KNIFE.states[:50], KNIFE.tokens)
     with pytest.raises(ErasureError, match="lengths 50 and 77"):
         Erasure([Target(short, FixedScale(-1)), Target(WINE, FixedScale(-1))])
+
+
+def test_a_call_that_raised_leaves_nothing_for_the_next_one(unet, batch):
+    """A host that goes on past the hooks of the UNet would be given what was planned for other rows."""
+
+    def fail(*unused):
+        raise RuntimeError
+
+    one, layer = erasure(), unet.cross_attention[0]
+    with attach(unet.module, one) as session:
+        handle = layer.register_forward_pre_hook(fail)
+        one.begin(batch.rows, 0.0)
+        with pytest.raises(RuntimeError), torch.no_grad():
+            unet(*batch.arguments)
+        handle.remove()
+        assert session._runner.running is None
+        with pytest.raises(ErasureError, match="outside a call"), torch.no_grad():
+            unet.module.forward(*batch.arguments)
+
+
+def test_reading_beside_an_erasure_leaves_it_as_it_is(unet, batch):
+    one = erasure()
+    with attach(unet.module, one):
+        expected = run(unet, batch, one)
+        read_attention(unet.module, [WINE], Reading(True, 3), batch.arguments)
+        assert torch.equal(run(unet, batch, one), expected)
+    one.finish()
+
+
+def test_inputs_are_kept_no_longer_than_their_layer_runs(unet, batch):
+    one, found = erasure(), []
+    with attach(unet.module, one) as session:
+        last = unet.cross_attention[-1]
+        handle = last.register_forward_hook(lambda *_: found.append(len(session._runner._capture._inputs)))
+        run(unet, batch, one)
+        handle.remove()
+    assert found == [0]
+
+
+def test_settings_and_their_fields_are_not_given_together():
+    with pytest.raises(TypeError, match="strength"):
+        erasure(settings=ErasureSettings(), strength=2.0)
+    with pytest.raises(OptionError, match="strength is None"):
+        ErasureSettings(strength=None)

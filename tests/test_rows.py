@@ -324,3 +324,28 @@ def test_what_is_found_wrong_after_the_call_is_said_again():
         handle.remove()
         with pytest.raises(ErasureError, match="2 times in one UNet call"):
             erasure.begin(step.names, 0.5, step.identities)
+
+
+TOLD_BY_LATENTS = {
+    "the name of the row's own image": (
+        [0, 0, 0, 1, 0, 2, 2, 2], [0, 1, 1, 2, 2, 0, 1, 2],
+        [(0, 0), None, (1, 1), (2, 0), None, None, None, None], [4, -4, 12, 4, -4, -3, -7, 1], frozenset(), (5, 3),
+    ),
+    "a first part of another image": (
+        [0, 1, 0, 2, 2], [0, 1, 1, 0, 1],
+        [(0, 0), (1, 0), None, None, None], [4, 4, -2, -3, -1], frozenset({0, 1}), (3, 2),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TOLD_BY_LATENTS)
+def test_rows_of_one_text_that_their_latents_tell_apart(case):
+    contexts, images, names, shares, shown, sizes = TOLD_BY_LATENTS[case]
+    generator = torch.Generator().manual_seed(0)
+    pool, latents = torch.randn(3, 77, 8, generator=generator), torch.randn(3, 4, 8, 8, generator=generator)
+    context, own = pool[contexts], latents[images]  # [rows, L, D], [rows, 4, h, w]
+    ledger = RowLedger()
+    ledger.begin(names, lambda: Identities(context.split(sizes), images, shares, shown, own))
+    for name, image in zip(ledger.take(own, context), images, strict=True):
+        assert name is None or name[0] == image
+    ledger.finish()

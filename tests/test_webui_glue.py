@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import sys
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -598,3 +600,33 @@ def test_a_range_in_which_no_step_lies_is_an_error(host):
     with pytest.raises(ErasureError, match=r"none of the sampling's steps lies between start 0\.4 and end 0\.6"):
         host.process([*ON, 0.4, 0.6], sampling=Sampling(steps=3))
     host.process([*ON, 0.4, 0.7], sampling=Sampling(steps=3))
+
+
+# -- sampled once more, outside of p.sample ------------------------------------------------
+
+
+def _sampled_again(p):
+    with torch.no_grad():
+        p.one_pass(torch.zeros(2, 4, 8, 8))
+
+
+def test_nothing_stays_behind_where_something_samples_between_two_batches(host):
+    unet = host.shared.sd_model.model.diffusion_model
+    plain = torch.stack(host.process([])[1].images)
+    host.process(ON, n_iter=2, after_image=_sampled_again)
+    assert hooks_of(unet) == 0
+    assert torch.equal(torch.stack(host.process([])[1].images), plain)
+
+
+def test_what_is_refused_between_two_batches_ends_the_job(host):
+    def refused(p):
+        if p.iteration == 0:
+            p.sampling = dataclasses.replace(p.sampling, cond_scale=-7.0)
+            with suppress(Exception):
+                _sampled_again(p)
+            p.sampling = dataclasses.replace(p.sampling, cond_scale=4.0)
+
+    with pytest.raises(ErasureError, match="CFG scale"):
+        host.process(ON, n_iter=2, after_image=refused)
+    assert hooks_of(host.shared.sd_model.model.diffusion_model) == 0
+    host.process([])

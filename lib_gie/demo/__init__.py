@@ -1,1 +1,1 @@
-"""The demo model: a small, real Stable Diffusion trained on drawn scenes (DESIGN, part 4)."""
+"""The demo model: a small, real Stable Diffusion trained on drawn scenes."""

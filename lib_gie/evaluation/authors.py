@@ -1,4 +1,4 @@
-"""The authors' scheme, for comparing its cost: written from its description (DESIGN, part 2), not from their code.
+"""The authors' scheme, for comparing its cost: written from its description, not from their code.
 
 Two trajectories from the same noise. Every attention layer builds its maps explicitly; the second trajectory takes the
 first one's cross-attention maps for 80 % of the steps and its small self-attention maps for 40 %; in every

@@ -1,4 +1,4 @@
-"""How much of an erased concept is left, how much of everything else is kept (DESIGN, part 6)."""
+"""How much of an erased concept is left, how much of everything else is kept."""
 
 from __future__ import annotations
 

@@ -76,6 +76,9 @@ class Generation:
 
         ``without``: what is sampled now are the same images without what the user wants erased.
         """
+        if self._batch is not None:  # something may have sampled since it ended, outside of p.sample
+            self._batch.check()
+            self._batch.detach()
         make = self._twin if without else self._erased
         self._batch = BatchSampling(self.p, [make(number, plan) for number, plan in enumerate(self.plans)])
         self.batches += not without
