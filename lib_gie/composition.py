@@ -123,7 +123,7 @@ class Follower:
 
     @contextmanager
     def keeping(self, kinds: frozenset[str], count: int) -> Iterator[None]:
-        """Within it what the projections of these kinds return in a UNet call of ``count`` rows is kept."""
+        """Keep what the projections of these kinds return, in UNet calls of ``count`` rows within the context."""
         self.forget()
         self._kinds, self._count = kinds, count
         try:

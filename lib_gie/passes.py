@@ -18,7 +18,8 @@ from .statistics import AttentionRecorder, token_means
 
 Encoded = tuple[EncodedConcept, ...]
 Folds = Callable[[int, Encoded, float, torch.Tensor], LayerConcepts]
-"""Gives what is made of concepts in a layer: of its number, the concepts, their padding, and the layer's context."""
+"""Returns K* and U of concepts in a layer. It is called with the layer's number, the concepts, their padding and the
+layer's context [B, L, D]."""
 
 Maps = dict[int, list[torch.Tensor]]
 """By layer the maps of each concept from a UNet pass of its own, float32 [rows, h, N, columns]."""

@@ -236,9 +236,9 @@ def read_means(
 
 
 def _is_replaced(runner: UNetRunner) -> bool:
-    """Whether another extension has put a forward of its own into this UNet, which may count on the image's size.
+    """Tell whether another extension has put a forward of its own into this UNet, which may count on the image's size.
 
-    That of the library that moves weights between devices changes nothing.
+    The library that moves weights between devices does so, too; its forward changes nothing.
     """
     modules = [runner.unet, *(layer.module for layer in runner.layers)]
     return any("forward" in vars(module) and not hasattr(module, "_hf_hook") for module in modules)

@@ -52,7 +52,10 @@ class _Seen:
         self._facts, self._size = tuple(facts), size
 
     def is_same(self, context: torch.Tensor, facts: Sequence[PromptFacts], size: Size) -> bool:
-        """Whether all says the same. Hosts that pass the same tensor at every step need not wait for the device."""
+        """Tell whether context, facts and size are the same.
+
+        Hosts that pass the same tensor at every step need not wait for the device.
+        """
         if self._size != size or self._facts != tuple(facts):
             return False
         if self._identity is not None and _identity(context) == self._identity:
@@ -102,7 +105,7 @@ class ResolvedScales:
             self._sizes, self._seen = dict(other._sizes), dict(other._seen)
 
     def read_again(self) -> None:
-        """Something that all scales depend on has changed: they are found again, and the stronger of both stay."""
+        """Find all scales again, for something that they depend on has changed; the stronger of both stay."""
         self._sizes.clear()
         self._seen.clear()
 
@@ -112,11 +115,14 @@ class ResolvedScales:
         """Return the numbers of the targets to be read anew for these conditional rows; None where nothing has changed.
 
         ``context``: [rows, L, D]; ``size``: of the latents. ``in_first_tiles``: whether the rows are those of a tile in
-        the first step. All targets where the rows are new, and where all is to be
-        read again those that read something. Later those whose rule reads the prompt alone, if that has changed (prompt
-        editing, another prompt for Hires. fix): the paper finds w once, at t = T, and would miss a concept that comes
-        in on the way. At another size those that are read at the image's own. Where the list is empty only the emphasis
-        may be another.
+        the first step. These are read:
+
+        - all targets where the rows are new; where everything is read again, those whose rule reads something;
+        - later, where the prompt has changed (prompt editing, another prompt for Hires. fix), those whose rule reads
+          the prompt alone: the paper finds w once, at t = T, and would miss a concept that comes in on the way;
+        - at another size, those that are read at the image's own.
+
+        An empty list says that only the emphasis may be another.
         """
         reading = [target.rule.reading for target in self.targets]
         if not all(row in self._sizes for row in rows):
@@ -173,7 +179,7 @@ class ResolvedScales:
         return [self.facts.get(row, UNKNOWN_PROMPT) for row in rows]
 
     def _ask(self, index: int, read: torch.Tensor | None, facts: Sequence[PromptFacts], misread: bool) -> list[_Found]:
-        """What a target's rule says for each row."""
+        """Return what a target's rule says, for each row."""
         target = self.targets[index]
         values = target.rule.scales(read, len(facts), target.encoded.count)  # [rows, n]
         if not isinstance(target.rule, Guarded):
@@ -186,7 +192,7 @@ class ResolvedScales:
         return found
 
     def _emphasis(self, context: torch.Tensor, facts: Sequence[PromptFacts]) -> list[float]:
-        """The largest of each row: what its text says, times what was made of all of it afterwards.
+        """Return the largest emphasis in each row's prompt: what its text says, times what all of it grew by later.
 
         The WebUI's emphasis "Original" multiplies all of a prompt's states so that their mean stays: where much is
         made weak, the rest gets strong. Every context begins with BOS, whose state is the same in all texts.

@@ -61,7 +61,7 @@ class AttentionRecorder:
     For each layer the maps [B, h, N, n] are averaged over heads and summed over the concept's tokens; what is kept is
     one sum per concept, row, number of pixels N and step (UNet evaluation). No map is.
 
-    ``every``: only each so-manieth step is recorded. ``largest``: layers of more pixels are not.
+    ``every``: N, where every N-th step is recorded. ``largest``: layers of more pixels are not recorded.
     """
 
     def __init__(self, every: int = 1, largest: int = LARGEST):

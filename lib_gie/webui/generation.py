@@ -20,7 +20,7 @@ from .request import TITLE, Request
 from .sampling import BatchSampling
 
 PRESENCE_EVERY, PRESENCE_PIXELS = 4, 16 * 16
-"""How strongly a concept is present is always recorded, in so few steps and small layers that it costs nothing."""
+"""How strongly a concept is present is always recorded: in every fourth step, in layers of at most 256 pixels."""
 
 
 def is_stopped() -> bool:

@@ -71,9 +71,9 @@ class Plan:
         return tuple(rule.at_clip_skip(layers) if isinstance(rule, Guarded) else rule for rule in self.rules)
 
     def doubts(self, erasure: Erasure) -> list[str]:
-        """What the user is told of an erasure that is done: where an adapter's answer was not enough.
+        """Say, of an erasure that is done, where an adapter's answer was not enough.
 
-        Nothing of what an admin enforces: it would tell how to get round it.
+        Nothing is said of what an admin enforces: it would tell how to get round it.
         """
         if self.enforced:
             return []

@@ -30,7 +30,7 @@ class Mode:
 
     @classmethod
     def now(cls) -> Mode:
-        """As its settings say now."""
+        """Return the mode that the settings say now."""
         is_old = getattr(shared.opts, "use_old_emphasis_implementation", False)
         return cls(getattr(shared.opts, "emphasis", "Original"), bool(is_old))
 
@@ -66,7 +66,7 @@ def note_reading(
 
 
 def reading_of(denoiser: Any) -> Reading | None:
-    """How the prompts that a denoiser samples were read; None where that is not known."""
+    """Return how the prompts that a denoiser samples were read; None where that is not known."""
     return getattr(getattr(denoiser.sampler, "sampler_extra_args", {}).get("cond"), _READING, None)
 
 
@@ -76,7 +76,7 @@ def _without_weight(part: str) -> str:
 
 
 def _parts(prompt: str) -> list[str]:
-    """Those that AND joins, without their weights.
+    """Return the parts that AND joins, without their weights.
 
     The WebUI has taken the tags of LoRAs and their kin out; what looks like one now is encoded as letters.
     """
