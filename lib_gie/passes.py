@@ -188,9 +188,9 @@ class Inject(Pass):
             return None
         query = capture.take(index, self.batch)  # [B, N, h*d]
         of_rows: dict[int, torch.Tensor] = {}  # by selector: [rows, N, h*d], taken once
-        for one in (*recordings, *self._injections):
-            if id(one.rows) not in of_rows:
-                of_rows[id(one.rows)] = query[one.rows]
+        for rows in [*(one.rows for one in recordings), *(one.rows for one in self._injections)]:
+            if id(rows) not in of_rows:
+                of_rows[id(rows)] = query[rows]
         for recording in recordings:
             self._record(recording, index, context, of_rows[id(recording.rows)])
         if not self._injections:
