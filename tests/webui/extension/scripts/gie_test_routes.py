@@ -22,16 +22,16 @@ class ZeroOption(sd_unet.SdUnetOption):
 
 
 def break_second_step():
-    generation = sys.modules["lib_gie.webui.generation"]
-    working = generation.conditional_rows
+    sampling = sys.modules["lib_gie.webui.sampling"]
+    working = sampling.conditional_rows
 
     def broken(denoiser, total):
         if denoiser.step != 1:
             return working(denoiser, total)
-        generation.conditional_rows = working
+        sampling.conditional_rows = working
         raise ZeroDivisionError("a defect of the test's own")
 
-    generation.conditional_rows = broken
+    sampling.conditional_rows = broken
 
 
 class Routes(scripts.Script):
