@@ -168,17 +168,22 @@ class Generation:
         for number, progress in enumerate([] if self._batch is None else self._batch.plans):
             if progress.without:
                 continue
-            scales = {} if progress.erasure is None else progress.erasure.scales
-            by_image: dict[int, list] = {}
-            for name in sorted(scales):
-                by_image.setdefault(name[0], []).append([values.tolist() for values in scales[name]])
-            self._kept[number, getattr(self.p, "iteration", 0)] = by_image
+            self._kept[number, getattr(self.p, "iteration", 0)] = _scales_by_image(progress)
 
     def scales_of(self, plan: int, batch: int, image: int) -> list[list[list[float]]] | None:
         """Return an image's resolved w: per row, per concept, per token; None if not known (yet)."""
         if batch == getattr(self.p, "iteration", 0):
             self._keep_scales()
         return self._kept.get((plan, batch), {}).get(image)
+
+
+def _scales_by_image(plan: PlanInBatch) -> dict[int, list]:
+    """Return the resolved w by image: per row, per concept, per token."""
+    scales = {} if plan.erasure is None else plan.erasure.scales
+    found: dict[int, list] = {}
+    for name in sorted(scales):
+        found.setdefault(name[0], []).append([values.tolist() for values in scales[name]])
+    return found
 
 
 def _nothing_done(request: Request) -> str:
