@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -120,14 +119,6 @@ class Erasure:
     def invalidate(self) -> None:
         """Forget what was announced: the next UNet call raises unless ``begin`` comes first."""
         self.ledger.invalidate()
-
-    def tiles(self, batch: int) -> AbstractContextManager[None]:
-        """See ``RowLedger.tiles``."""
-        return self.ledger.tiles(batch)
-
-    def bring_forward(self, rows: Sequence[Name]) -> None:
-        """See ``RowLedger.bring_forward``."""
-        self.ledger.bring_forward(rows)
 
     def finish(self) -> None:
         """Check, after the last step, that every announced conditional row was seen. Raises ErasureError."""

@@ -41,10 +41,12 @@ class Option:
     axis: bool = True
 
     def check(self, value: Any) -> Any:
-        """The value in its proper type, None as the default. Raises OptionError for any other type or range."""
-        if value is None:
-            return self.default
+        """Return the value in its proper type. Raises OptionError for any other type or range."""
         return _CHECKS[self.kind](self, value)
+
+    def read(self, value: Any) -> Any:
+        """Return the checked value of a request, in which None stands for the default."""
+        return self.default if value is None else self.check(value)
 
 
 def _check_flag(option: Option, value: Any) -> bool:
@@ -180,8 +182,6 @@ class ErasureSettings:
 
     def __post_init__(self) -> None:
         for name, option in _CHECKED.items():
-            if getattr(self, name) is None:
-                raise OptionError(f"{name} is None; give a value, or leave it out")
             object.__setattr__(self, name, option.check(getattr(self, name)))
         if self.start >= self.end:
             raise OptionError(f"start is {self.start:g} and end is {self.end:g}; start must be below end")

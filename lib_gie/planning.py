@@ -38,7 +38,7 @@ class Member:
     uses: int = 0
     handles: list[tuple[nn.Module, RemovableHandle]] = field(default_factory=list)
 
-    @property
+    @cached_property
     def encoded(self) -> Encoded:
         """The concepts as the text encoder sees them."""
         return tuple(target.encoded for target in self.erasure.targets)
@@ -85,7 +85,7 @@ class Part:
     scales: tuple[torch.Tensor, ...] = ()
     maps: Maps | None = None
 
-    @property
+    @cached_property
     def any_scale(self) -> bool:
         """Whether anything is inhibited at all."""
         return any(bool((scale != 0).any()) for scale in self.scales)

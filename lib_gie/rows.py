@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
 from .announced import Announced, Name, Tiles
-from .errors import ErasureError
+from .errors import ErasureError, told_to
 from .identities import Candidates, Identities, KnownRows
 
 __all__ = ["Candidates", "Identities", "Name", "RowLedger"]
@@ -41,24 +41,14 @@ class RowLedger:
         """Keep the first error."""
         self.refusal = self.refusal or error
 
-    @contextmanager
-    def refusals_kept(self) -> Iterator[None]:
-        """Keep the first of what is raised within the context: hosts may swallow it."""
-        try:
-            yield
-        except BaseException as error:
-            self.refuse(error)
-            raise
-
-    @contextmanager
-    def _or_invalid(self) -> Iterator[None]:
+    def _or_invalid(self) -> AbstractContextManager[None]:
         """Keep what is raised within the context, and forget what was announced."""
-        try:
-            yield
-        except ErasureError as error:
+
+        def forget(error: ErasureError) -> None:
             self.invalidate()
             self.refuse(error)
-            raise
+
+        return told_to(forget, ErasureError)
 
     # -- a step ------------------------------------------------
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from .attention import find_cross_attention
 from .call import Args, Kwargs, UNetCall, context_in
 from .capture import QueryCapture
-from .errors import ErasureError
+from .errors import ErasureError, told_to
 from .handles import take_off
 from .inhibitor import LayerConcepts
 from .passes import Encoded, Pass
@@ -75,15 +75,6 @@ class UNetRunner:
         self.running = None
         self._capture.forget()
 
-    @contextmanager
-    def refusals_noticed(self) -> Iterator[None]:
-        """Tell of what is raised within the context."""
-        try:
-            yield
-        except BaseException as error:
-            self._refused(error)
-            raise
-
     def run_own(self, own: Pass, call: UNetCall, undisturbed: Undisturbed) -> None:
         """Run the UNet for a pass that no host knows of. Raises ErasureError where some of its layers do not run."""
         _inner.owner, self.running = self, own
@@ -101,7 +92,7 @@ class UNetRunner:
             running = self.running if self.is_watching else None
             if running is None and is_inner_call():
                 return None
-            with self.refusals_noticed():
+            with told_to(self._refused):
                 if running is not None:
                     return running.run_layer(index, context_in(args, kwargs), output, self._capture)
                 raise ErasureError(

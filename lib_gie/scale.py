@@ -72,8 +72,6 @@ class FixedScale:
     reading = None
 
     def __init__(self, value: float):
-        if value is None:
-            raise OptionError("the scale is None; give a number, such as -3")
         self.value: float = BY_NAME["scale"].check(value)
 
     def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:

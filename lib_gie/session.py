@@ -15,7 +15,7 @@ from .call import Args, Kwargs, UNetCall
 from .composition import Follower
 from .encoding import EncodedConcept
 from .erasure import Erasure
-from .errors import ErasureError
+from .errors import ErasureError, told_to
 from .planning import Member, plan_call, read_means
 from .randomness import undrawn
 from .runner import Undisturbed, UNetRunner, is_inner_call, remove
@@ -88,30 +88,27 @@ class Session:
         if is_inner_call():
             return
         self._end_call()
-        with self._runner.refusals_noticed():
+        with told_to(self._refuse):
             if self._runner.notices_writes():
                 for member in self.members:
                     member.erasure.resolved.read_again()
-            with self._announced_until_it_fails():
+            with told_to(self._forget, ErasureError):
                 self._runner.running = plan_call(self._runner, self.members, UNetCall(args, kwargs))
 
     def _after_unet(self, unet: nn.Module, args: Args, output: object) -> None:
         if is_inner_call():
             return
         running = self._runner.running
-        try:
-            with self._runner.refusals_noticed(), self._announced_until_it_fails():
-                if running is None:
-                    raise ErasureError("the UNet's rows were not looked at before it ran; nothing was erased")
-                running.check()
-                for member in self.members:
-                    if member.follower is not None:
-                        member.follower.check_used()
-        finally:
-            self._end_call()
+        with told_to(self._refuse), told_to(self._forget, ErasureError):
+            if running is None:
+                raise ErasureError("the UNet's rows were not looked at before it ran; nothing was erased")
+            running.check()
+            for member in self.members:
+                if member.follower is not None:
+                    member.follower.check_used()
 
     def _at_end(self, unet: nn.Module, args: Args, output: object) -> None:
-        """Forget a call that raised, too: nothing of it may be taken for another one's."""
+        """Forget a call, also one that raised: nothing of it may be taken for another one's."""
         if not is_inner_call():
             self._end_call()
 
@@ -126,15 +123,10 @@ class Session:
         for member in self.members:
             member.erasure.ledger.refuse(error)
 
-    @contextmanager
-    def _announced_until_it_fails(self) -> Iterator[None]:
-        """Forget what was announced where the context raises: the next UNet call raises without a new announcement."""
-        try:
-            yield
-        except ErasureError:
-            for member in self.members:
-                member.erasure.invalidate()
-            raise
+    def _forget(self, error: ErasureError) -> None:
+        """Forget what was announced: the next UNet call raises without a new announcement."""
+        for member in self.members:
+            member.erasure.invalidate()
 
 
 def check_rules(layers: Sequence[AttentionLayer], rules: Iterable[ScaleRule]) -> None:

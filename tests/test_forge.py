@@ -156,7 +156,7 @@ def predict(forge, parts, room, erasure=None, monkeypatch=None):
         rows = step.rows_of_call(kwargs, args[0].shape[0])
         seen.extend(zip(rows, kwargs["context"], strict=True))
         if erasure is not None:
-            erasure.bring_forward(rows)
+            erasure.ledger.bring_forward(rows)
 
     monkeypatch.setattr(forge.model, "memory_required", lambda shape: shape[0])
     monkeypatch.setattr(forge.sampling, "memory_management", forge.memory)

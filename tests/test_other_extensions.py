@@ -183,7 +183,7 @@ def tiled(unet, one, batch, sizes, rows=None):
     """The outputs of one step whose UNet calls have so many tiles each."""
     arguments, outputs, first = tiles_of(batch, sum(sizes)), [], 0
     one.begin(batch.rows, 0.0)
-    with torch.no_grad(), one.tiles(rows or len(batch.rows)):
+    with torch.no_grad(), one.ledger.tiles(rows or len(batch.rows)):
         for size in sizes:
             chosen = slice(first, first + size * len(batch.rows))
             outputs.append(unet(*(tensor[chosen] for tensor in arguments)))
@@ -211,7 +211,7 @@ def test_a_tile_in_parts(unet, batch):
         one.begin(batch.rows, 0.0)
         expected = unet(*batch.arguments)
         one.begin(batch.rows, 0.0)
-        with one.tiles(4):
+        with one.ledger.tiles(4):
             for _ in range(2):
                 halves = [unet(*(tensor[part] for tensor in batch.arguments)) for part in (slice(0, 2), slice(2, 4))]
                 close(torch.cat(halves), expected)
@@ -222,7 +222,7 @@ def test_tiles_of_other_rows_are_an_error(unet, batch, rows, message):
     one = erasure()
     with attach(unet.module, one):
         one.begin(batch.rows, 0.0)
-        with torch.no_grad(), pytest.raises(ErasureError, match=message), one.tiles(4):
+        with torch.no_grad(), pytest.raises(ErasureError, match=message), one.ledger.tiles(4):
             for _ in range(2):
                 unet(*make_batch(range(rows)).arguments)
         with pytest.raises(ErasureError, match="no sampler step announced"):
@@ -234,7 +234,11 @@ def test_a_tile_that_is_not_finished_is_an_error(unet, batch, rows):
     one = erasure()
     with attach(unet.module, one):
         one.begin(batch.rows, 0.0)
-        with torch.no_grad(), pytest.raises(ErasureError, match="parts of the image may not be erased"), one.tiles(4):
+        with (
+            torch.no_grad(),
+            pytest.raises(ErasureError, match="parts of the image may not be erased"),
+            one.ledger.tiles(4),
+        ):
             if rows:
                 unet(*make_batch(range(rows)).arguments)
 

@@ -134,7 +134,6 @@ class GrowthInhibitors:
         self._wish = Wish(self.concepts, self.rule, self.settings, layout, rows_known)
         self._record, self._shares = record, (composition_cross, composition_self)
         self._call: PipelineGeneration | None = None  # that runs, or has run last
-        self._is_called = False
         self._stack: ExitStack | None = None
         self._watch = UNetWatch(self._announce)
         if layout.perturbs and (trace is not None or composition is not None):
@@ -206,13 +205,12 @@ class GrowthInhibitors:
         _generating.append(self)
         try:
             with ExitStack() as attached:
-                self._call, self._is_called = PipelineGeneration(self.pipe, self._wish, arguments, attached), True
+                self._call = PipelineGeneration(self.pipe, self._wish, arguments, attached)
                 attached.enter_context(eager(self.pipe.unet))
                 yield
                 self._call.check_end()
         finally:
             _generating.remove(self)
-            self._is_called = False
             self._call.forget()
 
     def _begin(self, encoded: Any, given: dict[str, Any]) -> None:
@@ -220,7 +218,7 @@ class GrowthInhibitors:
 
         Every pipeline of the family encodes them once, and first. ``given``: the arguments by name.
         """
-        if not self._is_called or self.erasure is not None:
+        if self not in _generating or self.erasure is not None:
             return  # callbacks may encode others on the way
         call, options = self._call, {key: given[key] for key in ENCODING_OPTIONS if key in given}
         self.recorder = AttentionRecorder() if self._record else None
@@ -230,7 +228,7 @@ class GrowthInhibitors:
     def _announce(self, unet: torch.nn.Module, args: tuple, kwargs: dict) -> None:
         if is_inner_call():
             return
-        if self._is_called:
+        if self in _generating:
             self._call.announce(UNetCall(args, kwargs))
         elif not any(other.pipe.unet is unet for other in _generating):
             raise called_outside()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..checks import quoted
 from ..concepts import Concept
 from ..errors import ErasureError, GieError, OptionError
 from . import afterwards, forge, previews
-from .enforcement import enforced_requests, enforced_text, shows_enforced_scale, taken_by, without
+from .enforcement import Enforced, enforced_requests, enforced_text, shows_enforced_scale, taken_by, without
 from .generation import Generation, is_stopped, stack
 from .infotext import ALL_KEYS, ENFORCED, ENFORCED_SCALE, SCALE, concepts_text, scales_text, write_params
 from .plan import Plan
@@ -60,8 +60,7 @@ def request_of(p: Any) -> Request | None:
     return getattr(_ambient, "request", None)
 
 
-def _plans(request: Request | None) -> list[Plan]:
-    enforced = enforced_requests()
+def _plans(request: Request | None, enforced: Sequence[Enforced]) -> list[Plan]:
     if request is None and not enforced:
         return []
     model = shared.sd_model
@@ -186,7 +185,8 @@ def _process(inner: Callable, p: Any) -> Any:
 
 def _process_with_erasure(inner: Callable, p: Any) -> Any:
     request = request_of(p)
-    plans = _plans(request)
+    enforced = enforced_requests()
+    plans = _plans(request, enforced)
     if hasattr(p, PLAN):
         plans.append(getattr(p, PLAN))
     for key in ALL_KEYS:
@@ -198,7 +198,7 @@ def _process_with_erasure(inner: Callable, p: Any) -> Any:
     generation = Generation(p, plans, request, gallery)
     _write_infotext(generation)
     notes = [note for plan in plans for note in (*plan.notes, *differences(plan, p))]
-    for note in [*notes, *_erased_anyway(request), *_not_shown(request, plans, gallery)]:
+    for note in [*notes, *_erased_anyway(request, enforced), *_not_shown(request, plans, gallery)]:
         p.comment(f"{TITLE}: {note}")
     with _on_stack(generation), _watched_sample(generation):
         processed = inner(p)
@@ -240,9 +240,9 @@ def _not_shown(request: Request | None, plans: list, gallery: Any) -> list[str]:
     return ["the images without erasure and the attention are shown for plain generations only, not within scripts"]
 
 
-def _erased_anyway(request: Request | None) -> list[str]:
+def _erased_anyway(request: Request | None, enforced: Sequence[Enforced]) -> list[str]:
     """Say which of the user's concepts are erased as the admin wants it, whatever the request says of them."""
-    taken = [] if request is None else taken_by(enforced_requests(), request)
+    taken = [] if request is None else taken_by(enforced, request)
     if not taken:
         return []
     return [

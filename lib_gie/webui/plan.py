@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from modules import shared
@@ -53,14 +53,8 @@ class Plan:
             Target(encodings.encode(concept, model, p), *((FixedScale(0.0),) if without else (rule, self.floor)))
             for concept, rule in zip(request.concepts, self._rules_now(), strict=True)
         ]
-        erasure = Erasure(
-            targets,
-            strength=request.strength,
-            start=request.start,
-            end=request.end,
-            concept_pass="fused" if without else request.concept_pass,
-            **options,
-        )
+        settings = replace(request.settings, concept_pass="fused") if without else request.settings
+        erasure = Erasure(targets, settings, **options)
         if before is not None:
             erasure.go_on_from(before, changed)
         return erasure

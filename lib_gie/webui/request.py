@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ..checks import quoted
@@ -33,9 +34,9 @@ class Request:
     show_attention: bool = BY_NAME["show_attention"].default
 
     def __post_init__(self) -> None:
-        _ = self.settings
+        _ = self.settings  # raises
 
-    @property
+    @cached_property
     def settings(self) -> ErasureSettings:
         """How strongly, when and by which pass. Raises OptionError for values out of range."""
         return ErasureSettings(self.strength, self.start, self.end, self.concept_pass)
@@ -69,9 +70,9 @@ def read_request(args: Sequence[Any], overrides: Mapping[str, Any] | None = None
     values = _named(args)
     if overrides:
         values |= {**_from_mapping(overrides), "enabled": True}
-    if not BY_NAME["enabled"].check(values.pop("enabled", None)):
+    if not BY_NAME["enabled"].read(values.pop("enabled", None)):
         return None
-    checked = {option.name: option.check(values.get(option.name)) for option in OPTIONS[1:]}
+    checked = {option.name: option.read(values.get(option.name)) for option in OPTIONS[1:]}
     return Request(parse_concepts(checked.pop("concepts")), **checked)
 
 

@@ -14,7 +14,7 @@ from modules import shared
 from ..call import UNetCall
 from ..checks import quoted
 from ..concepts import Concept
-from ..errors import ErasureError
+from ..errors import ErasureError, told_to
 from ..handles import take_off
 from ..rows import Identities, Name, RowLedger
 from ..scale import PromptFacts
@@ -160,6 +160,7 @@ class BatchSampling:
             self.fail(error)
 
     def fail(self, error: BaseException) -> None:
+        """Take the hooks off, and have the next UNet call raise this error."""
         self.failure = error
         self._attached.close()
 
@@ -207,7 +208,7 @@ class BatchSampling:
         """Order the rows of a UNet call: a pre-hook ahead of the erasures' own."""
         if self._step is None or is_inner_call():
             return
-        with self._ledger.refusals_kept():
+        with told_to(self._ledger.refuse):
             self._ledger.bring_forward(self._step.rows_of_call(kwargs, UNetCall(args, kwargs).batch))
 
     # -- tiles ------------------------------------------------
