@@ -141,7 +141,7 @@ def test_every_option_is_complete():
     ]  # fmt: skip
     for option in OPTIONS:
         assert option.help.endswith(".")
-        assert option.check(None) == option.default
+        assert option.read(None) == option.default
     assert BY_NAME["strength"].check(2) == 2.0
 
 
