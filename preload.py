@@ -12,7 +12,7 @@ def preload(parser):
     sys.path.insert(0, str(HERE))
     try:
         from lib_gie.assets import DEMO_TEXT_ENCODER
-        from lib_gie.webui.arguments import add_arguments
+        from lib_gie.hosts.webui.request.arguments import add_arguments
     finally:
         sys.path.remove(str(HERE))
     os.environ["GIE_DEMO_TEXT_ENCODER"] = str(DEMO_TEXT_ENCODER)

@@ -3,7 +3,7 @@
 ``__all__`` is the public interface. Each name is loaded when it is first asked for, so that ``import lib_gie`` loads no
 library: the WebUI's start imports it, and has no diffusers, which ``GrowthInhibitors`` needs.
 
-The modules directly in this package are the core: they need torch and know no host.
+The core is in ``lib_gie/core``: it needs torch and knows no host. What samples images is in ``lib_gie/hosts``.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .adapter import load_adapter
-    from .concepts import Concept, parse_concepts
+    from .core.concepts import Concept, parse_concepts
+    from .core.scales.adapter import load_adapter
     from .errors import AdapterError, ConceptError, ErasureError, GieError, OptionError, UnsupportedModelError
-    from .pipeline import GrowthInhibitors
+    from .hosts.diffusers import GrowthInhibitors
 
 __version__ = "0.2.0"
 
@@ -34,10 +34,10 @@ __all__ = [
 ]
 
 _MODULES = {
-    "GrowthInhibitors": ".pipeline",
-    "Concept": ".concepts",
-    "parse_concepts": ".concepts",
-    "load_adapter": ".adapter",
+    "GrowthInhibitors": ".hosts.diffusers",
+    "Concept": ".core.concepts",
+    "parse_concepts": ".core.concepts",
+    "load_adapter": ".core.scales.adapter",
 }
 """Where each name comes from; the others, which are errors, from ``.errors``."""
 

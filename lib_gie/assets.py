@@ -32,7 +32,7 @@ DEMO_FIXED_SCALE = DEMO / "fixed_scale.json"
 DEMO_TEXT_ENCODER = DEMO / "text_encoder"
 """config.json of the demo model, and the tokenizer of SD 1.x, which is the same for all its models."""
 
-SD1_CONFIG = _PACKAGE / "pipeline" / "sd1.yaml"
+SD1_CONFIG = _PACKAGE / "hosts" / "diffusers" / "sd1.yaml"
 """How SD 1.x is built, for checkpoint files that have no .yaml beside them."""
 
 SPLITS = _PACKAGE / "demo" / "splits.json"

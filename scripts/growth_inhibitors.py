@@ -1,5 +1,5 @@
-"""Growth Inhibitors: the WebUI's way in. Everything is in lib_gie/webui."""
+"""Growth Inhibitors: the WebUI's way in. Everything is in lib_gie/hosts/webui."""
 
-from lib_gie.webui.start import GrowthInhibitorsScript, register  # noqa: F401
+from lib_gie.hosts.webui.start import GrowthInhibitorsScript, register  # noqa: F401
 
 register()

@@ -1,4 +1,4 @@
-"""The least of the WebUI's names that lib_gie/webui imports, around a real ldm UNet and the CFG denoiser's calls."""
+"""The least of the WebUI that lib_gie/hosts/webui imports, around a real ldm UNet and the CFG denoiser's calls."""
 
 from __future__ import annotations
 

@@ -85,7 +85,11 @@ def files_of_the_project() -> set[str]:
 def test_the_wheel_has_every_file_of_the_package_and_no_other(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert names == files_of_the_project()
-    assert {"lib_gie/py.typed", "lib_gie/pipeline/sd1.yaml", "lib_gie/models/demo/text_encoder/vocab.json"} <= names
+    assert {
+        "lib_gie/py.typed",
+        "lib_gie/hosts/diffusers/sd1.yaml",
+        "lib_gie/models/demo/text_encoder/vocab.json",
+    } <= names
 
 
 def test_every_asset_is_in_the_installed_package(installed):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from lib_gie.concepts import Concept
-from lib_gie.encoding import EncodedConcept
+from lib_gie.core.concepts import Concept
+from lib_gie.core.encoding import EncodedConcept
 
 CONTEXT_WIDTH = 24
 

@@ -10,8 +10,8 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import __version__
-from ..errors import GieError
+from lib_gie import __version__
+from lib_gie.errors import GieError
 
 COMMANDS = {
     "erase": "make an image without and with erasure, side by side",

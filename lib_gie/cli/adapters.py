@@ -7,8 +7,9 @@ import json
 import sys
 from pathlib import Path
 
-from ..assets import MODELS
-from ..errors import OptionError
+from lib_gie.assets import MODELS
+from lib_gie.errors import OptionError
+
 from .pages import around, write_part
 
 
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _infos(folder: Path) -> list:
     """Of each usable adapter its name, what its file says, and the concepts for which Automatic takes it."""
-    from ..webui.library import list_adapters, taken_for
+    from lib_gie.hosts.webui.request.library import list_adapters, taken_for
 
     usable, broken = list_adapters([folder])
     for name, reason in broken.items():
@@ -30,7 +31,7 @@ def _infos(folder: Path) -> list:
 
 
 def _tables(infos: list) -> str:
-    from ..evaluation.figures import shown, table
+    from lib_gie.evaluation.figures import shown, table
 
     made = []
     for name, info, taken in infos:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..options import BY_NAME, Option
+from lib_gie.options import BY_NAME, Option
 
 _AS_DECLARED = object()
 

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import OptionError
+from lib_gie.errors import OptionError
+
 from .outputs import check_folder, png, write_files
 from .pages import around, write_part
 
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    from ..evaluation.speed import VARIANTS
+    from lib_gie.evaluation.bench.speed import VARIANTS
 
     for name, low, high in (("steps", 2, 1000), ("batch", 1, 64), ("rounds", 1, 1000)):
         value = getattr(options, name)
@@ -92,14 +93,14 @@ def _plot_name(options: argparse.Namespace) -> str:
 
 
 def _setting(options: argparse.Namespace, pixels: int):
-    from ..evaluation.speed import Setting
-    from ..evaluation.unets import SIZES
+    from lib_gie.evaluation.bench.speed import Setting
+    from lib_gie.evaluation.bench.unets import SIZES
 
     return Setting(options.size, pixels, options.batch, options.steps or SIZES[options.size].steps)
 
 
 def _device() -> torch.device:
-    from ..pipeline import processes
+    from lib_gie.hosts.diffusers import processes
 
     return processes.device()
 
@@ -117,8 +118,8 @@ def _machine() -> str:
 
 
 def _compare(options: argparse.Namespace) -> tuple[list[dict], str]:
-    from ..evaluation.speed import VARIANTS, Sampler, alternate, peaks, ratios
-    from ..evaluation.unets import SIZES
+    from lib_gie.evaluation.bench.speed import VARIANTS, Sampler, alternate, peaks, ratios
+    from lib_gie.evaluation.bench.unets import SIZES
 
     names = ["stock", *(name for name in options.variants or VARIANTS if name != "stock")]
     settings = [_setting(options, pixels) for pixels in options.pixels or SIZES[options.size].pixels]
@@ -152,7 +153,7 @@ def _row(setting, name: str, ratio, times: list[list[float]], peaks: dict[str, l
 
 
 def _table(setting, rounds: int, rows: list[dict]) -> str:
-    from ..evaluation.figures import table
+    from lib_gie.evaluation.figures import table
 
     header = ("variant", "step over stock's", "of all pairs", "once, in steps", f"{_STEPS} steps over stock's",
               "seconds per step", "peak memory", "of all runs", "over stock's")  # fmt: skip
@@ -182,11 +183,11 @@ def _table(setting, rounds: int, rows: list[dict]) -> str:
 def _growth(options: argparse.Namespace) -> tuple[list[dict], str]:
     from dataclasses import asdict
 
-    from ..evaluation.figures import table
-    from ..evaluation.growth import growth
-    from ..evaluation.speed import Sampler
-    from ..evaluation.unets import SIZES
-    from ..pictures.growth import growth_plot
+    from lib_gie.evaluation.bench.growth import growth
+    from lib_gie.evaluation.bench.speed import Sampler
+    from lib_gie.evaluation.bench.unets import SIZES
+    from lib_gie.evaluation.figures import table
+    from lib_gie.pictures.growth import growth_plot
 
     setting = _setting(options, (options.pixels or SIZES[options.size].pixels)[0])
     points = growth(Sampler(setting, _device()), options.rounds)
@@ -213,9 +214,9 @@ def _growth(options: argparse.Namespace) -> tuple[list[dict], str]:
 
 
 def _profile(options: argparse.Namespace) -> tuple[list[dict], str]:
-    from ..evaluation.profiling import profile
-    from ..evaluation.speed import Sampler
-    from ..evaluation.unets import SIZES
+    from lib_gie.evaluation.bench.profiling import profile
+    from lib_gie.evaluation.bench.speed import Sampler
+    from lib_gie.evaluation.bench.unets import SIZES
 
     setting = _setting(options, (options.pixels or SIZES[options.size].pixels)[0])
     rows = profile(Sampler(setting, _device()), options.variants or ["stock", "fused 1"])
@@ -223,13 +224,13 @@ def _profile(options: argparse.Namespace) -> tuple[list[dict], str]:
 
 
 def _plain_table(rows: list[dict]) -> str:
-    from ..evaluation.figures import table
+    from lib_gie.evaluation.figures import table
 
     return table(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def _layers() -> tuple[list[dict], str]:
-    from ..evaluation.layer_ways import layer_times
+    from lib_gie.evaluation.bench.layer_ways import layer_times
 
     rows = layer_times(_device())
     return rows, f"{_machine()}, ms of one layer and one image:\n\n{_plain_table(rows)}"
@@ -238,8 +239,8 @@ def _layers() -> tuple[list[dict], str]:
 def _labelling() -> tuple[list[dict], str]:
     from dataclasses import asdict
 
-    from ..evaluation.figures import table
-    from ..evaluation.labelling_speed import labelling_paces
+    from lib_gie.evaluation.bench.labelling_speed import labelling_paces
+    from lib_gie.evaluation.figures import table
 
     paces = labelling_paces(count=24)
     header = ("images at once", "scales", "labels", "images", "seconds", "labels per minute", "images per minute")

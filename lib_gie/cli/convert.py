@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..adapter import convert_authors, save_adapter
-from ..errors import AdapterError
-from ..options import LOWEST_SCALE
+from lib_gie.core.scales.adapter import convert_authors, save_adapter
+from lib_gie.errors import AdapterError
+from lib_gie.options import LOWEST_SCALE
+
 from .outputs import check_file
 
 

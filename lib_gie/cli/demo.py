@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import OptionError
+from lib_gie.errors import OptionError
+
 from .outputs import check_folder, png, write_files
 
 PROMPTS = (
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _chosen(options: argparse.Namespace):
-    from ..demo.words import unknown_words_message
+    from lib_gie.demo.words import unknown_words_message
 
     if (options.prompt is None) != (options.erase is None):
         raise OptionError("--prompt and --erase go together")
@@ -65,10 +66,10 @@ class _Made:
 def _make(chosen, scale: float) -> list[_Made]:
     from tqdm import tqdm
 
-    from ..demo.settings import CFG, SIZE, STEPS
-    from ..pictures import attention_map
-    from ..pipeline import load_pipeline
-    from ..pipeline.runs import Sampling, erase_pair
+    from lib_gie.demo.settings import CFG, SIZE, STEPS
+    from lib_gie.hosts.diffusers import load_pipeline
+    from lib_gie.hosts.diffusers.pair import Sampling, erase_pair
+    from lib_gie.pictures import attention_map
 
     pipe, made = load_pipeline(), []
     with tqdm(total=2 * STEPS * len(chosen), desc="demo") as bar:
@@ -82,7 +83,7 @@ def _make(chosen, scale: float) -> list[_Made]:
 
 def _row(one: _Made, scale: float):
     """Both attentions of a prompt on one scale, so that without and with can be compared."""
-    from ..pictures import Row, Span, overlay
+    from lib_gie.pictures import Row, Span, overlay
 
     span = Span.of(*one.attention)
     overlays = [overlay(image, attention, span) for image, attention in zip(one.images, one.attention, strict=True)]
@@ -97,10 +98,10 @@ def run(options: argparse.Namespace) -> None:
     """Make the sheet and print what was found."""
     chosen = _chosen(options)
     check_folder("--out", options.out, [SHEET])
-    from ..demo.detector import detect_image
-    from ..demo.fixed_scale import load_fixed_scale
-    from ..evaluation.figures import table
-    from ..pictures import contact_sheet
+    from lib_gie.demo.detector import detect_image
+    from lib_gie.demo.fixed_scale import load_fixed_scale
+    from lib_gie.evaluation.figures import table
+    from lib_gie.pictures import contact_sheet
 
     scale = load_fixed_scale() if options.scale is None else options.scale
     results, made = [], _make(chosen, scale)

@@ -10,9 +10,10 @@ import os
 import sys
 from pathlib import Path
 
-from ..assets import MODELS
-from ..concepts import format_concepts, parse_concepts
-from ..errors import GieError, OptionError
+from lib_gie.assets import MODELS
+from lib_gie.core.concepts import format_concepts, parse_concepts
+from lib_gie.errors import GieError, OptionError
+
 from .arguments import add_options
 from .outputs import check_folder, write_files
 
@@ -76,7 +77,7 @@ def adapter_path(name: str | None) -> Path | None:
 
 def _check_words(options: argparse.Namespace) -> None:
     """On the demo model: unknown concept words are an error, unknown words elsewhere a warning."""
-    from ..demo.words import unknown_words_message
+    from lib_gie.demo.words import unknown_words_message
 
     for concept in parse_concepts(options.erase):
         message = unknown_words_message(concept.text, "concept")
@@ -89,7 +90,7 @@ def _check_words(options: argparse.Namespace) -> None:
 
 
 def _warn_of_syntax(options: argparse.Namespace) -> None:
-    from ..training.prompts import webui_syntax
+    from lib_gie.training.prompts import webui_syntax
 
     for text, what in ((options.prompt, "prompt"), (options.negative, "negative prompt")):
         if found := webui_syntax(text):
@@ -100,10 +101,10 @@ def _warn_of_syntax(options: argparse.Namespace) -> None:
 
 def _erased(options: argparse.Namespace, eraser) -> dict[str, str]:
     """What is erased, under the WebUI's own keys, so that it reads the image as one of its own."""
-    from ..options import FIXED
-    from ..scale import Guarded
-    from ..webui.infotext import SCALE, Rule, scales_text, write_params
-    from ..webui.request import Request
+    from lib_gie.core.scales.rules import Guarded
+    from lib_gie.hosts.webui.request.infotext import SCALE, Rule, scales_text, write_params
+    from lib_gie.hosts.webui.request.parsing import Request
+    from lib_gie.options import FIXED
 
     if isinstance(eraser.rule, Guarded):
         rule = Rule(adapter_path(options.adapter).stem, eraser.rule.adapter.digest[:10], 0.0)
@@ -120,7 +121,7 @@ def _erased(options: argparse.Namespace, eraser) -> dict[str, str]:
 
 def _parameters(options: argparse.Namespace, size: tuple[int, int], erased: dict[str, str]) -> str:
     """What is written into a PNG: prompt, negative prompt, then one line of settings, all as the WebUI writes them."""
-    from ..webui.infotext import settings_line
+    from lib_gie.hosts.webui.request.infotext import settings_line
 
     lines = [options.prompt]
     if options.negative:
@@ -155,7 +156,7 @@ def _write(out: Path, images: dict, parameters: dict[str, str]) -> None:
 
 def _pictures(pair, options: argparse.Namespace, seeds: list[int]) -> dict:
     """The four images that the command writes."""
-    from ..pictures import Row, attention_map, contact_sheet, overlay, strip
+    from lib_gie.pictures import Row, attention_map, contact_sheet, overlay, strip
 
     concepts = len(pair.watched.concepts)
     overlays = []
@@ -174,7 +175,7 @@ def _pictures(pair, options: argparse.Namespace, seeds: list[int]) -> dict:
 
 def _attention(pair, seeds: list[int]) -> dict:
     """By file a picture for each concept: a line for each image, its attention over all steps and step by step."""
-    from ..pictures import Region, explained, region_map, stacked, step_maps, steps_sheet
+    from lib_gie.pictures import Region, explained, region_map, stacked, step_maps, steps_sheet
 
     found, recorder = {}, pair.eraser.recorder
     for number, concept in enumerate(pair.eraser.concepts):
@@ -195,7 +196,7 @@ def _scale_text(eraser, image: int) -> str:
 
 def _report(pair, options: argparse.Namespace, seeds: list[int], demo: bool) -> dict:
     """The JSON object."""
-    from ..pipeline.texts import concept_tokens
+    from lib_gie.hosts.diffusers.texts import concept_tokens
 
     scales = pair.eraser.scales
     concepts = [
@@ -227,7 +228,7 @@ def _report(pair, options: argparse.Namespace, seeds: list[int], demo: bool) -> 
 
 
 def _objects(images) -> list[frozenset[str]]:
-    from ..demo.detector import detect_image
+    from lib_gie.demo.detector import detect_image
 
     return [detect_image(image) for image in images]
 
@@ -251,10 +252,10 @@ def run(options: argparse.Namespace) -> None:
     _check(options)
     from tqdm import tqdm
 
-    from ..pipeline.growth_inhibitors import scale_rule
-    from ..pipeline.loading import DEMO_BASE, default_sampling, is_demo, load_pipeline
-    from ..pipeline.runs import Sampling, erase_pair
-    from ..scale import Guarded
+    from lib_gie.core.scales.rules import Guarded
+    from lib_gie.hosts.diffusers.growth_inhibitors import scale_rule
+    from lib_gie.hosts.diffusers.loading import DEMO_BASE, default_sampling, is_demo, load_pipeline
+    from lib_gie.hosts.diffusers.pair import Sampling, erase_pair
 
     demo = is_demo(options.model)
     if demo:
@@ -264,7 +265,7 @@ def run(options: argparse.Namespace) -> None:
     if options.cfg is None:
         options.cfg = default_cfg
     if options.scale is None and options.adapter is None and demo:
-        from ..demo.fixed_scale import load_fixed_scale
+        from lib_gie.demo.fixed_scale import load_fixed_scale
 
         options.scale = load_fixed_scale()
     rule = scale_rule(options.scale, adapter_path(options.adapter))  # a bad one shall not wait for the model

@@ -8,16 +8,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..assets import DEMO_CHECKPOINT, DEMO_FIXED_SCALE, MODELS
-from ..errors import OptionError
-from ..options import BY_NAME
-from ..scale import FixedScale
+from lib_gie.assets import DEMO_CHECKPOINT, DEMO_FIXED_SCALE, MODELS
+from lib_gie.core.scales.rules import FixedScale
+from lib_gie.errors import OptionError
+from lib_gie.options import BY_NAME
+
 from .arguments import add_options
 from .erase import adapter_path
 from .outputs import check_file, check_folder, write_file
 
 if TYPE_CHECKING:
-    from ..evaluation.comparison import Comparison
+    from lib_gie.evaluation.comparison import Comparison
 
 GRID = (-0.5, -0.75, -1.0, -1.5, -2.0)
 
@@ -56,8 +57,8 @@ def _suffix(options: argparse.Namespace) -> str:
 
 def _names(options: argparse.Namespace) -> list[str]:
     """The methods to measure."""
-    from ..demo.fixed_scale import load_fixed_scale
-    from ..evaluation.comparison import all_methods
+    from lib_gie.demo.fixed_scale import load_fixed_scale
+    from lib_gie.evaluation.comparison import all_methods
 
     if options.choose_scale:
         if options.set != "validation" or options.scale or options.adapter or options.methods:
@@ -73,7 +74,7 @@ def _names(options: argparse.Namespace) -> list[str]:
 
 def _available(names: list[str]) -> list[str]:
     """Without the rows of adapters that are not there, said on standard error."""
-    from ..evaluation.comparison import shipped
+    from lib_gie.evaluation.comparison import shipped
 
     files = shipped(MODELS)
     if all(path.is_file() for path in (*files.single.values(), files.joint, files.unseen)):
@@ -86,7 +87,7 @@ def run(options: argparse.Namespace) -> None:
     """Measure and print."""
     if not 1 <= options.seeds <= 8:
         raise OptionError(f"--seeds is {options.seeds}; a split has 8 seeds for each prompt, give 1 to 8")
-    from ..demo.glyphs import UNWANTED
+    from lib_gie.demo.glyphs import UNWANTED
 
     if options.record and (not options.adapter or options.methods or _suffix(options) or options.set == "train"):
         raise OptionError("--record goes with --adapter alone, at its usual strength, and not with --set train")
@@ -95,11 +96,11 @@ def run(options: argparse.Namespace) -> None:
         raise OptionError(f"--concepts takes some of {', '.join(UNWANTED)}, and does not go with --choose-scale")
     names = _names(options)
     _check_places(options)
-    from ..demo.fixed_scale import save_fixed_scale
-    from ..evaluation.comparison import Comparison
-    from ..evaluation.erasure import jobs_of
-    from ..pipeline import load_pipeline, processes
-    from ..pipeline.files import digest
+    from lib_gie.demo.fixed_scale import save_fixed_scale
+    from lib_gie.evaluation.comparison import Comparison
+    from lib_gie.evaluation.erasure import jobs_of
+    from lib_gie.hosts.diffusers import load_pipeline, processes
+    from lib_gie.hosts.diffusers.files import digest
 
     pipe = load_pipeline(options.model, processes.device())
     model = Path(options.model) if options.model else DEMO_CHECKPOINT
@@ -134,7 +135,7 @@ def _check_places(options: argparse.Namespace) -> None:
 
 def _record(options: argparse.Namespace, comparison: Comparison) -> None:
     """Into each adapter's file: the rows of the method that it is."""
-    from ..adapter import add_validation
+    from lib_gie.core.scales.adapter import add_validation
 
     for name in options.adapter:
         path = adapter_path(name)

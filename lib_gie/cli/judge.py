@@ -6,7 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from ..errors import OptionError
+from lib_gie.errors import OptionError
+
 from .pages import around, write_part
 
 
@@ -29,12 +30,12 @@ def run(options: argparse.Namespace) -> None:
     command = f"judge{' --choices' if options.choices else ''} --page docs/ADAPTERS.md"
     if options.page:
         around(options.page, command)  # a page without the part ends here, not after the work
-    from ..demo.settings import STEPS
-    from ..evaluation import judging
-    from ..evaluation.erasure import jobs_of
-    from ..pipeline.host import demo_or_sd_host
-    from ..training.judges import make_judge
-    from ..training.judges.base import check_judge
+    from lib_gie.demo.settings import STEPS
+    from lib_gie.evaluation import judging
+    from lib_gie.evaluation.erasure import jobs_of
+    from lib_gie.hosts.diffusers.image_maker import demo_or_sd_host
+    from lib_gie.training.judges import make_judge
+    from lib_gie.training.judges.base import check_judge
 
     check_judge(options.judge)
     host = demo_or_sd_host(None, steps=STEPS)

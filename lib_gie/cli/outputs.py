@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import OptionError
+from lib_gie.errors import OptionError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

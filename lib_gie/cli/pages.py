@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import OptionError
+from lib_gie.errors import OptionError
+
 from .outputs import check_file, write_file
 
 END = "<!-- end -->"

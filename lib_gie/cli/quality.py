@@ -6,8 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
-from ..errors import OptionError
-from ..evaluation import model_quality
+from lib_gie.errors import OptionError
+from lib_gie.evaluation import model_quality
+
 from .outputs import check_file
 
 
@@ -27,9 +28,9 @@ def run(options: argparse.Namespace) -> None:
     """Measure and print."""
     if not 1 <= options.seeds <= 8:
         raise OptionError(f"--seeds is {options.seeds}; a split has 8 seeds for each prompt, give 1 to 8")
-    from ..assets import DEMO_CHECKPOINT
-    from ..demo.export import add_metadata
-    from ..pipeline import load_pipeline
+    from lib_gie.assets import DEMO_CHECKPOINT
+    from lib_gie.demo.export import add_metadata
+    from lib_gie.hosts.diffusers import load_pipeline
 
     if options.record:
         check_file("--record", Path(options.model or DEMO_CHECKPOINT))

@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..assets import MODELS
-from ..errors import OptionError
+from lib_gie.assets import MODELS
+from lib_gie.errors import OptionError
+
 from .outputs import check_file, check_folder
 
 if TYPE_CHECKING:
-    from ..training.fitting import Recipe
+    from lib_gie.training.fitting import Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,9 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _samples(options: argparse.Namespace, concept: str, demo: bool) -> list:
-    from ..demo.splits import fitting_prompts, load_split
-    from ..training.labels import Sample
-    from ..training.prompts import load_prompts, samples_of
+    from lib_gie.demo.splits import fitting_prompts, load_split
+    from lib_gie.training.labels import Sample
+    from lib_gie.training.prompts import load_prompts, samples_of
 
     if options.prompts is not None:
         prompts = load_prompts(options.prompts, concept)
@@ -59,7 +60,7 @@ def _samples(options: argparse.Namespace, concept: str, demo: bool) -> list:
 
 def _check_prompts(prompts: list[tuple[str, str]]) -> None:
     """Raise OptionError where there is nothing to label; warn of what will hardly be meant."""
-    from ..training.prompts import all_unrelated, webui_syntax
+    from lib_gie.training.prompts import all_unrelated, webui_syntax
 
     kinds = [kind for _, kind in prompts]
     if all_unrelated(kinds):
@@ -81,7 +82,7 @@ def _out(name: str) -> Path:
 
 
 def _check(options: argparse.Namespace) -> None:
-    from ..training.judges.base import check_judge
+    from lib_gie.training.judges.base import check_judge
 
     for name, low, high in (("seeds", 1, 1000), ("steps", 1, 1000), ("batch", 1, 1024), ("epochs", 1, 10**6)):
         value = getattr(options, name)
@@ -98,14 +99,14 @@ def _check(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace) -> None:
     """Label, fit, save, report. Under ``accelerate launch`` every process labels its share."""
     _check(options)
-    from ..adapter import save_adapter
-    from ..concepts import parse_concepts
-    from ..pipeline import processes
-    from ..pipeline.host import demo_or_sd_host
-    from ..training.fitting import fit_labels
-    from ..training.judges import make_judge
-    from ..training.labels import Labelling
-    from ..training.report import describe, summary
+    from lib_gie.core.concepts import parse_concepts
+    from lib_gie.core.scales.adapter import save_adapter
+    from lib_gie.hosts.diffusers import processes
+    from lib_gie.hosts.diffusers.image_maker import demo_or_sd_host
+    from lib_gie.training.fitting import fit_labels
+    from lib_gie.training.judges import make_judge
+    from lib_gie.training.labels import Labelling
+    from lib_gie.training.report import describe, summary
 
     concepts = [concept.text for concept in parse_concepts(options.concept)]
     demo = options.model is None
@@ -133,7 +134,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
-    from ..training.fitting import PAPER_RECIPE, Recipe
+    from lib_gie.training.fitting import PAPER_RECIPE, Recipe
 
     recipe = PAPER_RECIPE if options.recipe == "paper" else Recipe()
     margin = recipe.margin if options.margin is None else options.margin

@@ -12,7 +12,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 from tqdm import tqdm
 
-from ..randomness import undrawn
+from lib_gie.randomness import undrawn
+
 from .loop import load_state, run, save_state, step_seed
 from .scenes import Scene, draw, sample_caption, sample_scene
 from .text import LENGTH, WIDTH, ReducedVocabulary, build_text_encoder

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from ..assets import DEMO_FIXED_SCALE
-from ..errors import GieError
-from ..options import DEFAULT_SCALE
+from lib_gie.assets import DEMO_FIXED_SCALE
+from lib_gie.errors import GieError
+from lib_gie.options import DEFAULT_SCALE
 
 
 def load_fixed_scale() -> float:

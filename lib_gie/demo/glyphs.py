@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..assets import GLYPHS
+from lib_gie.assets import GLYPHS
 
 GLYPH_SIZE = 32
 """Pixels; four latent cells of the f=8 autoencoder."""

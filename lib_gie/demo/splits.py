@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from ..assets import SPLITS
-from ..errors import OptionError
+from lib_gie.assets import SPLITS
+from lib_gie.errors import OptionError
+
 from .glyphs import OBJECTS, UNWANTED, WANTED
 from .scenes import BACKGROUNDS, IMPLICIT, Scene, sample_caption, sample_scene
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ..assets import DEMO_TEXT_ENCODER
+from lib_gie.assets import DEMO_TEXT_ENCODER
+
 from .scenes import words
 
 VOCABULARY = 49408

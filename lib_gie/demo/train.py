@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..assets import DEMO_CHECKPOINT
+from lib_gie.assets import DEMO_CHECKPOINT
+
 from .diffusion import TextToLatents, phases, train_diffusion
 from .export import export, restore
 from .loop import keep_memory, load_state, save_state, step_seed

@@ -10,7 +10,8 @@ import torch
 from diffusers import AutoencoderKL
 from torch.nn import functional as F
 
-from ..randomness import undrawn
+from lib_gie.randomness import undrawn
+
 from .glyphs import OBJECTS
 from .loop import run, step_seed
 from .scenes import IMAGE_SIZE, draw

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..demo.settings import CFG, STEPS
+from lib_gie.demo.settings import CFG, STEPS
+
 from .erasure import Row, compare, format_concepts, format_errors, format_outside, format_rows, sum_of_errors
 from .generate import Job
 from .methods import Shipped, method
@@ -44,7 +45,7 @@ def _near(names: Sequence[str]) -> list[str]:
 
 def shipped(folder: Path) -> Shipped:
     """The demo model's adapters in models/."""
-    from ..demo.glyphs import UNWANTED
+    from lib_gie.demo.glyphs import UNWANTED
 
     single = {concept: folder / f"demo-{concept}.safetensors" for concept in UNWANTED}
     return Shipped(single, folder / "demo-joint.safetensors", folder / "demo-six.safetensors")

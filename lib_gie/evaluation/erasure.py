@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..demo.splits import load_split
+from lib_gie.demo.splits import load_split
+
 from .figures import Mean, Share, as_json, table
 from .generate import Job
 from .outcomes import Outcome

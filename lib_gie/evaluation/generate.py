@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ..demo.settings import CFG, SIZE, STEPS
-from ..demo.splits import Prompt
+from lib_gie.demo.settings import CFG, SIZE, STEPS
+from lib_gie.demo.splits import Prompt
 
 BATCH = 24
 

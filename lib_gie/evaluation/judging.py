@@ -10,11 +10,12 @@ import torch
 from scipy.stats import mannwhitneyu
 from tqdm import tqdm
 
-from ..demo.detector import detect
-from ..demo.glyphs import UNWANTED
-from ..training.host import Host, Made
-from ..training.judges import Judge, Verdict, make_judge
-from ..training.judges.self_judge import NOISES, PART, TIMESTEPS, SelfJudge, best_part
+from lib_gie.demo.detector import detect
+from lib_gie.demo.glyphs import UNWANTED
+from lib_gie.training.image_maker import Host, Made
+from lib_gie.training.judges import Judge, Verdict, make_judge
+from lib_gie.training.judges.self_judge import NOISES, PART, TIMESTEPS, SelfJudge, best_part
+
 from .figures import Share, as_json, table
 from .generate import Job
 

@@ -13,14 +13,15 @@ from typing import Any
 
 import torch
 
-from ..adapter import Adapter, load_adapter
-from ..attention import find_cross_attention
-from ..composition import Trace
-from ..demo.settings import CFG, SIZE, STEPS
-from ..errors import OptionError
-from ..options import CONCEPT_PASSES, ErasureSettings
-from ..pipeline import GrowthInhibitors
-from ..scale import FixedScale, ScaleRule
+from lib_gie.core.composition import Trace
+from lib_gie.core.layers import find_cross_attention
+from lib_gie.core.scales.adapter import Adapter, load_adapter
+from lib_gie.core.scales.rules import FixedScale, ScaleRule
+from lib_gie.demo.settings import CFG, SIZE, STEPS
+from lib_gie.errors import OptionError
+from lib_gie.hosts.diffusers import GrowthInhibitors
+from lib_gie.options import CONCEPT_PASSES, ErasureSettings
+
 from .generate import Job, Make, generate, plain
 
 _NUMBERS = tuple(field.name for field in dataclasses.fields(ErasureSettings) if field.name != "concept_pass")

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..attention import find_cross_attention
-from ..demo.detector import background_name, detect
-from ..demo.glyphs import OBJECTS, UNWANTED
-from ..demo.scenes import draw, sample_scene
-from ..demo.vae import psnr, to_tensor
+from lib_gie.core.layers import find_cross_attention
+from lib_gie.demo.detector import background_name, detect
+from lib_gie.demo.glyphs import OBJECTS, UNWANTED
+from lib_gie.demo.scenes import draw, sample_scene
+from lib_gie.demo.vae import psnr, to_tensor
+
 from .erasure import KINDS, jobs_of
 from .figures import Share, as_json, table
 from .generate import images_of, plain

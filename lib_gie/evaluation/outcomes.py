@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..demo.detector import find_objects
-from ..demo.glyphs import GLYPH_SIZE
-from ..journal import append_entry, read_entries
-from ..pipeline import processes
+from lib_gie.demo.detector import find_objects
+from lib_gie.demo.glyphs import GLYPH_SIZE
+from lib_gie.hosts.diffusers import processes
+from lib_gie.json_lines import append_entry, read_entries
+
 from .generate import Job, images_of
 from .methods import Method
 

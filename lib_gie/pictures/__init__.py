@@ -1,15 +1,6 @@
 """Contact sheets and attention overlays: numpy and Pillow only."""
 
-from .attention import (
-    Region,
-    Span,
-    attention_map,
-    explained,
-    overlay,
-    region_map,
-    step_maps,
-    steps_sheet,
-)
+from .attention import Region, Span, attention_map, explained, overlay, region_map, step_maps, steps_sheet
 from .images import picture
 from .sheet import Row, contact_sheet, stacked, strip
 

@@ -11,7 +11,8 @@ import torch
 from PIL import Image, ImageDraw
 from torch.nn import functional as F
 
-from ..statistics import AttentionRecorder
+from lib_gie.core.recorder import AttentionRecorder
+
 from .fonts import font
 from .sheet import enlarged
 

@@ -11,12 +11,13 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..adapter import Adapter, AdapterInfo, filled
-from ..errors import OptionError
-from ..input_range import fit_range
-from ..options import LOWEST_SCALE
-from ..statistics import Reading
-from .host import Host
+from lib_gie.core.recorder import Reading
+from lib_gie.core.scales.adapter import Adapter, AdapterInfo, filled
+from lib_gie.core.scales.input_range import fit_range
+from lib_gie.errors import OptionError
+from lib_gie.options import LOWEST_SCALE
+
+from .image_maker import Host
 from .labels import Label
 
 READING = Reading(per_head=True, noise=0)

@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from ..errors import OptionError
-from ..journal import append_entry, read_entries
-from .host import Host, Made
+from lib_gie.errors import OptionError
+from lib_gie.json_lines import append_entry, read_entries
+
+from .image_maker import Host, Made
 from .judges.base import Judge, Verdict
 from .search import GRID, Search
 

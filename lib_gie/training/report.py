@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..adapter import Adapter
+from lib_gie.core.scales.adapter import Adapter
+
 from .fitting import Fit, Recipe
-from .host import Host
+from .image_maker import Host
 from .judges import Judge
 from .labels import Label
 

@@ -19,7 +19,7 @@ from transformers import CLIPTokenizer
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from lib_gie.adapter import Adapter, AdapterInfo, save_adapter  # noqa: E402
+from lib_gie.core.scales.adapter import Adapter, AdapterInfo, save_adapter  # noqa: E402
 
 DEMO = ROOT / "models" / "demo"
 WIDTH, LAYERS = 128, 16

@@ -8,7 +8,7 @@ import pytest
 from browser import open_page
 from client import SCALE
 
-from lib_gie.webui.infotext import ALL_KEYS
+from lib_gie.hosts.webui.request.infotext import ALL_KEYS
 
 
 @pytest.fixture(scope="module")

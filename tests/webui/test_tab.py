@@ -10,7 +10,7 @@ from seer import Seer
 
 from lib_gie.demo.glyphs import OBJECTS
 from lib_gie.demo.scenes import article
-from lib_gie.journal import read_entries
+from lib_gie.json_lines import read_entries
 
 CONCEPT = "umbrella"
 OTHERS = [name for name in OBJECTS if name != CONCEPT]

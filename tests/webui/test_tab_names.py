@@ -8,7 +8,7 @@ import time
 import pytest
 from test_hostile import handlers, send  # noqa: F401
 
-from lib_gie.adapter import load_adapter
+from lib_gie.core.scales.adapter import load_adapter
 
 CONCEPT, NAME = "umbrella", "names-umbrella"
 PROMPTS = "\n".join(

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_matrix import IMG2IMG
 
-from lib_gie.webui.infotext import ALL_KEYS
+from lib_gie.hosts.webui.request.infotext import ALL_KEYS
 
 ON = [True, "knife", "Fixed scale", 1, SCALE]
 SECONDS = 20

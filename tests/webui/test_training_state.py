@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib_gie.adapter import Adapter, AdapterInfo, load_adapter, save_adapter
+from lib_gie.core.scales.adapter import Adapter, AdapterInfo, load_adapter, save_adapter
 from lib_gie.training.fitting import READING
 
 CONCEPT, INPUTS, ADAPTER = "balloon", 128, "gieprompt"

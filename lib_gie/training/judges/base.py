@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ...errors import OptionError
-from ..host import Host, Made
+from lib_gie.errors import OptionError
+from lib_gie.training.image_maker import Host, Made
 
 JUDGES = {
     "detector": "the demo model's own detector of known glyphs",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...demo.detector import detect
-from ...demo.glyphs import OBJECTS
-from ...errors import OptionError
-from ..host import Host, Made
+from lib_gie.demo.detector import detect
+from lib_gie.demo.glyphs import OBJECTS
+from lib_gie.errors import OptionError
+from lib_gie.training.image_maker import Host, Made
+
 from .base import Uncalibrated, Verdict
 
 

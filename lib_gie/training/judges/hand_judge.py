@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ..host import Host, Made
+from lib_gie.training.image_maker import Host, Made
+
 from .base import Uncalibrated, Verdict
 
 Ask = Callable[[torch.Tensor, str, str], int]

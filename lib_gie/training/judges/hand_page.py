@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 
 import torch
 
-from ...pictures import picture
+from lib_gie.pictures import picture
 
 _SIDE = 224  # pixels of an image on the page
 _MOST_BYTES = 1000  # of an answer

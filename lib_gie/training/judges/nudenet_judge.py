@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from ...errors import OptionError
-from ..host import Host, Made
+from lib_gie.errors import OptionError
+from lib_gie.training.image_maker import Host, Made
+
 from .base import Uncalibrated, Verdict
 
 EXPOSED = (

@@ -13,7 +13,8 @@ from itertools import pairwise
 import torch
 from torch.nn import functional as F
 
-from ..host import Host, Made
+from lib_gie.training.image_maker import Host, Made
+
 from .base import Verdict
 
 TIMESTEPS = (400, 500, 600, 700, 800)

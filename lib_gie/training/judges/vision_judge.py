@@ -26,11 +26,12 @@ from urllib.parse import urlsplit
 import torch
 from PIL import Image, ImageDraw
 
-from ...checks import quoted
-from ...errors import GieError, OptionError
-from ...pictures import picture
-from ...pictures.fonts import font
-from ..host import Host, Made
+from lib_gie.checks import quoted
+from lib_gie.errors import GieError, OptionError
+from lib_gie.pictures import picture
+from lib_gie.pictures.fonts import font
+from lib_gie.training.image_maker import Host, Made
+
 from .base import Uncalibrated, Verdict
 
 COLUMNS, SIDE, HEAD = 4, 256, 28

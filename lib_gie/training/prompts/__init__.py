@@ -7,11 +7,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...assets import PROMPT_LISTS
-from ...checks import quoted
-from ...concepts import parse_concepts
-from ...errors import OptionError
-from ..labels import Sample
+from lib_gie.assets import PROMPT_LISTS
+from lib_gie.checks import quoted
+from lib_gie.core.concepts import parse_concepts
+from lib_gie.errors import OptionError
+from lib_gie.training.labels import Sample
 
 KINDS = ("explicit", "implicit", "unrelated")
 _SECTION = re.compile(r"\[([^:|\[\]]*)\]")  # with : or | it is prompt editing

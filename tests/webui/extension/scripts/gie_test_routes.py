@@ -22,7 +22,7 @@ class ZeroOption(sd_unet.SdUnetOption):
 
 
 def break_second_step():
-    sampling = sys.modules["lib_gie.webui.sampling"]
+    sampling = sys.modules["lib_gie.hosts.webui.sampling.batch"]
     working = sampling.conditional_rows
 
     def broken(denoiser, total):

@@ -1,0 +1,1 @@
+"""The method itself: it needs torch and knows no host."""

@@ -1,0 +1,217 @@
+"""What the attention layers do while a UNet runs once: one class for each kind of run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from lib_gie.errors import ErasureError
+
+from .call import Rows
+from .capture import QueryCapture
+from .encoding import EncodedConcept
+from .layers import AttentionLayer
+from .recorder import AttentionRecorder, token_means
+from .rules.growth_inhibitors import LayerConcepts
+
+Encoded = tuple[EncodedConcept, ...]
+Folds = Callable[[int, Encoded, float, torch.Tensor], LayerConcepts]
+"""Returns K* and U of concepts in a layer. It is called with the layer's number, the concepts, their padding and the
+layer's context [B, L, D]."""
+
+Maps = dict[int, list[torch.Tensor]]
+"""By layer the maps of each concept from a UNet pass of its own, float32 [rows, h, N, columns]."""
+
+
+class Pass:
+    """A run of the UNet, and how often each of its cross-attention layers has run in it.
+
+    ``batch``: the run's rows. ``runs_once``: whether no layer may run twice, because what is erased comes from another
+    run of the UNet than this one.
+    """
+
+    def __init__(self, layers: Sequence[AttentionLayer], folds: Folds, batch: int, runs_once: bool = False):
+        self.layers, self.folds, self.batch = layers, folds, batch
+        self._runs_once = runs_once
+        self._fired: Counter[int] = Counter()
+        self._contexts: dict[int, torch.Tensor] = {}  # by layer: what it attended to when it first ran
+
+    def run_layer(
+        self, index: int, context: torch.Tensor, output: torch.Tensor, capture: QueryCapture
+    ) -> torch.Tensor | None:
+        """Do what is to be done after a layer has run. Returns the output that takes the place of the layer's, or None.
+
+        ``context``: [B, L, D]; ``output``: [B, N, C_out]; ``capture``: has the layer's queries. Raises ErasureError.
+        """
+        self._check_run(index, context)
+        return self.at_layer(index, context, output, capture)
+
+    def at_layer(
+        self, index: int, context: torch.Tensor, output: torch.Tensor, capture: QueryCapture
+    ) -> torch.Tensor | None:
+        """Do the work of this kind of pass; see ``run_layer``."""
+        raise NotImplementedError
+
+    def _check_run(self, index: int, context: torch.Tensor) -> None:
+        """Let a layer run again in a UNet call for the same rows, as for ControlNet's reference image."""
+        self._fired[index] += 1
+        first = self._contexts.setdefault(index, context)
+        if self._fired[index] == 1:
+            return
+        name = self.layers[index].name
+        if first is not context and (first.shape != context.shape or not torch.equal(first, context)):
+            raise ErasureError(f"attention layer {name} ran twice in one UNet call, with another prompt")
+        if self._runs_once:
+            raise ErasureError(
+                f"attention layer {name} ran twice in one UNet call, as ControlNet's reference modes let it. Then the "
+                f"concept's attention must be taken from the image's own pass: set the concept pass to fused, and "
+                f"neither keep the composition nor follow it"
+            )
+
+    def check(self) -> None:
+        """Raise ErasureError unless all layers have run, and all of them equally often."""
+        if len(self._fired) != len(self.layers):
+            raise ErasureError(
+                f"{len(self._fired)} of the {len(self.layers)} cross-attention layers ran in a UNet call, so the "
+                f"concept could not be erased. A custom UNet (TensorRT, a compiled or caching one) or another "
+                f"extension replaces the attention layers: switch it off"
+            )
+        if len(set(self._fired.values())) > 1:
+            raise ErasureError(
+                f"some cross-attention layers ran {max(self._fired.values())} times in one UNet call and others "
+                f"{min(self._fired.values())} times, so it is unknown what the image was made of. Another extension "
+                f"runs them by itself: switch it off"
+            )
+
+
+class Probe(Pass):
+    """A run that reads where the concepts' attention is and changes nothing.
+
+    ``means``: by layer in the order of their runs, by concept the token means, float32 [B, h, n]. That order is the
+    same in all libraries; that of their modules is not.
+    """
+
+    def __init__(self, layers: Sequence[AttentionLayer], folds: Folds, batch: int, encoded: Encoded, padding: float):
+        super().__init__(layers, folds, batch)
+        self._encoded, self._padding = encoded, padding
+        self._means: dict[int, list[torch.Tensor]] = {}
+
+    @property
+    def means(self) -> list[list[torch.Tensor]]:
+        return list(self._means.values())
+
+    def at_layer(
+        self, index: int, context: torch.Tensor, output: torch.Tensor, capture: QueryCapture
+    ) -> torch.Tensor | None:
+        query = capture.take(index, self.batch)  # [B, N, h*d]
+        concepts = self.folds(index, self._encoded, self._padding, context)
+        numbers = range(len(self._encoded))
+        means = [token_means(concepts.own(concepts.maps(query, number), number)) for number in numbers]
+        self._means.pop(index, None)  # the last run is the image's own
+        self._means[index] = [mean.cpu() for mean in means]
+        return None
+
+
+class ConceptPass(Pass):
+    """A run under a concept, Algorithm 1's DM(z_t, c*, t); only the concept's own columns of M* are kept.
+
+    ``maps``: by layer, float32 [B, h, N, columns].
+    """
+
+    def __init__(
+        self, layers: Sequence[AttentionLayer], folds: Folds, batch: int, encoded: Encoded, padding: float, number: int
+    ):
+        super().__init__(layers, folds, batch, runs_once=True)
+        self._encoded, self._padding, self._number = encoded, padding, number
+        self.maps: dict[int, torch.Tensor] = {}
+
+    def at_layer(
+        self, index: int, context: torch.Tensor, output: torch.Tensor, capture: QueryCapture
+    ) -> torch.Tensor | None:
+        query = capture.take(index, self.batch)  # [B, N, h*d]
+        concepts = self.folds(index, self._encoded, self._padding, context)
+        self.maps[index] = concepts.maps(query, self._number)
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class Injection:
+    """The term of some concepts for some rows.
+
+    ``scales``: w of all columns, float32 [rows, columns]. ``maps``: those of passes of the concepts' own; without them
+    the maps are made from the queries of this run.
+    """
+
+    rows: Rows
+    encoded: Encoded
+    padding: float
+    scales: torch.Tensor
+    maps: Maps | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """The rows of a run, by their names, in which the attention to concepts is recorded. ``maps``: as of Injection."""
+
+    recorder: AttentionRecorder
+    rows: Rows
+    names: Sequence[Hashable]
+    encoded: Encoded
+    padding: float
+    maps: Maps | None = None
+
+
+class Inject(Pass):
+    """A run that erases: what is injected is added to the layers' outputs, and what is recorded is read beside it."""
+
+    def __init__(
+        self,
+        layers: Sequence[AttentionLayer],
+        folds: Folds,
+        batch: int,
+        injections: Sequence[Injection],
+        recordings: Sequence[Recording] = (),
+        runs_once: bool = False,
+    ):
+        super().__init__(layers, folds, batch, runs_once)
+        self._injections, self._recordings = injections, recordings
+
+    def at_layer(
+        self, index: int, context: torch.Tensor, output: torch.Tensor, capture: QueryCapture
+    ) -> torch.Tensor | None:
+        pixels = capture.pixels(index)
+        recordings = [one for one in self._recordings if pixels and one.recorder.wants(pixels)]
+        if not self._injections and not recordings:
+            capture.drop(index)
+            return None
+        query = capture.take(index, self.batch)  # [B, N, h*d]
+        of_rows: dict[int, torch.Tensor] = {}  # by selector: [rows, N, h*d], taken once
+        for rows in [*(one.rows for one in recordings), *(one.rows for one in self._injections)]:
+            if id(rows) not in of_rows:
+                of_rows[id(rows)] = query[rows]
+        for recording in recordings:
+            self._record(recording, index, context, of_rows[id(recording.rows)])
+        if not self._injections:
+            return None
+        # the layer has just made its output, so it may be changed in place unless it is part of a graph
+        result = output.clone() if output.requires_grad else output  # [B, N, C_out]
+        for one in self._injections:
+            chosen = result[one.rows]  # [rows, N, C_out], a view where the rows are neighbours
+            concepts = self.folds(index, one.encoded, one.padding, context)
+            if one.maps is None:
+                concepts.add(chosen, of_rows[id(one.rows)], one.scales)
+            else:
+                concepts.add_maps(chosen, one.maps.pop(index), one.scales)
+            if not isinstance(one.rows, slice):
+                result[one.rows] = chosen
+        return result
+
+    def _record(self, one: Recording, index: int, context: torch.Tensor, query: torch.Tensor) -> None:
+        """``query``: of the recorded rows, [rows, N, h*d]."""
+        concepts = self.folds(index, one.encoded, one.padding, context)
+        for number in range(len(one.encoded)):
+            found = concepts.maps(query, number) if one.maps is None else one.maps[index][number]
+            one.recorder.add(number, one.names, concepts.own(found, number).detach())

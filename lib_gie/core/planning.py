@@ -1,0 +1,317 @@
+"""What a host's UNet call needs: whose rows it has, their scales, and the UNet calls that must come before it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from .call import Rows, UNetCall, select
+from .composition import CROSS, Follower
+from .encoding import EncodedConcept
+from .erasure import Erasure
+from .passes import ConceptPass, Encoded, Inject, Injection, Maps, Probe, Recording
+from .recorder import Reading
+from .rows import Name, RowLedger
+from .rules.growth_inhibitors import column_scales
+from .runner import Undisturbed, UNetRunner
+
+Means = list[list[torch.Tensor]]
+"""By layer in the order of their runs, by concept: token means, float32 [rows, h, n]."""
+
+
+@dataclass(eq=False)
+class Member:
+    """An erasure that is attached to a UNet.
+
+    ``undisturbed``: a context around UNet calls that no host makes. ``follower``: its hooks that keep a composition.
+    ``uses``: how often it is attached.
+    """
+
+    erasure: Erasure
+    undisturbed: Undisturbed
+    follower: Follower | None
+    uses: int = 0
+    handles: list[tuple[nn.Module, RemovableHandle]] = field(default_factory=list)
+
+    @cached_property
+    def encoded(self) -> Encoded:
+        """The concepts as the text encoder sees them."""
+        return tuple(target.encoded for target in self.erasure.targets)
+
+    @property
+    def padding(self) -> float:
+        """See ErasureSettings."""
+        return self.erasure.settings.padding
+
+    @property
+    def is_separate(self) -> bool:
+        """Whether the concepts have passes of their own."""
+        return self.erasure.settings.concept_pass == "separate"
+
+
+@dataclass(frozen=True, eq=False)
+class ConditionalRows:
+    """The conditional rows of a UNet call, by their names, as one ledger knows them."""
+
+    call: UNetCall
+    rows: Rows
+    names: tuple[Hashable, ...]
+
+    @property
+    def context(self) -> torch.Tensor:
+        """The context of these rows, [rows, L, D]."""
+        return self.call.context[self.rows]
+
+    @cached_property
+    def own(self) -> UNetCall:
+        """The call of these rows alone."""
+        return self.call.rows(self.rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A member and the rows that it erases from.
+
+    ``scales``: w of each concept, float32 [rows, n], on the CPU. ``maps``: of the concepts' own passes.
+    """
+
+    member: Member
+    taken: ConditionalRows
+    scales: tuple[torch.Tensor, ...] = ()
+    maps: Maps | None = None
+
+    @cached_property
+    def any_scale(self) -> bool:
+        """Whether anything is inhibited at all."""
+        return any(bool((scale != 0).any()) for scale in self.scales)
+
+    @property
+    def injects(self) -> bool:
+        """Whether something is inhibited in this step."""
+        return self.member.erasure.injects and self.any_scale
+
+
+def plan_call(runner: UNetRunner, members: Sequence[Member], call: UNetCall) -> Inject:
+    """Return the pass of a host's UNet call, after all UNet calls that it needs to be known before.
+
+    Raises ErasureError for rows that are unknown, and what the members' rules and recorded images refuse.
+    """
+    parts = [part for group in _parts(members, call) for part in _with_scales(runner, group)]
+    ready: list[Part] = []
+    followed: list[tuple[Follower, Part]] = []
+    for part in parts:
+        kinds, recorded = _other_image(part)
+        own = recorded if CROSS in kinds else None
+        ready.append(replace(part, maps=_concept_maps(runner, part, own)) if _has_own_pass(part) else part)
+        follower = part.member.follower
+        if kinds and follower is not None:
+            with follower.keeping(kinds, recorded.batch):
+                _repeat(runner, part, recorded, [one for one in parts if one is not part])
+            followed.append((follower, part))
+    for follower, part in followed:
+        follower.replace_in(part.taken.rows, call.batch)
+    device = call.context.device
+    return Inject(
+        runner.layers, runner.fold, call.batch, _injections(ready, device), _recordings(ready),
+        runs_once=any(one.is_separate or one.erasure.is_paired for one in members),
+    )  # fmt: skip
+
+
+def _parts(members: Sequence[Member], call: UNetCall) -> list[list[Part]]:
+    """Return the parts of a call; those of one ledger, which have the same rows, together."""
+    groups: dict[RowLedger, list[Part]] = {}
+    taken: dict[RowLedger, ConditionalRows | None] = {}
+    for member in members:
+        ledger = member.erasure.ledger
+        if ledger not in taken:
+            taken[ledger] = _conditional(call, ledger.take(call.latents, call.context))
+        rows = taken[ledger]
+        if rows is not None:
+            groups.setdefault(ledger, []).append(Part(member, rows))
+    return list(groups.values())
+
+
+def _conditional(call: UNetCall, names: Sequence[Name]) -> ConditionalRows | None:
+    indices = [index for index, name in enumerate(names) if name is not None]
+    if not indices:
+        return None
+    rows = select(indices)
+    rows = rows if isinstance(rows, slice) else rows.to(call.latents.device)  # once, not in every layer
+    return ConditionalRows(call, rows, tuple(names[index] for index in indices))
+
+
+# -- scales ------------------------------------------------
+
+
+_Kind = tuple[int | None, tuple[int, int] | None]
+"""Noise and size of a reading: those of one kind are read in one run of the UNet."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """What the rules of one member must be asked anew: the numbers of its targets."""
+
+    part: Part
+    numbers: Sequence[int]
+
+    @property
+    def readings(self) -> dict[int, Reading]:
+        """By number the readings of the rules that read something."""
+        targets = self.part.member.erasure.targets
+        found = {number: targets[number].rule.reading for number in self.numbers}
+        return {number: reading for number, reading in found.items() if reading is not None}
+
+
+def _with_scales(runner: UNetRunner, parts: Sequence[Part]) -> list[Part]:
+    """Return the parts of one ledger with their scales, read anew where that is needed."""
+    rows = parts[0].taken
+    context, size = rows.context, rows.call.size  # [rows, L, D]
+    questions = []
+    for part in parts:
+        erasure = part.member.erasure
+        numbers = erasure.resolved.unresolved(rows.names, context, size, erasure.in_first_tiles)
+        if numbers is not None:
+            questions.append(_Question(part, numbers))
+    answers = _read(runner, rows, questions)
+    for question in questions:
+        inputs: dict[int, torch.Tensor | None] = dict.fromkeys(question.numbers)
+        misread = set()
+        for number, reading in question.readings.items():
+            means, is_misread = answers[reading.noise, reading.size]
+            concept = question.part.member.encoded[number]
+            inputs[number] = reading.inputs([layer[concept] for layer in means])  # [rows, inputs, n]
+            misread |= {number} if is_misread else set()
+        question.part.member.erasure.resolved.set_scales(rows.names, context, size, inputs, misread)
+    return [replace(part, scales=part.member.erasure.resolved.batch(rows.names)) for part in parts]
+
+
+def _read(
+    runner: UNetRunner, rows: ConditionalRows, questions: Sequence[_Question]
+) -> dict[_Kind, tuple[list[dict[EncodedConcept, torch.Tensor]], bool]]:
+    """Run the UNet once for each kind of reading, for all concepts together.
+
+    Returns by noise and size the token means, by layer and concept float32 [rows, h, n], and whether they are misread.
+    """
+    kinds = {(one.noise, one.size): one for question in questions for one in question.readings.values()}
+    found = {}
+    for key, reading in kinds.items():
+        asked = [
+            question.part.member
+            for question in questions
+            if key in {(one.noise, one.size) for one in question.readings.values()}
+        ]
+        encoded = tuple(concept for member in asked for concept in member.encoded)
+        means, misread = read_means(runner, rows.own, encoded, asked[0].padding, reading, asked[0].undisturbed)
+        found[key] = [dict(zip(encoded, layer, strict=True)) for layer in means], misread
+    return found
+
+
+def read_means(
+    runner: UNetRunner, call: UNetCall, encoded: Encoded, padding: float, reading: Reading, undisturbed: Undisturbed
+) -> tuple[Means, bool]:
+    """Read where the concepts' attention is in a call of conditional rows, without injection.
+
+    Also returns whether it had to be read at another size than ``reading`` wants.
+    """
+
+    def read(of: UNetCall) -> Means:
+        probe = Probe(runner.layers, runner.fold, of.batch, encoded, padding)
+        runner.run_own(probe, of, undisturbed)
+        return probe.means
+
+    if reading.noise is None:
+        return read(call), False
+    misread = reading.size not in (None, call.size) and (_is_replaced(runner) or call.has_pictures)
+    call = call.at_noise(reading.noise, None if misread else reading.size)
+    if any("forward" in vars(layer.module) for layer in runner.layers):
+        return read(call), misread  # another extension's, which may count on whole batches
+    chosen, equals = call.distinct_rows()  # images of one prompt need one row
+    means = read(call.rows(select(chosen)))
+    return [[mean[equals] for mean in layer] for layer in means], misread
+
+
+def _is_replaced(runner: UNetRunner) -> bool:
+    """Tell whether another extension has put a forward of its own into this UNet, which may count on the image's size.
+
+    The library that moves weights between devices does so, too; its forward changes nothing.
+    """
+    modules = [runner.unet, *(layer.module for layer in runner.layers)]
+    return any("forward" in vars(module) and not hasattr(module, "_hf_hook") for module in modules)
+
+
+# -- what must be known before ------------------------------------------------
+
+
+def _has_own_pass(part: Part) -> bool:
+    recorder = part.member.erasure.recorder
+    return part.member.is_separate and (part.injects or (recorder is not None and recorder.is_due))
+
+
+def _concept_maps(runner: UNetRunner, part: Part, recorded: UNetCall | None) -> Maps:
+    """Return M* of each concept from a UNet call under it, Algorithm 1's DM(z_t, c*, t).
+
+    ``recorded``: the call of the image without erasure, where the prompt's maps of that image are taken over: these
+    still ask for the concept where it was, so it must be inhibited there.
+    """
+    member, call = part.member, recorded or part.taken.own
+    found: Maps = {}
+    for number, encoded in enumerate(member.encoded):
+        states = encoded.states.to(call.context.device, call.context.dtype)  # [L*, D]
+        own = ConceptPass(runner.layers, runner.fold, call.batch, member.encoded, member.padding, number)
+        runner.run_own(own, call.with_context(states.expand(call.batch, -1, -1)), member.undisturbed)
+        for index, maps in own.maps.items():
+            found.setdefault(index, []).append(maps)
+    return found
+
+
+def _other_image(part: Part) -> tuple[frozenset[str], UNetCall]:
+    """Write the call down for another trajectory. Returns what to take over from the one before, and its call."""
+    erasure = part.member.erasure
+    if erasure.trace is not None:
+        erasure.trace.record(part.taken.names, part.taken.own)
+    if erasure.composition is None:
+        return frozenset(), part.taken.call
+    recorded = erasure.composition.next_call(part.taken.names, part.taken.own)
+    return (erasure.follows if part.any_scale else frozenset()), recorded  # without a scale both images are the same
+
+
+def _repeat(runner: UNetRunner, part: Part, recorded: UNetCall, others: Sequence[Part]) -> None:
+    """Run the recorded call once more, for its queries and keys. What others erase is erased from it, too."""
+    rows = ConditionalRows(recorded, slice(0, recorded.batch), part.taken.names)
+    same = [replace(one, taken=rows, maps=None) for one in others if one.taken.names == part.taken.names]
+    device = recorded.context.device
+    again = Inject(runner.layers, runner.fold, recorded.batch, _injections(same, device), runs_once=True)
+    runner.run_own(again, recorded, part.member.undisturbed)
+
+
+# -- what is done ------------------------------------------------
+
+
+def _injections(parts: Sequence[Part], device: torch.device) -> list[Injection]:
+    """Return the terms to be added: one for all concepts of the same rows but those with passes of their own."""
+    groups: dict[tuple[RowLedger, float, Member | None], list[Part]] = {}
+    for part in parts:
+        if part.injects:
+            alone = part.member if part.maps is not None else None
+            groups.setdefault((part.member.erasure.ledger, part.member.padding, alone), []).append(part)
+    found = []
+    for (_, padding, _), group in groups.items():
+        encoded = tuple(one for part in group for one in part.member.encoded)
+        scales = [scale for part in group for scale in part.scales]
+        columns = column_scales(scales, encoded, padding).to(device)  # [rows, columns]
+        found.append(Injection(group[0].taken.rows, encoded, padding, columns, group[0].maps))
+    return found
+
+
+def _recordings(parts: Sequence[Part]) -> list[Recording]:
+    found = []
+    for part in parts:
+        member, rows, recorder = part.member, part.taken, part.member.erasure.recorder
+        if recorder is not None:
+            found.append(Recording(recorder, rows.rows, rows.names, member.encoded, member.padding, part.maps))
+    return found

@@ -1,0 +1,135 @@
+"""Runs a UNet with hooks on its attention layers: each run has a pass that says what happens in them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from lib_gie.errors import ErasureError, told_to
+from lib_gie.handles import take_off
+
+from .call import Args, Kwargs, UNetCall, context_in
+from .capture import QueryCapture
+from .layers import find_cross_attention
+from .passes import Encoded, Pass
+from .rules.growth_inhibitors import LayerConcepts
+
+Undisturbed = Callable[[], AbstractContextManager[Any]]
+"""Makes a context around UNet calls that are not the host's, which leaves the host's own randomness as it was."""
+
+_inner = threading.local()
+"""``owner``: the runner whose own UNet call, which no host makes, runs in this thread; the others let it pass."""
+
+
+def is_inner_call() -> bool:
+    """Whether the running UNet call is none of the host's (a probe, a concept pass); hosts do not announce it."""
+    return getattr(_inner, "owner", None) is not None
+
+
+class UNetRunner:
+    """The hooks on a UNet's cross-attention layers, and what is made of the UNet's weights.
+
+    ``refused``: is told of what is raised in a layer, which a host may swallow. Raises UnsupportedModelError for a UNet
+    without usable cross-attention.
+    """
+
+    def __init__(self, unet: nn.Module, refused: Callable[[BaseException], None] = lambda error: None):
+        self.unet = unet
+        self.layers = find_cross_attention(unet)
+        self.running: Pass | None = None
+        """The pass of the UNet call that runs now."""
+        self._refused = refused
+        self._capture = QueryCapture(self.layers, lambda: self.is_watching)
+        self._folded: dict[tuple[int, Encoded, float], LayerConcepts] = {}
+        self._handles: list[tuple[nn.Module, RemovableHandle]] = []
+        self._weights = [weight for weight in unet.parameters() if not weight.is_inference()]
+        self._written: int | None = None  # how often they had been written to when the UNet was last seen
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether the UNet call that runs has a pass of this runner."""
+        return self.running is not None and getattr(_inner, "owner", None) in (None, self)
+
+    def attach(self) -> None:
+        """Put the hooks on the layers; a second time changes nothing."""
+        if self._handles:
+            return
+        for index, layer in enumerate(self.layers):
+            self._handles += self._capture.attach(index)
+            handle = layer.module.register_forward_hook(self._layer_hook(index), with_kwargs=True)
+            self._handles.append((layer.module, handle))
+
+    def detach(self) -> None:
+        """Take the hooks off."""
+        self.end()
+        remove(self._handles)
+        self._folded.clear()
+
+    def end(self) -> None:
+        """End a UNet call, and forget what it has left."""
+        self.running = None
+        self._capture.forget()
+
+    def run_own(self, own: Pass, call: UNetCall, undisturbed: Undisturbed) -> None:
+        """Run the UNet for a pass that no host knows of. Raises ErasureError where some of its layers do not run."""
+        _inner.owner, self.running = self, own
+        try:
+            with torch.no_grad(), undisturbed():
+                call.run(self.unet)
+        finally:
+            _inner.owner = None
+            self.end()
+            self._written = self._writes()  # hosts may put LoRAs into the weights as they run the layers
+        own.check()
+
+    def _layer_hook(self, index: int) -> Callable[[nn.Module, Args, Kwargs, torch.Tensor], torch.Tensor | None]:
+        def run_layer(module: nn.Module, args: Args, kwargs: Kwargs, output: torch.Tensor) -> torch.Tensor | None:
+            running = self.running if self.is_watching else None
+            if running is None and is_inner_call():
+                return None
+            with told_to(self._refused):
+                if running is not None:
+                    return running.run_layer(index, context_in(args, kwargs), output, self._capture)
+                raise ErasureError(
+                    f"attention layer {self.layers[index].name} ran outside a call of the UNet that could be watched; "
+                    f"nothing was erased. Something calls the UNet's forward directly: switch it off"
+                )
+
+        return run_layer
+
+    # -- what is made of the weights ------------------------------------------------
+
+    def fold(self, index: int, encoded: Encoded, padding: float, like: torch.Tensor) -> LayerConcepts:
+        """Return K* and U of concepts in a layer, made once. ``like``: the context [B, L, D] that it is given."""
+        key = index, encoded, padding
+        if key not in self._folded:
+            self._folded[key] = LayerConcepts(self.layers[index], encoded, like, padding)
+        return self._folded[key]
+
+    def forget_folds(self) -> None:
+        """Forget what was made of concepts that are not erased any more."""
+        self._folded.clear()
+
+    def notices_writes(self) -> bool:
+        """Whether somebody has written to the weights since the last call; what was made of them is forgotten then."""
+        before, self._written = self._written, self._writes()
+        if before in (None, self._written):
+            return False
+        self._folded.clear()
+        return True
+
+    def _writes(self) -> int:
+        return sum(weight._version for weight in self._weights)
+
+
+def remove(handles: list[tuple[nn.Module, RemovableHandle]]) -> None:
+    """Take hooks off their modules, and empty the list."""
+    for module, handle in handles:
+        take_off(module, handle)
+    handles.clear()

@@ -1,0 +1,1 @@
+"""How strongly a concept is erased: fixed, given, or read by an adapter."""

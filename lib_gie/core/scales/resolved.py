@@ -1,0 +1,229 @@
+"""The scales of one generation: what each row's rules have said, and the w that follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from lib_gie.checks import number_from
+from lib_gie.core.call import Size
+from lib_gie.core.encoding import EncodedConcept
+from lib_gie.errors import OptionError
+from lib_gie.options import LOWEST_SCALE
+
+from .rules import MOST_EMPHASIS, UNKNOWN_PROMPT, Guarded, PromptFacts, ScaleRule, emphasis_factor
+
+_SAME_DIRECTION = 0.99
+"""Least cosine between a context's first state and BOS's; half precision keeps far more."""
+
+_NOTICED = 1.02
+"""Less growth of a context's first state is rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A concept to erase and the rule that gives its scale.
+
+    ``floor``: w is never weaker, whatever the rule, the concept's weight and the strength say; 0: there is none.
+    """
+
+    encoded: EncodedConcept
+    rule: ScaleRule
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        number_from("floor", self.floor, LOWEST_SCALE, 0.0)
+
+
+def _identity(context: torch.Tensor) -> tuple[object, ...] | None:
+    """Equal for the same memory that nothing has written to in between; None where torch does not keep count."""
+    if context.is_inference():
+        return None
+    return context.data_ptr(), context.shape, context.stride(), context._version
+
+
+class _Seen:
+    """A context [rows, L, D] that scales were found under, what the host knew of the prompts, and the latents' size."""
+
+    def __init__(self, context: torch.Tensor, facts: Sequence[PromptFacts], size: Size):
+        # kept alive, so that nothing else can come to lie in its memory
+        self._context, self._identity, self._values = context, _identity(context), context.detach().clone()
+        self._facts, self._size = tuple(facts), size
+
+    def is_same(self, context: torch.Tensor, facts: Sequence[PromptFacts], size: Size) -> bool:
+        """Tell whether context, facts and size are the same.
+
+        Hosts that pass the same tensor at every step need not wait for the device.
+        """
+        if self._size != size or self._facts != tuple(facts):
+            return False
+        if self._identity is not None and _identity(context) == self._identity:
+            return True
+        return self._values.shape == context.shape and torch.equal(self._values, context)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What a rule has said for one row: w before weight, strength and emphasis, float32 [n]; and why not that alone.
+
+    ``doubt``: why the fixed scale took the place of a weaker answer, "" where it did not.
+    """
+
+    base: torch.Tensor
+    doubt: str = ""
+
+    def or_stronger(self, other: _Found) -> _Found:
+        """The stronger of both, token by token."""
+        return _Found(torch.minimum(self.base, other.base), self.doubt or other.doubt)
+
+
+class ResolvedScales:
+    """The scales w of a generation's conditional rows, found when the UNet is first called for them.
+
+    ``targets``: the concepts with their rules. ``strength``: multiplies every scale.
+    """
+
+    def __init__(self, targets: Sequence[Target], strength: float):
+        self.targets, self._strength = tuple(targets), strength
+        self.values: dict[Hashable, tuple[torch.Tensor, ...]] = {}
+        """By row: w of each concept, float32 [n]."""
+        self.facts: dict[Hashable, PromptFacts] = {}
+        """By row what the host knows of its prompt; a row that it says nothing of is UNKNOWN_PROMPT."""
+        self._found: dict[Hashable, tuple[_Found, ...]] = {}
+        self._sizes: dict[Hashable, Size] = {}  # of the rows whose scales are found for all as it is now
+        self._seen: dict[tuple[Hashable, ...], _Seen] = {}
+
+    def go_on_from(self, other: ResolvedScales, changed: bool = True) -> None:
+        """Take over what others of the same concepts hold: w never gets weaker than that.
+
+        ``changed``: whether something that scales depend on has (the model, its networks, the pass): then all are read
+        again.
+        """
+        self.values, self._found, self.facts = dict(other.values), dict(other._found), dict(other.facts)
+        if not changed:
+            self._sizes, self._seen = dict(other._sizes), dict(other._seen)
+
+    def read_again(self) -> None:
+        """Find all scales again, for something that they depend on has changed; the stronger of both stay."""
+        self._sizes.clear()
+        self._seen.clear()
+
+    def unresolved(
+        self, rows: Sequence[Hashable], context: torch.Tensor, size: Size, in_first_tiles: bool = False
+    ) -> list[int] | None:
+        """Return the numbers of the targets to be read anew for these conditional rows; None where nothing has changed.
+
+        ``context``: [rows, L, D]; ``size``: of the latents. ``in_first_tiles``: whether the rows are those of a tile in
+        the first step. These are read:
+
+        - all targets where the rows are new; where everything is read again, those whose rule reads something;
+        - later, where the prompt has changed (prompt editing, another prompt for Hires. fix), those whose rule reads
+          the prompt alone: the paper finds w once, at t = T, and would miss a concept that comes in on the way;
+        - at another size, those that are read at the image's own.
+
+        An empty list says that only the emphasis may be another.
+        """
+        reading = [target.rule.reading for target in self.targets]
+        if not all(row in self._sizes for row in rows):
+            known = all(row in self._found for row in rows)  # then what reads nothing has nothing new to say
+            return [index for index, read in enumerate(reading) if read is not None or not known]
+        if in_first_tiles:  # the concept may be in any of the image's tiles
+            return [index for index, read in enumerate(reading) if read is not None and read.size is None]
+        seen = self._seen.get(tuple(rows))
+        if seen is not None and seen.is_same(context, self._facts_of(rows), size):
+            return None
+        resized = any(self._sizes[row] != size for row in rows)
+        return [
+            index
+            for index, read in enumerate(reading)
+            if read is not None and (read.reads_prompt or (resized and read.size is None))
+        ]
+
+    def set_scales(
+        self,
+        rows: Sequence[Hashable],
+        context: torch.Tensor,
+        size: Size,
+        inputs: Mapping[int, torch.Tensor | None],
+        misread: Collection[int] = (),
+    ) -> None:
+        """Find w for these rows under ``context`` [rows, L, D]. It is never weaker than it was for an earlier prompt.
+
+        ``inputs``: for the number of each target to be resolved what its rule reads, float32 [rows, inputs, n] or None.
+        ``misread``: numbers of those that were read at another size than their adapter was fitted at.
+
+        Raises OptionError where the prompt emphasises more than can be erased.
+        """
+        facts = self._facts_of(rows)
+        found = {index: self._ask(index, read, facts, index in misread) for index, read in inputs.items()}
+        emphasis = self._emphasis(context, facts)  # [rows]
+        for number, row in enumerate(rows):
+            old = self._found.get(row)
+            values = [
+                found[index][number] if index in found or old is None else old[index]
+                for index in range(len(self.targets))
+            ]
+            if old is not None:
+                values = [new.or_stronger(before) for new, before in zip(values, old, strict=True)]
+            self._found[row] = tuple(values)
+            pairs = zip(self.targets, values, strict=True)
+            scales = [self._scale(target, one, emphasis[number]) for target, one in pairs]
+            if row in self.values:
+                scales = [torch.minimum(new, before) for new, before in zip(scales, self.values[row], strict=True)]
+            self.values[row] = tuple(scales)
+            self._sizes[row] = size
+        self._seen[tuple(rows)] = _Seen(context, facts, size)
+
+    def _facts_of(self, rows: Sequence[Hashable]) -> list[PromptFacts]:
+        return [self.facts.get(row, UNKNOWN_PROMPT) for row in rows]
+
+    def _ask(self, index: int, read: torch.Tensor | None, facts: Sequence[PromptFacts], misread: bool) -> list[_Found]:
+        """Return what a target's rule says, for each row."""
+        target = self.targets[index]
+        values = target.rule.scales(read, len(facts), target.encoded.count)  # [rows, n]
+        if not isinstance(target.rule, Guarded):
+            return [_Found(row) for row in values]
+        named = [known.names(target.encoded.concept.key) for known in facts]
+        found = []
+        for row, doubt in zip(values, target.rule.doubts(read, named, misread), strict=True):
+            used = bool(doubt) and bool((row > target.rule.fixed).any())
+            found.append(_Found(row.clamp(max=target.rule.fixed), doubt) if used else _Found(row))
+        return found
+
+    def _emphasis(self, context: torch.Tensor, facts: Sequence[PromptFacts]) -> list[float]:
+        """Return the largest emphasis in each row's prompt: what its text says, times what all of it grew by later.
+
+        The WebUI's emphasis "Original" multiplies all of a prompt's states so that their mean stays: where much is
+        made weak, the rest gets strong. Every context begins with BOS, whose state is the same in all texts.
+        """
+        bos = self.targets[0].encoded.states[0].float().to(context.device)  # [D]
+        length = len(self.targets[0].encoded.states)
+        if context.shape[1] % length:
+            return [known.emphasis for known in facts]
+        first = context[:, ::length].float()  # [rows, contexts, D]
+        grown = first.norm(dim=-1) / bos.norm().clamp_min(1e-8)  # [rows, contexts]
+        is_bos = torch.cosine_similarity(first, bos, dim=-1).abs() > _SAME_DIRECTION  # [rows, contexts]
+        most = torch.where(is_bos & (grown > _NOTICED), grown, 1.0).amax(1)  # [rows]
+        return [known.emphasis * more for known, more in zip(facts, most.tolist(), strict=True)]
+
+    def _scale(self, target: Target, found: _Found, emphasis: float) -> torch.Tensor:
+        """w of one row and target, float32 [n]."""
+        plain = (found.base * target.encoded.concept.weight * self._strength).clamp(max=target.floor)  # [n]
+        if emphasis > MOST_EMPHASIS and bool((plain < 0).any()):
+            raise OptionError(
+                f"the largest emphasis in the prompt is {emphasis:.3g}; {target.encoded.concept.text[:100]!r} can be "
+                f"erased up to {MOST_EMPHASIS:g}. Emphasise less, or all of it alike"
+            )
+        grown = plain * emphasis_factor(emphasis)  # [n]
+        return torch.maximum(grown, plain.clamp(max=LOWEST_SCALE))  # emphasis alone leads no further than that
+
+    def doubts(self, row: Hashable) -> tuple[str, ...]:
+        """For each target why a fixed scale took the place of a weaker answer for this row, "" where it did not."""
+        return tuple(found.doubt for found in self._found.get(row, ())) or ("",) * len(self.targets)
+
+    def batch(self, rows: Sequence[Hashable]) -> tuple[torch.Tensor, ...]:
+        """Return w of these conditional rows, per concept: float32 [rows, n]."""
+        picked = [self.values[row] for row in rows]
+        return tuple(torch.stack([scales[index] for scales in picked]) for index in range(len(self.targets)))

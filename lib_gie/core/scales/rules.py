@@ -1,0 +1,164 @@
+"""How strongly a concept is suppressed: rules that give w, one number per image and concept token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from lib_gie.core.recorder import Reading
+from lib_gie.errors import OptionError
+from lib_gie.options import BY_NAME, LOWEST_SCALE
+
+from .adapter import Adapter
+
+EMPHASIS_POWER = 2.0
+"""w grows with the largest emphasis to this power: what is added grows with it, and so does the attention to it."""
+
+MOST_EMPHASIS = 5.0
+"""The most emphasis up to which the demo model erases (docs/ADAPTERS.md); beyond, it draws nothing recognisable."""
+
+_MOST_LAYERS = 4
+"""The most layers apart by which a fixed scale grows: where fewer are used, little of the text is left."""
+
+NAMED = "the prompt names it"
+OUTSIDE = "the adapter was fitted on nothing like this"
+MISREAD = "it had to be read at another size than the adapter was fitted at"
+
+
+@dataclass(frozen=True)
+class PromptFacts:
+    """What a host knows of a row's prompt beside its states.
+
+    ``named``: folded texts of the concepts (``Concept.key``) whose own words are in it; None: not known, which counts
+    as all of them. ``emphasis``: the largest in it, as its text says; 1: none.
+    """
+
+    named: frozenset[str] | None = None
+    emphasis: float = 1.0
+
+    def names(self, key: str) -> bool:
+        """Whether a concept, by its folded text, is named, or may be."""
+        return self.named is None or key in self.named
+
+
+UNKNOWN_PROMPT = PromptFacts()
+
+
+def emphasis_factor(emphasis: float) -> float:
+    """Return what w is multiplied by for the largest emphasis of a prompt: at least 1, also for a weak one."""
+    return float(max(1.0, emphasis) ** EMPHASIS_POWER)
+
+
+class ScaleRule(Protocol):
+    """Gives w for the rows of a batch."""
+
+    reading: Reading | None
+    """What ``scales`` needs of the attention at t = T, which costs half a UNet evaluation per image; None: nothing."""
+
+    def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
+        """w <= 0, float32 [rows, tokens]; ``inputs``: what was read, float32 [rows, inputs, tokens], or None."""
+        ...
+
+    def check_model(self, family: str, heads: Sequence[int]) -> None:
+        """Raise AdapterError where the rule does not fit a model: its family, heads of each cross-attention layer."""
+        ...
+
+
+class FixedScale:
+    """The same w for every image and token."""
+
+    reading = None
+
+    def __init__(self, value: float):
+        self.value: float = BY_NAME["scale"].check(value)
+
+    def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
+        """w, float32 [rows, tokens]."""
+        return torch.full((rows, tokens), self.value)
+
+    def check_model(self, family: str, heads: Sequence[int]) -> None:
+        """Fits every UNet."""
+
+    def __repr__(self) -> str:
+        return f"FixedScale({self.value:g})"
+
+
+class GivenScales:
+    """A w for every image of one generation, in their order: for labelling and experiments.
+
+    ``values``: float32 [images]. Use it for one generation only.
+    """
+
+    reading = None
+
+    def __init__(self, values: torch.Tensor):
+        low, high = float(values.min()), float(values.max())
+        if not LOWEST_SCALE <= low <= high <= 0:  # NaN fails too
+            raise OptionError(f"the scales are {low:g} to {high:g}; they must be from {LOWEST_SCALE:g} to 0")
+        self.values = values.float()
+        self._used = 0
+
+    def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
+        """The next images' w, float32 [rows, tokens]."""
+        given = self.values[self._used : self._used + rows]  # [rows]
+        if len(given) != rows:
+            raise OptionError(f"{len(self.values)} scales were given, for fewer images than there are")
+        self._used += rows
+        return given[:, None].expand(rows, tokens)  # [rows, n]
+
+    def check_model(self, family: str, heads: Sequence[int]) -> None:
+        """Fits every UNet."""
+
+
+class Guarded:
+    """A rule that takes an adapter's answer where the adapter can know, else the stronger of it and a fixed scale.
+
+    The adapter cannot know where a prompt names the concept (the concept is wanted then, whatever else is in the
+    prompt), where its inputs are unlike those of all prompts that it was fitted on, and where they had to be read at
+    another size.
+    """
+
+    def __init__(self, adapter: Adapter, fixed: float):
+        """Keep both. ``fixed``: from LOWEST_SCALE to 0. Raises OptionError for others."""
+        self.adapter, self.fixed = adapter, FixedScale(fixed).value
+
+    @property
+    def reading(self) -> Reading:
+        """The adapter's reading."""
+        return self.adapter.reading
+
+    def at_clip_skip(self, layers: int | None) -> Guarded:
+        """Return the rule for prompts encoded at this clip skip, as the WebUI counts it (1: all layers; None: unknown).
+
+        Its fixed scale is twice as strong for each layer between this and the clip skip that the adapter was fitted
+        at: the less of the text encoder is used, the weaker is what is taken away. Measured on the demo model, where
+        emphasised words are left at clip skip 3 unless w is four times as strong.
+        """
+        fitted = self.adapter.info.conditions.get("clip_skip")
+        if fitted is None or layers is None or fitted == layers:
+            return self
+        grown = self.fixed * 2 ** min(abs(layers - fitted), _MOST_LAYERS)
+        return Guarded(self.adapter, max(LOWEST_SCALE, grown))
+
+    def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
+        """The adapter's answer: w, float32 [rows, tokens]."""
+        return self.adapter.scales(inputs, rows, tokens)
+
+    def doubts(self, inputs: torch.Tensor, named: Sequence[bool], misread: bool) -> list[str]:
+        """Say for each row why the adapter's answer is not enough, "" where it is.
+
+        ``inputs``: what it reads, float32 [rows, inputs, n]. ``named``: for each row whether the prompt names the
+        concept. ``misread``: whether they were read at another size than the adapter was fitted at.
+        """
+        outside = self.adapter.is_outside(inputs).tolist()
+        return [
+            NAMED if names else OUTSIDE if strange else MISREAD if misread else ""
+            for names, strange in zip(named, outside, strict=True)
+        ]
+
+    def check_model(self, family: str, heads: Sequence[int]) -> None:
+        """Raise AdapterError where the adapter does not fit a model."""
+        self.adapter.check_model(family, heads)

@@ -1,0 +1,1 @@
+"""Speed: what a step, a layer and a labelling cost."""

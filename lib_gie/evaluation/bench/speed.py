@@ -1,0 +1,309 @@
+"""How much time and memory erasure takes, side by side with the model alone and with other ways.
+
+What is measured is one generation without its text encoder and VAE: ``steps`` denoising steps with guidance. Steps are
+compared pair by pair with the model's own of the same round. What a way does once per generation (K*, U, the adapter's
+reading) happens in the first step, so that one is kept apart: what it takes more than the model's own first step is
+counted in steps.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import multiprocessing
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from diffusers import DDIMScheduler
+from tqdm import tqdm
+
+from lib_gie.core.concepts import Concept
+from lib_gie.core.encoding import EncodedConcept
+from lib_gie.core.erasure import Erasure, Target
+from lib_gie.core.layers import find_cross_attention
+from lib_gie.core.scales.adapter import Adapter, AdapterInfo
+from lib_gie.core.scales.rules import FixedScale, ScaleRule
+from lib_gie.core.session import attach
+from lib_gie.errors import GieError
+from lib_gie.evaluation.methods import negated_values
+from lib_gie.training.fitting import READING
+
+from .authors import AuthorsScheme
+from .unets import SIZES, build_unet
+
+CFG = 7.5
+SCALE = -1.0
+TOKENS = 2  # of a concept
+PEAK_RUNS = 3
+_LENGTH = 77
+
+Predict = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+"""Latents [B, 4, h, w], timestep, number of the step -> noise [B, 4, h, w]."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is measured: a UNet (see ``unets.SIZES``), the image's side in pixels, images at once, steps (2 or more)."""
+
+    size: str
+    pixels: int
+    batch: int = 1
+    steps: int = 4
+
+
+class Sampler:
+    """Denoises random latents under random text states."""
+
+    def __init__(self, setting: Setting, device: torch.device):
+        self.device, self.family = device, SIZES[setting.size].family
+        self.unet = build_unet(SIZES[setting.size], device)
+        self.dtype, self._random = self.unet.dtype, torch.Generator().manual_seed(0)
+        self._scheduler, self.seconds = DDIMScheduler(), []
+        self.use(setting)
+
+    def use(self, setting: Setting) -> None:
+        """Go on with another setting of the same size."""
+        batch, side, width = setting.batch, setting.pixels // 8, self.unet.config.cross_attention_dim
+        self.setting = setting
+        self.latents = self._draw(batch, 4, side, side)  # [B, 4, h, w]
+        self.states = self._draw(2 * batch, _LENGTH, width)  # [2 B, L, D], unconditional rows first
+
+    def _draw(self, *shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=self._random).to(self.device, self.dtype)
+
+    def concept(self, number: int) -> EncodedConcept:
+        """Any concept."""
+        return EncodedConcept(Concept(f"concept {number}"), self._draw(*self.states.shape[1:]), ["a"] * TOKENS)
+
+    def adapter(self) -> Adapter:
+        """One that fits the UNet and gives a scale below 0."""
+        heads = [layer.heads for layer in find_cross_attention(self.unet)]
+        adapter = Adapter(AdapterInfo(self.family, sum(heads), ("concept",), (2 * SCALE, 0.0), READING))
+        torch.nn.init.constant_(adapter.out.bias, 10 * SCALE)
+        return adapter.requires_grad_(False)
+
+    def noise(self, latents: torch.Tensor, timestep: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+        """One UNet call: states [R, L, D] -> [R, 4, h, w]."""
+        rows = len(states)
+        more = {}
+        if self.family == "sdxl":
+            pooled = torch.zeros(rows, 1280, device=self.device, dtype=self.dtype)  # [R, 1280]
+            sizes = torch.full((rows, 6), self.setting.pixels, device=self.device, dtype=self.dtype)  # [R, 6]
+            more["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": sizes}
+        repeated = latents.repeat(rows // len(latents), 1, 1, 1)  # [R, 4, h, w]
+        return self.unet(repeated, timestep, encoder_hidden_states=states, **more).sample
+
+    def guided(
+        self, latents: torch.Tensor, timestep: torch.Tensor, number: int, states: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Classifier-free guidance under ``states`` (the sampler's own by default): [B, 4, h, w]."""
+        states = self.states if states is None else states  # [2 B, L, D]
+        without, conditional = self.noise(latents, timestep, states).chunk(2)  # [B, 4, h, w] each
+        return without + CFG * (conditional - without)
+
+    @torch.no_grad()
+    def sample(self, predict: Predict) -> torch.Tensor:
+        """Latents [B, 4, h, w]. How long each step took is in ``seconds`` afterwards."""
+        self._scheduler.set_timesteps(self.setting.steps)
+        latents, self.seconds = self.latents, []
+        for number, timestep in enumerate(self._scheduler.timesteps):
+            started = self._now()
+            latents = self._scheduler.step(predict(latents, timestep, number), timestep, latents).prev_sample
+            self.seconds.append(self._now() - started)
+        return latents
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+# -- variants ------------------------------------------------
+
+
+def stock(sampler: Sampler) -> None:
+    """The model alone."""
+    sampler.sample(sampler.guided)
+
+
+def growth_inhibitors(
+    sampler: Sampler, count: int = 1, rule: ScaleRule | None = None, concept_pass: str = "fused"
+) -> None:
+    """This project, with so many concepts."""
+    rule, batch = rule or FixedScale(SCALE), sampler.setting.batch
+    targets = [Target(sampler.concept(number), rule) for number in range(count)]
+    erasure = Erasure(targets, concept_pass=concept_pass)
+
+    def predict(latents, timestep, number):
+        erasure.begin([*[None] * batch, *range(batch)], number / sampler.setting.steps)
+        return sampler.guided(latents, timestep, number)
+
+    with attach(sampler.unet, erasure):
+        sampler.sample(predict)
+    erasure.finish()
+
+
+def authors(sampler: Sampler) -> None:
+    """Their scheme: two trajectories, all maps."""
+    concept = sampler.concept(0)
+    scheme = AuthorsScheme(sampler.unet, concept.states, concept.span, SCALE)
+    without, conditional = sampler.states.chunk(2)  # [B, L, D] each
+    states = torch.cat([without, without, conditional, conditional])  # [4 B, L, D]
+
+    def predict(latents, timestep, number):
+        scheme.progress = number / sampler.setting.steps
+        noise = sampler.guided(torch.cat([latents, latents]), timestep, number, states)  # [2 B, 4, h, w]
+        scheme.end_step()
+        return noise.chunk(2)[1]  # [B, 4, h, w]
+
+    with scheme.attached():
+        sampler.sample(predict)
+
+
+def negpip(sampler: Sampler) -> None:
+    """Negative tokens: the concept's join the prompt, their values with the other sign."""
+    concept, batch = sampler.concept(0), sampler.setting.batch
+    added = concept.states[concept.span].expand(2 * batch, -1, -1)  # [2 B, n, D]
+    states = torch.cat([sampler.states, added], 1)  # [2 B, L + n, D]
+
+    def predict(latents, timestep, number):
+        return sampler.guided(latents, timestep, number, states)
+
+    with negated_values(sampler.unet, batch, TOKENS, -SCALE):
+        sampler.sample(predict)
+
+
+def sld(sampler: Sampler) -> None:
+    """Safe Latent Diffusion (Schramowski et al., 2023): a third row per image, and guidance away from it."""
+    concept = sampler.concept(0).states.expand(sampler.setting.batch, -1, -1)  # [B, L, D]
+    states = torch.cat([sampler.states, concept])  # [3 B, L, D]
+
+    def predict(latents, timestep, number):
+        without, conditional, unsafe = sampler.noise(latents, timestep, states).chunk(3)  # [B, 4, h, w] each
+        weight = (1000 * (conditional - unsafe)).abs().clamp(max=1) * (conditional - unsafe < 0.025)  # [B, 4, h, w]
+        return without + CFG * (conditional - without - weight * (unsafe - without))
+
+    sampler.sample(predict)
+
+
+Variant = Callable[[Sampler], None]
+
+VARIANTS: dict[str, Variant] = {
+    "stock": stock,
+    "fused 1": growth_inhibitors,
+    "fused 3": lambda sampler: growth_inhibitors(sampler, 3),
+    "fused 8": lambda sampler: growth_inhibitors(sampler, 8),
+    "separate": lambda sampler: growth_inhibitors(sampler, concept_pass="separate"),
+    "adapter": lambda sampler: growth_inhibitors(sampler, rule=sampler.adapter()),
+    "authors": authors,
+    "negpip": negpip,
+    "sld": sld,
+}
+
+
+# -- measuring ------------------------------------------------
+
+
+Times = dict[str, list[list[float]]]
+"""By variant and round the seconds of every step."""
+
+
+def alternate(sampler: Sampler, variants: dict[str, Variant], rounds: int, label: str) -> Times:
+    """Every variant in every round, A B C A B C ..., after one short generation each that does not count."""
+    setting, times = sampler.setting, {name: [] for name in variants}
+    sampler.use(replace(setting, steps=2))
+    for variant in variants.values():
+        variant(sampler)
+    sampler.use(setting)
+    with tqdm(total=rounds * len(variants), desc=label, mininterval=5) as bar:
+        for _ in range(rounds):
+            for name, variant in variants.items():
+                variant(sampler)
+                times[name].append(sampler.seconds)
+                bar.update()
+    return times
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A variant's time per step over the model's own: median, least and greatest of the pairs.
+
+    ``once``: what its first step takes more, in steps of the model alone (median over the rounds).
+    """
+
+    median: float
+    least: float
+    greatest: float
+    once: float
+
+    def of_generation(self, steps: int) -> float:
+        """Time of so many steps over the model's own."""
+        return self.median + self.once / steps
+
+
+def ratios(times: Times, base: str = "stock") -> dict[str, Ratio]:
+    """Pair by pair: a step of a variant and the same step of the model alone in the same round."""
+    found = {}
+    for name, own in times.items():
+        rounds = list(zip(own, times[base], strict=True))
+        pairs = [a / b for mine, bare in rounds for a, b in zip(mine[1:], bare[1:], strict=True)]
+        middle = statistics.median(pairs)
+        once = statistics.median(mine[0] / statistics.median(bare[1:]) for mine, bare in rounds)
+        alone = statistics.median(bare[0] / statistics.median(bare[1:]) for _, bare in rounds)
+        found[name] = Ratio(middle, min(pairs), max(pairs), once - alone - (middle - 1))
+    return found
+
+
+def _peak_on_linux() -> int | None:
+    """The most memory that the process had since it was last reset."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
+class MeasuringError(GieError):
+    """A measuring process that ended early."""
+
+
+def _measure_peak(setting: Setting, name: str, device: str, results) -> None:
+    """In a process of its own: bytes, None where the system does not tell."""
+    sampler = Sampler(setting, torch.device(device))
+    if sampler.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    elif sys.platform == "linux":
+        gc.collect()
+        getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # what building the model has freed would hide a step
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    VARIANTS[name](sampler)
+    results.put(torch.cuda.max_memory_allocated() if sampler.device.type == "cuda" else _peak_on_linux())
+
+
+def peak_memory(setting: Setting, name: str, device: torch.device) -> int | None:
+    """The most memory during one generation, in bytes, model included; None where the system does not tell."""
+    context = multiprocessing.get_context("spawn")
+    results = context.SimpleQueue()
+    process = context.Process(target=_measure_peak, args=(setting, name, str(device), results))
+    process.start()
+    process.join()
+    if process.exitcode != 0 or results.empty():
+        raise MeasuringError(
+            f"the process that measured the memory of {name!r} ended with {process.exitcode} (-9: the system had too "
+            f"little memory); use --no-memory, fewer --pixels or a smaller --batch"
+        )
+    return results.get()
+
+
+def peaks(setting: Setting, names: Sequence[str], device: torch.device) -> dict[str, list[int]]:
+    """Of every variant, in two steps, in PEAK_RUNS processes one after the other, A B C A B C ...; empty: not told."""
+    found: dict[str, list[int]] = {name: [] for name in names}
+    for name in tqdm([*names] * PEAK_RUNS, desc="memory"):
+        peak = peak_memory(replace(setting, steps=2), name, device)
+        found[name] += [] if peak is None else [peak]
+    return found

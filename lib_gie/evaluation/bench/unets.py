@@ -1,0 +1,57 @@
+"""UNets of the usual sizes for benchmarks: what they have learnt does not matter for their speed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+
+from lib_gie.randomness import undrawn
+
+_SDXL = {
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "block_out_channels": (320, 640, 1280),
+    "transformer_layers_per_block": (1, 2, 10),
+    "attention_head_dim": (5, 10, 20),
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """A UNet to measure on. ``config``: of diffusers' UNet, random weights; None: the demo model's own.
+
+    ``pixels``: image sides that are measured; ``steps``: of one generation; ``family``: as adapters name it.
+    """
+
+    family: str
+    pixels: tuple[int, ...]
+    steps: int
+    config: dict[str, Any] | None = field(default=None, hash=False)
+
+
+SIZES = {
+    "demo": Size("gie-demo", (64,), 20),
+    "sd15": Size("sd1", (256, 512), 4, {"cross_attention_dim": 768}),
+    "sdxl": Size("sdxl", (512,), 3, _SDXL),
+}
+
+
+def build_unet(size: Size, device: torch.device) -> UNet2DConditionModel:
+    """Float32 on the CPU, float16 on a GPU; deterministic."""
+    if size.config is None:
+        from lib_gie.hosts.diffusers import load_pipeline
+
+        unet = load_pipeline(None, device).unet
+    else:
+        with undrawn():
+            torch.manual_seed(0)
+            unet = UNet2DConditionModel(sample_size=64, **size.config)
+    return unet.to(device, torch.float32 if device.type == "cpu" else torch.float16).eval()

@@ -1,0 +1,1 @@
+"""What samples images: diffusers pipelines and WebUIs, each with the core on it."""

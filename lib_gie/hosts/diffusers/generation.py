@@ -1,0 +1,179 @@
+"""One call of a pipeline: which rows are the prompts', how many steps there are, and whether all were erased from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+
+from lib_gie.core.call import UNetCall, context_in
+from lib_gie.core.erasure import Erasure, Target
+from lib_gie.core.scales.rules import Guarded
+from lib_gie.core.session import attach, is_inner_call
+from lib_gie.errors import ErasureError
+
+from .model import plain_attention
+from .prompt_rows import PromptRows, Wish, is_equal
+from .texts import encode_concept
+
+
+def called_outside() -> ErasureError:
+    """Make the error of a UNet call that belongs to no step of the pipeline that is watched."""
+    return ErasureError(
+        "the UNet was called outside the steps of the pipeline that growth inhibitors watch; make one GrowthInhibitors "
+        "for each pipeline that shares the UNet"
+    )
+
+
+class PipelineGeneration:
+    """One call of a pipeline, from where it encodes its prompts to its end.
+
+    ``arguments``: of the call, by name. ``attached``: what is undone at its end.
+    """
+
+    def __init__(self, pipe: Any, wish: Wish, arguments: Mapping[str, Any], attached: ExitStack):
+        self.pipe, self.wish = pipe, wish
+        self.erasure: Erasure | None = None
+        self.images = 0
+        self.steps_made = 0
+        self.steps_erased = 0
+        self._arguments, self._attached = arguments, attached
+        self._steps = 0  # that this call makes, once they are known
+        self._rows: PromptRows | None = None  # once the prompts are encoded
+        self._refused: ErasureError | None = None  # what a call of the UNet was refused with
+
+    @property
+    def scales(self) -> list[tuple[torch.Tensor, ...]]:
+        """The resolved w: per image, per concept a float32 [n] tensor."""
+        found = {} if self.erasure is None else self.erasure.scales
+        return [found[image] for image in range(self.images) if image in found]
+
+    @property
+    def doubts(self) -> list[str]:
+        """Where an adapter's answer was not enough, and why."""
+        if self.erasure is None:
+            return []
+        return [
+            f"image {image + 1}, {target.encoded.concept.text!r}: the fixed scale took the place of the adapter's "
+            f"weaker answer: {doubt}"
+            for image in range(self.images)
+            for target, doubt in zip(self.erasure.targets, self.erasure.doubts(image), strict=True)
+            if doubt
+        ]
+
+    # -- its beginning ------------------------------------------------
+
+    def begin(self, encoded: Any, options: Mapping[str, Any], **watching: Any) -> None:
+        """Begin from prompts that were ``encoded``: (prompt, negative, ...) or all groups in one.
+
+        ``options``: how they were encoded. ``watching``: recorder, trace or composition.
+        """
+        layout = self.wish.layout
+        self._rows = PromptRows(self.pipe, self.wish, encoded)
+        self.images = self._rows.images
+        self.erasure = Erasure(self._targets(options), self.wish.settings, **watching)
+        undisturbed = nullcontext
+        if layout.perturbs:
+            undisturbed = partial(plain_attention, self.pipe.unet, dict(self.pipe.unet.attn_processors))
+        session = self._attached.enter_context(attach(self.pipe.unet, self.erasure, undisturbed))
+        first = session.layers[0].module
+        self._attached.callback(first.register_forward_pre_hook(self._check_layer, with_kwargs=True).remove)
+
+    def _targets(self, options: Mapping[str, Any]) -> list[Target]:
+        rule = self.wish.rule
+        if isinstance(rule, Guarded):
+            left_out = options.get("clip_skip") or 0  # so diffusers counts; the WebUI counts the last one that is used
+            rule = rule.at_clip_skip(left_out + 1)
+        concepts = self.wish.concepts
+        return [Target(encode_concept(self.pipe, self.wish.layout, concept, options), rule) for concept in concepts]
+
+    # -- one step ------------------------------------------------
+
+    def announce(self, call: UNetCall) -> None:
+        """Announce the rows of a UNet call. Raises ErasureError where they are not those of the pipeline's steps."""
+        try:
+            self._announce(call)
+        except ErasureError as error:
+            self._refused = self._refused or error
+            raise
+
+    def _announce(self, call: UNetCall) -> None:
+        if self.erasure is None or self._rows is None:
+            raise ErasureError(
+                f"{type(self.pipe).__name__} called its UNet without {self.wish.layout.encoder}, so growth inhibitors "
+                f"do not know which rows are the prompt's; use a pipeline of diffusers' own"
+            )
+        if self.steps_made == 0:
+            self._steps = self._count_steps()
+        if self.steps_made >= self._steps:
+            raise called_outside()
+        try:
+            names = self._rows.names(call, is_first=self.steps_made == 0)
+        except ErasureError:
+            self.erasure.invalidate()
+            raise
+        self.erasure.begin(names, self.steps_made / self._steps)
+        self.steps_made += 1
+        self.steps_erased += self.erasure.injects
+
+    def _check_layer(self, layer: torch.nn.Module, args: tuple, kwargs: dict) -> None:
+        """Check that what the UNet was given reaches its layers: a wrapped forward may change the rows' order."""
+        given = None if self._rows is None else self._rows.given  # [rows, L, D]
+        if is_inner_call() or given is None:
+            return
+        context = context_in(args, kwargs)  # [rows, L, D]
+        if context is not given and not is_equal(given, context):
+            self._refused = self._refused or ErasureError(
+                "the UNet's layers were given other rows than the UNet was called with, so it is unknown which to "
+                "erase from; something wraps the UNet's forward: switch it off"
+            )
+            raise self._refused
+
+    def _count_steps(self) -> int:
+        """Count the steps that this call of the pipeline makes; one step is one call of the UNet."""
+        steps, scheduler = getattr(self.pipe, "num_timesteps", None), self.pipe.scheduler
+        steps = len(scheduler.timesteps) if steps is None else steps
+        end = self._arguments.get("denoising_end")
+        if not (self.wish.layout.counts_all and isinstance(end, float) and 0 < end < 1):
+            return steps
+        trained = scheduler.config.num_train_timesteps
+        last = round(trained - end * trained)  # as these pipelines have it
+        return steps - sum(step < last for step in scheduler.timesteps.tolist())
+
+    # -- its end ------------------------------------------------
+
+    def check_end(self) -> None:
+        """Raise ErasureError where the call that has ended may have made images that were not erased from."""
+        if self._refused is not None:
+            raise self._refused  # something has caught it on the way, and went on
+        if self.erasure is None or self.steps_made == 0:
+            raise ErasureError(
+                f"{type(self.pipe).__name__} made its images without calling the UNet that it had at the beginning, so "
+                f"nothing was erased; set pipe.unet before the pipeline is called, and do not replace it on the way"
+            )
+        self.erasure.finish()
+        if getattr(self.pipe, "_interrupt", False):
+            self._check_injected("the pipeline was interrupted before the sampling came to start")
+            return
+        if self.steps_made != self._steps:
+            raise ErasureError(
+                f"{self.steps_made} of the pipeline's {self._steps} steps called the UNet that it had at the "
+                f"beginning, so the image may not be erased; do not replace pipe.unet on the way, and switch off what "
+                f"skips its calls"
+            )
+        self._check_injected(f"none of the pipeline's {self.steps_made} steps lies between start and end")
+
+    def _check_injected(self, why: str) -> None:
+        wanted = any(bool((scale != 0).any()) for scales in self.erasure.scales.values() for scale in scales)
+        if wanted and not self.steps_erased:
+            start, end = self.wish.settings.start, self.wish.settings.end
+            raise ErasureError(
+                f"nothing was erased: {why} ({start:g} and {end:g}); let more steps be made, or widen the range"
+            )
+
+    def forget(self) -> None:
+        """Forget what only a running call needs."""
+        self._rows, self._arguments = None, {}

@@ -1,0 +1,161 @@
+"""A diffusers pipeline as the host of labelling (see ``lib_gie.training.image_maker``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from lib_gie.assets import DEMO_CHECKPOINT
+from lib_gie.core.call import LAST_TIMESTEP
+from lib_gie.core.concepts import Concept
+from lib_gie.core.encoding import EncodedConcept
+from lib_gie.core.recorder import Reading
+from lib_gie.core.scales.rules import GivenScales
+from lib_gie.core.session import read_attention
+from lib_gie.training.image_maker import Made
+from lib_gie.training.noise import squared_errors
+
+from . import processes
+from .files import digest
+from .growth_inhibitors import GrowthInhibitors
+from .loading import DEMO_BASE, default_sampling, family_of, is_demo, load_pipeline
+from .texts import concept_tokens
+
+_ROWS = 48  # of one UNet call, when noise is predicted
+
+
+class PipelineHost:
+    """Makes images with a StableDiffusionPipeline.
+
+    ``base``: model family. ``size``: pixels (width, height), None for the model's own. ``negative``: one for all.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        base: str,
+        *,
+        name: str,
+        steps: int,
+        cfg: float,
+        size: tuple[int, int] | None = None,
+        negative: str = "",
+        concept_pass: str = "fused",
+    ):
+        self.pipe, self.base, self.steps, self.cfg = pipe, base, steps, cfg
+        self.size, self.negative, self.concept_pass = size or (None, None), negative, concept_pass
+        self.description = (
+            f"{name}, {type(pipe.scheduler).__name__}, {steps} steps, CFG {cfg:g}, size {size}, "
+            f"negative {negative!r}, {concept_pass}"
+        )
+
+    @property
+    def conditions(self) -> dict[str, float]:
+        """What else the images depend on, by the names of adapters' files."""
+        return {"clip_skip": 1, "cfg": self.cfg}
+
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        """Height and width of the latents."""
+        factor = self.pipe.vae_scale_factor
+        usual = self.pipe.unet.config.sample_size * factor
+        width, height = ((pixels or usual) // factor for pixels in self.size)
+        return height, width
+
+    def tokens(self, concept: str) -> list[str]:
+        """The concept's own tokens."""
+        return concept_tokens(self.pipe, concept)
+
+    @torch.no_grad()
+    def make(self, prompts: Sequence[str], seeds: Sequence[int], concept: str, scales: torch.Tensor) -> Made:
+        """One image per prompt, seed and scale w (float32 [B])."""
+        needed = bool((scales != 0).any())
+        eraser = GrowthInhibitors(
+            self.pipe, [Concept(concept)], adapter=GivenScales(scales), concept_pass=self.concept_pass
+        )
+        with eraser if needed else nullcontext():
+            latents = self.sample(prompts, seeds)  # [B, 4, h, w]
+        return Made(self.decode(latents), latents.float().cpu())
+
+    @torch.no_grad()
+    def read(self, prompts: Sequence[str], concepts: Sequence[str], reading: Reading) -> list[torch.Tensor]:
+        """What adapters with this reading would see, for each concept float32 [B, inputs, n]."""
+        unet, (height, width) = self.pipe.unet, self.latent_size
+        encoded = [EncodedConcept(Concept(text), self.encode([text])[0], self.tokens(text)) for text in concepts]
+        found = []
+        for start in tqdm(range(0, len(prompts), _ROWS), desc="attention", mininterval=5, leave=False):
+            states = self.encode(prompts[start : start + _ROWS])  # [R, 77, D]
+            latents = torch.zeros(len(states), unet.config.in_channels, height, width).to(states)  # [R, C, h, w]
+            timesteps = torch.full((len(states),), LAST_TIMESTEP, device=states.device)  # [R]
+            found.append(read_attention(unet, encoded, reading, (latents, timesteps, states)))
+        return [torch.cat(parts) for parts in zip(*found, strict=True)]  # each [B, inputs, n]
+
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
+        """Clean latents [B, 4, h, w]; image k does not depend on the batch it is made in."""
+        return self.pipe(
+            list(prompts),
+            negative_prompt=[self.negative] * len(prompts),
+            num_inference_steps=self.steps,
+            guidance_scale=self.cfg,
+            width=self.size[0],
+            height=self.size[1],
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            output_type="latent",
+        ).images
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Images float32 [B, 3, H, W], 0 to 1."""
+        vae = self.pipe.vae
+        decoded = vae.decode((latents / vae.config.scaling_factor).to(vae.dtype)).sample  # [B, 3, H, W]
+        return (decoded.float() / 2 + 0.5).clamp(0, 1).cpu()
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> torch.Tensor:
+        """Text states [B, 77, D]; each different text is encoded once."""
+        different = list(dict.fromkeys(texts))
+        states, _ = self.pipe.encode_prompt(
+            different, device=self.pipe._execution_device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )  # [different, 77, D]
+        return states[[different.index(text) for text in texts]]  # [B, 77, D]
+
+    def as_in(self, text: str, prompt: str) -> str:
+        """The text: no prompt changes the model here."""
+        return text
+
+    @torch.no_grad()
+    def noise_errors(
+        self, latents: torch.Tensor, texts: Sequence[str], timesteps: torch.Tensor, noises: torch.Tensor
+    ) -> torch.Tensor:
+        """Squared errors of the predicted noise, means over channels, float32 [B, T, h, w]."""
+        unet, scheduler, device = self.pipe.unet, self.pipe.scheduler, self.pipe._execution_device
+        states = self.encode(texts)  # [B, 77, D]
+
+        def predict(noisy, steps, images):
+            return unet(noisy.to(unet.dtype), steps, states[images]).sample  # [R, 4, h, w]
+
+        return squared_errors(
+            predict, latents.to(device), timesteps.to(device), noises.to(device), scheduler.alphas_cumprod.to(device),
+            predicts_velocity=scheduler.config.prediction_type == "v_prediction", rows=_ROWS,
+        ).cpu()  # fmt: skip
+
+
+def demo_or_sd_host(path: Path | None, *, steps: int, cfg: float | None = None, **options: Any) -> PipelineHost:
+    """The host for a model file or folder, or for the demo model (None)."""
+    pipe, demo = load_pipeline(path, processes.device()), is_demo(path)
+    default_cfg, size = default_sampling(path)
+    file = DEMO_CHECKPOINT if path is None else Path(path)
+    return PipelineHost(
+        pipe,
+        DEMO_BASE if demo else family_of(pipe),
+        name=f"{DEMO_BASE if demo else file.stem} [{digest(file)}]",  # other weights of the same name are another model
+        steps=steps,
+        cfg=default_cfg if cfg is None else cfg,
+        size=size,
+        **options,
+    )

@@ -1,0 +1,93 @@
+"""One prompt without and with erasure, from the same noise."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from PIL import Image
+
+from lib_gie.core.composition import Trace
+from lib_gie.options import BY_NAME
+
+from .growth_inhibitors import GrowthInhibitors
+
+
+@dataclass
+class Pair:
+    """What ``erase_pair`` made: images per seed, without and with erasure, and what was measured on the way."""
+
+    before: list[Image.Image]
+    after: list[Image.Image]
+    watched: GrowthInhibitors
+    eraser: GrowthInhibitors
+    seconds_before: float
+    seconds_after: float
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How images are sampled; ``size``: pixels (width, height), None for the model's own."""
+
+    steps: int
+    cfg: float
+    negative: str = ""
+    size: tuple[int, int] | None = None
+    seeds: Sequence[int] = field(default_factory=lambda: [0])
+
+
+def _sample(pipe: Any, prompt: str, sampling: Sampling, progress: Callable[[], None] | None) -> list[Image.Image]:
+    def after_step(pipe, step, timestep, tensors):
+        if progress is not None:
+            progress()
+        return tensors
+
+    width, height = sampling.size or (None, None)
+    count = len(sampling.seeds)
+    return pipe(
+        [prompt] * count,
+        negative_prompt=[sampling.negative] * count,
+        num_inference_steps=sampling.steps,
+        guidance_scale=sampling.cfg,
+        width=width,
+        height=height,
+        generator=[torch.Generator().manual_seed(seed) for seed in sampling.seeds],
+        callback_on_step_end=after_step,
+    ).images
+
+
+def erase_pair(
+    pipe: Any,
+    prompt: str,
+    concepts,
+    sampling: Sampling,
+    *,
+    progress: Callable[[], None] | None = None,
+    keep_composition: bool = False,
+    **options,
+) -> Pair:
+    """Sample without erasure (watching the concept's attention at strength 0) and with it, from the same seeds.
+
+    ``keep_composition``: the second keeps the first one's. ``options``: those of GrowthInhibitors. ``progress`` is
+    called after every step of both runs. At strength 0 the images are bit for bit those of the bare pipeline. Both runs
+    record attention, so their times compare.
+    """
+    shares = {name: options.pop(name) for name in ("composition_cross", "composition_self") if name in options}
+    strength = options.pop("strength", 1.0)
+    trace = Trace() if keep_composition else None
+    for name, value in {**shares, "strength": strength}.items():  # the second run's must not wait for the first one
+        BY_NAME[name].check(value)
+    watched = GrowthInhibitors(pipe, concepts, strength=0.0, record=True, trace=trace, **options)
+    before, seconds_before = _timed(pipe, prompt, sampling, progress, watched)
+    eraser = GrowthInhibitors(pipe, concepts, strength=strength, record=True, composition=trace, **shares, **options)
+    after, seconds_after = _timed(pipe, prompt, sampling, progress, eraser)
+    return Pair(before, after, watched, eraser, seconds_before, seconds_after)
+
+
+def _timed(pipe, prompt, sampling, progress, user: GrowthInhibitors) -> tuple[list[Image.Image], float]:
+    with user:
+        start = time.perf_counter()
+        return _sample(pipe, prompt, sampling, progress), time.perf_counter() - start

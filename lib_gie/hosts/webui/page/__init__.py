@@ -1,0 +1,1 @@
+"""The accordion, the settings, the X/Y/Z axes and the API."""

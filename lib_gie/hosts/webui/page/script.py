@@ -1,0 +1,29 @@
+"""The always-on script. It only builds the page: ``guard`` does the work where errors cannot be swallowed."""
+
+from __future__ import annotations
+
+from modules import scripts
+
+from lib_gie.hosts.webui.request.parsing import TITLE
+
+
+class GrowthInhibitorsScript(scripts.Script):
+    """Adds the accordion to the txt2img and img2img tabs."""
+
+    erases_concepts = True
+
+    def title(self) -> str:
+        """The name in the page and in the API's ``alwayson_scripts``."""
+        return TITLE
+
+    def show(self, is_img2img: bool):
+        """In both tabs, always on."""
+        return scripts.AlwaysVisible
+
+    def ui(self, is_img2img: bool) -> list:
+        """Components in the order of the API's positional arguments."""
+        from .accordion import PASTE_NAMES, build
+
+        components, self.infotext_fields = build(is_img2img)
+        self.paste_field_names = PASTE_NAMES
+        return components

@@ -1,0 +1,82 @@
+"""The settings section "Growth Inhibitors": what is always erased, and the vision model that judges.
+
+No API request and no infotext can change them. Whoever may open the settings page may: what the command line enforces
+is out of their reach (see ``enforcement``).
+"""
+
+from __future__ import annotations
+
+import gradio as gr
+from modules import shared
+
+from lib_gie.hosts.webui.host import demo_checkpoint
+from lib_gie.options import AUTOMATIC, BY_NAME
+
+SECTION = ("growth_inhibitors", "Growth Inhibitors")
+
+
+def _adapter_arguments() -> dict:
+    from .accordion import adapter_names
+
+    return {"choices": adapter_names()}
+
+
+def register() -> None:
+    """Add the section: the WebUI's on_ui_settings callback."""
+    for name, info in {**_of_enforcement(), **_of_pictures_and_judges()}.items():
+        info.section = SECTION
+        shared.opts.add_option(name, info)
+
+
+def _of_enforcement() -> dict[str, shared.OptionInfo]:
+    strength, scale = BY_NAME["strength"], BY_NAME["scale"]
+    return {
+        "gie_enforced_concepts": shared.OptionInfo(
+            "", "Concepts that are erased from every image", gr.Textbox, {"lines": 2}, restrict_api=True
+        ).info(
+            "separated by commas, as in the accordion; applies to every request, also to the API's, with the accordion "
+            "off; users can add to them and not take away. They come on top of those of --gie-enforce, which nothing "
+            "here weakens. The tab that trains adapters goes at the next start, unless --gie-tab on is given"
+        ),
+        "gie_enforced_adapter": shared.OptionInfo(
+            AUTOMATIC, "Adapter for them", gr.Dropdown, _adapter_arguments, restrict_api=True
+        ),
+        "gie_enforced_strength": shared.OptionInfo(
+            1.0, "Strength for them", gr.Slider,
+            {"minimum": 0.1, "maximum": strength.high, "step": strength.step}, restrict_api=True,
+        ),
+        "gie_enforced_scale": shared.OptionInfo(
+            scale.default, "Scale for them, with the fixed scale or where no adapter fits", gr.Slider,
+            {"minimum": scale.low, "maximum": -0.25, "step": scale.step}, restrict_api=True,
+        ),
+        "gie_enforced_floor": shared.OptionInfo(
+            0.0, "Least scale for them", gr.Slider,
+            {"minimum": scale.low, "maximum": 0.0, "step": 0.05}, restrict_api=True,
+        ).info("no image's scale is weaker, also where the adapter sees no need; 0: none"),
+        "gie_enforced_show_scale": shared.OptionInfo(
+            False, "Tell the scale that they got in infotexts", restrict_api=True
+        ).info("it tells whoever searches for a way round how near they are"),
+    }  # fmt: skip
+
+
+def _of_pictures_and_judges() -> dict[str, shared.OptionInfo]:
+    return {
+        "gie_save_before": shared.OptionInfo(False, "Save the images without erasure, where they are shown"),
+        "gie_save_attention": shared.OptionInfo(False, "Save the pictures of the attention, where they are shown"),
+        "gie_vision_url": shared.OptionInfo(
+            "", "Vision model that judges images: address of an OpenAI-compatible endpoint, up to and including /v1",
+            restrict_api=True,
+        ).info("for training adapters with the judge 'vision'; empty: GIE_VISION_URL of the environment"),
+        "gie_vision_model": shared.OptionInfo(
+            "", "Its name", restrict_api=True
+        ).info("empty: GIE_VISION_MODEL of the environment"),
+        "gie_vision_key": shared.OptionInfo(
+            "", "Its key", restrict_api=True
+        ).info(
+            "kept in config.json, readable through the API and /internal/sysinfo; GIE_VISION_KEY of the environment is "
+            "not, and is sent to GIE_VISION_URL alone"
+        ),
+        demo_checkpoint.OPTION: shared.OptionInfo(
+            False, "Put the demo checkpoint among the checkpoints", onchange=demo_checkpoint.sync, restrict_api=True
+        ).info("gie-demo, 64x64 pixels, knows 24 objects; press Apply settings, then choose it at the top"),
+    }  # fmt: skip

@@ -1,0 +1,220 @@
+"""The adapters that are installed: where they lie, what they are called, what they are for."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib_gie.checks import quoted
+from lib_gie.core.scales.adapter import Adapter, AdapterInfo, adapter_in, header_in, read_file
+from lib_gie.errors import AdapterError
+from lib_gie.options import AUTOMATIC, FIXED
+
+TRAINED_IN, TAB = "trained_in", "tab"
+"""In what an adapter says of its training, where it comes from the tab."""
+
+
+@dataclass(frozen=True)
+class InstalledAdapter:
+    """One file. ``hash``: the first 10 hex digits of its SHA-256; ``digest``: of its weights alone, as in infotexts."""
+
+    name: str
+    path: Path
+    hash: str
+    digest: str
+    adapter: Adapter
+
+    @property
+    def info(self) -> AdapterInfo:
+        """What the file says about itself."""
+        return self.adapter.info
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """What changes when a file is replaced or written to. Raises OSError."""
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+@functools.lru_cache(maxsize=256)
+def _read(path: Path, identity: tuple[int, ...]) -> InstalledAdapter | str:
+    """What is in a file, or what is wrong with it. ``identity``: a file that was replaced is read again."""
+    try:
+        data = read_file(path)
+        adapter = adapter_in(data, path.name)
+        return InstalledAdapter(path.stem, path, hashlib.sha256(data).hexdigest()[:10], adapter.digest[:10], adapter)
+    except AdapterError as error:
+        return str(error)
+
+
+def _paths(folder: Path) -> list[Path]:
+    """Adapters' files by name; none of a folder that cannot be read, and none with a name that no text can have."""
+    try:
+        return sorted(path for path in folder.glob("*.safetensors") if _is_text(path.stem))
+    except OSError:
+        return []
+
+
+def _is_text(name: str) -> bool:
+    """Whether it can be sent and shown: a file's name that is no UTF-8 cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+SHIPPED = " (shipped)"
+"""Behind the name of an adapter that comes with the extension, where the user has one of the same file name."""
+
+
+def _files(folders: Sequence[Path]) -> dict[str, Path]:
+    """Files by name. ``folders``: of shipped adapters, then the user's own, whose files have their stems as names.
+
+    Others have theirs where it is free, else it is marked: none hides another. Subfolders hold other things (the demo
+    model).
+    """
+    found: dict[str, Path] = {}
+    for folder in reversed(folders):
+        for path in _paths(folder):
+            name = path.stem
+            while name in found:
+                name += SHIPPED
+            if name not in (AUTOMATIC, FIXED):
+                found[name] = path
+    return found
+
+
+@functools.lru_cache(maxsize=256)
+def _is_adapter(path: Path, identity: tuple[int, ...]) -> bool:
+    try:
+        header_in(read_file(path), path.name)
+    except AdapterError:
+        return False
+    return True
+
+
+def _says_so(path: Path) -> bool:
+    try:
+        return _is_adapter(path, _identity(path))
+    except OSError:  # gone, or not ours to read; nothing that is kept
+        return False
+
+
+def listed_names(folders: Sequence[Path]) -> list[str]:
+    """Names of all files that say they are adapters; their weights are read when they are used."""
+    return [name for name, path in sorted(_files(folders).items()) if _says_so(path)]
+
+
+def _open(name: str, path: Path) -> InstalledAdapter:
+    try:
+        found = _read(path, _identity(path))
+    except OSError as error:
+        raise AdapterError(f"{path.name} cannot be read ({error.strerror}); choose another adapter") from error
+    if isinstance(found, str):
+        raise AdapterError(found)
+    return dataclasses.replace(found, name=name)
+
+
+def list_adapters(folders: Sequence[Path]) -> tuple[list[InstalledAdapter], dict[str, str]]:
+    """All usable adapters by name, and for files that are none their name and what is wrong with them."""
+    usable, broken = [], {}
+    for name, path in sorted(_files(folders).items()):
+        try:
+            usable.append(_open(name, path))
+        except AdapterError as error:
+            broken[name] = str(error)
+    return usable, broken
+
+
+def find_adapter(name: str, folders: Sequence[Path]) -> InstalledAdapter:
+    """The adapter with this name, as it is listed. Raises AdapterError where there is none or it cannot be used."""
+    files = _files(folders)
+    if name not in files:  # only listed names are opened: a path can lead nowhere
+        known = ", ".join([AUTOMATIC, FIXED, *sorted(files)])
+        raise AdapterError(f"there is no adapter {quoted(name)}; installed are: {known}")
+    return _open(name, files[name])
+
+
+def is_for(info: AdapterInfo, concept_key: str) -> bool:
+    """Whether an adapter was trained for a concept (its folded text)."""
+    return concept_key in {concept.casefold() for concept in info.concepts}
+
+
+def is_anybodys(info: AdapterInfo) -> bool:
+    """Whether an adapter was trained in the tab, by whoever may open it."""
+    return info.training.get(TRAINED_IN) == TAB
+
+
+def find_recorded(name: str, digest: str | None, folders: Sequence[Path]) -> InstalledAdapter:
+    """The adapter that an infotext names: of that name and with the same weights, else one with those weights.
+
+    ``digest``: None where only the name is known; a file's hash is taken as well. Raises AdapterError where there is
+    none.
+    """
+    files = _files(folders)
+    named = _open(name, files[name]) if name in files and (digest is None or _says_so(files[name])) else None
+    if named is not None and digest in (None, named.digest, named.hash):
+        return named
+    same = next((one for one in list_adapters(folders)[0] if digest in (one.digest, one.hash)), None)
+    if same is not None:
+        return same
+    if named is None:
+        raise AdapterError(f"the adapter {quoted(name)} of this image is not installed here")
+    raise AdapterError(f"the adapter {quoted(name)} installed here ({named.digest}) is not this image's ({digest})")
+
+
+def adapter_for(
+    concept_key: str, base: str, heads: Sequence[int], folders: Sequence[Path], trusted: bool = False
+) -> InstalledAdapter | None:
+    """The adapter that was trained for a concept (its folded text) on this model family, if there is one.
+
+    ``heads``: of each cross-attention layer. ``trusted``: none that was trained in the tab, where anybody may train one
+    that erases little. Of several the one that comes first in ``by_choice``.
+    """
+    fitting = [
+        installed
+        for installed in list_adapters(folders)[0]
+        if installed.info.base == base
+        and installed.info.reading.count(heads) == installed.info.inputs
+        and is_for(installed.info, concept_key)
+        and not (trusted and is_anybodys(installed.info))
+    ]
+    return next(iter(by_choice(fitting, folders)), None)
+
+
+def by_choice(adapters: Sequence[InstalledAdapter], folders: Sequence[Path]) -> list[InstalledAdapter]:
+    """Adapters for one concept, the one first that Automatic takes.
+
+    The user's own (in the last folder) come before shipped ones, those with fewer other concepts before the others, of
+    the user's the newest, of shipped ones the first by name.
+    """
+
+    def place(installed: InstalledAdapter) -> tuple:
+        own = installed.path.parent == folders[-1]
+        return not own, len(installed.info.concepts), -_changed(installed.path) if own else 0, installed.name
+
+    return sorted(adapters, key=place)
+
+
+def _changed(path: Path) -> int:
+    """When a file was written, in ns; 0 for one that is gone."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def taken_for(installed: InstalledAdapter, adapters: Sequence[InstalledAdapter], folders: Sequence[Path]) -> list[str]:
+    """The concepts for which Automatic takes an adapter, of all these, on a model of its family."""
+    found = []
+    for concept in installed.info.concepts:
+        key = concept.casefold()
+        rivals = [other for other in adapters if other.info.base == installed.info.base and is_for(other.info, key)]
+        if by_choice(rivals, folders)[0].path == installed.path:
+            found.append(concept)
+    return found

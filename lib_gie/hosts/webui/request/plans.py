@@ -1,0 +1,158 @@
+"""From what is asked for to what is done: a request and the loaded model give rules for every concept's scale."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from modules import paths_internal, shared
+
+from lib_gie.checks import quoted
+from lib_gie.core.concepts import MAX_TOKENS, Concept
+from lib_gie.core.scales.adapter import Adapter
+from lib_gie.core.scales.rules import FixedScale, Guarded, ScaleRule
+from lib_gie.demo.fixed_scale import default_scale
+from lib_gie.errors import AdapterError, GieError
+from lib_gie.hosts.webui.host import forge
+from lib_gie.hosts.webui.host.model import family_of, inversions_in, split_tokens, unet_of
+from lib_gie.options import AUTOMATIC, BY_NAME, DEFAULT_SCALE, FIXED
+
+from . import arguments
+from .infotext import Rule
+from .library import adapter_for, find_adapter
+from .parsing import TITLE, Request
+from .plan import Plan
+
+
+def adapter_folders() -> list[Path]:
+    """Where adapters lie: shipped ones, and the user's own among the WebUI's models."""
+    return arguments.adapter_folders(paths_internal.models_path)
+
+
+def automatic_text(concepts: Sequence[Concept], model: Any) -> str:
+    """What Automatic takes for each concept on a model; nothing for models that cannot be erased from."""
+    try:
+        base, heads = family_of(unet_of(model))
+    except GieError:  # which Generate says
+        return ""
+    found = [(concept, adapter_for(concept.key, base, heads, adapter_folders())) for concept in concepts]
+    named = [f"{chosen.name if chosen else 'the fixed scale'} for {concept.text}" for concept, chosen in found]
+    return f"{AUTOMATIC} takes {', '.join(named)}"
+
+
+def _without_adapter(request: Request, base: str, enforced: bool) -> float:
+    """The fixed scale that Automatic takes where no adapter fits: an admin's own, if there is one, else the usual."""
+    given = enforced and request.scale != BY_NAME["scale"].default
+    return request.scale if given else default_scale(base)
+
+
+def _rule(
+    request: Request, concept: Concept, base: str, heads: Sequence[int], enforced: bool
+) -> tuple[ScaleRule, Rule]:
+    if request.adapter == FIXED:
+        return FixedScale(request.scale), Rule(None, None, request.scale)
+    if request.adapter == AUTOMATIC:
+        installed = adapter_for(concept.key, base, heads, adapter_folders(), trusted=enforced)
+        if installed is None:
+            scale = _without_adapter(request, base, enforced)
+            return FixedScale(scale), Rule(None, None, scale)
+    else:
+        installed = find_adapter(request.adapter, adapter_folders())
+        if enforced and not installed.adapter.is_for(concept.key):
+            raise AdapterError(
+                f"this WebUI always erases {concept.text!r} with the adapter {installed.name!r}, which was fitted for "
+                f"{', '.join(installed.info.concepts)}. Its admin must choose {AUTOMATIC}, or an adapter for it"
+            )
+    installed.adapter.check_model(base, heads)
+    rule = Guarded(installed.adapter, default_scale(base))
+    return rule, Rule(installed.name, installed.digest, DEFAULT_SCALE)
+
+
+def make_plan(request: Request, model: Any, enforced: bool = False, floor: float = 0.0) -> Plan:
+    """Rules for a request on a model. Raises AdapterError, UnsupportedModelError where there can be none.
+
+    ``enforced``: the admin's request, not a user's. ``floor``: a scale that no image's is weaker than; 0: none.
+    """
+    base, heads = family_of(unet_of(model))
+    if enforced:
+        request = dataclasses.replace(request, concepts=_as_words(request.concepts, model))
+    pairs = [_rule(request, concept, base, heads, enforced) for concept in request.concepts]
+    rules, described = tuple(rule for rule, _ in pairs), tuple(about for _, about in pairs)
+    notes = (*_notes(request, described, base, enforced), *_adapter_notes(request, rules, described))
+    return Plan(request, rules, described, enforced, notes, floor)
+
+
+def _as_words(concepts: Sequence[Concept], model: Any) -> tuple[Concept, ...]:
+    """What is enforced are words. A textual inversion of their name, which anybody may have made, comes on top."""
+    found = []
+    for concept in concepts:
+        found.append(dataclasses.replace(concept, literal=True))
+        if inversions_in(concept.text, model) and len(split_tokens(concept.text, model)[0]) <= MAX_TOKENS:
+            found.append(concept)
+    return tuple(found)
+
+
+def _adapters(rules: Sequence[ScaleRule], described: Sequence[Rule]) -> dict[str, Adapter]:
+    """Those in use, by name."""
+    pairs = zip(rules, described, strict=True)
+    return {about.adapter: rule.adapter for rule, about in pairs if isinstance(rule, Guarded)}
+
+
+def _adapter_notes(request: Request, rules: Sequence[ScaleRule], described: Sequence[Rule]) -> list[str]:
+    """What is to be known of the adapters that are used: for another concept, or of an earlier version."""
+    adapters = _adapters(rules, described)
+    foreign = [
+        f"the adapter {about.adapter} was fitted for {', '.join(rule.adapter.info.concepts)}, not for "
+        f"{concept.text!r}; it knows nothing of that"
+        for concept, rule, about in zip(request.concepts, rules, described, strict=True)
+        if isinstance(rule, Guarded) and not rule.adapter.is_for(concept.key)
+    ]
+    unknown = [
+        f"the adapter {name} does not say what it was fitted on, so it cannot be told where it knows nothing; train it "
+        f"again with this version"
+        for name, adapter in adapters.items()
+        if adapter.range is None
+    ]
+    return foreign + unknown
+
+
+def differences(plan: Plan, p: Any) -> list[str]:
+    """How what is asked of ``p`` differs from what the adapters of a user's request were fitted at."""
+    if plan.enforced:
+        return []
+    asked = {
+        "clip_skip": ("clip skip", getattr(shared.opts, "CLIP_stop_at_last_layers", None)),
+        "cfg": ("CFG scale", getattr(p, "cfg_scale", None)),
+    }
+    found = []
+    for name, adapter in _adapters(plan.rules, plan.described).items():
+        known = adapter.info.conditions
+        parts = [
+            f"{label} {known[key]:g}, not {value:g}"
+            for key, (label, value) in asked.items()
+            if value is not None and key in known and value != known[key]
+        ]
+        size, wanted = adapter.reading.size, (getattr(p, "height", 0) // 8, getattr(p, "width", 0) // 8)
+        if size is not None and all(wanted) and size != wanted:
+            parts.append(f"{8 * size[1]}x{8 * size[0]} pixels, not {8 * wanted[1]}x{8 * wanted[0]}")
+        found += [f"the adapter {name} was fitted at {'; '.join(parts)}"] if parts else []
+    return found
+
+
+def _notes(request: Request, described: Sequence[Rule], base: str, enforced: bool) -> tuple[str, ...]:
+    """What Automatic did where no adapter fits."""
+    lacking = [
+        (concept.text, rule.scale)
+        for concept, rule in zip(request.concepts, described, strict=True)
+        if request.adapter == AUTOMATIC and rule.adapter is None
+    ]
+    trains = f"the tab {TITLE} of AUTOMATIC1111's WebUI" if forge.is_here() else f"the tab {TITLE}"
+    remedy = (
+        "an adapter that was trained in the tab counts where the admin names it" if enforced else f"{trains} trains one"
+    )
+    return tuple(
+        f"no adapter for {quoted(text)} fits this model ({base}), so the fixed scale {scale:g} was used; {remedy}"
+        for text, scale in lacking
+    )

@@ -1,0 +1,1 @@
+"""One generation of the WebUI, from its first batch to its last."""

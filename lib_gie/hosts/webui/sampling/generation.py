@@ -1,0 +1,222 @@
+"""One ``process_images`` call that erases: its batches, and what is known of them afterwards."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from modules import shared
+
+from lib_gie.core.composition import Composition, Trace
+from lib_gie.core.recorder import AttentionRecorder
+from lib_gie.core.session import is_inner_call
+from lib_gie.errors import ErasureError
+from lib_gie.hosts.webui.host import extensions
+from lib_gie.hosts.webui.request.parsing import TITLE, Request
+from lib_gie.hosts.webui.request.plan import Plan, PlanInBatch
+
+from .batch import BatchSampling
+from .left_out import LeftOut
+
+PRESENCE_EVERY, PRESENCE_PIXELS = 4, 16 * 16
+"""How strongly a concept is present is always recorded: in every fourth step, in layers of at most 256 pixels."""
+
+
+def is_stopped() -> bool:
+    """Whether the user has had enough of the batch that is being made, or of the whole job."""
+    return bool(shared.state.interrupted or shared.state.skipped)
+
+
+class Generation:
+    """What is to be erased from the images of one processing object ``p``, and how far that has come."""
+
+    def __init__(self, p: Any, plans: Sequence[Plan], request: Request | None = None, gallery: Any = None):
+        """``request``: the user's, which nested generations inherit; ``gallery``: collects what is shown beside."""
+        self.p = p
+        self.request, self.gallery = request, gallery
+        self.plans = tuple(plans)
+        self.nested_failure: BaseException | None = None  # of a generation within this one, which a script may swallow
+        self.recorders: dict[tuple[int, int], AttentionRecorder] = {}  # by plan and batch
+        self.batches = 0
+        self.without = False  # what runs now makes images without what the user wants erased
+        self.left_out = LeftOut(p)
+        self._batch: BatchSampling | None = None  # that is sampled now, or was sampled last
+        self._kept: dict[tuple[int, int], dict[int, list]] = {}  # by plan and batch: scales by image
+        self._traces: dict[int, Trace] = {}  # by plan, of the batch's images without erasure
+
+    # -- a batch ------------------------------------------------
+
+    @property
+    def wants_twin(self) -> bool:
+        """Whether every batch is made without erasure, too."""
+        return any(plan.wants_twin for plan in self.plans) or bool(self.gallery and self.gallery.before)
+
+    def sample(self, inner: Callable[[], Any], without: bool = False) -> Any:
+        """Return what ``inner`` does; it has been erased from (``without``: by the admin's wishes alone), or raise."""
+        self.begin_batch(without)
+        try:
+            result = inner()
+            self.end_batch()
+            return result
+        finally:
+            self.detach()
+
+    @contextmanager
+    def unerased(self) -> Iterator[None]:
+        """Erase nothing that the user asks for within the context, also in generations that run within this one."""
+        before, self.without = self.without, True
+        try:
+            yield
+        finally:
+            self.without = before
+
+    def begin_batch(self, without: bool = False) -> None:
+        """Prepare a batch before ``p.sample``: extra networks are active, nothing is sampled yet.
+
+        ``without``: what is sampled now are the same images without what the user wants erased.
+        """
+        if self._batch is not None:  # something may have sampled since it ended, outside of p.sample
+            self._batch.check()
+            self._batch.detach()
+        make = self._twin if without else self._erased
+        self._batch = BatchSampling(self.p, [make(number, plan) for number, plan in enumerate(self.plans)])
+        self.batches += not without
+        self._batch.attach()
+
+    def _twin(self, number: int, plan: Plan) -> PlanInBatch:
+        if plan.enforced:
+            return PlanInBatch(plan)
+        if plan.wants_twin:
+            self._traces[number] = Trace()
+        return PlanInBatch(plan, without=True, trace=self._traces.get(number))
+
+    def _erased(self, number: int, plan: Plan) -> PlanInBatch:
+        extensions.check_own_calls(self.p, plan.request)
+        request, trace = plan.request, self._traces.pop(number, None)
+        recorder = AttentionRecorder() if request.show_attention else AttentionRecorder(PRESENCE_EVERY, PRESENCE_PIXELS)
+        self.recorders[number, getattr(self.p, "iteration", 0)] = recorder
+        if plan.wants_twin and trace is None:
+            raise ErasureError(
+                "the images without erasure, whose composition is to be kept, were not made: another extension samples "
+                "in its own way. Switch it off, or do not keep the composition"
+            )
+        shares = (request.composition_cross, request.composition_self)
+        return PlanInBatch(
+            plan, recorder=recorder, composition=Composition(trace, *shares) if plan.wants_twin else None
+        )
+
+    def end_batch(self) -> None:
+        """Raise, after ``p.sample``, unless every step of the chosen passes was erased from.
+
+        A batch that was stopped may have had no step at all: see ``is_erased``.
+        """
+        self._keep_scales()
+        self.check()
+        self._tell_doubts()
+        if is_stopped():
+            return
+        for missed in self._batch.missed:
+            raise ErasureError(_nothing_done(missed.plan.request))
+
+    def check(self) -> None:
+        """Raise what was refused, here or in a generation within this one, whether or not somebody swallowed it."""
+        for failure in (None if self._batch is None else self._batch.failure, self.nested_failure):
+            if failure is not None:
+                raise failure
+        if self._batch is not None:
+            self._batch.check()
+
+    def _tell_doubts(self) -> None:
+        """Say under the images where a fixed scale took the place of an adapter's answer."""
+        for progress in self._batch.plans:
+            if not progress.without and progress.erasure is not None:
+                for doubt in progress.plan.doubts(progress.erasure):
+                    self.p.comment(f"{TITLE}: {doubt}")
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether everything has been erased from what was sampled last, as far as that has come."""
+        return self._batch is not None and not self._batch.missed
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the request ends with an error."""
+        failed = self._batch is not None and self._batch.failure is not None
+        return failed or self.nested_failure is not None
+
+    def detach(self) -> None:
+        """Take all hooks off; the next denoiser call puts them on again."""
+        if self._batch is not None:
+            self._batch.detach()
+
+    def on_step(self, params: Any) -> None:
+        """Tell of a denoiser call: the WebUI's cfg_denoiser callback."""
+        if not self.plans:
+            return
+        if self._batch is None:  # something replaced p.sample
+            try:
+                self.begin_batch()
+            except BaseException as error:  # whatever it is, the image must not come out
+                self._batch = self._batch or BatchSampling(self.p, [])
+                self._batch.fail(error)
+        self._batch.on_step(params)
+
+    # -- afterwards ------------------------------------------------
+
+    def _keep_scales(self) -> None:
+        for number, progress in enumerate([] if self._batch is None else self._batch.plans):
+            if progress.without:
+                continue
+            self._kept[number, getattr(self.p, "iteration", 0)] = _scales_by_image(progress)
+
+    def scales_of(self, plan: int, batch: int, image: int) -> list[list[list[float]]] | None:
+        """Return an image's resolved w: per row, per concept, per token; None if not known (yet)."""
+        if batch == getattr(self.p, "iteration", 0):
+            self._keep_scales()
+        return self._kept.get((plan, batch), {}).get(image)
+
+
+def _scales_by_image(plan: PlanInBatch) -> dict[int, list]:
+    """Return the resolved w by image: per row, per concept, per token."""
+    scales = {} if plan.erasure is None else plan.erasure.scales
+    found: dict[int, list] = {}
+    for name in sorted(scales):
+        found.setdefault(name[0], []).append([values.tolist() for values in scales[name]])
+    return found
+
+
+def _nothing_done(request: Request) -> str:
+    if (request.start, request.end) != (0.0, 1.0):
+        return (
+            f"none of the sampling's steps lies between start {request.start:g} and end {request.end:g}, so "
+            f"nothing was erased; make more steps, or widen the range"
+        )
+    if request.hires != "both":
+        return (
+            f"only the {request.hires.split()[0]} pass of Hires. fix is to be erased from, and there was none, so "
+            f"nothing was erased; set the Hires. fix pass to both"
+        )
+    return (
+        "no sampling step reached growth inhibitors, so nothing was erased; another extension samples in its own "
+        "way: switch it off"
+    )
+
+
+# -- which generation is running ------------------------------------------------
+
+_running = threading.local()
+
+
+def stack() -> list[Generation]:
+    """The generations that run in this thread, nested ones last."""
+    if not hasattr(_running, "stack"):
+        _running.stack = []
+    return _running.stack
+
+
+def on_cfg_denoiser(params: Any) -> None:
+    """Tell the innermost generation of a step: the WebUI's cfg_denoiser callback."""
+    if stack() and not is_inner_call():
+        stack()[-1].on_step(params)

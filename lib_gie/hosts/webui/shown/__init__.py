@@ -1,0 +1,1 @@
+"""What is shown beside the results, and what becomes of it after the sampling."""

@@ -1,0 +1,367 @@
+"""What is shown beside the results: the images without erasure, where the attention was, and all side by side.
+
+Nothing of it gets round what other extensions do to images. The images without erasure go through all that the results
+go through (``twin.finish``); everything else is made of those and of the results. All of it is in the job's images
+when scripts go over these, and what nobody can answer for afterwards is taken away again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from modules import errors, images, processing, script_callbacks, scripts, shared
+from PIL import Image
+
+from lib_gie.hosts.webui.request.infotext import concepts_text
+from lib_gie.hosts.webui.request.parsing import TITLE
+from lib_gie.hosts.webui.sampling.generation import Generation, is_stopped
+
+from . import unerased
+from .job_images import JobImages
+
+SAVE_BEFORE, SAVE_ATTENTION = "gie_save_before", "gie_save_attention"
+"""Settings: whether these pictures are saved, too."""
+
+SAMPLED_OTHERWISE = "another extension samples in its own way"
+_ADDS_OR_DROPS = "another extension adds images to the batch or takes some away"
+_CHANGED = "attention and comparison are not shown: another extension has changed the images they were made of"
+
+_GONE_THROUGH = frozenset(
+    {
+        "post_sample", "postprocess", "postprocess_batch", "postprocess_batch_list", "postprocess_image",
+        "postprocess_maskoverlay", "postprocess_image_after_composite",
+    }
+)  # fmt: skip
+"""A script's methods for what has been sampled: our pictures go through all of them."""
+
+Place = tuple[int, int]
+"""Batch and number of an image in it."""
+
+
+class Gallery:
+    """Pictures of one job. ``before``, ``attention``: what is to be shown."""
+
+    def __init__(self, before: bool, attention: bool):
+        self.before, self.attention = before, attention
+        self.twins: dict[Place, unerased.Finished] = {}
+        self.results: dict[Place, Image.Image] = {}
+        self.was_appended = False
+        self._batch = _Batch()
+        self._shown: list[_Picture] = []
+        self._followed: JobImages | None = None
+        self._notes: dict[str, None] = {}
+
+    def refuse(self, reason: str) -> None:
+        """Show no image without erasure."""
+        self.before, self._batch.samples = False, None
+        self.twins.clear()
+        self._note(f"what these images would have been is not shown: {reason}")
+
+    def _note(self, text: str) -> None:
+        self._notes[f"{TITLE}: {text}\n"] = None
+
+    # -- a batch ------------------------------------------------
+
+    def begin(self, p: Any) -> None:
+        """Before a batch is sampled."""
+        self._batch = _Batch()
+        reason = _unknown_hook(p) if self.before else None
+        if reason is not None:
+            self.refuse(reason)
+
+    def keep(self, samples: Any) -> None:
+        """What has been sampled of the batch without erasure."""
+        self._batch.samples = samples if self.before else None
+
+    def returns(self, samples: Any) -> None:
+        """The batch's own samples as they go to the host."""
+        if self._batch.samples is not None:
+            self._batch.returned, self._batch.drawn = [one.clone() for one in samples], unerased.Drawn()
+
+    def arrives(self, samples: Any) -> None:
+        """The batch's own samples as the host has them. Who has changed these has not changed the other images."""
+        batch = self._batch
+        if batch.samples is None:
+            return
+        if batch.returned is None or not _are_equal(batch.returned, samples):
+            self.refuse(SAMPLED_OTHERWISE)
+        batch.arrived, batch.returned = True, None
+
+    def expect(self, sampled: int, left: int) -> None:
+        """How many images the batch had, and has after the scripts have gone over it."""
+        self._batch.images = left
+        if sampled != left:
+            self._batch.images = 0  # it is unknown which is which
+            self._note(f"nothing is shown beside the images of a batch: {_ADDS_OR_DROPS}")
+
+    def add_result(self, p: Any, picture: Image.Image) -> None:
+        """An image as the WebUI is about to show it; after a batch's last one those without erasure are finished."""
+        if not self._batch.images:
+            return
+        self.results[p.iteration, p.batch_index] = picture
+        if p.batch_index == self._batch.images - 1:
+            self._finish(p)
+
+    def _finish(self, p: Any) -> None:
+        batch, self._batch = self._batch, _Batch()
+        if batch.samples is None or is_stopped():
+            return
+        try:
+            pictures = unerased.finish(p, batch.samples, batch.drawn) if batch.arrived else None
+        except Exception as error:
+            errors.report(f"{TITLE}: an image without erasure cannot be shown", exc_info=True)
+            self.refuse(str(error))
+            return
+        if pictures is None or len(pictures) != batch.images:
+            self.refuse(SAMPLED_OTHERWISE if pictures is None else _ADDS_OR_DROPS)
+        elif not is_stopped():
+            self.twins |= {(p.iteration, number): finished for number, finished in enumerate(pictures)}
+
+    # -- the whole job ------------------------------------------------
+
+    def append(self, generation: Generation, processed: Any) -> None:
+        """Append everything to the job's images, with infotexts, before the scripts go over these."""
+        self.was_appended = True
+        if self.before and self.results and not self.twins and not is_stopped():
+            self.refuse(SAMPLED_OTHERWISE)
+        plan = next((k for k, plan in enumerate(generation.plans) if not plan.enforced), None)
+        _pad_infotexts(processed)
+        rows = []
+        for place, result in sorted(self.results.items(), key=lambda item: item[0]):
+            row = [_without(place, *self.twins[place])] if place in self.twins else []
+            row += _attention(generation, plan, place, result) if self.attention else ()
+            for picture in row:
+                self._append(generation.p, processed, picture)
+            rows.append((place, result, row))
+        if any(row for *_, row in rows):
+            self._append(generation.p, processed, _sheet(generation, plan, rows))
+        self._followed = JobImages(processed, list(self.results.values()))
+
+    def _append(self, p: Any, processed: Any, shown: _Picture) -> None:
+        if shown.text is None:
+            shown.text = processed.info if shown.place is None else _infotext(p, shown.place)
+        if shared.opts.enable_pnginfo:
+            shown.picture.info["parameters"] = shown.text
+        processed.images.append(shown.picture)
+        processed.infotexts.append(shown.text)
+        self._shown.append(shown)
+
+    def settle(self, p: Any, processed: Any, failed: Sequence[str]) -> None:
+        """After the scripts have gone over the job's images. ``failed``: what the host reported meanwhile.
+
+        Takes away what was made of pictures that are not the same any more, saves what is to be saved, and says what
+        is missing and why.
+        """
+        processed.images = list(processed.images)
+        if failed and self._shown:
+            self._note(f"nothing is shown beside the images: a script of another extension failed on it ({failed[0]})")
+            self.take_back(processed)
+        for shown in list(self._shown):
+            if all(map(self._followed.is_as_it_was, shown.sources)):
+                self._pass_on(p, shown)
+            else:
+                self._note(_CHANGED)
+                self._take_away(shown)
+        processed.comments = getattr(processed, "comments", "") + "".join(self._notes)
+
+    def take_back(self, processed: Any) -> None:
+        """Take all pictures away again."""
+        self._followed = self._followed or JobImages(processed)
+        for shown in list(self._shown):
+            self._take_away(shown)
+
+    def _take_away(self, shown: _Picture) -> None:
+        self._shown.remove(shown)
+        self._followed.take_away(shown.picture)
+
+    # -- what others do to images that are saved ------------------------------------------------
+
+    def _pass_on(self, p: Any, shown: _Picture) -> None:
+        """Save a picture, or do with it what others do with the results when those are saved."""
+        picture = self._followed.now(shown.picture)
+        if not isinstance(picture, Image.Image) or not _saves_results(p):
+            return
+        passed_on, note = _as_the_results(p, shown, picture)
+        if note:
+            self._note(note)
+        if passed_on is None:
+            self._take_away(shown)
+        elif passed_on is not picture:
+            self._followed.replace(shown.picture, passed_on)
+
+
+class _Batch:
+    """What is known of the batch that is being made, until its images without erasure are finished."""
+
+    def __init__(self):
+        self.samples: Any = None  # of the images without erasure
+        self.returned: list[torch.Tensor] | None = None
+        self.drawn: unerased.Drawn | None = None
+        self.arrived = False
+        self.images: int | None = None
+
+
+def _title(source: str | None) -> str:
+    return os.path.basename(source or "") or "of an unknown name"
+
+
+def _unknown_hook(p: Any) -> str | None:
+    """Who goes over finished images in a way that pictures of ours cannot be sent; None: nobody does."""
+    names = [name for name in dir(scripts.Script) if name.startswith("post") and name not in _GONE_THROUGH]
+    for script in getattr(p.scripts, "alwayson_scripts", None) or ():
+        for name in names:
+            if getattr(type(script), name, None) is not getattr(scripts.Script, name):
+                return f"{_title(getattr(script, 'filename', None))} has its own way with finished images ({name})"
+    return None
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    """Whether these are the same latents or decoded images: tensors, or lists of them."""
+    if len(one) != len(other):
+        return False
+    return all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def _saves_results(p: Any) -> bool:
+    """Whether the host saves finished images, as the page then shows them. Those of a stopped batch are left out."""
+    return shared.opts.samples_save and not p.do_not_save_samples
+
+
+def _callbacks(category: str) -> list[Any]:
+    return script_callbacks.callback_map.get(f"callbacks_{category}", [])
+
+
+def _handles_saved_files() -> str | None:
+    """Who is told of saved files, and may have changed them before the page shows them."""
+    return next((_title(callback.script) for callback in _callbacks("image_saved")), None)
+
+
+def _as_the_results(p: Any, shown: _Picture, picture: Image.Image) -> tuple[Image.Image | None, str]:
+    """The picture after what happens to results that are saved, None where it must not be shown; and why."""
+    if shown.setting is not None and getattr(shared.opts, shown.setting, False):
+        return _saved(p, shown, picture), ""
+    name = _handles_saved_files()
+    if name is None:
+        return _as_if_saved(p, shown, picture), ""
+    return None, (
+        f"pictures beside the images are shown only where they are saved as well (Settings, {TITLE}): another "
+        f"extension ({name}) goes over saved images"
+    )
+
+
+def _saved(p: Any, shown: _Picture, picture: Image.Image) -> Image.Image:
+    """The picture, saved; or what another extension had saved in its place."""
+    number = shown.place[0] * p.batch_size + shown.place[1]
+    path, _ = images.save_image(
+        picture, p.outpath_samples, "", p.all_seeds[number], p.all_prompts[number], shared.opts.samples_format,
+        info=shown.text, p=p, suffix=shown.suffix,
+    )  # fmt: skip
+    if getattr(picture, "already_saved_as", None) is not None:
+        return picture
+    with Image.open(path) as file:
+        return file.copy()
+
+
+def _as_if_saved(p: Any, shown: _Picture, picture: Image.Image) -> Image.Image | None:
+    """What others make of a picture before it is saved, although it is not; None where that failed."""
+    if not _callbacks("before_image_saved"):
+        return picture
+    name = os.path.join(p.outpath_samples, f"0{shown.suffix}.{shared.opts.samples_format}")
+    params = script_callbacks.ImageSaveParams(picture, p, name, {"parameters": shown.text})
+    with unerased.reported_errors() as reported:
+        script_callbacks.before_image_saved_callback(params)
+    return None if reported else params.image
+
+
+# -- the pictures ------------------------------------------------
+
+
+class _Picture:
+    """One that is shown beside the results.
+
+    ``small``: as it is shown in the sheet; None: not there. ``setting``: whether it is saved, too; None: never.
+    ``place``: of the image that it belongs to; None: all of them. ``sources``: the pictures that it was made of.
+    ``text``: its infotext, if it has one of its own.
+    """
+
+    def __init__(
+        self,
+        heading: str,
+        picture: Image.Image,
+        small: Image.Image | None,
+        suffix: str,
+        setting: str | None,
+        place: Place | None,
+        sources: Sequence[Image.Image] = (),
+        text: str | None = None,
+    ):
+        self.heading, self.picture, self.small, self.suffix, self.setting = heading, picture, small, suffix, setting
+        self.place, self.sources, self.text = place, tuple(sources), text
+
+
+def _without(place: Place, picture: Image.Image, text: str) -> _Picture:
+    return _Picture("without", picture, picture, "-without-erasure", SAVE_BEFORE, place, text=text)
+
+
+def _attention(generation: Generation, number: int, place: Place, result: Image.Image) -> Iterator[_Picture]:
+    from lib_gie.pictures.attention import Region, explained, overlay, region_map, step_maps, steps_sheet
+
+    plan, recorder = generation.plans[number], generation.recorders.get((number, place[0]))
+    rows = [row for row in (recorder.rows() if recorder else ()) if row[0] == place[1]]
+    scales, below = generation.scales_of(number, *place), result.convert("RGB")
+    region = Region(*below.size, box=getattr(generation.p, "paste_to", None))
+    for k, concept in enumerate(plan.request.concepts):
+        if not rows:
+            return
+        average = region_map(recorder, k, rows, region)  # [H, W]
+        text = f"{concept.text}, scale {_scale_text(scales, k)}"
+        suffix = f"-attention-{k + 1}"
+        yield _Picture(
+            f"attention: {concept.text}", explained(below, average, text), overlay(below, average), suffix,
+            SAVE_ATTENTION, place, [result],
+        )  # fmt: skip
+        steps = steps_sheet(below, step_maps(recorder, k, rows, region), text)
+        yield _Picture("", steps, None, f"{suffix}-steps", SAVE_ATTENTION, place, [result])
+
+
+def _scale_text(scales: list | None, concept: int) -> str:
+    values = [f"{value:.2f}" for row in scales or () for value in row[concept]]
+    return ", ".join(dict.fromkeys(values)) or "?"
+
+
+def _sheet(generation: Generation, number: int, rows: list) -> _Picture:
+    """The images of the job, with and without, in one picture; an image that lacks one of the columns is not in it."""
+    from lib_gie.pictures import Row, contact_sheet
+
+    p, request = generation.p, generation.plans[number].request
+    columns = [[shown for shown in row if shown.small is not None] for *_, row in rows]
+    headings = [shown.heading for shown in max(columns, key=len)]
+    lines, sources = [], []
+    for ((batch, image), result, _), row in zip(rows, columns, strict=True):
+        if [shown.heading for shown in row] != headings:
+            continue
+        seed = p.all_seeds[batch * p.batch_size + image]
+        small = [result.convert("RGB"), *(shown.small for shown in row)]
+        lines.append(Row(f"seed {seed}", f"erased: {concepts_text(request.concepts)}", small))
+        sources += [result, *(shown.picture for shown in row if shown.setting == SAVE_BEFORE)]
+    sheet = contact_sheet(["with", *headings], lines, side=min(512, max(192, *rows[0][1].size)))
+    return _Picture("", sheet, None, "-sheet", None, None, sources)
+
+
+# -- infotexts ------------------------------------------------
+
+
+def _pad_infotexts(processed: Any) -> None:
+    """One for each image: the WebUI has none for masks."""
+    lacking = len(processed.images) - len(processed.infotexts)
+    processed.infotexts += [processed.info] * max(0, lacking)
+
+
+def _infotext(p: Any, place: Place) -> str:
+    """That of an image of the job."""
+    return processing.create_infotext(
+        p, p.all_prompts, p.all_seeds, p.all_subseeds, iteration=place[0], position_in_batch=place[1]
+    )

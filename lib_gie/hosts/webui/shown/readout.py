@@ -1,0 +1,113 @@
+"""What the accordion says after a generation: how strongly each concept was present in each image, and its scale."""
+
+from __future__ import annotations
+
+import html
+import json
+from typing import Any
+
+from lib_gie.hosts.webui.request.enforcement import shows_enforced_scale
+from lib_gie.hosts.webui.request.plan import Plan
+from lib_gie.hosts.webui.sampling.generation import Generation
+
+KEY = "GIE read-out"
+_MOST_ROWS, _MOST_CHARACTERS = 24, 4000
+
+_holders: dict[str, Any] = {}
+"""By tab: where the read-out is shown."""
+
+
+class ReadOut(dict):
+    """In a job's ``extra_generation_params``: goes into the page's and the API's JSON, and into no infotext.
+
+    The WebUI calls what can be called to get an infotext's value, and leaves None out.
+    """
+
+    def __call__(self, **unused: Any) -> None:
+        """Nothing for the infotext."""
+
+
+def _scale(rows: list[list[list[float]]] | None, concept: int) -> float | None:
+    values = [value for row in rows or () for value in row[concept]]
+    return round(sum(values) / len(values), 4) if values else None
+
+
+def _of_image(generation: Generation, number: int, plan: Plan, batch: int, image: int) -> list[dict]:
+    recorder, scales = generation.recorders.get((number, batch)), generation.scales_of(number, batch, image)
+    rows = [row for row in (recorder.rows() if recorder else ()) if row[0] == image]
+    hidden = plan.enforced and not shows_enforced_scale()  # both say for which prompts it is weak
+    if scales is None:
+        return []
+    return [
+        {
+            "concept": concept.text,
+            "scale": None if hidden else _scale(scales, k),
+            "by": str(plan.described[k]),
+            "present": None if hidden else round(max((recorder.strongest(k, row) for row in rows), default=0.0), 4),
+            "always": plan.enforced,
+        }
+        for k, concept in enumerate(plan.request.concepts)
+    ]
+
+
+def read_out(generation: Generation) -> ReadOut:
+    """By image's number of the job a list of its concepts, each with scale, what gave it, and presence (0 to 1)."""
+    p, found = generation.p, ReadOut()
+    for batch in sorted({batch for _, batch in generation.recorders} - generation.left_out.batches):
+        for image in range(p.batch_size):
+            numbered = enumerate(generation.plans)
+            entries = [entry for k, plan in numbered for entry in _of_image(generation, k, plan, batch, image)]
+            if entries:
+                found[str(batch * p.batch_size + image)] = entries
+    return found
+
+
+# -- on the page ------------------------------------------------
+
+
+def add_holder(tab: str, component: Any) -> None:
+    """Where a tab's read-out goes."""
+    _holders[tab] = component
+
+
+def on_after_component(component: Any, elem_id: str | None = None, **unused: Any) -> None:
+    """The WebUI's on_after_component callback: looks for the component that holds what a generation said."""
+    tab = str(elem_id or "").removeprefix("generation_info_")
+    if elem_id and elem_id.startswith("generation_info_") and tab in _holders:
+        component.change(as_html, [component], [_holders[tab]], show_progress=False, queue=False)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
+
+
+def _cells(image: str, entry: dict, seeds: list) -> str:
+    number = int(image)
+    seed = seeds[number] if 0 <= number < len(seeds) else ""
+    always = " (always)" if entry["always"] else ""
+    present, scale = entry["present"], entry["scale"]
+    if not all(value is None or _is_number(value) for value in (present, scale)):
+        raise ValueError("no read-out of this page's")
+    shown = "" if scale is None else f"{scale:.2f}"
+    share = "" if present is None else f"{100 * present:.0f} %"
+    cells = (seed, str(entry["concept"]) + always, share, shown, entry["by"])
+    return "<tr>" + "".join(f"<td>{html.escape(str(cell)[:_MOST_CHARACTERS])}</td>" for cell in cells) + "</tr>"
+
+
+def as_html(info: Any) -> str:
+    """The table under the accordion's fields; ``info``: the JSON that the WebUI keeps of its last generation.
+
+    "" for anything else: the page sends it, and whoever knows the address can send what they like.
+    """
+    try:
+        told = json.loads(info or "{}")
+        found, seeds = told["extra_generation_params"][KEY], told.get("all_seeds", [])
+        entries = [(image, entry) for image, entries in found.items() for entry in entries]
+        rows = [_cells(image, entry, seeds) for image, entry in entries[:_MOST_ROWS]]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return ""
+    if not rows:
+        return ""
+    header = "".join(f"<th>{text}</th>" for text in ("seed", "concept", "attention to it", "scale", "by"))
+    more = f"<div>and {len(entries) - _MOST_ROWS} more</div>" if len(entries) > _MOST_ROWS else ""
+    return f"<table><tr>{header}</tr>{''.join(rows)}</table>{more}"

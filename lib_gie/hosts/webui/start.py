@@ -1,0 +1,93 @@
+"""Registers everything with the WebUI. Nothing heavy is imported before it is used."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from modules import script_callbacks
+
+from . import guard
+from .host import forge
+from .page.script import GrowthInhibitorsScript
+from .sampling.generation import on_cfg_denoiser
+
+__all__ = ["GrowthInhibitorsScript", "register"]
+
+_UNKNOWN_HOST = (
+    "Growth Inhibitors are not offered here: this WebUI is a kin of Forge (it has modules_forge, but not Forge's "
+    "backend/sampling), whose sampling they do not know, so nothing is erased; see docs/COMPATIBILITY.md, Forge"
+)
+if forge.is_here() and not forge.is_supported():
+    GrowthInhibitorsScript = None  # the WebUI offers every script class that it finds
+
+
+def _on_settings() -> None:
+    from .page.settings import register
+
+    register()
+
+
+def _on_before_ui() -> None:
+    from .page import accordion, axes
+
+    accordion.begin()
+    axes.register()
+
+
+def _on_ui_tabs() -> list:
+    from .request.enforcement import tab_is_wanted
+
+    if not tab_is_wanted():  # nothing of it is there then, its handlers neither
+        return []
+    from .training.tab import build
+
+    return build()
+
+
+def _on_app_started(blocks, app) -> None:
+    from .page.api import register
+
+    guard.install_api()
+    register(blocks, app)
+
+
+def _on_after_component(component, **kwargs) -> None:
+    name = str(kwargs.get("elem_id"))
+    if name.startswith("generation_info_"):
+        from .shown.readout import on_after_component
+
+        on_after_component(component, **kwargs)
+    elif name.endswith("2img_prompt"):
+        from .page.accordion import on_after_component
+
+        on_after_component(component, **kwargs)
+
+
+def _on_infotext_pasted(infotext: str, params: dict) -> None:
+    from .page.accordion import on_infotext_pasted
+
+    on_infotext_pasted(infotext, params)
+
+
+def _on(category: str, function: Callable) -> None:
+    """What ``script_callbacks.on_<category>`` does, without its search of the stack for the caller's file."""
+    callbacks = script_callbacks.callback_map[f"callbacks_{category}"]
+    script_callbacks.add_callback(callbacks, function, name="growth_inhibitors", category=category, filename=__file__)
+
+
+def register() -> None:
+    """Called whenever the WebUI loads its scripts (at start and at Reload UI)."""
+    if GrowthInhibitorsScript is None:
+        print(_UNKNOWN_HOST, file=sys.stderr)
+        guard.install_refusal(_UNKNOWN_HOST)
+        return
+    guard.install()
+    _on("cfg_denoiser", on_cfg_denoiser)
+    _on("ui_settings", _on_settings)
+    _on("before_ui", _on_before_ui)
+    _on("after_component", _on_after_component)
+    _on("infotext_pasted", _on_infotext_pasted)
+    if not forge.is_here():  # training calls the UNet where Forge may not have it
+        _on("ui_tabs", _on_ui_tabs)
+    _on("app_started", _on_app_started)

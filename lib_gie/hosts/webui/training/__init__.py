@@ -1,0 +1,1 @@
+"""The tab that trains an adapter on the loaded checkpoint."""

@@ -1,0 +1,319 @@
+"""The loaded checkpoint as the host of labelling (see ``lib_gie.training.image_maker``).
+
+Whatever is made, read or judged for a prompt is done in the state that an image of that prompt has: see
+``prompt_state.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from modules import devices, paths_internal, processing, prompt_parser, sd_models, sd_vae, shared
+from modules.call_queue import queue_lock
+
+from lib_gie.core.call import LAST_TIMESTEP, LATENT_CHANNELS
+from lib_gie.core.concepts import Concept
+from lib_gie.core.recorder import Reading
+from lib_gie.core.scales.rules import GivenScales
+from lib_gie.core.session import read_attention
+from lib_gie.errors import ErasureError, UnsupportedModelError
+from lib_gie.hosts.webui.guard import PLAN
+from lib_gie.hosts.webui.host.model import callable_unet, encode_concept, family_of, split_tokens, unet_of
+from lib_gie.hosts.webui.host.prompt_state import (
+    Prompted,
+    as_for,
+    groups,
+    networks_in,
+    parts_of,
+    prompted,
+    settings,
+    shown,
+    unet_arguments,
+    without_networks,
+)
+from lib_gie.hosts.webui.request.infotext import Rule
+from lib_gie.hosts.webui.request.parsing import Request
+from lib_gie.hosts.webui.request.plan import Plan
+from lib_gie.hosts.webui.request.plans import automatic_text
+from lib_gie.options import FIXED
+from lib_gie.randomness import undrawn
+from lib_gie.training.image_maker import Made
+from lib_gie.training.noise import squared_errors
+
+JOB = "growth inhibitors: training"
+_ROWS = 16  # of one UNet call outside of sampling
+_INPAINTING_CHANNELS = 5  # mask and masked picture, beside the latents
+
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+
+class BatchStoppedError(ErasureError):
+    """The user stopped what runs in the WebUI; the batch is to be made again."""
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """The WebUI's queue: one batch at a time, so that other people's generations come in between."""
+    with queue_lock:
+        shared.state.begin(job=JOB)
+        try:
+            sd_models.reload_model_weights()  # a generation may have left its refiner behind
+            yield
+        finally:
+            shared.state.end()
+
+
+@contextmanager
+def _last_prompt_kept() -> Iterator[None]:
+    """The WebUI writes every generation's infotext into params.txt, for the button that brings the last one back."""
+    path = Path(paths_internal.data_path) / "params.txt"
+    before = path.read_bytes() if path.is_file() else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            path.write_bytes(before)
+        else:
+            path.unlink(missing_ok=True)
+
+
+class ChosenCheckpoint:
+    """The checkpoint and the settings that are chosen when a training begins; others are an error later.
+
+    Raises UnsupportedModelError for a checkpoint that makes no image from a prompt alone.
+    """
+
+    def __init__(self, model: Any):
+        unet = unet_of(model)
+        self.base, _ = family_of(unet)
+        _check_latents(model, unet)
+        info = model.sd_checkpoint_info
+        self.name, self.hash = info.name_for_extra, info.shorthash or info.hash or info.name_for_extra
+        self.clip_skip = shared.opts.CLIP_stop_at_last_layers
+        self._file, self._settings = info.filename, settings()
+        self.description = (
+            f"clip skip {shown(self.clip_skip)}, VAE {sd_vae.get_loaded_vae_name()}, "
+            f"{self._settings.unusual or 'usual settings'}"
+        )
+
+    def model(self) -> Any:
+        """Return the loaded model. Raises ErasureError where it, or a setting, is another one now."""
+        model = shared.sd_model
+        if model.sd_checkpoint_info.filename != self._file:
+            raise ErasureError(
+                f"the checkpoint was changed from {self.name} to {model.sd_checkpoint_info.name_for_extra} while an "
+                f"adapter was being trained on it; load {self.name} again and go on"
+            )
+        changed = self._settings.changed(settings())
+        if changed:
+            raise ErasureError(
+                f"the setting {changed} while an adapter was being trained; images with it are others. Set it back and "
+                f"go on"
+            )
+        return model
+
+
+def _check_latents(model: Any, unet: torch.nn.Module) -> None:
+    channels = getattr(unet, "in_channels", LATENT_CHANNELS)
+    edits = getattr(model, "cond_stage_key", None) == "edit"
+    if edits or channels not in (LATENT_CHANNELS, LATENT_CHANNELS + _INPAINTING_CHANNELS):
+        kind = "edits a given picture" if edits else "is neither an ordinary nor an inpainting model"
+        raise UnsupportedModelError(
+            f"the UNet takes {channels} channels: the checkpoint {kind}, so no image can be made from a prompt "
+            f"alone; train on the ordinary checkpoint of the same family, whose adapters it takes"
+        )
+
+
+class WebUIHost:
+    """Makes images with the checkpoint and settings that are chosen when it is made; others are an error later."""
+
+    def __init__(self, *, sampler: str, steps: int, cfg: float, width: int, height: int, negative: str = ""):
+        with _turn():  # nobody's request has settings or a checkpoint of its own in place
+            self._chosen = ChosenCheckpoint(shared.sd_model)
+        self.base, self.name = self._chosen.base, self._chosen.name
+        self.sampler, self.steps, self.cfg = sampler, steps, cfg
+        self.width, self.height, self.negative = width, height, negative
+        self._size = width, height
+        self.latent_size = (height // 8, width // 8)
+        self.conditions = {"clip_skip": self._chosen.clip_skip, "cfg": cfg}
+        self.description = (
+            f"{self._chosen.hash}, {sampler}, {steps} steps, CFG {cfg:g}, {width}x{height}, negative {negative!r}, "
+            f"{self._chosen.description}"
+        )
+
+    def _model(self) -> Any:
+        return self._chosen.model()
+
+    def automatic_text(self, concept: str) -> str:
+        """Which adapter Automatic takes for the concept on this checkpoint."""
+        with _turn():
+            return automatic_text([Concept(concept)], self._model())
+
+    def tokens(self, concept: str) -> list[str]:
+        """The concept's own tokens."""
+        return split_tokens(concept, self._model())[1]
+
+    def make(self, prompts: Sequence[str], seeds: Sequence[int], concept: str, scales: torch.Tensor) -> Made:
+        """One image per prompt, seed and scale w (float32 [B]). BatchStoppedError: the WebUI's buttons stopped it."""
+        images, latents = [None] * len(prompts), [None] * len(prompts)
+        for numbers in self._groups(prompts, scales.tolist()):
+            own = ([prompts[number] for number in numbers], [seeds[number] for number in numbers])
+            made = self._make(*own, concept, scales[numbers])
+            for number, image, latent in zip(numbers, made.images, made.latents, strict=True):
+                images[number], latents[number] = image, latent
+        return Made(torch.stack(images), torch.stack(latents))
+
+    def _groups(self, prompts: Sequence[str], scales: Sequence[float] | None = None) -> list[list[int]]:
+        with _turn():
+            return groups(prompts, self._model(), scales)
+
+    def _make(self, prompts: list[str], seeds: list[int], concept: str, scales: torch.Tensor) -> Made:
+        """The same for prompts that one batch can be made of."""
+        with _turn(), _last_prompt_kept():
+            p = self._processing(prompts, seeds)
+            if bool((scales != 0).any()):
+                request = Request((Concept(concept),), adapter=FIXED)
+                of_rows = GivenScales(scales.repeat_interleave(parts_of(prompts[0])))  # [B * parts]
+                setattr(p, PLAN, Plan(request, (of_rows,), (Rule(None, None, -1.0),)))
+            latents = _keep_latents(p)
+            images = processing.process_images(p).images
+            if shared.state.interrupted or shared.state.skipped or len(images) != len(prompts):
+                raise BatchStoppedError("the batch was stopped")
+            pixels = np.stack([np.asarray(image.convert("RGB"), dtype=np.float32) for image in images])  # [B, H, W, 3]
+            return Made(torch.from_numpy(pixels / 255).permute(0, 3, 1, 2), torch.cat(latents).float().cpu())
+
+    def _processing(self, prompts: list[str], seeds: list[int]) -> Any:
+        return processing.StableDiffusionProcessingTxt2Img(
+            sd_model=self._model(), prompt=prompts, negative_prompt=self.negative, seed=seeds, subseed=seeds,
+            sampler_name=self.sampler, steps=self.steps, cfg_scale=self.cfg, width=self.width, height=self.height,
+            batch_size=len(prompts), n_iter=1, do_not_save_samples=True, do_not_save_grid=True,
+        )  # fmt: skip
+
+    def read(self, prompts: Sequence[str], concepts: Sequence[str], reading: Reading) -> list[torch.Tensor]:
+        """What adapters with this reading would see, for each concept float32 [B, inputs, n].
+
+        Of a prompt with several parts (AND) it is that of the part with the most attention to the concept.
+        """
+        found: list[list[torch.Tensor | None]] = [[None] * len(prompts) for _ in concepts]
+        for group in self._groups(prompts):
+            for start in range(0, len(group), _ROWS):
+                numbers = group[start : start + _ROWS]
+                read = self._read([prompts[number] for number in numbers], concepts, reading)
+                for values, own in zip(found, read, strict=True):
+                    for number, value in zip(numbers, own, strict=True):
+                        values[number] = value
+        return [torch.stack(values) for values in found]
+
+    def _read(self, prompts: list[str], concepts: Sequence[str], reading: Reading) -> list[list[torch.Tensor]]:
+        """For prompts that one batch can be made of, for each concept and prompt: float32 [inputs, n]."""
+        with self._as_for(prompts[0]) as model:
+            encoded = [encode_concept(Concept(text), model) for text in concepts]
+            given = prompted(prompts, model, self.sampler, self.steps, (self.width, self.height))
+            read = [self._read_rows(model, encoded, reading, given, first) for first in range(0, given.rows, _ROWS)]
+        rows = [torch.cat(parts).float() for parts in zip(*read, strict=True)]  # for each concept [R, inputs, n]
+        return [[own[numbers][own[numbers].sum((1, 2)).argmax()] for numbers in given.of] for own in rows]
+
+    def _read_rows(
+        self, model: Any, encoded: list, reading: Reading, given: Prompted, first: int
+    ) -> list[torch.Tensor]:
+        """For each concept [R, inputs, n], of at most _ROWS rows from the first on."""
+        own = {name: value[first : first + _ROWS] for name, value in given.arguments.items()}  # each [R, ...]
+        states = own["context"]  # [R, L, D]
+        size = (len(states), LATENT_CHANNELS, self.height // 8, self.width // 8)
+        latents = torch.zeros(size, device=states.device, dtype=states.dtype)  # [R, 4, h, w]
+        timesteps = torch.full((len(states),), LAST_TIMESTEP, device=states.device)  # [R]
+        args = _with_picture(latents, _picture(model, self._size)), timesteps
+        with devices.autocast():
+            return read_attention(callable_unet(model), encoded, reading, args, own)
+
+    @contextmanager
+    def _as_for(self, prompt: str) -> Iterator[Any]:
+        """The model in a turn of the queue, as it is while images of a prompt are sampled."""
+        with _turn(), torch.no_grad():
+            model = self._model()
+            with as_for(prompt, self._processing([prompt], [0]), model):
+                yield model
+
+    def as_in(self, text: str, prompt: str) -> str:
+        """The text with the extra networks that a prompt names."""
+        return text + networks_in(prompt)
+
+    def noise_errors(
+        self, latents: torch.Tensor, texts: Sequence[str], timesteps: torch.Tensor, noises: torch.Tensor
+    ) -> torch.Tensor:
+        """Squared errors of the predicted noise, means over channels, float32 [B, T, h, w]."""
+        errors = [None] * len(texts)
+        for numbers in self._groups(texts):
+            found = self._noise_errors(latents[numbers], [texts[number] for number in numbers], timesteps, noises)
+            for number, own in zip(numbers, found, strict=True):
+                errors[number] = own
+        return torch.stack(errors)
+
+    def _noise_errors(
+        self, latents: torch.Tensor, texts: list[str], timesteps: torch.Tensor, noises: torch.Tensor
+    ) -> torch.Tensor:
+        """The same under texts with the same extra networks."""
+        with self._as_for(texts[0]) as model:
+            device, texts = devices.device, [without_networks(text) for text in texts]
+            order = list(dict.fromkeys(texts))
+            given, picture = _encode(model, order, self._size), _picture(model, self._size)  # each [different, ...]
+            unet = callable_unet(model)
+
+            def predict(noisy, steps, images):
+                chosen = [order.index(texts[image]) for image in images]
+                rows = {name: value[chosen] for name, value in given.items()}  # each [R, ...]
+                with devices.autocast():
+                    return unet(_with_picture(noisy.to(devices.dtype_unet), picture), steps, **rows)  # [R, 4, h, w]
+
+            return squared_errors(
+                predict, latents.to(device), timesteps.to(device), noises.to(device), model.alphas_cumprod.to(device),
+                predicts_velocity=model.parameterization == "v", rows=_ROWS,
+            ).cpu()  # fmt: skip
+
+
+def _encode(model: Any, texts: Sequence[str], size: Size) -> dict[str, torch.Tensor]:
+    """What the UNet is given by name for these texts, as the WebUI makes it, emphasis included.
+
+    ``context``: text states [B, L, D]; of SDXL also ``y``: pooled text and sizes [B, A].
+    """
+    batch = prompt_parser.SdConditioning(texts, width=size[0], height=size[1])
+    with torch.no_grad(), devices.autocast():
+        return unet_arguments(model.get_learned_conditioning(batch))
+
+
+def _picture(model: Any, size: Size) -> torch.Tensor | None:
+    """What the WebUI gives an inpainting model beside the latents in txt2img, [1, 5, h, w]; None for others."""
+    if getattr(unet_of(model), "in_channels", LATENT_CHANNELS) == LATENT_CHANNELS:
+        return None
+    width, height = size
+    shape = (1, LATENT_CHANNELS, height // 8, width // 8)
+    latents = torch.zeros(shape, device=devices.device, dtype=devices.dtype_unet)  # [1, 4, h, w]
+    with undrawn():  # the autoencoder draws from the distribution that it finds
+        torch.manual_seed(0)
+        with devices.autocast():
+            return processing.txt2img_image_conditioning(model, latents, width, height)
+
+
+def _with_picture(latents: torch.Tensor, picture: torch.Tensor | None) -> torch.Tensor:
+    """``latents`` [R, 4, h, w] and behind them ``picture`` [1, 5, h, w] where there is one."""
+    return latents if picture is None else torch.cat([latents, picture.to(latents).expand(len(latents), -1, -1, -1)], 1)
+
+
+def _keep_latents(p: Any) -> list[torch.Tensor]:
+    """A list that ``p.sample`` fills with the batch's latents [B, 4, h, w]."""
+    kept, inner = [], p.sample
+
+    def sample(*args, **kwargs):
+        result = inner(*args, **kwargs)
+        kept.append(result)
+        return result
+
+    p.sample = sample
+    return kept

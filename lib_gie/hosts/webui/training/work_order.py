@@ -1,0 +1,220 @@
+"""What the tab is asked to train, checked, and how much work that is. Knows no host but for where adapters go.
+
+The page's fields check nothing: what is sent to their handlers can be sent without the page.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from lib_gie.checks import quoted
+from lib_gie.core.concepts import Concept
+from lib_gie.core.scales.adapter import read_header
+from lib_gie.errors import AdapterError, OptionError
+from lib_gie.options import AUTOMATIC, FIXED
+from lib_gie.training.judges.base import JUDGES
+from lib_gie.training.judges.self_judge import EVALUATIONS
+from lib_gie.training.labels import Sample
+from lib_gie.training.prompts import all_unrelated, bare, parse_prompts
+from lib_gie.training.search import GRID, most_tries
+
+RANGES = {
+    "count": (4, 500, 1),
+    "seeds": (1, 8, 1),
+    "grid": (2, len(GRID) - 1, 1),
+    "steps": (4, 60, 1),
+    "cfg": (1, 20, 0),
+    "width": (64, 1024, 8),
+    "height": (64, 1024, 8),
+    "batch": (1, 32, 1),
+}
+"""Least, greatest and step of an order's numbers; step 0: any number between."""
+
+MOST_CHARACTERS = {"concept": 1000, "name": 80, "prompts": 200_000}
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in "0123456789¹²³")}
+_FORBIDDEN = '<>:"/\\|?*;'  # in names of files on some system, or between adapters in an infotext
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to train. ``prompts``: a list's text (see ``training.prompts``); ``count``: prompts at most, per kind.
+
+    ``grid``: how many of the scales in GRID are tried, the weakest first. ``batch``: images made at once. ``replace``:
+    whether an adapter of the same name and concept may be replaced.
+    """
+
+    concept: str
+    name: str
+    prompts: str
+    judge: str
+    count: int
+    seeds: int
+    grid: int
+    sampler: str
+    steps: int
+    cfg: float
+    width: int
+    height: int
+    batch: int
+    replace: bool = False
+
+    @property
+    def bare_concept(self) -> str:
+        """The concept without weight and quotes. Raises ConceptError, OptionError where there is not exactly one."""
+        return bare(self.concept)
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """0 and those that are tried."""
+        return GRID[: 1 + self.grid]
+
+    def samples(self) -> list[Sample]:
+        """Every prompt with its seeds. Raises OptionError for a list without usable prompts."""
+        kinds: dict[str, int] = {}
+        samples = []
+        for prompt, kind in parse_prompts(self.prompts, self.bare_concept):
+            kinds[kind] = kinds.get(kind, 0) + 1
+            if kinds[kind] <= self.count:
+                samples += [Sample(prompt, seed, kind) for seed in range(1 if kind == "unrelated" else self.seeds)]
+        if all_unrelated([sample.kind for sample in samples]):
+            raise OptionError("the prompts are all unrelated; give some that name or imply the concept")
+        if not any(sample.kind == "unrelated" for sample in samples):
+            raise OptionError(
+                "no prompt is unrelated to the concept; without [unrelated] ones an adapter erases everywhere"
+            )
+        return samples
+
+    @property
+    def stem(self) -> str:
+        """The name of the adapter's file. Raises OptionError for one that some system or this WebUI reads otherwise."""
+        name = unicodedata.normalize("NFC", self.name.strip() or "-".join(self.bare_concept.casefold().split()))
+        bad = (
+            not name
+            or len(name) > MOST_CHARACTERS["name"]
+            or not name.isprintable()
+            or any(character in _FORBIDDEN for character in name)
+            or name[0] in ".-"
+            or name[-1] in ". "
+            or name.split(".")[0].rstrip().casefold() in _DEVICES
+            or _same_name(name) in (_same_name(AUTOMATIC), _same_name(FIXED))
+        )
+        if bad:
+            raise OptionError(f"the adapter's name is {quoted(name)}; give a plain one such as my-knife")
+        return name
+
+    def path(self, folder: Path) -> Path:
+        """Where the adapter goes. Raises OptionError for a name that cannot be used."""
+        return folder / f"{self.stem}.safetensors"
+
+
+def _same_name(name: str) -> str:
+    """Equal for names that some file system takes for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFKC", name).casefold()).rstrip(". ")
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise OptionError(f"{name} is {quoted(value)}; it must be a text")
+    if len(value) > MOST_CHARACTERS.get(name, 100):
+        raise OptionError(f"{name} has {len(value):,} characters; it may have {MOST_CHARACTERS.get(name, 100):,}")
+    return value
+
+
+def _number(name: str, value: Any) -> float:
+    low, high, step = RANGES[name]
+    known = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not known or not low <= value <= high or not math.isfinite(value):
+        raise OptionError(f"{name} is {quoted(value)}; it must be a number from {low} to {high}")
+    if step and (value - low) % step:
+        raise OptionError(f"{name} is {value:g}; it must be {low} and a multiple of {step} more")
+    return int(value) if step else float(value)
+
+
+def _choice(name: str, value: Any, choices: Collection[str]) -> str:
+    if not isinstance(value, str) or value not in choices:
+        raise OptionError(f"{name} is {quoted(value)}; it must be one of {', '.join(choices)}")
+    return value
+
+
+def read_order(values: Sequence[Any], samplers: Collection[str], judges: Collection[str] = tuple(JUDGES)) -> Order:
+    """The order in the fields' values, in their order. Raises OptionError for any other type, range or choice."""
+    names = [field.name for field in fields(Order)]
+    if len(values) != len(names):
+        raise OptionError(f"{len(values)} values were given; there are {len(names)}: {', '.join(names)}")
+    given = dict(zip(names, values, strict=True))
+    checked = {name: _text(name, given[name]) for name in MOST_CHARACTERS}
+    checked |= {name: _number(name, given[name]) for name in RANGES}
+    checked["judge"] = _choice("judge", given["judge"], judges)
+    checked["sampler"] = _choice("sampler", given["sampler"], samplers)
+    if not isinstance(given["replace"], bool):
+        raise OptionError(f"replace is {quoted(given['replace'])}; it must be true or false")
+    return Order(**checked, replace=given["replace"])
+
+
+# -- adapters that are there already ------------------------------------------------
+
+
+def _namesakes(stem: str, folders: Sequence[Path]) -> list[Path]:
+    found = [path for folder in folders for path in folder.glob("*.safetensors")]
+    return [path for path in found if _same_name(path.stem) == _same_name(stem)]
+
+
+def _is_for_alone(path: Path, concept: str) -> bool:
+    try:
+        concepts = read_header(path).concepts
+    except AdapterError:
+        return False
+    return {Concept(text).key for text in concepts} == {Concept(concept).key}
+
+
+def check_name(order: Order, folders: Sequence[Path], enforced: Collection[str]) -> Path:
+    """Where the adapter goes. Raises OptionError where it would take another's place that it may not take.
+
+    ``folders``: of shipped adapters, and of the users' own. ``enforced``: names of adapters that the admin has chosen
+    for what is always erased.
+    """
+    shipped, own = folders
+    path = order.path(own)
+    taken = {_same_name(name) for name in enforced}
+    if _same_name(path.stem) in taken:
+        raise OptionError(f"{quoted(path.stem)} is what this WebUI always erases with; give another name")
+    for namesake in _namesakes(path.stem, [shipped]):
+        raise OptionError(f"an adapter {quoted(namesake.stem)} comes with the extension; give another name")
+    for namesake in _namesakes(path.stem, [own]):
+        if namesake.name != path.name or not _is_for_alone(namesake, order.bare_concept):
+            raise OptionError(f"there is another adapter {quoted(namesake.stem)} already; give another name")
+        if not order.replace:
+            raise OptionError(
+                f"there is an adapter {quoted(path.stem)} for this concept already; tick 'Replace', or give another "
+                f"name"
+            )
+    return path
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much there is to do. ``images``: at most; ``evaluations``: of the UNet, those of the judge included."""
+
+    prompts: int
+    images: int
+    evaluations: int
+
+    def seconds(self, per_image: float) -> float:
+        """How long it takes at most, with so many seconds per image made and judged."""
+        return self.images * per_image
+
+
+def amount(order: Order) -> Work:
+    """An upper bound of the work that an order makes; kept labels of an earlier one save some."""
+    samples = order.samples()
+    searched = sum(sample.kind != "unrelated" for sample in samples)
+    prompts = len({sample.prompt for sample in samples})
+    rounds = len(order.scales) if order.judge == "hand" else most_tries(len(order.scales))
+    images = searched * rounds
+    evaluations = images * (2 * order.steps + (EVALUATIONS if order.judge == "self" else 0)) + prompts
+    return Work(prompts, images, evaluations)

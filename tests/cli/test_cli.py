@@ -1,0 +1,336 @@
+"""The commands, on the shipped demo model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from test_webui_infotext import parsed
+
+from lib_gie.assets import DEMO_CHECKPOINT, DEMO_FIXED_SCALE, MODELS
+from lib_gie.cli import main
+from lib_gie.cli.erase import FILES
+from lib_gie.cli.pages import END, begin
+from lib_gie.core.concepts import Concept
+from lib_gie.core.scales.adapter import load_adapter
+from lib_gie.demo.fixed_scale import load_fixed_scale
+from lib_gie.demo.glyphs import UNWANTED
+from lib_gie.hosts.webui.request.library import find_recorded
+from lib_gie.hosts.webui.request.parsing import Request, read_request
+from lib_gie.hosts.webui.request.pasting import Here, read_params
+
+pytestmark = pytest.mark.skipif(
+    not (DEMO_CHECKPOINT.exists() and DEMO_FIXED_SCALE.exists()), reason="the demo checkpoint has not been trained"
+)
+
+
+def fails(capsys, *arguments: str) -> str:
+    """The one line on standard error of a call that must end with exit code 2 and print nothing else."""
+    try:
+        code = main(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    captured = capsys.readouterr()
+    assert code == 2
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1, captured.err
+    return captured.err
+
+
+def test_erase_removes_the_object_and_keeps_the_other(tmp_path, capsys):
+    arguments = ["erase", "a cat and a knife", "--erase", "knife", "--seed", "10", "--out", str(tmp_path), "--json"]
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert report["prompt"] == "a cat and a knife"
+    assert report["seed"] == 10
+    assert report["concepts"][0]["text"] == "knife"
+    assert report["concepts"][0]["tokens"] == ["knife</w>"]
+    assert report["concepts"][0]["scales"][0][0] < 0
+    assert report["seconds_before"] > 0
+    assert report["seconds_after"] > 0
+    assert set(report["objects_before"]) == {"cat", "knife"}
+    assert set(report["objects_after"]) == {"cat"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
+    before, after = (Image.open(tmp_path / name) for name in FILES[:2])
+    assert before.size == after.size == (64, 64)
+    texts = {name: Image.open(tmp_path / name).text.get("parameters", "") for name in FILES}
+    for name in FILES[:2]:
+        assert texts[name].startswith("a cat and a knife\n")
+        assert "Seed: 10, Size: 64x64" in texts[name]
+    assert "GIE" not in texts["before.png"]
+    assert "GIE concepts: knife, GIE adapter: Fixed scale, GIE fixed scale: -1, GIE scale: -1" in texts["after.png"]
+    assert texts["attention.png"] == texts["comparison.png"] == ""  # no images of these parameters
+
+
+def test_erase_is_reproducible_and_count_continues_the_seeds(tmp_path, capsys):
+    shared = ["--erase", "wine, knife:0.5", "--steps", "4", "--scale", "-2", "--json"]
+    outputs = []
+    for name, extra in (("a", ["--seed", "5"]), ("b", ["--seed", "5"]), ("c", ["--seed", "4", "--count", "3"])):
+        assert main(["erase", "a robbery", "--out", str(tmp_path / name), *shared, *extra]) == 0
+        outputs.append(json.loads(capsys.readouterr().out))
+    assert (tmp_path / "a" / "after.png").read_bytes() == (tmp_path / "b" / "after.png").read_bytes()
+    assert [image["seed"] for image in outputs[2]["images"]] == [4, 5, 6]
+    assert [concept["scales"] for concept in outputs[2]["concepts"]] == [[[-2.0]] * 3, [[-1.0]] * 3]
+    row = Image.open(tmp_path / "c" / "after.png")
+    assert row.size == (192, 64)
+    alone = Image.open(tmp_path / "a" / "after.png")
+    difference = max(abs(a - b) for a, b in zip(row.crop((64, 0, 128, 64)).tobytes(), alone.tobytes(), strict=True))
+    assert difference <= 2
+
+
+@pytest.mark.parametrize("concept_pass", ["fused", "separate"])
+def test_erase_with_scale_zero_changes_nothing(tmp_path, capsys, concept_pass):
+    arguments = ["--scale", "0", "--steps", "3", "--concept-pass", concept_pass, "--negative", "a dog", "--cfg", "6"]
+    assert main(["erase", "a cat", "--erase", "knife", "--out", str(tmp_path), *arguments]) == 0
+    before, after = (Image.open(tmp_path / name).tobytes() for name in FILES[:2])
+    assert before == after
+    assert "Negative prompt: a dog" in Image.open(tmp_path / "after.png").text["parameters"]
+
+
+def test_erase_shows_attention_and_keeps_the_composition(tmp_path, capsys):
+    shared = ["--erase", "knife, wine", "--steps", "4", "--scale", "-3", "--seed", "10", "--json"]
+    options = {"plain": [], "kept": ["--keep-composition", "--attention"], "again": ["--keep-composition"]}
+    options["none"] = ["--keep-composition", "--composition-cross", "0", "--composition-self", "0"]
+    files = {}
+    for name, more in options.items():
+        assert main(["erase", "a cat and a knife", "--out", str(tmp_path / name), *shared, *more]) == 0
+        files[name] = [Path(path).name for path in json.loads(capsys.readouterr().out)["files"]]
+    assert files["kept"] == [*FILES, "attention-1.png", "attention-2.png"]
+    assert all((tmp_path / "kept" / name).exists() for name in files["kept"])
+    pictures = {name: Image.open(tmp_path / name / "after.png") for name in options}
+    assert pictures["kept"].tobytes() == pictures["again"].tobytes() != pictures["plain"].tobytes()
+    assert pictures["none"].tobytes() == pictures["plain"].tobytes()
+    assert "GIE keep composition: True" in pictures["kept"].text["parameters"]
+    assert "GIE composition: 0 and 0" in pictures["none"].text["parameters"]
+
+
+OPTIONS = ["--strength", "0.5", "--start", "0.1", "--end", "0.8", "--concept-pass", "separate"]
+
+
+@pytest.mark.parametrize("more", [["--scale", "-2.5", *OPTIONS], ["--adapter", "demo-knife"], ["--keep-composition"]])
+def test_the_webui_reads_what_the_command_wrote(tmp_path, more):
+    """The same concepts, scale or adapter, steps and pass, and nothing that it does not know."""
+    concepts = ["--erase", 'knife, "a cat: wine, a cat":0.5, wine'] if "--scale" in more else ["--erase", "knife"]
+    assert main(["erase", "a knife", *concepts, "--steps", "2", "--out", str(tmp_path), *more]) == 0
+    values, notice = read_params(parsed(Image.open(tmp_path / "after.png").text["parameters"]), Here(_shipped))
+    assert notice == ""
+    request = read_request([values])
+    if "--scale" in more:
+        wanted = (Concept("knife"), Concept("a cat: wine, a cat", 0.5), Concept("wine"))
+        assert request == Request(wanted, "Fixed scale", 0.5, -2.5, 0.1, 0.8, "separate")
+    elif "--adapter" in more:
+        assert request == Request((Concept("knife"),), "demo-knife")
+    else:
+        assert request == Request((Concept("knife"),), "Fixed scale", scale=load_fixed_scale(), keep_composition=True)
+    assert read_params(parsed(Image.open(tmp_path / "before.png").text["parameters"]), Here(_shipped)) == (None, "")
+
+
+def _shipped(name: str, digest: str | None) -> str:
+    return find_recorded(name, digest, [MODELS]).name
+
+
+def test_unknown_words(tmp_path, capsys):
+    out = str(tmp_path / "x")
+    line = fails(capsys, "erase", "a cat", "--erase", "gun", "--out", out)
+    assert "gun" in line
+    assert "umbrella" in line
+    assert not (tmp_path / "x").exists()
+    assert main(["erase", "a cat and a spoon", "--erase", "knife", "--out", out, "--steps", "2"]) == 0
+    warning = capsys.readouterr().err
+    assert "does not know the word spoon of the prompt" in warning
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "prompt"),
+        (["a cat"], "--erase"),
+        (["a cat", "--erase", "knife"], "--out"),
+        (["a cat", "--erase", "", "--out", "OUT"], "empty"),
+        (["a cat", "--erase", ",", "--out", "OUT"], "names nothing"),
+        (["a cat", "--erase", "knife:x", "--out", "OUT"], "number"),
+        (["a cat", "--erase", "knife " * 76, "--out", "OUT"], "76 tokens"),
+        ([" ", "--erase", "knife", "--out", "OUT"], "prompt is empty"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--scale", "1"], "from -20"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--scale", "nan"], "scale"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--scale", "-3", "--adapter", "x"], "both"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--adapter", "missing"], "no adapter file"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--adapter", __file__], "safetensors"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--strength", "4"], "strength"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--start", "0.8", "--end", "0.2"], "below end"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--steps", "0"], "steps"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--seed", "-1"], "seed"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--cfg", "inf"], "cfg"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--count", "1000"], "count"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--concept-pass", "both"], "concept-pass"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--composition-self", "0.5"], "goes with --keep-composition"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--keep-composition", "--composition-cross", "2"], "cross"),
+        (["a cat", "--erase", "knife", "--out", "OUT", "--model", "missing"], "no model"),
+        (["a cat", "--erase", "knife", "--out", __file__], "is a file"),
+    ],
+)
+def test_bad_usage_is_one_line_and_writes_nothing(tmp_path, capsys, arguments, says):
+    arguments = [str(tmp_path / "out") if argument == "OUT" else argument for argument in arguments]
+    assert says in fails(capsys, "erase", *arguments)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["erase", "--nonsense"], ["evaluate", "--set", "nonsense"]])
+def test_bad_commands(capsys, arguments):
+    fails(capsys, *arguments)
+
+
+def test_scales_are_chosen_on_validation_only(capsys):
+    assert "nothing else" in fails(capsys, "evaluate", "--set", "heldout", "--choose-scale")
+    assert json.loads(DEMO_FIXED_SCALE.read_text())["chosen_on"] == "validation"
+
+
+def test_evaluate_prints_a_row_per_method_and_kind(tmp_path, capsys):
+    page = tmp_path / "page.md"
+    arguments = [
+        "evaluate",
+        "--concepts",
+        "knife",
+        "--seeds",
+        "1",
+        "--methods",
+        "none",
+        "--report",
+        str(page),
+        "--json",
+    ]
+    assert main([*arguments, "--keep", str(tmp_path / "kept")]) == 0
+    captured = capsys.readouterr()
+    rows = json.loads(captured.out)
+    assert [(row["method"], row["prompts"], row["n"]) for row in rows] == [
+        ("none", "explicit", 10), ("none", "implicit", 8), ("none", "unrelated", 5)
+    ]  # fmt: skip
+    assert rows[0]["left"] == rows[0]["kept"] == rows[0]["unharmed"] == rows[2]["ssim"] == 1
+    assert rows[2]["left"] is rows[2]["left_ci"] is None
+    assert "| none " in captured.err
+    assert "| none " in page.read_text(encoding="utf-8")
+    assert main([*arguments, "--keep", str(tmp_path / "kept")]) == 0
+    assert "23/23" not in capsys.readouterr().err  # known already
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--methods", "magic"], "no method 'magic'"),
+        (["--scale", "2"], "from -20"),
+        (["--adapter", "missing"], "no adapter file"),
+        (["--seeds", "9"], "--seeds is 9"),
+        (["--end", "0.5"], "go with --scale"),
+        (["--concepts", "gun"], "takes some of knife"),
+    ],
+)
+def test_evaluate_refuses(capsys, arguments, says):
+    assert says in fails(capsys, "evaluate", *arguments)
+
+
+def test_demo_with_a_prompt_of_ones_own(tmp_path, capsys):
+    arguments = ["demo", "--out", str(tmp_path), "--prompt", "a duel", "--erase", "sword", "--seed", "2", "--json"]
+    assert main(arguments) == 0
+    (result,) = json.loads(capsys.readouterr().out)
+    assert "sword" in result["before"]
+    assert "sword" not in result["after"]
+    assert Image.open(tmp_path / "sheet.png").size[0] > 600
+    assert "go together" in fails(capsys, "demo", "--prompt", "a duel")
+    assert "does not know" in fails(capsys, "demo", "--prompt", "a battle", "--erase", "sword")
+
+
+def test_train_makes_an_adapter_that_the_other_commands_take(tmp_path, capsys):
+    prompts = tmp_path / "prompts.txt"
+    other = ("cat", "dog", "apple", "car", "house", "tree", "rose", "star")
+    lines = [f"a {name} and a knife" for name in other] + ["[unrelated]"] + [f"a {name} and a fish" for name in other]
+    prompts.write_text("\n".join(lines), encoding="utf-8")
+    out = tmp_path / "knife.safetensors"
+    shared = ["train", "--concept", "knife", "--prompts", str(prompts), "--labels", str(tmp_path / "labels"), "--json"]
+    arguments = [*shared, "--out", str(out), "--seeds", "1", "--steps", "6", "--epochs", "50"]
+    assert main(arguments) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["file"] == str(out)
+    assert (report["prompts"], report["unrelated_prompts"]) == (16, 8)
+    assert report["images"] == 8  # none of the unrelated prompts
+    assert 4 <= report["shown_without_erasure"] <= 8
+    info = load_adapter(out).info
+    assert info.base == "gie-demo"
+    assert info.training["judge"] == ["detector"]
+    assert info.validation["constant_error"] == report["constant_error"]
+    erase = ["erase", "a cat and a knife", "--erase", "knife", "--out", str(tmp_path), "--adapter", str(out), "--json"]
+    assert main(erase) == 0
+    (scale,), = json.loads(capsys.readouterr().out)["concepts"][0]["scales"]  # fmt: skip
+    assert info.label_range[0] <= scale <= 0
+    assert "cannot be read" in fails(capsys, "train", "--concept", "knife", "--prompts", "nowhere", "--out", "x")
+    assert "--seeds is 0" in fails(capsys, "train", "--concept", "knife", "--out", "x", "--seeds", "0")
+
+
+def test_help_needs_no_heavy_library():
+    code = "import sys; from lib_gie.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "assert not {'torch', 'diffusers', 'transformers', 'PIL'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "erase" in done.stdout
+
+
+def test_the_core_imports_no_host():
+    code = "import sys, lib_gie.core.session, lib_gie.core.scales.adapter, lib_gie.core.erasure\n"
+    code += "assert not {'modules', 'gradio', 'diffusers', 'transformers', 'PIL', 'numpy.f2py'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_adapters_lists_what_ships(tmp_path, capsys):
+    assert main(["adapters", "--json"]) == 0
+    listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert set(listed) == {f"demo-{name}" for name in (*UNWANTED, "joint", "six")}
+    for entry in listed.values():
+        assert (entry["base"], entry["inputs"]) == ("gie-demo", 128)
+        assert entry["training"]["judge"] == ["detector"]
+        assert entry["training"]["command"].startswith("python -m lib_gie train --concept ")
+        assert entry["validation"]["better_than_constant"] is True
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{begin('adapters --page docs/ADAPTERS.md')}\nold\n{END}\nafter\n", encoding="utf-8")
+    assert main(["adapters", "--page", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "old" not in text
+    assert text.startswith("before")
+    assert text.endswith("after\n")
+    assert "| demo-knife " in text
+    capsys.readouterr()
+    page.write_text("nothing", encoding="utf-8")
+    assert "lacks the lines" in fails(capsys, "adapters", "--page", str(page))
+    assert "there are no adapters" in fails(capsys, "adapters", "--folder", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["judge", "--judge", "oracle"], "no judge 'oracle'"),
+        (["judge", "--seeds", "0"], "--seeds is 0"),
+        (["judge", "--choices", "--json"], "--choices goes with"),
+        (["judge", "--page", "no such page"], "judge --page docs/ADAPTERS.md -->' and"),
+        (["evaluate", "--record"], "--record goes with --adapter"),
+        (["evaluate", "--record", "--adapter", "demo-knife", "--strength", "0.5"], "--record goes with"),
+        (["train", "--concept", "knife", "--out", "x", "--margin", "0.5"], "--margin is 0.5"),
+    ],
+)
+def test_more_that_is_refused(capsys, arguments, says):
+    assert says in fails(capsys, *arguments)
+
+
+def test_an_adapter_that_ships_leaves_unrelated_images_alone(capsys, tmp_path):
+    """With the demo model: a knife that the prompt names is gone, and where there is none nothing changes."""
+    shared = ["--erase", "knife", "--adapter", "demo-knife", "--seed", "10", "--out", str(tmp_path), "--json"]
+    scales = {}
+    for prompt in ("a cat and a knife", "a robbery", "a dog and a tree"):
+        assert main(["erase", prompt, *shared]) == 0
+        (scales[prompt],), = json.loads(capsys.readouterr().out)["concepts"][0]["scales"]  # fmt: skip
+    assert scales["a cat and a knife"] < -0.8
+    assert scales["a robbery"] < -0.8
+    assert scales["a dog and a tree"] > -0.2

@@ -1,0 +1,227 @@
+"""The demo world: scenes, captions, splits, detector, training loop, checkpoint layout."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from lib_gie.assets import DEMO_CHECKPOINT, DEMO_TEXT_ENCODER, SPLITS
+from lib_gie.demo import diffusion, export, text, vae
+from lib_gie.demo.detector import background_name, detect, find_objects
+from lib_gie.demo.glyphs import GLYPH_SIZE, OBJECTS, UNWANTED, load_glyphs
+from lib_gie.demo.loop import run
+from lib_gie.demo.scenes import BACKGROUNDS, IMAGE_SIZE, IMPLICIT, draw, sample_caption, sample_scene, unknown_words
+from lib_gie.demo.splits import NAMES, load_split, make_splits, reserved_captions
+from lib_gie.demo.words import unknown_words_message
+
+needs_checkpoint = pytest.mark.skipif(not DEMO_CHECKPOINT.exists(), reason="the demo checkpoint has not been trained")
+
+
+def test_enough_objects_and_scenes():
+    assert len(OBJECTS) >= 20
+    assert set(UNWANTED) == {"knife", "bomb", "cigarette", "beer", "wine", "sword", "skull", "syringe"}
+    assert len(IMPLICIT) >= 15
+    implied = {name for objects in IMPLICIT.values() for name in objects}
+    assert set(UNWANTED) <= implied
+    for phrase, objects in IMPLICIT.items():
+        assert not set(phrase.split()) & set(objects), "an implicit caption names no object of its scene"
+
+
+def test_captions_fit_and_know_their_words():
+    rng = np.random.default_rng(0)
+    vocabulary = text.ReducedVocabulary(text.load_tokenizer())
+    captions = [sample_caption(sample_scene(rng), rng) for _ in range(3000)]
+    ids, ends = vocabulary.encode(captions, diffusion.SHORT_LENGTH)
+    assert ids.max() == len(vocabulary) - 1
+    assert not any(unknown_words(caption) for caption in captions)
+    tokenizer = vocabulary.tokenizer
+    for caption, row, end in zip(captions[:50], ids, ends, strict=False):
+        assert [vocabulary.tokens[i] for i in row[: end + 1]] == tokenizer(caption).input_ids
+
+
+def test_unknown_words_are_named_with_the_known_ones():
+    assert unknown_words("a cat and a gun, a GUN") == ["gun"]
+    message = unknown_words_message("a gun and a tank", "prompt")
+    assert "words gun, tank of the prompt" in message
+    assert "umbrella" in message
+    assert unknown_words_message("A Cat", "prompt") is None
+
+
+def test_splits_are_disjoint_and_reproducible():
+    texts = {name: [prompt.text for prompt in load_split(name)[0]] for name in NAMES}
+    seeds = [seed for name in NAMES for seed in load_split(name)[1]]
+    everything = [text for group in texts.values() for text in group]
+    assert len(set(everything)) == len(everything)
+    assert len(set(seeds)) == len(seeds)
+    assert {name: split["seeds"] for name, split in make_splits().items()} == {n: list(load_split(n)[1]) for n in NAMES}
+    assert [p["text"] for p in make_splits()["heldout"]["prompts"]] == texts["heldout"]
+    assert SPLITS.stat().st_size < 200_000
+    kinds = [(p.concept, p.kind) for p in load_split("heldout")[0]]
+    assert all(
+        kinds.count((concept, "explicit")) >= 8 and kinds.count((concept, "implicit")) >= 8 for concept in UNWANTED
+    )
+
+
+def test_reserved_captions_are_never_drawn():
+    reserved, rng = reserved_captions(), np.random.default_rng(1)
+    assert not {sample_caption(sample_scene(rng), rng, reserved) for _ in range(5000)} & reserved
+
+
+def test_scenes_show_what_they_say():
+    rng = np.random.default_rng(2)
+    for _ in range(100):
+        scene = sample_scene(rng)
+        image = draw(scene.objects, scene.background, rng)
+        assert image.shape == (IMAGE_SIZE, IMAGE_SIZE, 3)
+        tensor = torch.from_numpy(image).permute(2, 0, 1)
+        assert detect(tensor) == set(scene.objects)
+        assert background_name(tensor) == scene.background
+
+
+def test_detector_is_not_fooled():
+    for colour in BACKGROUNDS.values():
+        empty = (torch.tensor(colour) / 255)[:, None, None].expand(3, IMAGE_SIZE, IMAGE_SIZE)
+        assert detect(empty + 0.02 * torch.randn(3, IMAGE_SIZE, IMAGE_SIZE)) == frozenset()
+    assert detect(torch.rand(3, IMAGE_SIZE, IMAGE_SIZE)) == frozenset()
+    knife = torch.from_numpy(load_glyphs()["knife"]).permute(2, 0, 1)
+    canvas = torch.full((3, IMAGE_SIZE, IMAGE_SIZE), 0.9)
+    faint = canvas.clone()
+    box = (slice(None), slice(5, 5 + GLYPH_SIZE), slice(9, 9 + GLYPH_SIZE))
+    canvas[box] = canvas[box] * (1 - knife[3:]) + knife[3:] * knife[:3]
+    faint[box] = faint[box] * (1 - 0.15 * knife[3:]) + 0.15 * knife[3:] * knife[:3]
+    (find,) = find_objects(canvas)
+    assert (find.name, find.x, find.y) == ("knife", 9, 5)
+    assert detect(faint) == frozenset(), "a shadow of a knife is no knife"
+
+
+def test_training_can_be_interrupted(tmp_path):
+    """Stopped and resumed, the loop gives the same weights bit for bit."""
+
+    def train(folder, until):
+        torch.manual_seed(0)
+        module = torch.nn.Linear(3, 2)
+
+        def loss(step):
+            if step == until:
+                raise KeyboardInterrupt
+            torch.manual_seed(step)
+            return module(torch.randn(5, 3)).square().mean()
+
+        return run(module, loss, steps=40, rate=0.1, state_path=folder / "state.pt", save_every=10).shadow
+
+    whole = train(tmp_path / "a", None)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "b", 25)
+    resumed = train(tmp_path / "b", None)
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    torch.manual_seed(0)
+    model = diffusion.TextToLatents(text.ReducedVocabulary(text.load_tokenizer())).eval()
+    autoencoder = vae.build_vae().eval()
+    path = tmp_path_factory.mktemp("demo") / "random.safetensors"
+    export.export(model, autoencoder, path, {"title": "random"})
+    return model, autoencoder, path
+
+
+def test_training_can_go_on_from_a_checkpoint(exported):
+    model, autoencoder, path = exported
+    restored, other_vae = diffusion.TextToLatents(model.vocabulary), vae.build_vae()
+    export.restore(restored, other_vae, path)
+    for ours, theirs in ((model, restored), (autoencoder, other_vae)):
+        after = theirs.state_dict()
+        for key, value in ours.state_dict().items():
+            assert torch.allclose(value, after[key], rtol=1e-3, atol=1e-6), key
+
+
+def test_checkpoint_has_sd1_names(exported):
+    """The exported UNet loads strictly into ldm's own class and computes the same there."""
+    from ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+    model, _, path = exported
+    state, prefix = load_file(path), "model.diffusion_model."
+    theirs = UNetModel(image_size=8, in_channels=4, model_channels=64, out_channels=4, num_res_blocks=2,
+                       attention_resolutions=[4, 2, 1], channel_mult=[1, 2, 2, 2], num_heads=8,
+                       use_spatial_transformer=True, transformer_depth=1, context_dim=128, use_checkpoint=False,
+                       legacy=False).eval()  # fmt: skip
+    theirs.load_state_dict({key.removeprefix(prefix): v.float() for key, v in state.items() if key.startswith(prefix)})
+    latents, times, context = torch.randn(2, 4, 8, 8), torch.tensor([10, 700]), torch.randn(2, 77, 128)
+    with torch.no_grad():
+        expected = model.unet(latents, times, context).sample
+        found = theirs(latents, times, context=context)
+    torch.testing.assert_close(found, expected, atol=2e-2, rtol=2e-2)
+    assert all(value.dtype == torch.float16 for value in state.values())
+
+
+def test_checkpoint_loads_into_diffusers(exported, monkeypatch):
+    from lib_gie.hosts.diffusers import loading
+
+    model, autoencoder, path = exported
+    os.symlink(DEMO_TEXT_ENCODER, path.parent / "text_encoder")
+    monkeypatch.setattr(loading, "DEMO_CHECKPOINT", path)
+    pipe = loading.load_pipeline()
+    image = torch.rand(1, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(
+            pipe.vae.encode(image).latent_dist.mode(),
+            autoencoder.encode(image).latent_dist.mode(),
+            atol=2e-2,
+            rtol=2e-2,
+        )
+        captions = ["a cat and a syringe on a blue background", ""]
+        ids = pipe.tokenizer(captions, padding="max_length", max_length=77, return_tensors="pt").input_ids
+        states = pipe.text_encoder(ids)[0]  # [2, 77, D]
+        expected = model.encode(captions, 77)
+    assert float(states.mean()) < -0.2, "the WebUI's emphasis divides by this mean"
+    states[..., diffusion.OFFSET_CHANNEL] = 0
+    torch.testing.assert_close(states, expected, atol=2e-2, rtol=2e-2)
+    assert pipe.vae.config.scaling_factor == vae.SCALING_FACTOR
+
+
+@needs_checkpoint
+def test_shipped_checkpoint_is_small_and_says_what_it_is():
+    assert DEMO_CHECKPOINT.stat().st_size < 50_000_000
+    with safe_open(DEMO_CHECKPOINT, "pt") as file:
+        metadata = file.metadata()
+        assert "Growth Inhibitors demo model" in metadata["title"]
+        assert json.loads(metadata["training"])["steps"].keys() == {"diffusion", "colours", "both"}
+        figures = json.loads(metadata["figures"])
+        assert figures["set"] == "validation"
+        assert all(shown["n"] >= 100 and 0 <= shown["value"] <= 1 for shown in figures["shown"].values())
+        assert file.get_tensor("model.diffusion_model.input_blocks.0.0.weight").dtype == torch.float16
+    assert "GIE_DEMO_TEXT_ENCODER" in DEMO_CHECKPOINT.with_suffix(".yaml").read_text()
+
+
+@needs_checkpoint
+def test_detector_sees_through_the_autoencoder():
+    from lib_gie.evaluation.model_quality import detector_figures
+    from lib_gie.hosts.diffusers import load_pipeline
+
+    precision, recall, decibel = detector_figures(load_pipeline(), scenes=200)
+    assert precision.value >= 0.97
+    assert recall.value >= 0.97
+    assert decibel > 22
+
+
+@needs_checkpoint
+def test_other_checkpoints_are_sampled_at_512_pixels(tmp_path):
+    """The loader's image size is in pixels; the demo model's own is 64."""
+    from lib_gie.hosts.diffusers import load_pipeline
+
+    for suffix in (".safetensors", ".yaml"):
+        shutil.copy(DEMO_CHECKPOINT.with_suffix(suffix), tmp_path / f"other{suffix}")
+    shutil.copytree(DEMO_CHECKPOINT.parent / "text_encoder", tmp_path / "text_encoder")
+    sides = []
+    for path in (None, tmp_path / "other.safetensors"):
+        pipe = load_pipeline(path)
+        sides.append(pipe.unet.config.sample_size * pipe.vae_scale_factor)
+    assert sides == [64, 512]

@@ -1,0 +1,133 @@
+"""Lists of prompts: those that come with the project, and a user's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from lib_gie.errors import OptionError
+from lib_gie.training.prompts import KINDS, bare, load_prompts, parse_prompts, samples_of, starter_lists, webui_syntax
+
+
+def test_starter_lists_have_every_kind():
+    assert starter_lists() == ["artist-style", "nudity", "object", "violence"]
+    for name in starter_lists():
+        prompts = load_prompts(name, "van gogh style")
+        counts = {kind: sum(found == kind for _, found in prompts) for kind in KINDS}
+        assert counts["explicit"] >= 15
+        assert counts["unrelated"] >= 15
+        assert counts["implicit"] >= 10 or name == "object"
+        assert not any("{" in prompt for prompt, _ in prompts)
+
+
+def test_the_concept_takes_its_place():
+    assert ("a castle on a hill, van gogh style", "explicit") in load_prompts("artist-style", "van gogh style")
+
+
+def test_a_list_of_ones_own(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("a knife\n\n# no prompt\n[implicit]\na robbery\na robbery\n[unrelated]\na cat\n", encoding="utf-8")
+    prompts = load_prompts(path, "knife")
+    assert prompts == [("a knife", "explicit"), ("a robbery", "implicit"), ("a cat", "unrelated")]
+    samples = samples_of(prompts, range(2))
+    assert [(sample.prompt, sample.seed) for sample in samples[:3]] == [
+        ("a knife", 0),
+        ("a knife", 1),
+        ("a robbery", 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "no prompts"), ("# x\n[implicit]", "no prompts"), ("a\n[rude]\nb", "line 2 .* is .rude.")],
+)
+def test_bad_lists(text, message):
+    with pytest.raises(OptionError, match=message):
+        parse_prompts(text, "knife")
+
+
+def test_missing_and_binary_files(tmp_path):
+    with pytest.raises(OptionError, match="one of artist-style, nudity"):
+        load_prompts("nowhere", "knife")
+    path = tmp_path / "picture.txt"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(OptionError, match="cannot be read"):
+        load_prompts(path, "knife")
+
+
+def test_labels_are_for_one_concept():
+    assert bare(' "van gogh, oil":1.2') == "van gogh, oil"
+    with pytest.raises(OptionError, match="names 2 concepts"):
+        bare("knife, wine")
+
+
+PROMPTS = [("a knife", "explicit"), ("a robbery by Čapek", "implicit"), ("a cat", "unrelated")]
+LIST = "[explicit]\na knife\n[implicit]\na robbery by Čapek\n[unrelated]\na cat\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+def test_lists_as_editors_save_them(tmp_path, encoding, ending):
+    path = tmp_path / "mine.txt"
+    path.write_bytes(LIST.replace("\n", ending).encode(encoding))
+    assert load_prompts(path, "knife") == PROMPTS
+
+
+@pytest.mark.parametrize("mark", ["utf-16-le", "utf-16-be"])
+def test_both_orders_of_bytes(tmp_path, mark):
+    path = tmp_path / "mine.txt"
+    path.write_bytes(f"\ufeff{LIST}".encode(mark))
+    assert load_prompts(path, "knife") == PROMPTS
+
+
+def test_a_list_that_begins_with_a_section_and_a_mark():
+    """The field of the tab is given what was copied: there the mark is a letter."""
+    assert parse_prompts("\ufeff[unrelated]\na cat", "knife") == [("a cat", "unrelated")]
+
+
+@pytest.mark.parametrize("line", ["[unrelated]  ", "\t[Unrelated]", "[UNRELATED]", "[ unrelated ]"])
+def test_sections_as_people_write_them(line):
+    assert parse_prompts(f"a knife\n{line}\na cat", "knife")[1] == ("a cat", "unrelated")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[unrelatd]",
+        "[not related]",
+        "[un-related]",
+        "[unrelated]:",
+        "unrelated:",
+        "[unrelated",
+        "\uff3bunrelated\uff3d",
+        "[]",
+    ],
+)
+def test_what_is_nearly_a_section_is_no_prompt(line):
+    with pytest.raises(OptionError, match="line 2 of the list is"):
+        parse_prompts(f"a knife\n{line}\na cat", "knife")
+
+
+@pytest.mark.parametrize(
+    "line", ["[a cat:a dog:0.5]", "[cat|dog]", "unrelated", "a [bad] cat", "an unrelated cat", "[a] [b]"]
+)
+def test_prompts_with_brackets(line):
+    assert parse_prompts(f"[unrelated]\n{line}", "knife") == [(line, "unrelated")]
+
+
+def test_a_prompt_in_two_sections_is_refused():
+    with pytest.raises(
+        OptionError, match=r"line 4 of the list has 'a knife' under \[unrelated\], .* under \[explicit\]"
+    ):
+        parse_prompts("a {concept}\na {concept}\n[unrelated]\na knife", "knife")
+
+
+def test_what_the_webui_reads_as_something_else():
+    for text, found in (
+        ("a <lora:style:0.5> cat", "<lora:style:0.5>"), ("<hypernet:x>", "<hypernet:x>"), ("a cat AND a dog", "AND"),
+        ("[cat:dog:0.5]", "[cat:dog:0.5]"), ("[cat|dog]", "[cat|dog]"), ("a (red:1.2) cat", "(red:1.2)"),
+        ("a BREAK b", "BREAK"),
+    ):  # fmt: skip
+        assert webui_syntax(text) == found
+    for text in ("a cat and a dog", "SAND", "a cat (sleeping)", "a [b] c", "at 5:30", "1 < 2: true", "a:b, c > d"):
+        assert webui_syntax(text) is None
+    assert not any(webui_syntax(prompt) for name in starter_lists() for prompt, _ in load_prompts(name, "knife"))
