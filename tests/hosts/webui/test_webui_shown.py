@@ -14,6 +14,7 @@ from PIL import Image, ImageChops
 from test_webui_glue import host  # noqa: F401  # a fixture
 
 from lib_gie.errors import ErasureError, OptionError
+from lib_gie.hosts.webui.request.parsing import read_request
 
 ON = {"concepts": "knife", "adapter": "Fixed scale", "scale": -3.0}
 BEFORE, ATTENTION, KEEP = {"show_before": True}, {"show_attention": True}, {"keep_composition": True}
@@ -269,15 +270,15 @@ def test_nothing_is_left_and_no_grid_is_made(host):  # noqa: F811
 
 def test_a_generation_without_scripts_leaves_the_batch_out_as_well(host):  # noqa: F811
     """One within another one, say, which keeps the composition."""
-    guard = sys.modules["lib_gie.hosts.webui.guard"]
-    guard._ambient.request = guard.read_request([{**ON, **KEEP}])
+    job = sys.modules["lib_gie.hosts.webui.job"]
+    job._ambient.request = read_request([{**ON, **KEEP}])
     host.callbacks.append(stopping(host, 0, 1))
     p = Processing(host)
     p.scripts = None
     try:
         assert host.processing.process_images_inner(p).images == []
     finally:
-        del guard._ambient.request
+        del job._ambient.request
     assert p.scripts is None
 
 
@@ -589,13 +590,10 @@ def test_axes(host, monkeypatch):  # noqa: F811
     plot.AxisOption = lambda label, kind, apply, choices=None: SimpleNamespace(
         label=label, type=kind, apply=apply, choices=choices
     )
-    monkeypatch.setitem(
-        sys.modules, "lib_gie.hosts.webui.page.accordion", SimpleNamespace(adapter_names=list)
-    )  # needs gradio
     monkeypatch.setattr(scripts, "scripts_data", [SimpleNamespace(module=plot)], raising=False)
     axes = importlib.import_module("lib_gie.hosts.webui.page.axes")
-    axes.register()
-    axes.register()
+    axes.add_axes()
+    axes.add_axes()
     found = {axis.label: axis for axis in plot.axis_options}
     assert len(found) == len(plot.axis_options) == 11
     keep = found["[GIE] Keep composition"]

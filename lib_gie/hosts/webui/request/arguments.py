@@ -95,8 +95,8 @@ def _adapter_reader(folders: Sequence[Path]) -> Callable[[str], str]:
     return read_adapter
 
 
-def adapter_folders(models: Path | str) -> list[Path]:
-    """Where adapters lie: shipped ones, and the user's own among the WebUI's models (the folder ``models``)."""
+def folders_among(models: Path | str) -> list[Path]:
+    """Return where adapters lie: the shipped ones' folder, and the user's own in ``models``, the WebUI's folder."""
     return [MODELS, Path(models) / "growth-inhibitors"]
 
 
@@ -113,7 +113,7 @@ def add_arguments(parser: argparse.ArgumentParser, models: Path | str) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--gie-enforce-adapter", metavar="NAME", action="append", default=[],
-        type=_type("adapter", _adapter_reader(adapter_folders(models))),
+        type=_type("adapter", _adapter_reader(folders_among(models))),
         help='adapter for the concepts of --gie-enforce: a name, "Fixed scale" or "Automatic" (default); given again, '
         "each concept takes the one that is for it",
     )  # fmt: skip

@@ -20,9 +20,9 @@ from lib_gie.errors import AdapterError, ConceptError, ErasureError, GieError, O
 from lib_gie.options import AUTOMATIC, DEFAULT_SCALE, FIXED
 
 from .arguments import read_concepts, read_floor, read_scale, read_strength
+from .installed import adapter_folders
 from .library import find_adapter, is_for
 from .parsing import Request
-from .plans import adapter_folders
 
 _UNSET = object()
 
@@ -219,11 +219,22 @@ def taken_by(enforced: Iterable[Enforced], request: Request) -> tuple[Concept, .
     return tuple(concept for concept in request.concepts if concept.key in keys)
 
 
-def without(request: Request, enforced: Iterable[Enforced]) -> Request | None:
+def not_enforced(request: Request, enforced: Iterable[Enforced]) -> Request | None:
     """A user's request without the concepts that are enforced anyway; None if nothing is left."""
     taken = taken_by(enforced, request)
     left = tuple(concept for concept in request.concepts if concept not in taken)
     return dataclasses.replace(request, concepts=left) if left else None
+
+
+def erased_anyway(request: Request | None, enforced: Iterable[Enforced]) -> list[str]:
+    """Say which of the user's concepts are erased as the admin wants it, whatever the request says of them."""
+    taken = [] if request is None else taken_by(enforced, request)
+    if not taken:
+        return []
+    return [
+        f"this WebUI always erases {', '.join(quoted(concept.text) for concept in taken)} in the way that its admin "
+        f"chose; adapter, scale, strength, steps and weight of this request do not count there"
+    ]
 
 
 # -- the tab ------------------------------------------------

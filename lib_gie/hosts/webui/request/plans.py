@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from modules import paths_internal, shared
+from modules import shared
 
 from lib_gie.checks import quoted
 from lib_gie.core.concepts import MAX_TOKENS, Concept
@@ -19,16 +18,12 @@ from lib_gie.hosts.webui.host import forge
 from lib_gie.hosts.webui.host.model import family_of, inversions_in, split_tokens, unet_of
 from lib_gie.options import AUTOMATIC, BY_NAME, DEFAULT_SCALE, FIXED
 
-from . import arguments
+from .enforcement import Enforced, not_enforced
 from .infotext import Rule
+from .installed import adapter_folders
 from .library import adapter_for, find_adapter
 from .parsing import TITLE, Request
 from .plan import Plan
-
-
-def adapter_folders() -> list[Path]:
-    """Where adapters lie: shipped ones, and the user's own among the WebUI's models."""
-    return arguments.adapter_folders(paths_internal.models_path)
 
 
 def automatic_text(concepts: Sequence[Concept], model: Any) -> str:
@@ -68,6 +63,19 @@ def _rule(
     installed.adapter.check_model(base, heads)
     rule = Guarded(installed.adapter, default_scale(base))
     return rule, Rule(installed.name, installed.digest, DEFAULT_SCALE)
+
+
+def plans_for(request: Request | None, enforced: Sequence[Enforced]) -> list[Plan]:
+    """Return the plans of what the admin enforces, then that of what else a user's ``request`` names.
+
+    Raises what ``make_plan`` does. The model is looked at only where something is to be erased.
+    """
+    if request is None and not enforced:
+        return []
+    model = shared.sd_model
+    plans = [make_plan(wish.request, model, enforced=True, floor=wish.floor) for wish in enforced]
+    left = None if request is None else not_enforced(request, enforced)
+    return plans if left is None else [*plans, make_plan(left, model)]
 
 
 def make_plan(request: Request, model: Any, enforced: bool = False, floor: float = 0.0) -> Plan:

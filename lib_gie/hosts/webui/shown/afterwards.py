@@ -16,6 +16,8 @@ from lib_gie.errors import ErasureError
 from lib_gie.hosts.webui.request.parsing import TITLE
 from lib_gie.hosts.webui.sampling.generation import Generation, stack
 
+from .unerased import reported_errors
+
 _LEFT_OUT = f"{TITLE}: a batch that was stopped before anything was erased from it is left out"
 
 
@@ -92,8 +94,6 @@ def _postprocess(inner: Callable, runner: Any, p: Any, processed: Any, *args, **
     gallery = None if generation is None or generation.has_failed else generation.gallery
     if gallery is None:
         return inner(runner, p, processed, *args, **kwargs)
-    from .unerased import reported_errors
-
     _try(gallery, processed, lambda: gallery.append(generation, processed))
     with reported_errors() as reported:
         done = inner(runner, p, processed, *args, **kwargs)
@@ -119,7 +119,7 @@ _AROUND = {
 }
 
 
-def install(wrap: Callable) -> None:
+def wrap_scripts(wrap: Callable) -> None:
     """Put the wrappers in place, with ``guard``'s way of replacing a function once; an old WebUI lacks some."""
     for name, around in _AROUND.items():
         if hasattr(scripts.ScriptRunner, name):

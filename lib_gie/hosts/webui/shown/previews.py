@@ -59,7 +59,7 @@ def _is_answered() -> bool:
     return hasattr(vars(sd_samplers_cfg_denoiser).get("opts"), "gie_options")
 
 
-def install(wrap: Callable) -> None:
+def wrap_previews(wrap: Callable) -> None:
     """Put both in place, with ``guard``'s way of replacing a function once."""
     if not _is_answered() and hasattr(sd_samplers_cfg_denoiser, "opts"):
         sd_samplers_cfg_denoiser.opts = _AnsweredOptions(shared.opts)

@@ -70,8 +70,8 @@ def add_holder(tab: str, component: Any) -> None:
     _holders[tab] = component
 
 
-def on_after_component(component: Any, elem_id: str | None = None, **unused: Any) -> None:
-    """The WebUI's on_after_component callback: looks for the component that holds what a generation said."""
+def watch_results(component: Any, elem_id: str | None = None, **unused: Any) -> None:
+    """Show the read-out whenever a tab's component for results changes: the WebUI's on_after_component callback."""
     tab = str(elem_id or "").removeprefix("generation_info_")
     if elem_id and elem_id.startswith("generation_info_") and tab in _holders:
         component.change(as_html, [component], [_holders[tab]], show_progress=False, queue=False)

@@ -74,7 +74,7 @@ def _as_at_the_batchs_start(p: Any) -> None:
     sd_models.apply_alpha_schedule_override(p.sd_model, p)
 
 
-def sample_twin(generation: Any, sample: Callable[[], Any], shown: bool) -> Any:
+def sample_unerased(generation: Any, sample: Callable[[], Any], shown: bool) -> Any:
     """Call ``sample`` once more than the WebUI does, and leave everything as it was before.
 
     ``shown``: whether the image is to be seen, and so in the live previews, too.

@@ -22,7 +22,6 @@ from lib_gie.core.recorder import Reading
 from lib_gie.core.scales.rules import GivenScales
 from lib_gie.core.session import read_attention
 from lib_gie.errors import ErasureError, UnsupportedModelError
-from lib_gie.hosts.webui.guard import PLAN
 from lib_gie.hosts.webui.host.model import callable_unet, encode_concept, family_of, split_tokens, unet_of
 from lib_gie.hosts.webui.host.prompt_state import (
     Prompted,
@@ -36,6 +35,7 @@ from lib_gie.hosts.webui.host.prompt_state import (
     unet_arguments,
     without_networks,
 )
+from lib_gie.hosts.webui.request.asked import give_plan
 from lib_gie.hosts.webui.request.infotext import Rule
 from lib_gie.hosts.webui.request.parsing import Request
 from lib_gie.hosts.webui.request.plan import Plan
@@ -45,6 +45,8 @@ from lib_gie.randomness import undrawn
 from lib_gie.training.image_maker import Made
 from lib_gie.training.noise import squared_errors
 
+from .progress import BatchStoppedError
+
 JOB = "growth inhibitors: training"
 _ROWS = 16  # of one UNet call outside of sampling
 _INPAINTING_CHANNELS = 5  # mask and masked picture, beside the latents
@@ -52,10 +54,6 @@ _INPAINTING_CHANNELS = 5  # mask and masked picture, beside the latents
 
 Size = tuple[int, int]
 """Width and height in pixels."""
-
-
-class BatchStoppedError(ErasureError):
-    """The user stopped what runs in the WebUI; the batch is to be made again."""
 
 
 @contextmanager
@@ -131,7 +129,7 @@ def _check_latents(model: Any, unet: torch.nn.Module) -> None:
         )
 
 
-class WebUIHost:
+class WebUIImageMaker:
     """Makes images with the checkpoint and settings that are chosen when it is made; others are an error later."""
 
     def __init__(self, *, sampler: str, steps: int, cfg: float, width: int, height: int, negative: str = ""):
@@ -181,7 +179,7 @@ class WebUIHost:
             if bool((scales != 0).any()):
                 request = Request((Concept(concept),), adapter=FIXED)
                 of_rows = GivenScales(scales.repeat_interleave(parts_of(prompts[0])))  # [B * parts]
-                setattr(p, PLAN, Plan(request, (of_rows,), (Rule(None, None, -1.0),)))
+                give_plan(p, Plan(request, (of_rows,), (Rule(None, None, -1.0),)))
             latents = _keep_latents(p)
             images = processing.process_images(p).images
             if shared.state.interrupted or shared.state.skipped or len(images) != len(prompts):

@@ -17,15 +17,17 @@ from lib_gie.core.concepts import Concept
 from lib_gie.demo import settings as demo
 from lib_gie.errors import GieError, OptionError
 from lib_gie.hosts.webui.host.model import family_of, loaded_model, unet_of
-from lib_gie.hosts.webui.page.accordion import adapter_dropdowns, adapter_names
+from lib_gie.hosts.webui.page.accordion import adapter_dropdowns
+from lib_gie.hosts.webui.request.installed import adapter_names
 from lib_gie.hosts.webui.request.parsing import TITLE
 from lib_gie.hosts.webui.request.plans import automatic_text
 from lib_gie.training.judges.base import JUDGES
 from lib_gie.training.prompts import starter_lists
 from lib_gie.training.search import GRID
 
-from .trainer import Trainer, allowed_path
-from .work_order import RANGES, Order, amount, read_order
+from .adapter_file import allowed_path
+from .trainer import Trainer
+from .work_order import RANGES, WorkOrder, amount, read_work_order
 
 _PREFIX = "gie_train"
 _SIDES = {"sd2": 768, "sdxl": 1024, "sdxl-refiner": 1024}
@@ -94,8 +96,8 @@ def _samplers() -> list[str]:
     return [sampler.name for sampler in sd_samplers.visible_samplers()]
 
 
-def _order(values: Sequence[Any]) -> Order:
-    return read_order(values, _samplers(), _judges())
+def _order(values: Sequence[Any]) -> WorkOrder:
+    return read_work_order(values, _samplers(), _judges())
 
 
 def _says_nothing(values: Sequence[Any]) -> bool:
@@ -128,7 +130,7 @@ def estimate(*values: Any) -> str:
     )
 
 
-def _taken_now(order: Order) -> str:
+def _taken_now(order: WorkOrder) -> str:
     """Which adapter Automatic takes for the concept before this one is trained."""
     model = loaded_model()
     return f" {html.escape(automatic_text([Concept(order.bare_concept)], model))} now." if model else ""
@@ -283,14 +285,14 @@ def _sampling_fields(usual: dict[str, Any]) -> list[Any]:
     return made
 
 
-def build() -> list[tuple[Any, str, str]]:
+def build_tab() -> list[tuple[Any, str, str]]:
     """The WebUI's on_ui_tabs callback."""
     usual = _defaults()
     with gr.Blocks(analytics_enabled=False) as blocks:
         gr.HTML(_INTRO)
         concept, name, prompts, starter, replace, buttons = _prompt_fields()
         labels, sampling = _label_fields(), _sampling_fields(usual)
-        order = [concept, name, prompts, *labels, *sampling, replace]  # as in Order
+        order = [concept, name, prompts, *labels, *sampling, replace]  # as in WorkOrder
         for button, preset in zip(buttons, _PRESETS, strict=True):
             filled = [concept, starter, prompts, labels[0]]
             button.click(lambda preset=preset: _fill(preset), None, filled, show_progress=False)

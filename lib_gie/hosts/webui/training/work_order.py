@@ -41,7 +41,7 @@ _FORBIDDEN = '<>:"/\\|?*;'  # in names of files on some system, or between adapt
 
 
 @dataclass(frozen=True)
-class Order:
+class WorkOrder:
     """What to train. ``prompts``: a list's text (see ``training.prompts``); ``count``: prompts at most, per kind.
 
     ``grid``: how many of the scales in GRID are tried, the weakest first. ``batch``: images made at once. ``replace``:
@@ -141,9 +141,14 @@ def _choice(name: str, value: Any, choices: Collection[str]) -> str:
     return value
 
 
-def read_order(values: Sequence[Any], samplers: Collection[str], judges: Collection[str] = tuple(JUDGES)) -> Order:
-    """The order in the fields' values, in their order. Raises OptionError for any other type, range or choice."""
-    names = [field.name for field in fields(Order)]
+def read_work_order(
+    values: Sequence[Any], samplers: Collection[str], judges: Collection[str] = tuple(JUDGES)
+) -> WorkOrder:
+    """Return the work order in the fields' values. Raises OptionError for any other type, range or choice.
+
+    ``values``: in the order of WorkOrder's fields. ``samplers``, ``judges``: the names that can be chosen.
+    """
+    names = [field.name for field in fields(WorkOrder)]
     if len(values) != len(names):
         raise OptionError(f"{len(values)} values were given; there are {len(names)}: {', '.join(names)}")
     given = dict(zip(names, values, strict=True))
@@ -153,7 +158,7 @@ def read_order(values: Sequence[Any], samplers: Collection[str], judges: Collect
     checked["sampler"] = _choice("sampler", given["sampler"], samplers)
     if not isinstance(given["replace"], bool):
         raise OptionError(f"replace is {quoted(given['replace'])}; it must be true or false")
-    return Order(**checked, replace=given["replace"])
+    return WorkOrder(**checked, replace=given["replace"])
 
 
 # -- adapters that are there already ------------------------------------------------
@@ -172,7 +177,7 @@ def _is_for_alone(path: Path, concept: str) -> bool:
     return {Concept(text).key for text in concepts} == {Concept(concept).key}
 
 
-def check_name(order: Order, folders: Sequence[Path], enforced: Collection[str]) -> Path:
+def check_name(order: WorkOrder, folders: Sequence[Path], enforced: Collection[str]) -> Path:
     """Where the adapter goes. Raises OptionError where it would take another's place that it may not take.
 
     ``folders``: of shipped adapters, and of the users' own. ``enforced``: names of adapters that the admin has chosen
@@ -209,7 +214,7 @@ class Work:
         return self.images * per_image
 
 
-def amount(order: Order) -> Work:
+def amount(order: WorkOrder) -> Work:
     """An upper bound of the work that an order makes; kept labels of an earlier one save some."""
     samples = order.samples()
     searched = sum(sample.kind != "unrelated" for sample in samples)
