@@ -119,7 +119,7 @@ def test_a_composition_of_an_enforced_image_is_kept(enforced):
     plain, kept = enforced.txt2img(), enforced.txt2img(args=[{**cat, **KEEP}])
     assert kept != enforced.txt2img(args=[cat])
     assert kept == enforced.txt2img(args=[{**cat, **KEEP}])
-    # without a scale the erased image is its twin, and that one is erased from as well
+    # without a scale the erased image is the same as the one without erasure, and that one is erased from as well
     assert enforced.txt2img(args=[{**cat, **KEEP, "strength": 0}]) == plain
 
 
@@ -165,9 +165,9 @@ def test_nothing_gets_round_a_censor(webui, where):
     """Every picture that is shown is black, or was made of black ones."""
     seen = censored(webui, where, BEFORE, ATTENTION, batch_size=2, n_iter=2)
     assert all(map(is_black, seen.images[:4]))
-    twins = without_erasure(seen)
-    assert all(map(is_black, twins))
-    assert len(twins) == (0 if where == "sample" else 4)
+    unerased = without_erasure(seen)
+    assert all(map(is_black, unerased))
+    assert len(unerased) == (0 if where == "sample" else 4)
     overlays = attention_of(seen, 4)
     assert all(not pixels[..., 2].any() for pixels in overlays)  # red on black
     assert (len(overlays) == 0) == where.startswith("postprocess,") or where == "postprocess" or len(overlays) == 4
@@ -178,7 +178,7 @@ def test_nothing_gets_round_a_censor(webui, where):
 def test_a_censor_that_paints_an_overlay(webui):
     seen = censored(webui, "postprocess_maskoverlay", BEFORE, **MASKED)
     assert is_black(seen.images[0])
-    assert [is_black(twin) for twin in without_erasure(seen)] == [True]
+    assert [is_black(image) for image in without_erasure(seen)] == [True]
 
 
 def test_a_censor_that_paints_the_results_alone(webui):
@@ -218,9 +218,9 @@ def test_saved_pictures_have_been_seen(webui):
     save = settings(gie_save_before=True, gie_save_attention=True)
     censored(webui, "postprocess_image", BEFORE, save_images=True, **save)
     censored(webui, "postprocess, painting", BEFORE, save_images=True, **save)
-    twins = [file for file in saved(webui) - known if "without-erasure" in file.name]
-    assert len(twins) == 2
-    assert all(is_black(Image.open(file)) for file in twins)
+    unerased = [file for file in saved(webui) - known if "without-erasure" in file.name]
+    assert len(unerased) == 2
+    assert all(is_black(Image.open(file)) for file in unerased)
 
 
 AS_WITHOUT_US = {

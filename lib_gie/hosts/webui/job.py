@@ -48,7 +48,7 @@ def request_of(p: Any) -> Request | None:
 
     None where it runs in a generation that makes images without erasure.
     """
-    if stack() and stack()[-1].without:
+    if stack() and stack()[-1].is_unerased:
         return None
     own = own_request(p)
     if own is not None:
@@ -145,7 +145,7 @@ def _sampled(generation: Generation, run: Callable[[], Any]) -> Any:
     gallery = generation.gallery
     if gallery is not None:
         gallery.begin(generation.p)
-    if generation.wants_twin:
+    if generation.wants_unerased:
         samples = sample_unerased(generation, run, shown=gallery is not None and gallery.before)
         if is_stopped():
             return leave_out(generation)

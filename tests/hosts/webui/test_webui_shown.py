@@ -343,9 +343,9 @@ HOOKS = [name[3:] for name in vars(Censor) if name.startswith("in_")]
 def test_nothing_gets_round_a_censor(host, where):  # noqa: F811
     host.shared.opts.gie_save_before = True
     _, done = run(host, BEFORE, ATTENTION, n_iter=2, pictures=True, more=[Censor(where)])
-    twins = before_of(host, done)
-    assert len(twins) == 4
-    assert all(map(is_black, [*done.images[:4], *twins, *(one["picture"] for one in host.saved)]))
+    unerased = before_of(host, done)
+    assert len(unerased) == 4
+    assert all(map(is_black, [*done.images[:4], *unerased, *(one["picture"] for one in host.saved)]))
     assert len(host.saved) == 4
     attention = [image for image in done.images if image.size == (320, 372)]
     assert len(attention) == (0 if where == "postprocess" else 4)
@@ -522,7 +522,7 @@ def test_taking_pictures_away():
     assert done.images == [images[0], images[3]]
 
 
-def test_twin_leaves_the_job_as_it_was(host):  # noqa: F811
+def test_the_unerased_image_leaves_the_job_as_it_was(host):  # noqa: F811
     saved_before = []
     p, _ = run(host, BEFORE, before_sampling=lambda p: saved_before.append(p.do_not_save_samples))
     assert saved_before == [True, False]

@@ -22,7 +22,7 @@ from lib_gie.handles import take_off
 from lib_gie.hosts.webui.host import extensions, forge
 from lib_gie.hosts.webui.host.model import find_unet, unet_of
 from lib_gie.hosts.webui.request.plan import PlanInBatch
-from lib_gie.hosts.webui.request.prompts import Mode, Reading, facts_of, reading_of
+from lib_gie.hosts.webui.request.prompts import Mode, PromptReading, facts_of, reading_of
 
 from .step_rows import conditional_rows
 
@@ -54,7 +54,7 @@ class PassPrompts:
         self._made_of: tuple | None = None
         self._found: list[PromptFacts] = []  # by image
 
-    def facts(self, rows: Sequence[Name], reading: Reading | None, clip_skip: Any) -> dict[Hashable, PromptFacts]:
+    def facts(self, rows: Sequence[Name], reading: PromptReading | None, clip_skip: Any) -> dict[Hashable, PromptFacts]:
         """Return what is known by row. A row that is left out counts as naming every concept.
 
         ``reading``: with what the prompts were encoded, if that is known. Raises ErasureError where the concepts were
@@ -188,7 +188,7 @@ class BatchSampling:
                 plan.erasure.facts.update(facts)
                 plan.erasure.begin_step(done)
                 plan.steps += 1
-                if plan.erasure.injects or plan.without:
+                if plan.erasure.injects or plan.is_unerased:
                     self._done.add(number)
         if not self._tiled and extensions.makes_tiles(denoiser, shared.sd_model):
             self._watch_tiles(denoiser)
@@ -215,7 +215,7 @@ class BatchSampling:
     # -- tiles ------------------------------------------------
 
     def _watch_tiles(self, denoiser: Any) -> None:
-        if any(plan.plan.request.show_attention and not plan.without for plan in self.plans):
+        if any(plan.plan.request.show_attention and not plan.is_unerased for plan in self.plans):
             raise ErasureError(
                 "the image is made in tiles by Tiled Diffusion, so where the attention was cannot be shown; untick "
                 "Show attention"

@@ -24,7 +24,7 @@ _LEFT_OUT = f"{TITLE}: a batch that was stopped before anything was erased from 
 def _generation_of(p: Any) -> Generation | None:
     """Return the generation that these images belong to; None for its images without erasure, which come by, too."""
     running = stack()[-1] if stack() else None
-    return running if running is not None and running.p is p and not running.without else None
+    return running if running is not None and running.p is p and not running.is_unerased else None
 
 
 # -- a batch that is left out ------------------------------------------------

@@ -1,7 +1,7 @@
 """What is shown beside the results: the images without erasure, where the attention was, and all side by side.
 
 Nothing of it gets round what other extensions do to images. The images without erasure go through all that the results
-go through (``twin.finish``); everything else is made of those and of the results. All of it is in the job's images
+go through (``unerased.finish``); everything else is made of those and of the results. All of it is in the job's images
 when scripts go over these, and what nobody can answer for afterwards is taken away again.
 """
 
@@ -46,7 +46,7 @@ class Gallery:
 
     def __init__(self, before: bool, attention: bool):
         self.before, self.attention = before, attention
-        self.twins: dict[Place, unerased.Finished] = {}
+        self.unerased: dict[Place, unerased.Finished] = {}
         self.results: dict[Place, Image.Image] = {}
         self.was_appended = False
         self._batch = _Batch()
@@ -57,7 +57,7 @@ class Gallery:
     def refuse(self, reason: str) -> None:
         """Show no image without erasure."""
         self.before, self._batch.samples = False, None
-        self.twins.clear()
+        self.unerased.clear()
         self._note(f"what these images would have been is not shown: {reason}")
 
     def _note(self, text: str) -> None:
@@ -118,20 +118,20 @@ class Gallery:
         if pictures is None or len(pictures) != batch.images:
             self.refuse(SAMPLED_OTHERWISE if pictures is None else _ADDS_OR_DROPS)
         elif not is_stopped():
-            self.twins |= {(p.iteration, number): finished for number, finished in enumerate(pictures)}
+            self.unerased |= {(p.iteration, number): finished for number, finished in enumerate(pictures)}
 
     # -- the whole job ------------------------------------------------
 
     def append(self, generation: Generation, processed: Any) -> None:
         """Append everything to the job's images, with infotexts, before the scripts go over these."""
         self.was_appended = True
-        if self.before and self.results and not self.twins and not is_stopped():
+        if self.before and self.results and not self.unerased and not is_stopped():
             self.refuse(SAMPLED_OTHERWISE)
         plan = next((k for k, plan in enumerate(generation.plans) if not plan.enforced), None)
         _pad_infotexts(processed)
         rows = []
         for place, result in sorted(self.results.items(), key=lambda item: item[0]):
-            row = [_without(place, *self.twins[place])] if place in self.twins else []
+            row = [_unerased(place, *self.unerased[place])] if place in self.unerased else []
             row += _attention(generation, plan, place, result) if self.attention else ()
             for picture in row:
                 self._append(generation.p, processed, picture)
@@ -302,7 +302,7 @@ class _Picture:
         self.place, self.sources, self.text = place, tuple(sources), text
 
 
-def _without(place: Place, picture: Image.Image, text: str) -> _Picture:
+def _unerased(place: Place, picture: Image.Image, text: str) -> _Picture:
     return _Picture("without", picture, picture, "-without-erasure", SAVE_BEFORE, place, text=text)
 
 

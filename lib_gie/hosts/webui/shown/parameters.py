@@ -36,7 +36,7 @@ def write_parameters(generation: Generation) -> None:
             params[ENFORCED_SCALE] = _scale_writer(generation, *enforced)
     for number, plan in enumerate(generation.plans):
         if not plan.enforced:
-            params.update(write_params(plan.request, plan.described))
+            params.update(write_params(plan.request, plan.sources))
             params[SCALE] = _scale_writer(generation, number)
 
 

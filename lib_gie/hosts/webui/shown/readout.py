@@ -42,7 +42,7 @@ def _of_image(generation: Generation, number: int, plan: Plan, batch: int, image
         {
             "concept": concept.text,
             "scale": None if hidden else _scale(scales, k),
-            "by": str(plan.described[k]),
+            "by": str(plan.sources[k]),
             "present": None if hidden else round(max((recorder.strongest(k, row) for row in rows), default=0.0), 4),
             "always": plan.enforced,
         }

@@ -88,7 +88,7 @@ def sample_unerased(generation: Any, sample: Callable[[], Any], shown: bool) -> 
             around.enter_context(context)
         if not shown:
             around.enter_context(previews.hidden())
-        samples = generation.sample(sample, without=True)
+        samples = generation.sample(sample, unerased=True)
     p.rng = noise
     _as_at_the_batchs_start(p)
     shared.state.nextjob()

@@ -36,7 +36,7 @@ from lib_gie.hosts.webui.host.prompt_state import (
     without_networks,
 )
 from lib_gie.hosts.webui.request.asked import give_plan
-from lib_gie.hosts.webui.request.infotext import Rule
+from lib_gie.hosts.webui.request.infotext import ScaleSource
 from lib_gie.hosts.webui.request.parsing import Request
 from lib_gie.hosts.webui.request.plan import Plan
 from lib_gie.hosts.webui.request.plans import automatic_text
@@ -179,7 +179,7 @@ class WebUIImageMaker:
             if bool((scales != 0).any()):
                 request = Request((Concept(concept),), adapter=FIXED)
                 of_rows = GivenScales(scales.repeat_interleave(parts_of(prompts[0])))  # [B * parts]
-                give_plan(p, Plan(request, (of_rows,), (Rule(None, None, -1.0),)))
+                give_plan(p, Plan(request, (of_rows,), (ScaleSource(None, None, -1.0),)))
             latents = _keep_latents(p)
             images = processing.process_images(p).images
             if shared.state.interrupted or shared.state.skipped or len(images) != len(prompts):
