@@ -65,7 +65,7 @@ def seconds_per_image(order: WorkOrder) -> float:
 
 @dataclass
 class Run:
-    """One training from labels to report."""
+    """One training from labels to report. ``path``: where the adapter goes; ``should_stop``: asked between batches."""
 
     order: WorkOrder
     path: Path
@@ -80,7 +80,7 @@ class Run:
         return self.labelling.concept
 
     def safely(self) -> None:
-        """Run, and put whatever goes wrong where the page shows it."""
+        """Run, and put whatever goes wrong into the progress, where the page shows it. Raises what is no GieError."""
         progress = self.progress
         try:
             self._run(progress)

@@ -1,6 +1,6 @@
-"""What the tab is asked to train, checked, and how much work that is. Knows no host but for where adapters go.
+"""What the tab is asked to train, checked, and how much work that is. This file knows no host.
 
-The page's fields check nothing: what is sent to their handlers can be sent without the page.
+Every value is checked here, because anything can be sent to the handlers of the page's fields without the page.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ RANGES = {
     "height": (64, 1024, 8),
     "batch": (1, 32, 1),
 }
-"""Least, greatest and step of an order's numbers; step 0: any number between."""
+"""The least and greatest value and the step of an order's numbers; step 0: any number between."""
 
 MOST_CHARACTERS = {"concept": 1000, "name": 80, "prompts": 200_000}
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in "0123456789¹²³")}
@@ -44,8 +44,9 @@ _FORBIDDEN = '<>:"/\\|?*;'  # in names of files on some system, or between adapt
 class WorkOrder:
     """What to train. ``prompts``: a list's text (see ``training.prompts``); ``count``: prompts at most, per kind.
 
-    ``grid``: how many of the scales in GRID are tried, the weakest first. ``batch``: images made at once. ``replace``:
-    whether an adapter of the same name and concept may be replaced.
+    ``seeds``: images per prompt. ``grid``: how many of the scales in GRID are tried, the weakest first. ``width``,
+    ``height``: in pixels. ``batch``: images made at once. ``replace``: whether an adapter of the same name and concept
+    may be replaced.
     """
 
     concept: str
@@ -70,11 +71,11 @@ class WorkOrder:
 
     @property
     def scales(self) -> tuple[float, ...]:
-        """0 and those that are tried."""
+        """The scales that are tried, 0 first."""
         return GRID[: 1 + self.grid]
 
     def samples(self) -> list[Sample]:
-        """Every prompt with its seeds. Raises OptionError for a list without usable prompts."""
+        """Return every prompt with its seeds. Raises OptionError for a list without usable prompts."""
         kinds: dict[str, int] = {}
         samples = []
         for prompt, kind in parse_prompts(self.prompts, self.bare_concept):
@@ -91,7 +92,10 @@ class WorkOrder:
 
     @property
     def stem(self) -> str:
-        """The name of the adapter's file. Raises OptionError for one that some system or this WebUI reads otherwise."""
+        """The name of the adapter's file, without its ending.
+
+        Raises OptionError for a name that some file system or this WebUI would take for something else.
+        """
         name = unicodedata.normalize("NFC", self.name.strip() or "-".join(self.bare_concept.casefold().split()))
         bad = (
             not name
@@ -108,12 +112,12 @@ class WorkOrder:
         return name
 
     def path(self, folder: Path) -> Path:
-        """Where the adapter goes. Raises OptionError for a name that cannot be used."""
+        """Return where the adapter goes. Raises OptionError for a name that cannot be used."""
         return folder / f"{self.stem}.safetensors"
 
 
 def _same_name(name: str) -> str:
-    """Equal for names that some file system takes for one."""
+    """Return a form of a name that is equal for names that some file system takes for the same."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFKC", name).casefold()).rstrip(". ")
 
 
@@ -178,10 +182,10 @@ def _is_for_alone(path: Path, concept: str) -> bool:
 
 
 def check_name(order: WorkOrder, folders: Sequence[Path], enforced: Collection[str]) -> Path:
-    """Where the adapter goes. Raises OptionError where it would take another's place that it may not take.
+    """Return where the adapter goes. Raises OptionError where it would take a place that it may not take.
 
-    ``folders``: of shipped adapters, and of the users' own. ``enforced``: names of adapters that the admin has chosen
-    for what is always erased.
+    ``folders``: that of shipped adapters, and that of the users' own. ``enforced``: names of adapters that the admin
+    has chosen for what is always erased.
     """
     shipped, own = folders
     path = order.path(own)
@@ -203,19 +207,19 @@ def check_name(order: WorkOrder, folders: Sequence[Path], enforced: Collection[s
 
 @dataclass(frozen=True)
 class Work:
-    """How much there is to do. ``images``: at most; ``evaluations``: of the UNet, those of the judge included."""
+    """How much there is to do at most. ``evaluations``: of the UNet, those of the judge included."""
 
     prompts: int
     images: int
     evaluations: int
 
     def seconds(self, per_image: float) -> float:
-        """How long it takes at most, with so many seconds per image made and judged."""
+        """Return how many seconds it takes at most. ``per_image``: seconds in which an image is made and judged."""
         return self.images * per_image
 
 
 def amount(order: WorkOrder) -> Work:
-    """An upper bound of the work that an order makes; kept labels of an earlier one save some."""
+    """Return an upper bound of an order's work; labels that an earlier training has kept save some."""
     samples = order.samples()
     searched = sum(sample.kind != "unrelated" for sample in samples)
     prompts = len({sample.prompt for sample in samples})
