@@ -1,8 +1,8 @@
 """Wrappers of the host's functions through which every image passes, so that errors in here cannot be swallowed.
 
 The WebUI prints and forgets exceptions in a script's methods and in callbacks. What is raised from within
-``process_images_inner`` and ``p.sample`` ends the request with an error that the user sees. What the wrapper of the
-former does is in ``job``.
+``process_images_inner`` and ``p.sample`` ends the request with an error that the user sees. ``job`` does the work of
+the former's wrapper.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from lib_gie.hosts.webui.request.parsing import TITLE
 
 
 class AdapterAnswer(BaseModel):
-    """One installed adapter."""
+    """An installed adapter."""
 
     name: str = Field(description="what the argument `adapter` takes")
     base: str = Field(description="model family: sd1, sd2, sdxl, sdxl-refiner, gie-demo; width-N for others")
@@ -31,7 +31,7 @@ class AdapterAnswer(BaseModel):
 
 
 class AdaptersAnswer(BaseModel):
-    """Every adapter file, and what this WebUI always erases."""
+    """All adapters."""
 
     adapters: list[AdapterAnswer]
     unusable: dict[str, str] = Field(description="files that are no usable adapter, and why")

@@ -1,4 +1,4 @@
-"""What is asked of a processing object ``p``: by the accordion or the API, by X/Y/Z axes, by training."""
+"""Reads and sets what is asked of a processing object ``p``: by the accordion or the API, X/Y/Z axes, training."""
 
 from __future__ import annotations
 

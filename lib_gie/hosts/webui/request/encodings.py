@@ -57,7 +57,7 @@ class _Vectors:
         self._tensors = [(tensor, None if tensor.is_inference() else tensor._version) for tensor in tensors]
 
     def same_as(self, others: _Vectors) -> bool:
-        """Tell whether nothing was exchanged or written to in between. What torch does not count is never the same."""
+        """Tell whether nothing was exchanged or written to in between. It is false where torch counts no writes."""
         pairs = list(zip(self._tensors, others._tensors, strict=False))
         return len(self._tensors) == len(others._tensors) and all(
             mine is other and version is not None and version == now for (mine, version), (other, now) in pairs

@@ -1,4 +1,4 @@
-"""What the admin of this WebUI has erased from every image, as the command line and the settings say it.
+"""Reads what the admin of this WebUI has erased from every image, on the command line and in the settings.
 
 Settings come on top of the command line and take nothing away from it. Each has its own adapter, strength, scale and
 floor, and where both name a concept the stronger of each counts. Values are checked here, where they are used, because
@@ -47,7 +47,7 @@ class Enforced:
 
 @dataclass(frozen=True)
 class _Wish:
-    """What either the command line or the settings say. ``adapters``: each concept takes the one that is for it."""
+    """The command line's wish, or the settings'. ``adapters``: each concept takes the one that is for it."""
 
     concepts: tuple[Concept, ...] = ()
     adapters: tuple[str, ...] = (BY_NAME["adapter"].default,)

@@ -1,4 +1,4 @@
-"""What a generation writes into its infotext; ``pasting`` reads it back into the same request."""
+"""Writes a request into an infotext; ``pasting`` reads it back into the same request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAME_AND_HASH = re.compile(r"(?P<name>.*) \[(?P<hash>[0-9a-f]{10})\]", re.DOTALL
 
 @dataclass(frozen=True)
 class ScaleSource:
-    """Where one concept's scale comes from, as an infotext names it: an adapter (name and digest) or a fixed number."""
+    """The origin of one concept's scale, as an infotext names it: an adapter (name and digest) or a fixed number."""
 
     adapter: str | None
     hash: str | None

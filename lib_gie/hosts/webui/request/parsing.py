@@ -17,7 +17,7 @@ TITLE = BY_NAME["enabled"].label
 
 @dataclass(frozen=True)
 class Request:
-    """What one generation is asked to erase, checked. ``adapter`` is "Automatic", "Fixed scale" or a file's name.
+    """One generation's request, checked. ``adapter`` is "Automatic", "Fixed scale" or a file's name.
 
     The other fields are those of OPTIONS, with their defaults. Raises OptionError where start is not below end.
     """

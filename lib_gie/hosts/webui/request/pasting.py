@@ -39,7 +39,7 @@ FindAdapter = Callable[[str, str | None], str]
 
 @dataclass(frozen=True)
 class Here:
-    """What an infotext meets in this WebUI.
+    """This WebUI, as an infotext meets it.
 
     ``find``: finds a recorded adapter. ``skipped``: keys that are disregarded. ``enforced``: the keys of concepts that
     are erased anyway. ``factor``: returns by which factor w grows with the emphasis of a prompt that these concepts

@@ -37,7 +37,7 @@ class Plan:
 
     @property
     def wants_unerased(self) -> bool:
-        """Whether the plan needs the same images without erasure. What an admin enforces is erased from those, too."""
+        """True if the plan needs the same images without erasure. An admin's concepts are erased from those, too."""
         return not self.enforced and self.request.keep_composition
 
     def new_erasure(
@@ -86,7 +86,7 @@ class Plan:
 
 @dataclass(eq=False)
 class PlanInBatch:
-    """How far a plan has come in a batch. ``is_unerased``: its concepts are watched and not erased.
+    """One plan's progress in a batch. ``is_unerased``: its concepts are watched and not erased.
 
     ``steps``: how many denoiser calls were announced to ``erasure``.
     """

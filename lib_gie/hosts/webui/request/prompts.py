@@ -23,7 +23,7 @@ _READING = "gie_reading"
 
 @dataclass(frozen=True)
 class Mode:
-    """How the WebUI reads emphasis. ``name``: the value of its setting; ``is_old``: by its old implementation."""
+    """One way of reading emphasis. ``name``: the value of its setting; ``is_old``: by its old implementation."""
 
     name: str
     is_old: bool
@@ -37,7 +37,7 @@ class Mode:
 
 @dataclass(frozen=True, eq=False)
 class PromptReading:
-    """What prompts were encoded with, noted because the WebUI keeps encoded prompts for later requests.
+    """The settings that prompts were encoded with, noted because the WebUI keeps encoded prompts for later requests.
 
     ``modes``: how emphasis was read, before and after the encoding; ``inversions``: see ``inversions_now``;
     ``clip_skip``: as the WebUI counts it; ``steps``, ``hires_steps``: those that prompt editing was resolved for.
@@ -131,9 +131,10 @@ def facts_of(
     hires_steps: int,
     reading: PromptReading | None = None,
 ) -> PromptFacts:
-    """What is known of one image's prompt, all its parts and stages together; what is no text is unknown.
+    """Return what is known of one image's prompt, all its parts and stages together; what is no text is unknown.
 
-    ``reading``: how it was encoded; None: as it would be now.
+    ``steps``, ``hires_steps``: those of the first pass and of Hires. fix, for prompt editing. ``reading``: how the
+    prompt was encoded; None: as it would be now.
     """
     if not isinstance(prompt, str):
         return UNKNOWN_PROMPT

@@ -82,9 +82,9 @@ class Gallery:
             self._batch.returned, self._batch.drawn = [one.clone() for one in samples], unerased.Drawn()
 
     def arrives(self, samples: Any) -> None:
-        """Compare the batch's own samples as the host has them with those that went to it.
+        """Refuse the images without erasure where the batch's own samples were changed on the way to the host.
 
-        Whoever has changed them has not changed the samples without erasure, so no image is shown of these then.
+        Whatever changed these has not changed the others.
         """
         batch = self._batch
         if batch.samples is None:
@@ -153,10 +153,9 @@ class Gallery:
         self._shown.append(shown)
 
     def settle(self, p: Any, processed: Any, failed: Sequence[str]) -> None:
-        """Go over our pictures after the scripts have gone over the job's images. ``failed``: what errors said then.
+        """Take away pictures that were made of what scripts have changed, save the others if they are to be, say why.
 
-        A picture that was made of images which are no longer the same is taken away. The others are saved if they are
-        to be. The user is told which are missing and why.
+        To be called after the scripts have gone over the job's images. ``failed``: what errors said meanwhile.
         """
         processed.images = list(processed.images)
         if failed and self._shown:
@@ -179,8 +178,6 @@ class Gallery:
     def _take_away(self, shown: _Picture) -> None:
         self._shown.remove(shown)
         self._followed.take_away(shown.picture)
-
-    # -- what other extensions do to images that are saved ------------------------------------------------
 
     def _pass_on(self, p: Any, shown: _Picture) -> None:
         """Save a picture, or have other extensions do to it what they do to results that are saved."""

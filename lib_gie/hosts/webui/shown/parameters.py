@@ -1,4 +1,4 @@
-"""What a generation writes into its images' infotexts. The scales are read from it when an image is saved."""
+"""Writes a generation's entries into its images' infotexts. The scales are asked for when an image is saved."""
 
 from __future__ import annotations
 

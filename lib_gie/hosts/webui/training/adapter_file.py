@@ -1,4 +1,4 @@
-"""Where an adapter that is trained here goes, as far as this WebUI's admin lets it be trained."""
+"""The file of an adapter that is trained here, where this WebUI's admin lets it be trained."""
 
 from __future__ import annotations
 

@@ -225,22 +225,10 @@ class WebUIImageMaker:
         with self._as_for(prompts[0]) as model:
             encoded = [encode_concept(Concept(text), model) for text in concepts]
             given = prompted(prompts, model, self.sampler, self.steps, (self.width, self.height))
-            read = [self._read_rows(model, encoded, reading, given, first) for first in range(0, given.rows, _ROWS)]
+            firsts = range(0, given.rows, _ROWS)
+            read = [_read_rows(model, encoded, reading, given, first, self._size) for first in firsts]
         rows = [torch.cat(parts).float() for parts in zip(*read, strict=True)]  # for each concept [R, inputs, n]
         return [[own[numbers][own[numbers].sum((1, 2)).argmax()] for numbers in given.of] for own in rows]
-
-    def _read_rows(
-        self, model: Any, encoded: list, reading: Reading, given: Prompted, first: int
-    ) -> list[torch.Tensor]:
-        """Read at most _ROWS rows from the first on: for each concept [R, inputs, n]."""
-        own = {name: value[first : first + _ROWS] for name, value in given.arguments.items()}  # each [R, ...]
-        states = own["context"]  # [R, L, D]
-        size = (len(states), LATENT_CHANNELS, self.height // 8, self.width // 8)
-        latents = torch.zeros(size, device=states.device, dtype=states.dtype)  # [R, 4, h, w]
-        timesteps = torch.full((len(states),), LAST_TIMESTEP, device=states.device)  # [R]
-        args = _with_picture(latents, _picture(model, self._size)), timesteps
-        with devices.autocast():
-            return read_attention(callable_unet(model), encoded, reading, args, own)
 
     @contextmanager
     def _as_for(self, prompt: str) -> Iterator[Any]:
@@ -289,6 +277,21 @@ class WebUIImageMaker:
                 predict, latents.to(device), timesteps.to(device), noises.to(device), model.alphas_cumprod.to(device),
                 predicts_velocity=model.parameterization == "v", rows=_ROWS,
             ).cpu()  # fmt: skip
+
+
+def _read_rows(
+    model: Any, encoded: list, reading: Reading, given: Prompted, first: int, size: Size
+) -> list[torch.Tensor]:
+    """Read at most _ROWS rows from the first on: for each concept [R, inputs, n]."""
+    own = {name: value[first : first + _ROWS] for name, value in given.arguments.items()}  # each [R, ...]
+    states = own["context"]  # [R, L, D]
+    width, height = size
+    shape = (len(states), LATENT_CHANNELS, height // 8, width // 8)
+    latents = torch.zeros(shape, device=states.device, dtype=states.dtype)  # [R, 4, h, w]
+    timesteps = torch.full((len(states),), LAST_TIMESTEP, device=states.device)  # [R]
+    args = _with_picture(latents, _picture(model, size)), timesteps
+    with devices.autocast():
+        return read_attention(callable_unet(model), encoded, reading, args, own)
 
 
 def _encode(model: Any, texts: Sequence[str], size: Size) -> dict[str, torch.Tensor]:

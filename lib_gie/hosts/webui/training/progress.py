@@ -1,4 +1,4 @@
-"""What a training that runs in a thread tells the page."""
+"""The progress of a training that runs in a thread, as the page reads it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class BatchStoppedError(ErasureError):
 
 @dataclass
 class Progress:
-    """How far a training has come. ``state``: "idle", "running", "asking", "stopped", "failed" or "done".
+    """One training's progress. ``state``: "idle", "running", "asking", "stopped", "failed" or "done".
 
     ``done``, ``total``: labels. ``images``: how many were made, in ``seconds``. ``pictures``: the latest of them, or
     those that a person is asked about.

@@ -39,7 +39,7 @@ trainer = Trainer()
 
 @dataclass(frozen=True)
 class _Preset:
-    """What one press fills in. ``prompts``: the name of a list. ``judges``: the first of them that works here counts."""
+    """One button's values. ``prompts``: the name of a list. ``judges``: the first that can be used here is taken."""
 
     concept: str
     prompts: str

@@ -28,7 +28,7 @@ class Trainer:
 
     @property
     def running(self) -> bool:
-        """Whether a training is under way."""
+        """True while a training is under way."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self, order: WorkOrder) -> None:
@@ -89,5 +89,5 @@ class Trainer:
 
     @property
     def stopping(self) -> bool:
-        """Whether it was told to stop."""
+        """True from when it is told to stop until the next start."""
         return self._stop.is_set()

@@ -1,4 +1,4 @@
-"""What the tab is asked to train, checked, and how much work that is. This file knows no host.
+"""A work order of the tab, checked, and how much work it is. This file knows no host.
 
 Every value is checked here, because anything can be sent to the handlers of the page's fields without the page.
 """
@@ -42,7 +42,7 @@ _FORBIDDEN = '<>:"/\\|?*;'  # in names of files on some system, or between adapt
 
 @dataclass(frozen=True)
 class WorkOrder:
-    """What to train. ``prompts``: a list's text (see ``training.prompts``); ``count``: prompts at most, per kind.
+    """An adapter to train. ``prompts``: a list's text (see ``training.prompts``); ``count``: prompts at most, per kind.
 
     ``seeds``: images per prompt. ``grid``: how many of the scales in GRID are tried, the weakest first. ``width``,
     ``height``: in pixels. ``batch``: images made at once. ``replace``: whether an adapter of the same name and concept
@@ -207,7 +207,7 @@ def check_name(order: WorkOrder, folders: Sequence[Path], enforced: Collection[s
 
 @dataclass(frozen=True)
 class Work:
-    """How much there is to do at most. ``evaluations``: of the UNet, those of the judge included."""
+    """An upper bound of an order's work. ``evaluations``: of the UNet, those of the judge included."""
 
     prompts: int
     images: int
