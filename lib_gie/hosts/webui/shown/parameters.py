@@ -20,7 +20,7 @@ from lib_gie.hosts.webui.sampling.generation import Generation
 
 
 def clear_parameters(p: Any) -> None:
-    """Take out our entries: ``p`` may be a copy of a processing object that another generation has written to."""
+    """Take out our entries, which ``p`` has from an earlier job where a script uses it, or a copy of it, again."""
     for key in ALL_KEYS:
         p.extra_generation_params.pop(key, None)
 
