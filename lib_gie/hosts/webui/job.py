@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modules import errors, shared
 
@@ -21,10 +21,11 @@ from .request.plan import Plan
 from .request.plans import differences, plans_for
 from .sampling.generation import Generation, is_stopped, stack
 from .shown.afterwards import leave_out
-from .shown.gallery import Gallery
 from .shown.parameters import clear_parameters, write_parameters
 from .shown.readout import KEY, read_out
-from .shown.unerased import sample_unerased
+
+if TYPE_CHECKING:
+    from .shown.gallery import Gallery  # what makes pictures is not loaded before some are asked for: see below
 
 _NOT_GONE_OVER = f"{TITLE}: nothing is shown beside the images: this WebUI lets no scripts go over a job's images\n"
 _ambient = threading.local()
@@ -146,6 +147,8 @@ def _sampled(generation: Generation, run: Callable[[], Any]) -> Any:
     if gallery is not None:
         gallery.begin(generation.p)
     if generation.wants_unerased:
+        from .shown.unerased import sample_unerased  # most jobs need none: the WebUI's start is not to wait for it
+
         samples = sample_unerased(generation, run, shown=gallery is not None and gallery.before)
         if is_stopped():
             return leave_out(generation)
@@ -175,6 +178,8 @@ def _gallery(request: Request | None, plans: Sequence[Plan]) -> Gallery | None:
         return None
     if stack() or getattr(_ambient, "in_script", False):
         return None
+    from .shown.gallery import Gallery  # most jobs show no pictures: the WebUI's start is not to wait for it
+
     return Gallery(request.show_before, request.show_attention)
 
 

@@ -6,7 +6,8 @@ was erased from it is left out: scripts do not see it, nothing of it is shown or
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,8 +17,6 @@ from lib_gie.errors import ErasureError
 from lib_gie.hosts.webui.request.parsing import TITLE
 from lib_gie.hosts.webui.sampling.generation import Generation, stack
 
-from .unerased import reported_errors
-
 _LEFT_OUT = f"{TITLE}: a batch that was stopped before anything was erased from it is left out"
 
 
@@ -25,6 +24,22 @@ def _generation_of(p: Any) -> Generation | None:
     """Return the generation whose images scripts go over now; None while these are its images without erasure."""
     running = stack()[-1] if stack() else None
     return running if running is not None and running.p is p and not running.is_unerased else None
+
+
+@contextmanager
+def reported_errors() -> Iterator[list[str]]:
+    """Collect what the host reports within the context: exceptions in scripts, which it prints and forgets."""
+    inner, reported = errors.report, []
+
+    def report(message: str, **options: Any) -> None:
+        reported.append(message)
+        inner(message, **options)
+
+    errors.report = report
+    try:
+        yield reported
+    finally:
+        errors.report = inner
 
 
 # -- a batch that is left out ------------------------------------------------

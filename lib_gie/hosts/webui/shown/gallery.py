@@ -20,6 +20,7 @@ from lib_gie.hosts.webui.request.parsing import TITLE
 from lib_gie.hosts.webui.sampling.generation import Generation, is_stopped
 
 from . import unerased
+from .afterwards import reported_errors
 from .job_images import JobImages
 
 SAVE_BEFORE, SAVE_ATTENTION = "gie_save_before", "gie_save_attention"
@@ -271,7 +272,7 @@ def _as_if_saved(p: Any, shown: _Picture, picture: Image.Image) -> Image.Image |
         return picture
     name = os.path.join(p.outpath_samples, f"0{shown.suffix}.{shared.opts.samples_format}")
     params = script_callbacks.ImageSaveParams(picture, p, name, {"parameters": shown.text})
-    with unerased.reported_errors() as reported:
+    with reported_errors() as reported:
         script_callbacks.before_image_saved_callback(params)
     return None if reported else params.image
 

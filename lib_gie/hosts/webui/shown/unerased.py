@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from modules import devices, errors, extra_networks, processing, rng, scripts, sd_models, shared
+from modules import devices, extra_networks, processing, rng, scripts, sd_models, shared
 from PIL import Image
 
 from lib_gie.errors import ErasureError
@@ -24,6 +24,7 @@ from lib_gie.hosts.webui.request.infotext import ADAPTERS, KEYS, SCALE
 from lib_gie.randomness import undrawn
 
 from . import previews
+from .afterwards import reported_errors
 
 
 def _same_noise(source: rng.ImageRNG) -> rng.ImageRNG:
@@ -98,22 +99,6 @@ def sample_unerased(generation: Any, sample: Callable[[], Any], shown: bool) -> 
 
 
 # -- finishing them as the WebUI does the results ------------------------------------------------
-
-
-@contextmanager
-def reported_errors() -> Iterator[list[str]]:
-    """Collect what the host reports within the context: exceptions in scripts, which it prints and forgets."""
-    inner, reported = errors.report, []
-
-    def report(message: str, **options: Any) -> None:
-        reported.append(message)
-        inner(message, **options)
-
-    errors.report = report
-    try:
-        yield reported
-    finally:
-        errors.report = inner
 
 
 class Drawn:
