@@ -13,6 +13,7 @@ from lib_gie.options import ErasureSettings
 from .composition import Composition, Trace
 from .recorder import AttentionRecorder
 from .rows import Identities, Name, RowLedger
+from .rules import erasing_rule
 from .scales.resolved import ResolvedScales, Target
 from .scales.rules import PromptFacts
 
@@ -56,7 +57,13 @@ class Erasure:
         self.targets = tuple(targets)
         self.settings = settings or ErasureSettings(**options)
         self.ledger = ledger or RowLedger()
-        self.resolved = ResolvedScales(targets, self.settings.strength)
+        self.rule = erasing_rule(self.settings.rule)
+        if not self.rule.takes_adapters and any(target.rule.reading for target in targets):
+            raise OptionError(
+                f"an adapter gives the scale, and the erasing rule is {self.settings.rule!r}: adapters are fitted on "
+                f"growth inhibitors. Give a fixed scale, or take that rule"
+            )
+        self.resolved = ResolvedScales(targets, self.settings.strength, self.rule)
         self.recorder, self.trace, self.composition = recorder, trace, composition
         self._steps = 0
         self._progress = 0.0

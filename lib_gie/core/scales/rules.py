@@ -14,9 +14,6 @@ from lib_gie.options import BY_NAME, LOWEST_SCALE
 
 from .adapter import Adapter
 
-EMPHASIS_POWER = 2.0
-"""w grows with the largest emphasis to this power: what is added grows with it, and so does the attention to it."""
-
 MOST_EMPHASIS = 5.0
 """The most emphasis up to which the demo model erases (docs/ADAPTERS.md); beyond, it draws nothing recognisable."""
 
@@ -47,9 +44,12 @@ class PromptFacts:
 UNKNOWN_PROMPT = PromptFacts()
 
 
-def emphasis_factor(emphasis: float) -> float:
-    """Return what w is multiplied by for the largest emphasis of a prompt: at least 1, also for a weak one."""
-    return float(max(1.0, emphasis) ** EMPHASIS_POWER)
+def emphasis_factor(emphasis: float, power: float) -> float:
+    """Return what w is multiplied by for the largest emphasis of a prompt: at least 1, also for a weak one.
+
+    ``power``: see ``ErasingRule.emphasis_power``.
+    """
+    return float(max(1.0, emphasis) ** power)
 
 
 class ScaleRule(Protocol):

@@ -190,10 +190,10 @@ def test_weights_that_are_replaced_in_place_are_followed(host):
 
     host.callbacks.insert(0, swap)
     folded = []
-    runner = sys.modules["lib_gie.core.runner"]
-    original = runner.LayerConcepts
+    folds = sys.modules["lib_gie.core.folds"]
+    original = folds.LayerConcepts
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "LayerConcepts", lambda *args: folded.append(1) or original(*args))
+        patch.setattr(folds, "LayerConcepts", lambda *args: folded.append(1) or original(*args))
         host.process(ON)
     assert len(folded) == 2 * 7
 
