@@ -15,9 +15,18 @@ from .recorder import AttentionRecorder
 from .rows import Identities, Name, RowLedger
 from .rules import erasing_rule
 from .scales.resolved import ResolvedScales, Target
-from .scales.rules import PromptFacts
+from .scales.rules import PromptFacts, ScaleRule
 
 __all__ = ["Erasure", "Target"]
+
+
+def check_adapter(rule: ScaleRule, settings: ErasureSettings) -> None:
+    """Raise OptionError where an adapter gives the scale of an erasing rule that takes none."""
+    if rule.reading is not None and not erasing_rule(settings.rule).takes_adapters:
+        raise OptionError(
+            f"an adapter gives the scale, and the erasing rule is {settings.rule!r}: adapters are fitted on growth "
+            f"inhibitors. Give a fixed scale, or take that rule"
+        )
 
 
 class Erasure:
@@ -58,11 +67,8 @@ class Erasure:
         self.settings = settings or ErasureSettings(**options)
         self.ledger = ledger or RowLedger()
         self.rule = erasing_rule(self.settings.rule)
-        if not self.rule.takes_adapters and any(target.rule.reading for target in targets):
-            raise OptionError(
-                f"an adapter gives the scale, and the erasing rule is {self.settings.rule!r}: adapters are fitted on "
-                f"growth inhibitors. Give a fixed scale, or take that rule"
-            )
+        for target in targets:
+            check_adapter(target.rule, self.settings)
         self.resolved = ResolvedScales(targets, self.settings.strength, self.rule)
         self.recorder, self.trace, self.composition = recorder, trace, composition
         self._steps = 0
