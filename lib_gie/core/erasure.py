@@ -30,7 +30,9 @@ def check_adapter(rule: ScaleRule, settings: ErasureSettings) -> None:
 
 
 class Erasure:
-    """What one generation erases. The host announces its rows; a session (``session.attach``) does the rest.
+    """The concepts that one generation erases, and how far it has come.
+
+    The host announces its rows; a session (``session.attach``) does the rest.
 
     ``targets``: the concepts with their scale rules. ``settings``, or its fields by name: see ErasureSettings.
     ``ledger``: the rows that the host announces; erasures of the same rows share one.
@@ -86,17 +88,17 @@ class Erasure:
 
     @property
     def injects(self) -> bool:
-        """Whether the sampling is between start and end."""
+        """Tell whether the sampling is between start and end."""
         return self.settings.includes(self._progress)
 
     @property
     def is_paired(self) -> bool:
-        """Whether another trajectory is written down or followed."""
+        """Tell whether another trajectory is written down or followed."""
         return self.trace is not None or self.composition is not None
 
     @property
     def in_first_tiles(self) -> bool:
-        """Whether the first step is being made in tiles."""
+        """Tell whether the first step is being made in tiles."""
         return self.ledger.is_tiled and self._steps == 1
 
     @property
@@ -143,5 +145,5 @@ class Erasure:
         self.resolved.go_on_from(other.resolved, changed)
 
     def doubts(self, row: Hashable) -> tuple[str, ...]:
-        """See ``ResolvedScales.doubts``."""
+        """Say why fixed scales took the place of weaker answers, see ``ResolvedScales.doubts``."""
         return self.resolved.doubts(row)

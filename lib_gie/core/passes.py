@@ -211,7 +211,7 @@ class Inject(Pass):
         return result
 
     def _record(self, one: Recording, index: int, context: torch.Tensor, query: torch.Tensor) -> None:
-        """``query``: of the recorded rows, [rows, N, h*d]."""
+        """Record the attention to each concept. ``query``: of the recorded rows, [rows, N, h*d]."""
         concepts = self.folds.concepts(index, one.encoded, one.padding, context)
         for number in range(len(one.encoded)):
             found = concepts.maps(query, number) if one.maps is None else one.maps[index][number]

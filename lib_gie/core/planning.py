@@ -51,7 +51,7 @@ class Member:
 
     @property
     def is_separate(self) -> bool:
-        """Whether the concepts have passes of their own."""
+        """Tell whether the concepts have UNet passes of their own."""
         return self.erasure.settings.concept_pass == "separate"
 
 
@@ -88,12 +88,12 @@ class Part:
 
     @cached_property
     def any_scale(self) -> bool:
-        """Whether anything is inhibited at all."""
+        """Tell whether any scale is not zero."""
         return any(bool((scale != 0).any()) for scale in self.scales)
 
     @property
     def injects(self) -> bool:
-        """Whether something is inhibited in this step."""
+        """Tell whether something is erased in this step."""
         return self.member.erasure.injects and self.any_scale
 
 
@@ -155,7 +155,7 @@ _Kind = tuple[int | None, tuple[int, int] | None]
 
 @dataclass(frozen=True, eq=False)
 class _Question:
-    """What the rules of one member must be asked anew: the numbers of its targets."""
+    """A question to the scale rules of one member: the numbers of the targets that must be read anew."""
 
     part: Part
     numbers: Sequence[int]
@@ -237,7 +237,7 @@ def read_means(
 
 
 def _is_replaced(runner: UNetRunner) -> bool:
-    """Tell whether another extension has put a forward of its own into this UNet, which may count on the image's size.
+    """Tell whether another extension has put another forward into this UNet, which may count on the image's size.
 
     The library that moves weights between devices does so, too; its forward changes nothing.
     """

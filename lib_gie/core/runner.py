@@ -28,7 +28,7 @@ _inner = threading.local()
 
 
 def is_inner_call() -> bool:
-    """Whether the running UNet call is none of the host's (a probe, a concept pass); hosts do not announce it."""
+    """Tell whether the running UNet call is none of the host's (a probe, a concept pass); hosts do not announce it."""
     return getattr(_inner, "owner", None) is not None
 
 
@@ -53,7 +53,7 @@ class UNetRunner:
 
     @property
     def is_watching(self) -> bool:
-        """Whether the UNet call that runs has a pass of this runner."""
+        """Tell whether the UNet call that runs has a pass of this runner."""
         return self.running is not None and getattr(_inner, "owner", None) in (None, self)
 
     def attach(self, parts: Iterable[str] = (QUERIES,)) -> None:
@@ -106,7 +106,7 @@ class UNetRunner:
     # -- what is made of the weights ------------------------------------------------
 
     def notices_writes(self) -> bool:
-        """Whether somebody has written to the weights since the last call; what was made of them is forgotten then."""
+        """Tell whether the weights were written to since the last call, and forget then what was made of them."""
         before, self._written = self._written, self._writes()
         if before in (None, self._written):
             return False

@@ -143,7 +143,7 @@ _sessions: WeakKeyDictionary[nn.Module, Session] = WeakKeyDictionary()
 
 @contextmanager
 def attach(unet: nn.Module, erasure: Erasure, undisturbed: Undisturbed = undrawn) -> Iterator[Session]:
-    """Within the context, every call of ``unet`` erases what ``erasure`` says from its conditional rows.
+    """Have every call of ``unet`` within the context erase what ``erasure`` says from its conditional rows.
 
     Attaching the same erasure to the same UNet again changes nothing; different erasures on one UNet add up; several
     UNets are independent. Nothing stays behind, also after an exception.

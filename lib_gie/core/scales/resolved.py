@@ -27,7 +27,7 @@ _NOTICED = 1.02
 class Target:
     """A concept to erase and the rule that gives its scale.
 
-    ``floor``: w is never weaker, whatever the rule, the concept's weight and the strength say; 0: there is none.
+    ``floor``: w is never weaker than this, also where rule, concept's weight or strength say so; 0: there is none.
     """
 
     encoded: EncodedConcept
@@ -39,7 +39,7 @@ class Target:
 
 
 def _identity(context: torch.Tensor) -> tuple[object, ...] | None:
-    """Equal for the same memory that nothing has written to in between; None where torch does not keep count."""
+    """Return what is equal for the same memory while nothing writes to it; None where torch does not keep count."""
     if context.is_inference():
         return None
     return context.data_ptr(), context.shape, context.stride(), context._version
@@ -67,7 +67,7 @@ class _Seen:
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """What a rule has said for one row: w before weight, strength and emphasis, float32 [n]; and why not that alone.
+    """The answer of a rule for one row: w before weight, strength and emphasis, float32 [n]; and why not that alone.
 
     ``doubt``: why the fixed scale took the place of a weaker answer, "" where it did not.
     """
@@ -225,7 +225,7 @@ class ResolvedScales:
         return allowed.grown(plain, emphasis_factor(emphasis, rule.emphasis_power))  # [n]
 
     def doubts(self, row: Hashable) -> tuple[str, ...]:
-        """For each target why a fixed scale took the place of a weaker answer for this row, "" where it did not."""
+        """Say for each target why a fixed scale took the place of a weaker answer for this row, "" where it did not."""
         return tuple(found.doubt for found in self._found.get(row, ())) or ("",) * len(self.targets)
 
     def batch(self, rows: Sequence[Hashable]) -> tuple[torch.Tensor, ...]:
