@@ -17,7 +17,7 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = MOST_QUOTED
 
 
 def quoted(value: Any) -> str:
-    """A value as messages quote it: as Python writes it, cut after 100 characters."""
+    """Return a value as messages quote it: as Python writes it, cut after 100 characters."""
     if not isinstance(value, str):
         try:
             shown = _SHORT.repr(value)

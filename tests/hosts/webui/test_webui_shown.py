@@ -595,7 +595,7 @@ def test_axes(host, monkeypatch):  # noqa: F811
     axes.add_axes()
     axes.add_axes()
     found = {axis.label: axis for axis in plot.axis_options}
-    assert len(found) == len(plot.axis_options) == 11
+    assert len(found) == len(plot.axis_options) == 12
     keep = found["[GIE] Keep composition"]
     assert keep.choices() == ["True", "False"]
     plain, kept = latents(run(host, {})[1]), latents(run(host, KEEP)[1])

@@ -120,7 +120,7 @@ def build_accordion(is_img2img: bool) -> tuple[list[Any], list[PasteField]]:
             fields["strength"] = _field(BY_NAME["strength"], prefix)
             fields["scale"] = _field(BY_NAME["scale"], prefix)
         with gr.Row():
-            for name in ("start", "end", "concept_pass", "hires"):
+            for name in ("start", "end", "concept_pass", "hires", "rule"):
                 fields[name] = _field(BY_NAME[name], prefix)
         with gr.Row():
             for name in ("keep_composition", "composition_cross", "composition_self"):

@@ -15,6 +15,7 @@ from modules.infotext_utils import PasteField, parse_generation_parameters
 
 from lib_gie.checks import quoted
 from lib_gie.core.concepts import Concept
+from lib_gie.core.rules.growth_inhibitors import RULE
 from lib_gie.core.scales.rules import emphasis_factor
 from lib_gie.errors import GieError, OptionError
 from lib_gie.hosts.webui.host.model import loaded_model
@@ -49,7 +50,9 @@ def _factor(prompt: str, concepts: Sequence[Concept]) -> float:
     """Return what w grows by for a prompt's emphasis; 1 where that cannot be told here."""
     model = loaded_model()
     try:
-        return 1.0 if model is None else emphasis_factor(facts_of(prompt, concepts, model, 20, 20).emphasis)
+        if model is None:
+            return 1.0
+        return emphasis_factor(facts_of(prompt, concepts, model, 20, 20).emphasis, RULE.emphasis_power)
     except GieError:
         return 1.0
 

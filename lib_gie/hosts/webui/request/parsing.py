@@ -35,14 +35,15 @@ class Request:
     composition_self: float = BY_NAME["composition_self"].default
     show_before: bool = BY_NAME["show_before"].default
     show_attention: bool = BY_NAME["show_attention"].default
+    rule: str = BY_NAME["rule"].default
 
     def __post_init__(self) -> None:
         _ = self.settings  # raises
 
     @cached_property
     def settings(self) -> ErasureSettings:
-        """The strength, the steps and the concept pass, as an erasure takes them."""
-        return ErasureSettings(self.strength, self.start, self.end, self.concept_pass)
+        """The strength, the steps, the concept pass and the erasing rule, as an erasure takes them."""
+        return ErasureSettings(self.strength, self.start, self.end, self.concept_pass, rule=self.rule)
 
 
 def _from_mapping(values: Mapping) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from modules import shared
 
 from lib_gie.checks import quoted
 from lib_gie.core.concepts import MAX_TOKENS, Concept
+from lib_gie.core.rules import erasing_rule
 from lib_gie.core.scales.adapter import Adapter
 from lib_gie.core.scales.rules import FixedScale, Guarded, ScaleRule
 from lib_gie.demo.fixed_scale import default_scale
-from lib_gie.errors import AdapterError, GieError
+from lib_gie.errors import AdapterError, GieError, OptionError
 from lib_gie.hosts.webui.host import forge
 from lib_gie.hosts.webui.host.model import family_of, inversions_in, split_tokens, unet_of
 from lib_gie.options import AUTOMATIC, BY_NAME, DEFAULT_SCALE, FIXED
@@ -52,6 +53,14 @@ def _rule(
     """Return the rule of one concept's scale, and how an infotext names it."""
     if request.adapter == FIXED:
         return FixedScale(request.scale), ScaleSource(None, None, request.scale)
+    erasing = erasing_rule(request.rule)
+    if not erasing.takes_adapters:
+        if request.adapter != AUTOMATIC:
+            raise OptionError(
+                f"adapter is {quoted(request.adapter)} and rule is {request.rule!r}: adapters are fitted on growth "
+                f"inhibitors. Set the adapter to {AUTOMATIC} or {FIXED}, or take that rule"
+            )
+        return FixedScale(erasing.range.default), ScaleSource(None, None, erasing.range.default)
     if request.adapter == AUTOMATIC:
         installed = adapter_for(concept.key, base, heads, adapter_folders(), trusted=enforced)
         if installed is None:
@@ -158,6 +167,8 @@ def differences(plan: Plan, p: Any) -> list[str]:
 
 def _notes(request: Request, sources: Sequence[ScaleSource], base: str, enforced: bool) -> tuple[str, ...]:
     """Say which fixed scale Automatic took where no adapter fits."""
+    if not erasing_rule(request.rule).takes_adapters:
+        return ()
     lacking = [
         (concept.text, source.scale)
         for concept, source in zip(request.concepts, sources, strict=True)
