@@ -18,14 +18,14 @@ from lib_gie.checks import quoted
 from lib_gie.core.concepts import Concept
 from lib_gie.errors import ErasureError, GieError, OptionError
 
-from .host import forge
+from .host.chosen import HOST
 from .request.enforcement import Enforced, enforced_requests, enforced_text, shows_enforced_scale, taken_by, without
 from .request.infotext import ALL_KEYS, ENFORCED, ENFORCED_SCALE, SCALE, concepts_text, scales_text, write_params
 from .request.parsing import TITLE, Request, check_api_arguments, read_request
 from .request.plan import Plan
 from .request.plans import differences, make_plan
 from .request.prompts import note_reading
-from .sampling.generation import Generation, is_stopped, stack
+from .sampling.erased_generation import Generation, is_stopped, stack
 from .shown import afterwards, previews
 
 OVERRIDES = "gie_overrides"
@@ -311,7 +311,7 @@ def install() -> None:
     """Put the wrappers in place; a second time changes nothing."""
     _wrap(processing, "process_images_inner", _process)
     _wrap(scripts.ScriptRunner, "run", _run_script)
-    if not forge.is_here():
+    if HOST.notes_readings:
         _wrap(prompt_parser, "get_multicond_learned_conditioning", note_reading)
     afterwards.install(_wrap)
     previews.install(_wrap)

@@ -12,8 +12,8 @@ from lib_gie.core.erasure import Erasure, Target
 from lib_gie.core.recorder import AttentionRecorder
 from lib_gie.core.rows import RowLedger
 from lib_gie.core.scales.rules import FixedScale, Guarded, ScaleRule
+from lib_gie.hosts.protocol import SamplingHost
 
-from .encodings import encodings
 from .infotext import Rule
 from .parsing import Request
 
@@ -41,9 +41,9 @@ class Plan:
         return not self.enforced and self.request.keep_composition
 
     def new_erasure(
-        self, p: Any, model: Any, before: Erasure | None, without: bool, changed: bool, **options: Any
+        self, host: SamplingHost, before: Erasure | None, without: bool, changed: bool, **options: Any
     ) -> Erasure:
-        """Make an erasure with concepts encoded by the model as it is now, for ``p``.
+        """Make an erasure with concepts encoded by ``host``, the model as it is now.
 
         ``before``: the erasure that it goes on from. ``without``: erases nothing, and only watches. ``changed``:
         whether the model, its networks or the pass are others than those that ``before`` was made for. ``options``:
@@ -51,7 +51,7 @@ class Plan:
         """
         request = self.request
         targets = [
-            Target(encodings.encode(concept, model, p), *((FixedScale(0.0),) if without else (rule, self.floor)))
+            Target(host.encode(concept), *((FixedScale(0.0),) if without else (rule, self.floor)))
             for concept, rule in zip(request.concepts, self._rules_now(), strict=True)
         ]
         settings = replace(request.settings, concept_pass="fused") if without else request.settings
@@ -102,11 +102,11 @@ class PlanInBatch:
             return True
         return bool(getattr(p, "is_hr_pass", False)) in _PASSES[self.plan.request.hires]
 
-    def renew(self, p: Any, model: Any, ledger: RowLedger, changed: bool) -> Erasure:
+    def renew(self, host: SamplingHost, ledger: RowLedger, changed: bool) -> Erasure:
         """Encode for the model as it is now. Scales that are known get no weaker, and are read again if it changed."""
         self.check()
         self.erasure = self.plan.new_erasure(
-            p, model, self.erasure, self.without, changed,
+            host, self.erasure, self.without, changed,
             ledger=ledger, recorder=self.recorder, trace=self.trace, composition=self.composition,
         )  # fmt: skip
         self.steps = 0

@@ -10,35 +10,33 @@ from modules import shared
 
 from lib_gie.core.concepts import Concept
 from lib_gie.core.encoding import EncodedConcept
-from lib_gie.hosts.webui.host.model import (
-    encode_text,
-    inversions_in,
-    text_encoder_of,
-    text_weights_of,
-    through_hypernetworks,
-)
+
+from .chosen import HOST
+from .contract import Model, Processing
+from .model import encode_text, inversions_in, through_hypernetworks
 
 _OPTIONS = (
     "CLIP_stop_at_last_layers", "sdxl_clip_l_skip", "emphasis", "fp8_storage", "cache_fp16_weight", "lora_functional",
 )  # fmt: skip
 
 
-def _networks(p: Any) -> tuple:
-    """LoRAs and their kin of the pass that runs now: they are put into the weights only when those are next used."""
+def _networks(p: Processing) -> tuple:
+    """Return the extra networks of the pass that runs now: the host puts them into weights when those are next used."""
     found = getattr(p, "hr_extra_network_data" if getattr(p, "is_hr_pass", False) else "extra_network_data", None)
     return tuple((kind, tuple(tuple(one.items) for one in used)) for kind, used in sorted((found or {}).items()))
 
 
-def _weights(model: Any) -> tuple:
-    """Where the text encoder's weights are and how often they were written to."""
+def _weights(model: Model) -> tuple:
+    """Return where the text encoder's weights are and how often they were written to."""
     # inference tensors do not count; the WebUI's weights are none, and what cannot be known is never the same
     return tuple(
         object() if weight.is_inference() else (weight.data_ptr(), weight._version, weight.dtype)
-        for weight in text_weights_of(model)
+        for weight in HOST.text_weights(model)
     )
 
 
-def _settings(p: Any, model: Any) -> tuple:
+def _settings(p: Processing, model: Model) -> tuple:
+    """Return what the encodings depend on beside the texts and their textual inversions."""
     return (
         getattr(model, "sd_checkpoint_info", None),
         tuple(getattr(shared.opts, name, None) for name in _OPTIONS),
@@ -48,30 +46,30 @@ def _settings(p: Any, model: Any) -> tuple:
 
 
 class _Vectors:
-    """Those of textual inversions, kept alive, and how often they were written to."""
+    """The vectors of textual inversions, kept alive, and how often they were written to."""
 
     def __init__(self, tensors: list[torch.Tensor]):
         self._tensors = [(tensor, None if tensor.is_inference() else tensor._version) for tensor in tensors]
 
     def same_as(self, others: _Vectors) -> bool:
-        """Whether nothing was exchanged or written to in between; what cannot be known is never the same."""
+        """Tell whether nothing was exchanged or written to in between; what cannot be known is never the same."""
         pairs = list(zip(self._tensors, others._tensors, strict=False))
         return len(self._tensors) == len(others._tensors) and all(
             mine is other and version is not None and version == now for (mine, version), (other, now) in pairs
         )
 
 
-class Encodings:
-    """Those of the last settings."""
+class KeptEncodings:
+    """The concepts that were encoded with the last settings."""
 
     def __init__(self):
         self._encoder: Any = None  # kept alive, so that no other one's weights can lie where its own do
         self._settings: tuple = ()
         self._found: dict[tuple[str, bool], tuple[_Vectors, EncodedConcept]] = {}
 
-    def encode(self, concept: Concept, model: Any, p: Any) -> EncodedConcept:
-        """What ``encode_concept`` gives; made once while checkpoint, clip skip, LoRAs and weights stay the same."""
-        settings, encoder = _settings(p, model), text_encoder_of(model)
+    def encode(self, concept: Concept, model: Model, p: Processing) -> EncodedConcept:
+        """Do what ``encode_concept`` does, once while checkpoint, clip skip, LoRAs and weights stay the same."""
+        settings, encoder = _settings(p, model), HOST.text_encoder(model)
         if self._encoder is not encoder or self._settings != settings:
             self._found.clear()
         vectors = _Vectors([] if concept.literal else inversions_in(concept.text, model))
@@ -83,5 +81,5 @@ class Encodings:
         return through_hypernetworks(dataclasses.replace(self._found[key][1], concept=concept))
 
 
-encodings = Encodings()
-"""The WebUI's only ones: one checkpoint is loaded at a time."""
+KEPT = KeptEncodings()
+"""The encodings of the one checkpoint that is loaded at a time."""

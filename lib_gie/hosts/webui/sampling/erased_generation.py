@@ -13,11 +13,12 @@ from lib_gie.core.composition import Composition, Trace
 from lib_gie.core.recorder import AttentionRecorder
 from lib_gie.core.session import is_inner_call
 from lib_gie.errors import ErasureError
-from lib_gie.hosts.webui.host import extensions
+from lib_gie.hosts.webui.host.contract import Processing, StepParams
+from lib_gie.hosts.webui.host.other_extensions import check_own_calls
 from lib_gie.hosts.webui.request.parsing import TITLE, Request
 from lib_gie.hosts.webui.request.plan import Plan, PlanInBatch
 
-from .batch import BatchSampling
+from .batch_sampling import BatchSampling
 from .left_out import LeftOut
 
 PRESENCE_EVERY, PRESENCE_PIXELS = 4, 16 * 16
@@ -25,14 +26,14 @@ PRESENCE_EVERY, PRESENCE_PIXELS = 4, 16 * 16
 
 
 def is_stopped() -> bool:
-    """Whether the user has had enough of the batch that is being made, or of the whole job."""
+    """Tell whether the user has had enough of the batch that is being made, or of the whole job."""
     return bool(shared.state.interrupted or shared.state.skipped)
 
 
 class Generation:
     """What is to be erased from the images of one processing object ``p``, and how far that has come."""
 
-    def __init__(self, p: Any, plans: Sequence[Plan], request: Request | None = None, gallery: Any = None):
+    def __init__(self, p: Processing, plans: Sequence[Plan], request: Request | None = None, gallery: Any = None):
         """``request``: the user's, which nested generations inherit; ``gallery``: collects what is shown beside."""
         self.p = p
         self.request, self.gallery = request, gallery
@@ -93,7 +94,7 @@ class Generation:
         return PlanInBatch(plan, without=True, trace=self._traces.get(number))
 
     def _erased(self, number: int, plan: Plan) -> PlanInBatch:
-        extensions.check_own_calls(self.p, plan.request)
+        check_own_calls(self.p, plan.request)
         request, trace = plan.request, self._traces.pop(number, None)
         recorder = AttentionRecorder() if request.show_attention else AttentionRecorder(PRESENCE_EVERY, PRESENCE_PIXELS)
         self.recorders[number, getattr(self.p, "iteration", 0)] = recorder
@@ -151,7 +152,7 @@ class Generation:
         if self._batch is not None:
             self._batch.detach()
 
-    def on_step(self, params: Any) -> None:
+    def on_step(self, params: StepParams) -> None:
         """Tell of a denoiser call: the WebUI's cfg_denoiser callback."""
         if not self.plans:
             return
@@ -188,6 +189,7 @@ def _scales_by_image(plan: PlanInBatch) -> dict[int, list]:
 
 
 def _nothing_done(request: Request) -> str:
+    """Say why nothing was erased though no UNet call was missed."""
     if (request.start, request.end) != (0.0, 1.0):
         return (
             f"none of the sampling's steps lies between start {request.start:g} and end {request.end:g}, so "
@@ -216,7 +218,7 @@ def stack() -> list[Generation]:
     return _running.stack
 
 
-def on_cfg_denoiser(params: Any) -> None:
+def on_cfg_denoiser(params: StepParams) -> None:
     """Tell the innermost generation of a step: the WebUI's cfg_denoiser callback."""
     if stack() and not is_inner_call():
         stack()[-1].on_step(params)
