@@ -32,7 +32,7 @@ class ErasedSampling:
     """The erasures of one sampling by a host, which share one ledger of announced rows.
 
     As a context it checks at its end that everything was erased from (``finish``), and takes all hooks off. A host that
-    needs both at other times calls ``finish`` and ``close`` itself.
+    needs both at other times calls ``finish`` and ``close`` itself. Without an erasure nothing is done or checked.
     """
 
     def __init__(self, host: SamplingHost):
@@ -72,6 +72,8 @@ class ErasedSampling:
         Raises ErasureError where conditional rows of the step before never reached the UNet, and what a UNet call
         before was refused for, if that was swallowed.
         """
+        if not self._erasures:
+            return
         self._rows = rows
         self.ledger.begin(rows.names, rows.identify)
         for erasure in self._erasures:
@@ -86,7 +88,8 @@ class ErasedSampling:
 
     def finish(self) -> None:
         """Raise ErasureError, after the last step, where a row was missed or a UNet call was refused."""
-        self.ledger.finish()
+        if self._erasures:
+            self.ledger.finish()
 
     def close(self) -> None:
         """Take all hooks off."""

@@ -32,7 +32,7 @@ from .prompt_rows import Wish
 from .texts import ENCODING_OPTIONS, concept_tokens, prompt_facts
 
 _generating: list[GrowthInhibitors] = []
-"""Those whose pipelines are being called, innermost last."""
+"""The GrowthInhibitors whose pipelines are being called, innermost last."""
 
 
 def scale_rule(scale: float | None, adapter: ScaleRule | Path | str | None) -> ScaleRule:
@@ -88,7 +88,7 @@ def _concepts(given: str | Sequence[Concept]) -> tuple[Concept, ...]:
 class GrowthInhibitors:
     """A context in which every call of a Stable Diffusion pipeline erases the concepts from its images.
 
-    ``pipe``: of one of the classes in ``classes.LAYOUTS``, or of one that inherits from them.
+    ``pipe``: a pipeline of one of the classes in ``classes.LAYOUTS``, or of one that inherits from them.
     ``concepts``: a text such as ``knife, wine:0.5`` or a sequence of Concept. ``scale``: the same w for all (-20 to 0),
     or ``adapter``: an Adapter, its file or another ScaleRule. ``strength``, ``start``, ``end``, ``concept_pass``,
     ``padding``: see ErasureSettings. Start and end are fractions of the steps that the call makes itself (img2img's
@@ -161,7 +161,7 @@ class GrowthInhibitors:
 
     @property
     def steps_erased(self) -> int:
-        """The number of them that lie between start and end."""
+        """The number of the last call's steps that lie between start and end."""
         return 0 if self._call is None else self._call.steps_erased
 
     @property

@@ -161,10 +161,10 @@ class PipelineCall:
         steps = len(scheduler.timesteps) if steps is None else steps
         end = self._arguments.get("denoising_end")
         if not (self.wish.layout.counts_all and isinstance(end, float) and 0 < end < 1):
-            return steps
+            return int(steps)
         trained = scheduler.config.num_train_timesteps
         last = round(trained - end * trained)  # as these pipelines have it
-        return steps - sum(step < last for step in scheduler.timesteps.tolist())
+        return int(steps - sum(step < last for step in scheduler.timesteps.tolist()))
 
     # -- its end ------------------------------------------------
 

@@ -21,51 +21,51 @@ class AUTOMATIC1111:
     notes_readings = True
 
     def is_loaded(self, model: Any) -> bool:
-        """Whatever stands in the model's place is one."""
+        """Take whatever stands in the model's place for one."""
         return True
 
     def unsupported_kind(self, model: Model) -> str | None:
-        """SD3's layers attend to text and image jointly."""
+        """Name SD3, whose layers attend to text and image jointly."""
         return "SD3" if getattr(model, "is_sd3", False) else None
 
     def text_encoder(self, model: Model) -> Any:
-        """SDXL's is a conditioner around two."""
+        """Return the encoder; SDXL's is a conditioner around two."""
         return getattr(model, "cond_stage_model", None)
 
     def text_weights(self, model: Model) -> list[nn.Parameter]:
-        """The text encoder is a module here."""
+        """Return the weights of the encoder, which is a module here."""
         return list(self.text_encoder(model).parameters())
 
     def vectors_of(self, encoder: Any) -> Any:
-        """The model's hijack."""
+        """Return the model's hijack."""
         return encoder.hijack
 
     def inversions_of(self, encoder: Any) -> Any | None:
-        """The hijack's database."""
+        """Return the hijack's database."""
         return getattr(encoder.hijack, "embedding_db", None)
 
     def bring_text_encoder(self, model: Model) -> None:
-        """With --medvram hooks on SDXL's conditioner, which is not called here, move its text encoders."""
+        """Do what --medvram does by hooks on SDXL's conditioner, which is not called for a concept."""
         conditioner = getattr(model, "conditioner", None)
         for hook in list(getattr(conditioner, "_forward_pre_hooks", {}).values()):
             hook(conditioner, ())
 
     def around_unet(self, model: Model) -> Any:
-        """A wrapper that takes SDXL's conditioning apart."""
+        """Return the wrapper that takes SDXL's conditioning apart."""
         return getattr(model, "model", None)
 
     def bring_unet_back(self, model: Model, latents: torch.Tensor) -> None:
-        """The UNet comes back by itself, whenever it is called."""
+        """Do nothing: the UNet comes back whenever it is called."""
 
     def reload_model(self, p: Processing) -> None:
-        """The WebUI knows which checkpoint is chosen."""
+        """Load the chosen checkpoint, which the WebUI knows."""
         sd_models.reload_model_weights()
 
     def with_networks(self, model: Model) -> None:
-        """LoRAs go into the weights by themselves, whenever a layer is called."""
+        """Do nothing: LoRAs go into a layer's weights whenever it is called."""
 
     def step_rows(self, p: Processing, params: StepParams) -> DenoiserRows:
-        """The denoiser puts them in one order for every sampler."""
+        """Return the rows; the denoiser puts them in one order for every sampler."""
         rows = DenoiserRows.read(params)
         check_order(p, rows.names)
         return rows

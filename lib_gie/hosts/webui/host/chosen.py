@@ -1,4 +1,4 @@
-"""The program that this is, chosen once."""
+"""Chooses, once, whose ways the WebUI has that runs this."""
 
 from __future__ import annotations
 

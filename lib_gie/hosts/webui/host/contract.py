@@ -41,7 +41,7 @@ class Processing(Protocol):
     rng: Any
     """Draws the running batch's noise (``modules.rng.ImageRNG``)."""
     disable_extra_networks: bool
-    """Whether LoRAs and their kin are switched off."""
+    """Whether LoRAs and other extra networks are switched off."""
     extra_network_data: Any
     """The extra networks of the running batch, by kind."""
     outpath_samples: str
@@ -56,12 +56,13 @@ class Processing(Protocol):
     """By image, the colours that img2img gives back."""
     paste_to: Any
     """Where an inpainted part belongs in its image."""
+    iteration: int
+    """The number of the running batch; there is none before the first."""
     batch_index: int
     """The number, within the batch, of the image that is being finished."""
 
-    # -- not everywhere: iteration (the running batch's number, from the first batch on), scripts, script_args, steps,
-    # width, height, cfg_scale; of txt2img enable_hr, is_hr_pass, hr_prompts, hr_second_pass_steps, hr_cfg,
-    # hr_extra_network_data; of img2img overlay_images, mask_for_overlay
+    # -- not everywhere: scripts, script_args, steps, width, height, cfg_scale; of txt2img enable_hr, is_hr_pass,
+    # hr_prompts, hr_second_pass_steps, hr_cfg, hr_extra_network_data; of img2img overlay_images, mask_for_overlay
 
     def sample(self, *args: Any, **kwargs: Any) -> Any:
         """Sample one batch, Hires. fix included; what replaces it stands around the sampling."""
@@ -102,9 +103,9 @@ class StepParams(Protocol):
 
     denoiser: Denoiser
     x: torch.Tensor
-    """The latents of all rows [rows, C, H, W]; on Forge of one row for each image."""
+    """The latents of all rows [rows, C, H, W]; on Forge one row for each image."""
     text_cond: Any
-    """The context of the conditional rows [rows, L, D]; of SDXL a dict with it as ``crossattn``."""
+    """The context of the conditional rows [rows, L, D]; with SDXL a dict that has it as ``crossattn``."""
     text_uncond: Any
     """The context of one unconditional row for each image."""
 

@@ -93,7 +93,8 @@ def _check_count(total: int, parts: list[Weights], groups: int) -> None:
 
 def _crossattn(cond: Any) -> torch.Tensor:
     """Return the context [rows, L, D] of what the WebUI's text encoders give: a tensor, or SDXL's dict."""
-    return cond["crossattn"] if isinstance(cond, dict) else cond
+    states: torch.Tensor = cond["crossattn"] if isinstance(cond, dict) else cond  # [rows, L, D]
+    return states
 
 
 def _groups_without_prompt(denoiser: Denoiser) -> int:

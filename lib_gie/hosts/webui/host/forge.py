@@ -45,38 +45,38 @@ class Forge:
 
     @property
     def refusal(self) -> str | None:
-        """Only Forge's own sampling code is known."""
+        """Refuse all whose sampling code is not Forge's own."""
         return None if _exists("backend.sampling.sampling_function") else _UNKNOWN
 
     def is_loaded(self, model: Any) -> bool:
-        """A dummy stands in the model's place until one is loaded."""
+        """Tell a model from the dummy that stands in its place until one is loaded."""
         return hasattr(model, "forge_objects")
 
     def unsupported_kind(self, model: Model) -> str | None:
-        """SD3's layers attend to text and image jointly; SDXL's text encoders are in another place here."""
+        """Name SD3 as elsewhere, and SDXL, whose text encoders are in another place here."""
         if getattr(model, "is_sdxl", False):
             return "SDXL, which is not supported on Forge"
         return "SD3" if getattr(model, "is_sd3", False) else None
 
     def text_encoder(self, model: Model) -> Any:
-        """An engine around the text encoder."""
+        """Return the engine around the text encoder."""
         return getattr(model, "text_processing_engine", None) or getattr(model, "cond_stage_model", None)
 
     def text_weights(self, model: Model) -> list[nn.Parameter]:
-        """The engine is no module itself."""
+        """Return the weights of the module within the engine, which is none itself."""
         encoder = self.text_encoder(model)
         return list((encoder if isinstance(encoder, nn.Module) else encoder.text_encoder).parameters())
 
     def vectors_of(self, encoder: Any) -> Any:
-        """The engine's database has both."""
+        """Return the engine's database, which has both."""
         return encoder.embeddings
 
     def inversions_of(self, encoder: Any) -> Any | None:
-        """The engine's database."""
+        """Return the engine's database."""
         return encoder.embeddings
 
     def bring_text_encoder(self, model: Any) -> None:
-        """LoRAs and clip skip are set as the text encoder is brought."""
+        """Bring the text encoder with its LoRAs in it, and set the clip skip of the settings."""
         clip = getattr(getattr(model, "forge_objects", None), "clip", None)
         if clip is None:
             return
@@ -87,18 +87,18 @@ class Forge:
         model.set_clip_skip(int(shared.opts.CLIP_stop_at_last_layers))
 
     def around_unet(self, model: Model) -> Any:
-        """The UNet's patcher has it."""
+        """Return what the UNet's patcher is around."""
         patcher = getattr(getattr(model, "forge_objects", None), "unet", None)
         return getattr(patcher or model, "model", None)
 
     def bring_unet_back(self, model: Any, latents: torch.Tensor) -> None:
-        """Bringing the text encoder may have moved the UNet away."""
+        """Have Forge prepare its UNet, which may have been moved away for the text encoder."""
         from backend.sampling.sampling_function import sampling_prepare
 
         sampling_prepare(model.forge_objects.unet, latents)
 
     def reload_model(self, p: Any) -> None:
-        """What the passes before have patched the model with is taken off."""
+        """Load the checkpoint, and take off what the passes before have patched the model with."""
         from modules import sd_models
 
         sd_models.forge_model_reload()
@@ -107,12 +107,12 @@ class Forge:
             model.forge_objects = model.forge_objects_original.shallow_copy()
 
     def with_networks(self, model: Any) -> None:
-        """LoRAs are patches, of which the host keeps a copy."""
+        """Take the model with the patches of its LoRAs, of which Forge keeps a copy."""
         if hasattr(model, "forge_objects_after_applying_lora"):
             model.forge_objects = model.forge_objects_after_applying_lora.shallow_copy()
 
     def step_rows(self, p: Processing, params: StepParams) -> MarkedRows:
-        """Which chunks a UNet call has depends on the free memory; only their marks tell."""
+        """Return rows in marked chunks: which of them a UNet call has depends on the free memory."""
         return step_rows(params.denoiser, params.x.shape[0])
 
 

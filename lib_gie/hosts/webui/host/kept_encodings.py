@@ -20,13 +20,13 @@ _OPTIONS = (
 )  # fmt: skip
 
 
-def _networks(p: Processing) -> tuple:
+def _networks(p: Processing) -> tuple[Any, ...]:
     """Return the extra networks of the pass that runs now: the host puts them into weights when those are next used."""
     found = getattr(p, "hr_extra_network_data" if getattr(p, "is_hr_pass", False) else "extra_network_data", None)
     return tuple((kind, tuple(tuple(one.items) for one in used)) for kind, used in sorted((found or {}).items()))
 
 
-def _weights(model: Model) -> tuple:
+def _weights(model: Model) -> tuple[Any, ...]:
     """Return where the text encoder's weights are and how often they were written to."""
     # inference tensors do not count; the WebUI's weights are none, and what cannot be known is never the same
     return tuple(
@@ -35,7 +35,7 @@ def _weights(model: Model) -> tuple:
     )
 
 
-def _settings(p: Processing, model: Model) -> tuple:
+def _settings(p: Processing, model: Model) -> tuple[Any, ...]:
     """Return what the encodings depend on beside the texts and their textual inversions."""
     return (
         getattr(model, "sd_checkpoint_info", None),
@@ -62,9 +62,9 @@ class _Vectors:
 class KeptEncodings:
     """The concepts that were encoded with the last settings."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._encoder: Any = None  # kept alive, so that no other one's weights can lie where its own do
-        self._settings: tuple = ()
+        self._settings: tuple[Any, ...] = ()
         self._found: dict[tuple[str, bool], tuple[_Vectors, EncodedConcept]] = {}
 
     def encode(self, concept: Concept, model: Model, p: Processing) -> EncodedConcept:

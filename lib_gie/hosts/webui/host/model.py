@@ -69,8 +69,9 @@ def callable_unet(model: Model) -> torch.nn.Module:
     """
     unet = unet_of(model)
     if getattr(model, "lowvram", False):
-        for hook in list(model.model._forward_pre_hooks.values()):
-            hook(model.model, ())
+        around = HOST.around_unet(model)
+        for hook in list(around._forward_pre_hooks.values()):
+            hook(around, ())
     return unet
 
 
@@ -118,12 +119,13 @@ def _split(text: str, encoder: Any, database: Any | None) -> _Split:
 
 
 def _texts(ids: list[int], encoder: Any) -> list[str]:
+    """Return what tokens stand for, as the tokenizer writes them."""
     tokenizer = getattr(encoder, "tokenizer", None)
     if tokenizer is None:
         from modules.sd_hijack_open_clip import tokenizer as open_clip
 
         return [open_clip.decoder[number] for number in ids]
-    return tokenizer.convert_ids_to_tokens(ids)
+    return list(tokenizer.convert_ids_to_tokens(ids))
 
 
 def _textual_inversions(encoder: Any) -> Any | None:
@@ -152,8 +154,8 @@ def inversions_in(text: str, model: Model, databases: Sequence[Any | None] | Non
     ``databases``: those of ``inversions_now``, as they were when the text was encoded; None: as they are.
     """
     encoders = text_encoders(model)
-    databases = map(_textual_inversions, encoders) if databases is None else databases
-    pairs = [(encoder, database) for encoder, database in zip(encoders, databases, strict=False) if database]
+    known = [_textual_inversions(encoder) for encoder in encoders] if databases is None else databases
+    pairs = [(encoder, database) for encoder, database in zip(encoders, known, strict=False) if database]
     found = [embedding.vec for encoder, database in pairs for _, embedding in _split(text, encoder, database).fixes]
     return [tensor for vec in found for tensor in (vec.values() if isinstance(vec, dict) else [vec])]
 
@@ -246,7 +248,8 @@ def _states(own: _Split, encoder: Any) -> torch.Tensor:
     """Return the states [77, D] of one text encoder for its own tokens."""
     row = [encoder.id_start, *own.ids, *[encoder.id_end] * (76 - len(own.ids))]  # [77]
     HOST.vectors_of(encoder).fixes = [own.fixes] if own.fixes else None  # else they could be those of the prompt
-    return encoder.process_tokens([row], [[1.0] * len(row)])[0]
+    states: torch.Tensor = encoder.process_tokens([row], [[1.0] * len(row)])  # [1, 77, D]
+    return states[0]
 
 
 def through_hypernetworks(encoded: EncodedConcept) -> EncodedConcept:

@@ -37,7 +37,8 @@ def _counting_scripts(p: Any) -> list[Any]:
 
 def _globals_of(script: Any) -> dict[str, Any]:
     """Return the globals of the file that a script comes from; the WebUI does not keep it under its name."""
-    return type(script).ui.__globals__
+    found: dict[str, Any] = type(script).ui.__globals__
+    return found
 
 
 def _control_params(p: Any) -> list[Any]:
@@ -169,12 +170,12 @@ def around_calls(module: torch.nn.Module, context: Any) -> Iterator[None]:
     """Put ``context(rows)`` around every call of ``module``, ``rows`` being the number of its first argument's rows."""
     entered: list[ExitStack] = []
 
-    def before(module: torch.nn.Module, args: tuple) -> None:
+    def before(module: torch.nn.Module, args: Any) -> None:
         stack = ExitStack()
         stack.enter_context(context(args[0].shape[0]))
         entered.append(stack)
 
-    def after(module: torch.nn.Module, args: tuple, output: Any) -> None:
+    def after(module: torch.nn.Module, args: Any, output: Any) -> None:
         entered.pop().close()
 
     handles = [module.register_forward_pre_hook(before), module.register_forward_hook(after)]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from modules import shared
 
+from lib_gie.core.erasure import Erasure
 from lib_gie.errors import ErasureError
 from lib_gie.handles import take_off
 from lib_gie.hosts.erased_sampling import ErasedSampling
@@ -32,6 +33,7 @@ class BatchSampling:
         self._done: set[int] = set()  # plans that have erased from at least one step
         self._model = LoadedModel(p)
         self._sampling = ErasedSampling(self._model)  # by the model and for the pass that run now
+        self._erasures: list[tuple[int, PlanInBatch, Erasure]] = []  # of that pass, with their plans' numbers
         self._attached = ExitStack()  # all hooks
         self._is_attached = False  # if not, the next denoiser call puts the hooks on
         self._denoiser: Denoiser | None = None
@@ -45,11 +47,6 @@ class BatchSampling:
     def missed(self) -> list[PlanInBatch]:
         """The plans that have erased from no step yet."""
         return [plan for number, plan in enumerate(self.plans) if number not in self._done]
-
-    @property
-    def _applied(self) -> list[tuple[int, PlanInBatch]]:
-        """The plans that apply to the pass that runs now, with their numbers."""
-        return [(number, plan) for number, plan in enumerate(self.plans) if plan.applies(self.p)]
 
     def check(self) -> None:
         """Raise what was refused, whether or not somebody swallowed it."""
@@ -68,8 +65,12 @@ class BatchSampling:
         self._is_attached, self._tiled = True, False
         sampling = ErasedSampling(self._model)  # renewed plans check the one before
         self._attached.callback(sampling.close)
-        for _, plan in self._applied:
-            sampling.attach(plan.renew(self._model, sampling.ledger, before != self._state))
+        self._erasures = []
+        for number, plan in enumerate(self.plans):
+            if plan.applies(self.p):
+                erasure = plan.renew(self._model, sampling.ledger, before != self._state)
+                sampling.attach(erasure)
+                self._erasures.append((number, plan, erasure))
         self._sampling = sampling
 
     def detach(self) -> None:
@@ -109,12 +110,11 @@ class BatchSampling:
         self._denoiser = denoiser
         rows = HOST.step_rows(self.p, params)
         facts = self._prompts.facts(rows.names, reading_of(denoiser), self._clip_skip)
-        if self._applied:
-            self._sampling.begin_step(rows, min(1.0, denoiser.step / max(1, denoiser.total_steps)))
-        for number, plan in self._applied:
-            plan.erasure.facts.update(facts)
+        self._sampling.begin_step(rows, min(1.0, denoiser.step / max(1, denoiser.total_steps)))
+        for number, plan, erasure in self._erasures:
+            erasure.facts.update(facts)
             plan.steps += 1
-            if plan.erasure.injects or plan.without:
+            if erasure.injects or plan.without:
                 self._done.add(number)
         if not self._tiled and makes_tiles(denoiser, shared.sd_model):
             self._watch_tiles(denoiser)
@@ -132,7 +132,7 @@ class BatchSampling:
 
     @contextmanager
     def _tiles(self, rows: int) -> Iterator[None]:
-        """Stand around a call for this number of rows, which Tiled Diffusion divides into tiles."""
+        """Stand around a call for ``rows`` rows, which Tiled Diffusion divides into tiles."""
         with self._sampling.ledger.tiles(rows):
             yield
             if shared.state.interrupted:  # then it stops between two tiles

@@ -44,7 +44,7 @@ class Generation:
         self.without = False  # what runs now makes images without what the user wants erased
         self.left_out = LeftOut(p)
         self._batch: BatchSampling | None = None  # that is sampled now, or was sampled last
-        self._kept: dict[tuple[int, int], dict[int, list]] = {}  # by plan and batch: scales by image
+        self._kept: dict[tuple[int, int], dict[int, list[list[list[float]]]]] = {}  # by plan and batch: scales by image
         self._traces: dict[int, Trace] = {}  # by plan, of the batch's images without erasure
 
     # -- a batch ------------------------------------------------
@@ -56,10 +56,10 @@ class Generation:
 
     def sample(self, inner: Callable[[], Any], without: bool = False) -> Any:
         """Return what ``inner`` does; it has been erased from (``without``: by the admin's wishes alone), or raise."""
-        self.begin_batch(without)
+        batch = self.begin_batch(without)
         try:
             result = inner()
-            self.end_batch()
+            self._end(batch)
             return result
         finally:
             self.detach()
@@ -73,7 +73,7 @@ class Generation:
         finally:
             self.without = before
 
-    def begin_batch(self, without: bool = False) -> None:
+    def begin_batch(self, without: bool = False) -> BatchSampling:
         """Prepare a batch before ``p.sample``: extra networks are active, nothing is sampled yet.
 
         ``without``: what is sampled now are the same images without what the user wants erased.
@@ -85,6 +85,7 @@ class Generation:
         self._batch = BatchSampling(self.p, [make(number, plan) for number, plan in enumerate(self.plans)])
         self.batches += not without
         self._batch.attach()
+        return self._batch
 
     def _twin(self, number: int, plan: Plan) -> PlanInBatch:
         if plan.enforced:
@@ -98,27 +99,27 @@ class Generation:
         request, trace = plan.request, self._traces.pop(number, None)
         recorder = AttentionRecorder() if request.show_attention else AttentionRecorder(PRESENCE_EVERY, PRESENCE_PIXELS)
         self.recorders[number, getattr(self.p, "iteration", 0)] = recorder
-        if plan.wants_twin and trace is None:
+        if not plan.wants_twin:
+            return PlanInBatch(plan, recorder=recorder)
+        if trace is None:
             raise ErasureError(
                 "the images without erasure, whose composition is to be kept, were not made: another extension samples "
                 "in its own way. Switch it off, or do not keep the composition"
             )
-        shares = (request.composition_cross, request.composition_self)
-        return PlanInBatch(
-            plan, recorder=recorder, composition=Composition(trace, *shares) if plan.wants_twin else None
-        )
+        composition = Composition(trace, request.composition_cross, request.composition_self)
+        return PlanInBatch(plan, recorder=recorder, composition=composition)
 
-    def end_batch(self) -> None:
+    def _end(self, batch: BatchSampling) -> None:
         """Raise, after ``p.sample``, unless every step of the chosen passes was erased from.
 
         A batch that was stopped may have had no step at all: see ``is_erased``.
         """
         self._keep_scales()
         self.check()
-        self._tell_doubts()
+        self._tell_doubts(batch)
         if is_stopped():
             return
-        for missed in self._batch.missed:
+        for missed in batch.missed:
             raise ErasureError(_nothing_done(missed.plan.request))
 
     def check(self) -> None:
@@ -129,9 +130,9 @@ class Generation:
         if self._batch is not None:
             self._batch.check()
 
-    def _tell_doubts(self) -> None:
+    def _tell_doubts(self, batch: BatchSampling) -> None:
         """Say under the images where a fixed scale took the place of an adapter's answer."""
-        for progress in self._batch.plans:
+        for progress in batch.plans:
             if not progress.without and progress.erasure is not None:
                 for doubt in progress.plan.doubts(progress.erasure):
                     self.p.comment(f"{TITLE}: {doubt}")
@@ -156,13 +157,17 @@ class Generation:
         """Tell of a denoiser call: the WebUI's cfg_denoiser callback."""
         if not self.plans:
             return
-        if self._batch is None:  # something replaced p.sample
-            try:
-                self.begin_batch()
-            except BaseException as error:  # whatever it is, the image must not come out
-                self._batch = self._batch or BatchSampling(self.p, [])
-                self._batch.fail(error)
-        self._batch.on_step(params)
+        batch = self._batch or self._begin_late()
+        batch.on_step(params)
+
+    def _begin_late(self) -> BatchSampling:
+        """Begin a batch in a callback, where something has replaced ``p.sample``."""
+        try:
+            return self.begin_batch()
+        except BaseException as error:  # whatever it is, the image must not come out
+            self._batch = self._batch or BatchSampling(self.p, [])
+            self._batch.fail(error)
+            return self._batch
 
     # -- afterwards ------------------------------------------------
 
@@ -179,11 +184,11 @@ class Generation:
         return self._kept.get((plan, batch), {}).get(image)
 
 
-def _scales_by_image(plan: PlanInBatch) -> dict[int, list]:
+def _scales_by_image(plan: PlanInBatch) -> dict[int, list[list[list[float]]]]:
     """Return the resolved w by image: per row, per concept, per token."""
     scales = {} if plan.erasure is None else plan.erasure.scales
-    found: dict[int, list] = {}
-    for name in sorted(scales):
+    found: dict[int, list[list[list[float]]]] = {}
+    for name in sorted(name for name in scales if isinstance(name, tuple)):  # (image, part of its prompt)
         found.setdefault(name[0], []).append([values.tolist() for values in scales[name]])
     return found
 
@@ -215,7 +220,8 @@ def stack() -> list[Generation]:
     """The generations that run in this thread, nested ones last."""
     if not hasattr(_running, "stack"):
         _running.stack = []
-    return _running.stack
+    generations: list[Generation] = _running.stack
+    return generations
 
 
 def on_cfg_denoiser(params: StepParams) -> None:

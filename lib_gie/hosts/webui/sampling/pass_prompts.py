@@ -47,4 +47,5 @@ class PassPrompts:
                 for text in dict.fromkeys(prompts)
             }
             self._made_of, self._found = made_of, [each[text] for text in prompts]
-        return {row: self._found[row[0]] for row in rows if row is not None and row[0] < len(self._found)}
+        named = [row for row in rows if isinstance(row, tuple)]  # (image, part of its prompt)
+        return {row: self._found[row[0]] for row in named if row[0] < len(self._found)}
