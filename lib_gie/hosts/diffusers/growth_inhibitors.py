@@ -26,8 +26,8 @@ from lib_gie.options import CROSS_SHARE, DEFAULT_SCALE, SELF_SHARE, ErasureSetti
 
 from .calls import UNetWatch, watch_calls, wrap_encoder
 from .classes import layout_of
+from .erased_call import ErasedCall, called_outside
 from .model import check_model, eager
-from .pipeline_call import PipelineCall, called_outside
 from .prompt_rows import Wish
 from .texts import ENCODING_OPTIONS, concept_tokens, prompt_facts
 
@@ -134,7 +134,7 @@ class GrowthInhibitors:
         self.recorder: AttentionRecorder | None = None
         self._wish = Wish(self.concepts, self.rule, self.settings, layout, rows_known)
         self._record, self._shares = record, (composition_cross, composition_self)
-        self._call: PipelineCall | None = None  # that runs, or has run last
+        self._call: ErasedCall | None = None  # that runs, or has run last
         self._stack: ExitStack | None = None
         self._watch = UNetWatch(self._announce)
         if layout.perturbs and (trace is not None or composition is not None):
@@ -206,7 +206,7 @@ class GrowthInhibitors:
         _generating.append(self)
         try:
             with ExitStack() as attached:
-                self._call = PipelineCall(self.pipe, self._wish, arguments, attached)
+                self._call = ErasedCall(self.pipe, self._wish, arguments, attached)
                 attached.enter_context(eager(self.pipe.unet))
                 yield
                 self._call.check_end()

@@ -20,6 +20,7 @@ from lib_gie.core.scales.adapter import Adapter, AdapterInfo, save_adapter
 from lib_gie.core.scales.rules import FixedScale
 from lib_gie.core.session import attach
 from lib_gie.errors import AdapterError, ConceptError, ErasureError, GieError, OptionError, UnsupportedModelError
+from lib_gie.hosts.protocol import SamplingHost
 from lib_gie.options import FIXED
 
 ON = [True, "knife", FIXED, 1.0, -3.0]
@@ -306,6 +307,19 @@ def test_a_batch_that_cannot_be_begun_in_a_callback_fails_the_unet_call(host):
     with pytest.raises(ErasureError, match="without erasure"):
         running.check()
     running.detach()
+
+
+def test_the_webui_keeps_the_contracts(host):
+    """Its loaded model is a sampling host; AUTOMATIC1111's and Forge's classes have what the contract says."""
+    room = "lib_gie.hosts.webui"
+    loaded = importlib.import_module(f"{room}.sampling.loaded_model").LoadedModel(Processing(host))
+    assert isinstance(loaded, SamplingHost)
+    assert loaded.unet is host.shared.sd_model.model.diffusion_model
+    assert loaded.encode(Concept("knife")).count == 1
+    contract, a1111, forge = (importlib.import_module(f"{room}.host.{name}") for name in ("contract", "a1111", "forge"))
+    wanted = [name for name in vars(contract.WebUI) if not name.startswith("_")]
+    for kind in (a1111.AUTOMATIC1111, forge.Forge):
+        assert [name for name in wanted if not hasattr(kind, name)] == []
 
 
 def test_an_exception_of_ours_at_a_later_step(host, monkeypatch):

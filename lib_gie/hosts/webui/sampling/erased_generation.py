@@ -116,7 +116,7 @@ class Generation:
         """
         self._keep_scales()
         self.check()
-        self._tell_doubts(batch)
+        _tell_doubts(self.p, batch)
         if is_stopped():
             return
         for missed in batch.missed:
@@ -129,13 +129,6 @@ class Generation:
                 raise failure
         if self._batch is not None:
             self._batch.check()
-
-    def _tell_doubts(self, batch: BatchSampling) -> None:
-        """Say under the images where a fixed scale took the place of an adapter's answer."""
-        for progress in batch.plans:
-            if not progress.without and progress.erasure is not None:
-                for doubt in progress.plan.doubts(progress.erasure):
-                    self.p.comment(f"{TITLE}: {doubt}")
 
     @property
     def is_erased(self) -> bool:
@@ -182,6 +175,14 @@ class Generation:
         if batch == getattr(self.p, "iteration", 0):
             self._keep_scales()
         return self._kept.get((plan, batch), {}).get(image)
+
+
+def _tell_doubts(p: Processing, batch: BatchSampling) -> None:
+    """Say under the images where a fixed scale took the place of an adapter's answer."""
+    for progress in batch.plans:
+        if not progress.without and progress.erasure is not None:
+            for doubt in progress.plan.doubts(progress.erasure):
+                p.comment(f"{TITLE}: {doubt}")
 
 
 def _scales_by_image(plan: PlanInBatch) -> dict[int, list[list[list[float]]]]:

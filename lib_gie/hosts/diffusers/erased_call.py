@@ -51,7 +51,7 @@ class PipelineModel:
         return plain_attention(self.unet, self._processors) if self._layout.perturbs else nullcontext()
 
 
-class PipelineCall:
+class ErasedCall:
     """One call of a pipeline, from where it encodes its prompts to its end.
 
     ``arguments``: those of the call, by name. ``attached``: holds what is undone at the end.
