@@ -7,7 +7,7 @@ import reprlib
 from collections.abc import Sequence
 from typing import Any
 
-from .errors import ErasureError, OptionError
+from .errors import ErasureError
 
 MOST_QUOTED = 100
 """Characters of a value that a message quotes at most."""
@@ -26,15 +26,6 @@ def quoted(value: Any) -> str:
         return shown if len(shown) <= MOST_QUOTED else f"{shown[:MOST_QUOTED]}…"
     shown = repr(value[: MOST_QUOTED + 1])
     return shown if len(shown) <= MOST_QUOTED + 2 else f"{shown[:MOST_QUOTED]}…{shown[-1]}"
-
-
-def number_from(name: str, value: float, low: float, high: float) -> float:
-    """The value as a float. Raises OptionError where it is no number from ``low`` to ``high``."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise OptionError(f"{name} is {quoted(value)}; it must be a number from {low:g} to {high:g}")
-    if not low <= value <= high:
-        raise OptionError(f"{name} is {value:g}; it must be from {low:g} to {high:g}")
-    return float(value)
 
 
 _LEAST_GUIDANCE = 1 - 1e-6

@@ -162,6 +162,13 @@ PADDING = Option(
 """This option exists on diffusers and in the names of compared methods only. It is meant for models whose text encoder
 gathers a text's meaning there."""
 
+FLOOR = Option(
+    "floor", "Least scale", "number", 0.0,
+    "No image's scale is weaker, whatever its adapter, strength and weight say; 0: none.",
+    low=LOWEST_SCALE, high=0.0,
+)  # fmt: skip
+"""This option is an admin's: no request has it."""
+
 _CHECKED = {name: BY_NAME[name] for name in ("strength", "start", "end", "concept_pass")} | {"padding": PADDING}
 
 

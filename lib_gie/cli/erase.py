@@ -102,14 +102,14 @@ def _warn_of_syntax(options: argparse.Namespace) -> None:
 def _erased(options: argparse.Namespace, eraser) -> dict[str, str]:
     """What is erased, under the WebUI's own keys, so that it reads the image as one of its own."""
     from lib_gie.core.scales.rules import Guarded
-    from lib_gie.hosts.webui.request.infotext import SCALE, Rule, scales_text, write_params
+    from lib_gie.hosts.webui.request.infotext import SCALE, ScaleSource, scales_text, write_params
     from lib_gie.hosts.webui.request.parsing import Request
     from lib_gie.options import FIXED
 
     if isinstance(eraser.rule, Guarded):
-        rule = Rule(adapter_path(options.adapter).stem, eraser.rule.adapter.digest[:10], 0.0)
+        rule = ScaleSource(adapter_path(options.adapter).stem, eraser.rule.adapter.digest[:10], 0.0)
     else:
-        rule = Rule(None, None, eraser.rule.value)
+        rule = ScaleSource(None, None, eraser.rule.value)
     names = ("strength", "start", "end", "concept_pass", "keep_composition", "composition_cross", "composition_self")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     request = Request(tuple(eraser.concepts), rule.adapter or FIXED, **given)

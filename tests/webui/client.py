@@ -74,18 +74,18 @@ class WebUI:
         prompt: str = "a cat and a knife",
         args=None,
         route: str = "txt2img",
-        others: dict | None = None,
+        scripts: dict | None = None,
         **options,
     ) -> Answer:
         """Images of the demo checkpoint; ``args``: those of the accordion, None leaves them out.
 
-        ``others``: what other always-on scripts are given.
+        ``scripts``: what other always-on scripts are given.
         """
         body = {
             "prompt": prompt, "steps": 8, "cfg_scale": CFG, "width": SIZE, "height": SIZE, "seed": 5,
             "sampler_name": "DPM++ 2M", "scheduler": "Karras", **options,
         }  # fmt: skip
-        body["alwayson_scripts"] = dict(others or {})
+        body["alwayson_scripts"] = dict(scripts or {})
         if args is not None:
             body["alwayson_scripts"][TITLE] = args if isinstance(args, dict) else {"args": args}
         return Answer(self.call(route, body))

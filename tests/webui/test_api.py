@@ -68,7 +68,7 @@ def test_one_entry_for_the_script(webui):
     """Of two in different cases the last would have its way."""
     entries = {"Growth Inhibitors": {"args": ON}, "growth inhibitors": {"args": [False]}}
     with pytest.raises(RequestFailedError, match="2 times"):
-        webui.txt2img(others=entries)
+        webui.txt2img(scripts=entries)
 
 
 def test_null_is_the_default_of_a_dict(webui):

@@ -145,4 +145,4 @@ def test_networks_in_the_first_pass_only(enforced, network):
     ("change", "prompt"), [("hypernetworks", f"{PROMPT} <hypernet:gietest:500>"), ("weights", PROMPT)]
 )
 def test_networks_that_go_while_the_request_runs(enforced, change, prompt):
-    assert left(enforced, prompt, others={"GIE test networks": {"args": [change]}}) <= ALLOWED
+    assert left(enforced, prompt, scripts={"GIE test networks": {"args": [change]}}) <= ALLOWED

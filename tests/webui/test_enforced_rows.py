@@ -89,7 +89,7 @@ def test_erased(enforced, case):
 @pytest.mark.parametrize("negative", ["", PROMPT])
 @pytest.mark.parametrize("way", ["windows", "swapped", "one by one"])
 def test_calls_in_another_order(enforced, way, negative):
-    answer = made(enforced, negative_prompt=negative, others={WAYS: {"args": [way]}})
+    answer = made(enforced, negative_prompt=negative, scripts={WAYS: {"args": [way]}})
     assert left(answer) <= ALLOWED
 
 

@@ -20,7 +20,7 @@ def routed(webui, route: str, args, **options):
     """An image made along a route of the test extension."""
     titles = {script["name"] for script in webui.call("script-info")}
     assert ROUTES.lower() in titles, f"run python tests/webui/make_files.py {webui.folder} and restart the WebUI"
-    return webui.txt2img(args=args, others={ROUTES: {"args": [route]}}, **options)
+    return webui.txt2img(args=args, scripts={ROUTES: {"args": [route]}}, **options)
 
 
 def test_a_nested_generation_without_scripts_is_erased_from(webui):

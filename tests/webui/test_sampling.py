@@ -17,7 +17,7 @@ PROMPT = {"prompt": "a knife on a blue background", "negative_prompt": "a dog", 
 
 def made(webui, way: str, args, **options):
     """An image made in a way of the test extension."""
-    return webui.txt2img(args=args, others={WAYS: {"args": [way]}}, **{**PROMPT, **options})
+    return webui.txt2img(args=args, scripts={WAYS: {"args": [way]}}, **{**PROMPT, **options})
 
 
 def levels(one, other) -> int:

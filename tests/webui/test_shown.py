@@ -119,7 +119,7 @@ def test_a_composition_of_an_enforced_image_is_kept(enforced):
     plain, kept = enforced.txt2img(), enforced.txt2img(args=[{**cat, **KEEP}])
     assert kept != enforced.txt2img(args=[cat])
     assert kept == enforced.txt2img(args=[{**cat, **KEEP}])
-    # without a scale the erased image is its twin, and that one is erased from as well
+    # without a scale the erased image is the same as the one without erasure, and that one is erased from as well
     assert enforced.txt2img(args=[{**cat, **KEEP, "strength": 0}]) == plain
 
 
@@ -141,7 +141,7 @@ SOFT = {"Soft Inpainting": {"args": [True, 1, 0.5, 4, 0, 0.5, 2]}}
 
 
 def censored(webui, where: str, *more: dict, **options) -> Answer:
-    return webui.txt2img(args=asked(*more), others={CENSOR: {"args": [where]}}, **options)
+    return webui.txt2img(args=asked(*more), scripts={CENSOR: {"args": [where]}}, **options)
 
 
 def is_black(image) -> bool:
@@ -165,9 +165,9 @@ def test_nothing_gets_round_a_censor(webui, where):
     """Every picture that is shown is black, or was made of black ones."""
     seen = censored(webui, where, BEFORE, ATTENTION, batch_size=2, n_iter=2)
     assert all(map(is_black, seen.images[:4]))
-    twins = without_erasure(seen)
-    assert all(map(is_black, twins))
-    assert len(twins) == (0 if where == "sample" else 4)
+    unerased = without_erasure(seen)
+    assert all(map(is_black, unerased))
+    assert len(unerased) == (0 if where == "sample" else 4)
     overlays = attention_of(seen, 4)
     assert all(not pixels[..., 2].any() for pixels in overlays)  # red on black
     assert (len(overlays) == 0) == where.startswith("postprocess,") or where == "postprocess" or len(overlays) == 4
@@ -178,7 +178,7 @@ def test_nothing_gets_round_a_censor(webui, where):
 def test_a_censor_that_paints_an_overlay(webui):
     seen = censored(webui, "postprocess_maskoverlay", BEFORE, **MASKED)
     assert is_black(seen.images[0])
-    assert [is_black(twin) for twin in without_erasure(seen)] == [True]
+    assert [is_black(image) for image in without_erasure(seen)] == [True]
 
 
 def test_a_censor_that_paints_the_results_alone(webui):
@@ -218,9 +218,9 @@ def test_saved_pictures_have_been_seen(webui):
     save = settings(gie_save_before=True, gie_save_attention=True)
     censored(webui, "postprocess_image", BEFORE, save_images=True, **save)
     censored(webui, "postprocess, painting", BEFORE, save_images=True, **save)
-    twins = [file for file in saved(webui) - known if "without-erasure" in file.name]
-    assert len(twins) == 2
-    assert all(is_black(Image.open(file)) for file in twins)
+    unerased = [file for file in saved(webui) - known if "without-erasure" in file.name]
+    assert len(unerased) == 2
+    assert all(is_black(Image.open(file)) for file in unerased)
 
 
 AS_WITHOUT_US = {
@@ -236,11 +236,11 @@ AS_WITHOUT_US = {
 @pytest.mark.parametrize("name", AS_WITHOUT_US)
 def test_what_it_would_have_been_with_other_scripts(webui, name):
     """As without us, bit for bit; and the results are those without it."""
-    options, others = AS_WITHOUT_US[name]
-    webui.txt2img(args=OFF, others=others, **options)  # img2img draws from what the request before has left
-    off = webui.txt2img(args=OFF, others=others, **options)
-    on = webui.txt2img(args=asked(), others=others, **options)
-    shown, count = webui.txt2img(args=asked(BEFORE), others=others, **options), len(on.images)
+    options, scripts = AS_WITHOUT_US[name]
+    webui.txt2img(args=OFF, scripts=scripts, **options)  # img2img draws from what the request before has left
+    off = webui.txt2img(args=OFF, scripts=scripts, **options)
+    on = webui.txt2img(args=asked(), scripts=scripts, **options)
+    shown, count = webui.txt2img(args=asked(BEFORE), scripts=scripts, **options), len(on.images)
     assert not np.array_equal(on.pixels, off.pixels)
     assert np.array_equal(results(shown, count), on.pixels)
     assert np.array_equal(before(shown, count), off.pixels)
@@ -255,7 +255,7 @@ STOPS = {"skip": 2, "interrupt": 1}  # finished batches of three, where the seco
 
 def stopped(webui, how: str, batch: int, call: int, *more: dict, **options) -> Answer:
     """Three batches, stopped in this batch before that step, counted over both samplings of the batch."""
-    return webui.txt2img(args=asked(*more), others={STOP: {"args": [how, batch, call]}}, n_iter=3, **options)
+    return webui.txt2img(args=asked(*more), scripts={STOP: {"args": [how, batch, call]}}, n_iter=3, **options)
 
 
 @pytest.mark.parametrize("how", STOPS)
@@ -294,7 +294,7 @@ def test_nothing_is_left_where_the_first_batch_is_interrupted_at_once(webui, opt
 
 def test_what_was_erased_from_comes_back_as_it_is(webui):
     """Interrupted after three erased steps: an image in the making, as the WebUI shows it; none beside it."""
-    off = webui.txt2img(args=OFF, others={STOP: {"args": ["interrupt", 0, 3]}})
+    off = webui.txt2img(args=OFF, scripts={STOP: {"args": ["interrupt", 0, 3]}})
     left = stopped(webui, "interrupt", 0, 8 + 3, BEFORE)
     plain = stopped(webui, "interrupt", 0, 3)
     assert len(left.images) == len(plain.images) == 1
@@ -323,7 +323,7 @@ def test_a_stopped_cell_of_a_plot_is_empty(webui):
     """The test extension stops each of its two cells; without legend, the cells beside the grid."""
     axes, switches = [1, "5,6", [], 0, "", [], 0, "", []], [False, True, False, False, False, False, False, 0, False]
     body = {"script_name": "X/Y/Z plot", "script_args": [*axes, *switches]}
-    seen = webui.txt2img(args=asked(KEEP), others={STOP: {"args": ["skip", 0, 3]}}, **body)
+    seen = webui.txt2img(args=asked(KEEP), scripts={STOP: {"args": ["skip", 0, 3]}}, **body)
     assert len(seen.images) == 2
     assert all(map(is_black, seen.images))
 
@@ -331,7 +331,7 @@ def test_a_stopped_cell_of_a_plot_is_empty(webui):
 def test_stopped_where_it_is_always_erased(enforced):
     cat = {"concepts": "cat", "adapter": "Fixed scale", "scale": SCALE, **BEFORE, **KEEP}
     whole = enforced.txt2img(args=[cat], n_iter=3)
-    left = enforced.txt2img(args=[cat], n_iter=3, others={STOP: {"args": ["skip", 1, 3]}})
+    left = enforced.txt2img(args=[cat], n_iter=3, scripts={STOP: {"args": ["skip", 1, 3]}})
     assert np.array_equal(results(left, 2), results(whole, 3)[[0, 2]])
     assert np.array_equal(before(left, 2), before(whole, 3)[[0, 2]])
 
@@ -340,7 +340,7 @@ def test_stopped_where_it_is_always_erased(enforced):
 
 
 def previews(webui, **options) -> str:
-    answer = webui.txt2img(others={PREVIEWS: {"args": [True]}}, negative_prompt="a knife", **options)
+    answer = webui.txt2img(scripts={PREVIEWS: {"args": [True]}}, negative_prompt="a knife", **options)
     return next(part for part in answer.infotexts[0].split(", ") if part.startswith("Previews"))
 
 

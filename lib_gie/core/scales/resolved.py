@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
-from lib_gie.checks import number_from
 from lib_gie.core.call import Size
 from lib_gie.core.encoding import EncodedConcept
 from lib_gie.errors import OptionError
-from lib_gie.options import LOWEST_SCALE
+from lib_gie.options import FLOOR, LOWEST_SCALE
 
 from .rules import MOST_EMPHASIS, UNKNOWN_PROMPT, Guarded, PromptFacts, ScaleRule, emphasis_factor
 
@@ -31,10 +30,10 @@ class Target:
 
     encoded: EncodedConcept
     rule: ScaleRule
-    floor: float = 0.0
+    floor: float = FLOOR.default
 
     def __post_init__(self) -> None:
-        number_from("floor", self.floor, LOWEST_SCALE, 0.0)
+        FLOOR.check(self.floor)
 
 
 def _identity(context: torch.Tensor) -> tuple[object, ...] | None:

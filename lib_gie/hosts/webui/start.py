@@ -11,6 +11,7 @@ from . import guard
 from .host.chosen import HOST
 from .page.script import GrowthInhibitorsScript
 from .sampling.erased_generation import on_cfg_denoiser
+from .shown.readout import watch_results
 
 __all__ = ["GrowthInhibitorsScript", "register"]
 
@@ -19,16 +20,16 @@ if HOST.refusal is not None:
 
 
 def _on_settings() -> None:
-    from .page.settings import register
+    from .page.settings import add_settings
 
-    register()
+    add_settings()
 
 
 def _on_before_ui() -> None:
     from .page import accordion, axes
 
     accordion.begin()
-    axes.register()
+    axes.add_axes()
 
 
 def _on_ui_tabs() -> list:
@@ -36,32 +37,30 @@ def _on_ui_tabs() -> list:
 
     if not tab_is_wanted():  # nothing of it is there then, its handlers neither
         return []
-    from .training.tab import build
+    from .training.tab import build_tab
 
-    return build()
+    return build_tab()
 
 
 def _on_app_started(blocks, app) -> None:
-    from .page.api import register
+    from .page.api import add_routes
 
     guard.install_api()
-    register(blocks, app)
+    add_routes(blocks, app)
 
 
 def _on_after_component(component, **kwargs) -> None:
     name = str(kwargs.get("elem_id"))
     if name.startswith("generation_info_"):
-        from .shown.readout import on_after_component
-
-        on_after_component(component, **kwargs)
+        watch_results(component, **kwargs)
     elif name.endswith("2img_prompt"):
-        from .page.accordion import on_after_component
+        from .page.accordion import place_notice
 
-        on_after_component(component, **kwargs)
+        place_notice(component, **kwargs)
 
 
 def _on_infotext_pasted(infotext: str, params: dict) -> None:
-    from .page.accordion import on_infotext_pasted
+    from .page.pasted import on_infotext_pasted
 
     on_infotext_pasted(infotext, params)
 

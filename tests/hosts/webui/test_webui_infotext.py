@@ -19,7 +19,7 @@ from lib_gie.hosts.webui.request.infotext import (
     ENFORCED,
     ENFORCED_SCALE,
     SCALE,
-    Rule,
+    ScaleSource,
     concepts_text,
     read_scales,
     scales_text,
@@ -85,20 +85,20 @@ def request_in(params: dict[str, str]) -> Request:
 
 
 def test_defaults_are_left_out():
-    params = write_params(Request((Concept("knife"),), FIXED), [Rule(None, None, -3.0)])
+    params = write_params(Request((Concept("knife"),), FIXED), [ScaleSource(None, None, -3.0)])
     assert params == {"GIE concepts": "knife", "GIE adapter": FIXED}
 
 
 def test_every_option_comes_back():
     request = Request((Concept("red wine", 0.5),), FIXED, 0.55, -4.25, 0.1, 0.8, "separate", "second only")
-    params = write_params(request, [Rule(None, None, -4.25)])
+    params = write_params(request, [ScaleSource(None, None, -4.25)])
     assert params["GIE steps"] == "0.1 to 0.8"
     assert request_in(params) == request
 
 
 def test_what_is_shown_comes_back():
     request = Request((Concept("knife"),), FIXED, keep_composition=True, show_before=True, show_attention=True)
-    params = write_params(request, [Rule(None, None, -3.0)])
+    params = write_params(request, [ScaleSource(None, None, -3.0)])
     assert "GIE composition" not in params
     assert request_in(params) == request
 
@@ -107,24 +107,24 @@ def test_what_is_shown_comes_back():
 def test_any_shares_survive(cross, self_attention):
     shares = {"composition_cross": cross, "composition_self": self_attention}
     request = Request((Concept("knife"),), FIXED, keep_composition=True, **shares)
-    assert request_in(write_params(request, [Rule(None, None, -3.0)])) == request
+    assert request_in(write_params(request, [ScaleSource(None, None, -3.0)])) == request
 
 
 def test_shares_of_a_composition_that_is_not_kept_are_left_out():
-    params = write_params(Request((Concept("knife"),), FIXED, composition_cross=0.5), [Rule(None, None, -3.0)])
+    params = write_params(Request((Concept("knife"),), FIXED, composition_cross=0.5), [ScaleSource(None, None, -3.0)])
     assert params == {"GIE concepts": "knife", "GIE adapter": FIXED}
 
 
 def test_automatic_is_written_as_what_it_chose():
     request = Request((Concept("knife"),), AUTOMATIC)
-    assert request_in(write_params(request, [Rule("knife-sd1", HASH, -3.0)])).adapter == "knife-sd1"
-    fixed = request_in(write_params(request, [Rule(None, None, -1.5)]))
+    assert request_in(write_params(request, [ScaleSource("knife-sd1", HASH, -3.0)])).adapter == "knife-sd1"
+    fixed = request_in(write_params(request, [ScaleSource(None, None, -1.5)]))
     assert (fixed.adapter, fixed.scale) == (FIXED, -1.5)
 
 
 def test_automatic_with_different_choices():
     request = Request((Concept("knife"), Concept("wine")), AUTOMATIC)
-    params = write_params(request, [Rule("knife-sd1", HASH, -3.0), Rule(None, None, -3.0)])
+    params = write_params(request, [ScaleSource("knife-sd1", HASH, -3.0), ScaleSource(None, None, -3.0)])
     assert params["GIE adapter"] == AUTOMATIC
     assert params[ADAPTERS] == f"knife-sd1 [{HASH}]; {FIXED}"
     assert request_in(params) == request
@@ -154,7 +154,7 @@ def test_any_concepts_survive(pairs):
 @given(NUMBER, st.floats(-20, 0), st.floats(0, 0.5), st.floats(0.6, 1))
 def test_any_numbers_survive(strength, scale, start, end):
     request = Request((Concept("knife"),), FIXED, strength, scale, start, end)
-    assert request_in(write_params(request, [Rule(None, None, scale)])) == request
+    assert request_in(write_params(request, [ScaleSource(None, None, scale)])) == request
 
 
 def test_scales():
@@ -166,21 +166,21 @@ def test_scales():
 
 @pytest.mark.parametrize(("recorded", "digest"), [("gone", HASH), ("knife-sd1", "9999999999")])
 def test_missing_or_other_adapter_offers_the_recorded_scales(recorded, digest):
-    params = write_params(Request((Concept("knife"), Concept("wine"))), [Rule(recorded, digest, -3.0)] * 2)
+    params = write_params(Request((Concept("knife"), Concept("wine"))), [ScaleSource(recorded, digest, -3.0)] * 2)
     values, said = read_params(through_the_webui({**params, SCALE: "-2.5, -1"}), HERE)
     assert "is not installed here" in said
     assert read_request([values]) == Request((Concept("knife", 2.5), Concept("wine", 1)), FIXED, scale=-1.0)
 
 
 def test_recorded_scales_do_not_grow_with_the_emphasis_twice():
-    params = write_params(Request((Concept("knife"),)), [Rule("gone", HASH, -3.0)])
+    params = write_params(Request((Concept("knife"),)), [ScaleSource("gone", HASH, -3.0)])
     read = {**through_the_webui({**params, SCALE: "-6.75"}), "Prompt": "a (knife:1.5)", "Hires prompt": "a cat"}
     here = Here(find, factor=lambda prompt, concepts: 2.25 if "1.5" in prompt and concepts[0].key == "knife" else 1.0)
     assert read_request([read_params(read, here)[0]]).concepts == (Concept("knife", 3.0),)
 
 
 def test_a_renamed_adapter_is_found_by_its_weights():
-    params = write_params(Request((Concept("knife"),)), [Rule("knife-sd1-old", HASH, -3.0)])
+    params = write_params(Request((Concept("knife"),)), [ScaleSource("knife-sd1-old", HASH, -3.0)])
     assert request_in(params).adapter == "knife-sd1"
 
 

@@ -14,6 +14,7 @@ from PIL import Image, ImageChops
 from test_webui_glue import host  # noqa: F401  # a fixture
 
 from lib_gie.errors import ErasureError, OptionError
+from lib_gie.hosts.webui.request.parsing import read_request
 
 ON = {"concepts": "knife", "adapter": "Fixed scale", "scale": -3.0}
 BEFORE, ATTENTION, KEEP = {"show_before": True}, {"show_attention": True}, {"keep_composition": True}
@@ -269,15 +270,15 @@ def test_nothing_is_left_and_no_grid_is_made(host):  # noqa: F811
 
 def test_a_generation_without_scripts_leaves_the_batch_out_as_well(host):  # noqa: F811
     """One within another one, say, which keeps the composition."""
-    guard = sys.modules["lib_gie.hosts.webui.guard"]
-    guard._ambient.request = guard.read_request([{**ON, **KEEP}])
+    job = sys.modules["lib_gie.hosts.webui.job"]
+    job._ambient.request = read_request([{**ON, **KEEP}])
     host.callbacks.append(stopping(host, 0, 1))
     p = Processing(host)
     p.scripts = None
     try:
         assert host.processing.process_images_inner(p).images == []
     finally:
-        del guard._ambient.request
+        del job._ambient.request
     assert p.scripts is None
 
 
@@ -342,9 +343,9 @@ HOOKS = [name[3:] for name in vars(Censor) if name.startswith("in_")]
 def test_nothing_gets_round_a_censor(host, where):  # noqa: F811
     host.shared.opts.gie_save_before = True
     _, done = run(host, BEFORE, ATTENTION, n_iter=2, pictures=True, more=[Censor(where)])
-    twins = before_of(host, done)
-    assert len(twins) == 4
-    assert all(map(is_black, [*done.images[:4], *twins, *(one["picture"] for one in host.saved)]))
+    unerased = before_of(host, done)
+    assert len(unerased) == 4
+    assert all(map(is_black, [*done.images[:4], *unerased, *(one["picture"] for one in host.saved)]))
     assert len(host.saved) == 4
     attention = [image for image in done.images if image.size == (320, 372)]
     assert len(attention) == (0 if where == "postprocess" else 4)
@@ -521,7 +522,7 @@ def test_taking_pictures_away():
     assert done.images == [images[0], images[3]]
 
 
-def test_twin_leaves_the_job_as_it_was(host):  # noqa: F811
+def test_the_unerased_image_leaves_the_job_as_it_was(host):  # noqa: F811
     saved_before = []
     p, _ = run(host, BEFORE, before_sampling=lambda p: saved_before.append(p.do_not_save_samples))
     assert saved_before == [True, False]
@@ -589,13 +590,10 @@ def test_axes(host, monkeypatch):  # noqa: F811
     plot.AxisOption = lambda label, kind, apply, choices=None: SimpleNamespace(
         label=label, type=kind, apply=apply, choices=choices
     )
-    monkeypatch.setitem(
-        sys.modules, "lib_gie.hosts.webui.page.accordion", SimpleNamespace(adapter_names=list)
-    )  # needs gradio
     monkeypatch.setattr(scripts, "scripts_data", [SimpleNamespace(module=plot)], raising=False)
     axes = importlib.import_module("lib_gie.hosts.webui.page.axes")
-    axes.register()
-    axes.register()
+    axes.add_axes()
+    axes.add_axes()
     found = {axis.label: axis for axis in plot.axis_options}
     assert len(found) == len(plot.axis_options) == 11
     keep = found["[GIE] Keep composition"]

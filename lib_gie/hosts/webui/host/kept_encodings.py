@@ -1,4 +1,4 @@
-"""Encoded concepts, kept for the next image while nothing that they depend on has changed."""
+"""Encoded concepts, kept for the next image as long as nothing that they depend on has changed."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ _OPTIONS = (
 
 
 def _networks(p: Processing) -> tuple[Any, ...]:
-    """Return the extra networks of the pass that runs now: the host puts them into weights when those are next used."""
+    """Return the extra networks (LoRAs, ...) of the pass that runs now, as the prompts name them.
+
+    They are put into the weights only when those are next used, so the weights alone do not tell of them.
+    """
     found = getattr(p, "hr_extra_network_data" if getattr(p, "is_hr_pass", False) else "extra_network_data", None)
     return tuple((kind, tuple(tuple(one.items) for one in used)) for kind, used in sorted((found or {}).items()))
 
 
 def _weights(model: Model) -> tuple[Any, ...]:
     """Return where the text encoder's weights are and how often they were written to."""
-    # inference tensors do not count; the WebUI's weights are none, and what cannot be known is never the same
+    # torch does not count writes to inference tensors: those are never the same (the WebUI's weights are none)
     return tuple(
         object() if weight.is_inference() else (weight.data_ptr(), weight._version, weight.dtype)
         for weight in HOST.text_weights(model)
@@ -46,13 +49,13 @@ def _settings(p: Processing, model: Model) -> tuple[Any, ...]:
 
 
 class _Vectors:
-    """The vectors of textual inversions, kept alive, and how often they were written to."""
+    """The vectors of textual inversions, kept alive, and how often each was written to."""
 
     def __init__(self, tensors: list[torch.Tensor]):
         self._tensors = [(tensor, None if tensor.is_inference() else tensor._version) for tensor in tensors]
 
     def same_as(self, others: _Vectors) -> bool:
-        """Tell whether nothing was exchanged or written to in between; what cannot be known is never the same."""
+        """Tell whether nothing was exchanged or written to in between. It is false where torch counts no writes."""
         pairs = list(zip(self._tensors, others._tensors, strict=False))
         return len(self._tensors) == len(others._tensors) and all(
             mine is other and version is not None and version == now for (mine, version), (other, now) in pairs
@@ -60,7 +63,7 @@ class _Vectors:
 
 
 class KeptEncodings:
-    """The concepts that were encoded with the last settings."""
+    """A cache of encoded concepts by text, emptied when the checkpoint, a setting, a network or a weight changes."""
 
     def __init__(self) -> None:
         self._encoder: Any = None  # kept alive, so that no other one's weights can lie where its own do
@@ -68,7 +71,10 @@ class KeptEncodings:
         self._found: dict[tuple[str, bool], tuple[_Vectors, EncodedConcept]] = {}
 
     def encode(self, concept: Concept, model: Model, p: Processing) -> EncodedConcept:
-        """Do what ``encode_concept`` does, once while checkpoint, clip skip, LoRAs and weights stay the same."""
+        """Return the concept as the model's text encoder sees it, with the hypernetworks that are active now.
+
+        It is encoded again only where checkpoint, clip skip, LoRAs, weights or the concept's inversions have changed.
+        """
         settings, encoder = _settings(p, model), HOST.text_encoder(model)
         if self._encoder is not encoder or self._settings != settings:
             self._found.clear()
@@ -82,4 +88,4 @@ class KeptEncodings:
 
 
 KEPT = KeptEncodings()
-"""The encodings of the one checkpoint that is loaded at a time."""
+"""The WebUI's one cache: one checkpoint is loaded at a time."""

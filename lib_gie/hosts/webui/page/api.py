@@ -12,9 +12,9 @@ from lib_gie.core.concepts import MAX_TOKENS, parse_concepts
 from lib_gie.errors import GieError
 from lib_gie.hosts.webui.host.model import check_supported, loaded_model, split_tokens
 from lib_gie.hosts.webui.request.enforcement import enforced_text
+from lib_gie.hosts.webui.request.installed import adapter_folders
 from lib_gie.hosts.webui.request.library import list_adapters, taken_for
 from lib_gie.hosts.webui.request.parsing import TITLE
-from lib_gie.hosts.webui.request.plans import adapter_folders
 
 
 class AdapterAnswer(BaseModel):
@@ -78,8 +78,8 @@ def _tokens(concepts: str) -> list[TokensAnswer]:
 
 
 def _authorised() -> list[Any]:
-    """The WebUI's own check of --api-auth, as for its own endpoints."""
-    from modules.api.api import Api
+    """Return the check of --api-auth that the WebUI makes for its own endpoints."""
+    from modules.api.api import Api  # not there before the WebUI has started its API
 
     if not shared.cmd_opts.api_auth:
         return []
@@ -88,8 +88,8 @@ def _authorised() -> list[Any]:
     return [Depends(checker.auth)]
 
 
-def register(_blocks: Any, app: FastAPI) -> None:
-    """The WebUI's on_app_started callback; only where the WebUI has an API at all (--api)."""
+def add_routes(_blocks: Any, app: FastAPI) -> None:
+    """Add the endpoints where the WebUI has an API at all (--api): its on_app_started callback."""
     if not (shared.cmd_opts.api or shared.cmd_opts.nowebui):
         return
     common: dict[str, Any] = {"methods": ["GET"], "dependencies": _authorised(), "tags": [TITLE]}

@@ -1,4 +1,4 @@
-"""Axes of the X/Y/Z plot: one for each option that has one."""
+"""The axes of the X/Y/Z plot: one for each option that has one."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from typing import Any
 
 from modules import scripts
 
-from lib_gie.hosts.webui.guard import OVERRIDES
+from lib_gie.hosts.webui.request.asked import override
+from lib_gie.hosts.webui.request.installed import adapter_names
 from lib_gie.options import OPTIONS, Option
 
 
 def _apply(option: Option) -> Callable:
     def apply(p: Any, value: Any, values: Any) -> None:
-        if option.kind == "flag":
-            value = _flag(value)
-        setattr(p, OVERRIDES, {**getattr(p, OVERRIDES, {}), option.name: value})
+        override(p, option.name, _flag(value) if option.kind == "flag" else value)
 
     return apply
 
 
 def _flag(text: str) -> bool | str:
-    """What is neither stays a text, which the option refuses with a message of its own."""
+    """Return the truth value that a text names. Any other text is returned as it is, and the option refuses it."""
     return {"true": True, "false": False}.get(str(text).strip().lower(), text)
 
 
@@ -31,8 +30,6 @@ def _choices(option: Option) -> Callable | None:
     if option.kind == "flag":
         return lambda: ["True", "False"]
     if option.kind == "adapter":
-        from .accordion import adapter_names
-
         return adapter_names
     return None
 
@@ -42,8 +39,8 @@ def _plot_module() -> Any | None:
     return next((module for module in modules if str(getattr(module, "__file__", "")).endswith("xyz_grid.py")), None)
 
 
-def register() -> None:
-    """The WebUI's on_before_ui callback; adds each axis once, also after Reload UI."""
+def add_axes() -> None:
+    """Add each axis once, also after Reload UI: the WebUI's on_before_ui callback."""
     plot = _plot_module()
     if plot is None:
         return

@@ -1,4 +1,4 @@
-"""The always-on script. It only builds the page: ``guard`` does the work where errors cannot be swallowed."""
+"""The always-on script. It only builds the page. ``guard`` does the work, where errors cannot be swallowed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ class GrowthInhibitorsScript(scripts.Script):
     erases_concepts = True
 
     def title(self) -> str:
-        """The name in the page and in the API's ``alwayson_scripts``."""
+        """Return the name in the page and in the API's ``alwayson_scripts``."""
         return TITLE
 
     def show(self, is_img2img: bool):
-        """In both tabs, always on."""
+        """Return that it is always on, in both tabs."""
         return scripts.AlwaysVisible
 
     def ui(self, is_img2img: bool) -> list:
-        """Components in the order of the API's positional arguments."""
-        from .accordion import PASTE_NAMES, build
+        """Build the accordion; return its components in the order of the API's positional arguments."""
+        from .accordion import build_accordion  # imports the WebUI's gradio components: not before a page is built
+        from .pasted import PASTE_NAMES
 
-        components, self.infotext_fields = build(is_img2img)
+        components, self.infotext_fields = build_accordion(is_img2img)
         self.paste_field_names = PASTE_NAMES
         return components

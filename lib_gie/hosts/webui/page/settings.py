@@ -10,18 +10,17 @@ import gradio as gr
 from modules import shared
 
 from lib_gie.hosts.webui.host import demo_checkpoint
+from lib_gie.hosts.webui.request.installed import adapter_names
 from lib_gie.options import AUTOMATIC, BY_NAME
 
 SECTION = ("growth_inhibitors", "Growth Inhibitors")
 
 
 def _adapter_arguments() -> dict:
-    from .accordion import adapter_names
-
     return {"choices": adapter_names()}
 
 
-def register() -> None:
+def add_settings() -> None:
     """Add the section: the WebUI's on_ui_settings callback."""
     for name, info in {**_of_enforcement(), **_of_pictures_and_judges()}.items():
         info.section = SECTION

@@ -1,1 +1,1 @@
-"""What a request asks for, what an admin enforces, and the plan that both become."""
+"""A request, the concepts that an admin enforces, and the plan that both become."""

@@ -1,6 +1,6 @@
 """The WebUI's command-line arguments by which its admin enforces erasure. A value that cannot be used ends the start.
 
-``preload.py`` adds them before torch is imported; what needs torch is imported when a value is read.
+``preload.py`` adds them before torch is imported, so nothing that this file imports may import torch.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from lib_gie.assets import MODELS
 from lib_gie.checks import quoted
 from lib_gie.core.concepts import format_concepts, parse_concepts
 from lib_gie.errors import AdapterError, GieError, OptionError
+from lib_gie.options import AUTOMATIC, BY_NAME, FIXED, FLOOR
 
 
 def _type(name: str, read: Callable[[str], Any]) -> Callable[[str], Any]:
-    """A type for argparse, which prints what is wrong and ends with status 2."""
+    """Return a type for argparse, which prints the errors of ``read`` and ends with status 2."""
 
     def checked(text: str) -> Any:
         try:
@@ -31,7 +32,7 @@ def _type(name: str, read: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def read_concepts(text: Any) -> str:
-    """Concepts to enforce, in the form that ``format_concepts`` gives them.
+    """Return the concepts to enforce, in the form that ``format_concepts`` gives them.
 
     Raises ConceptError, and OptionError for a weight of 0: then nothing would be erased.
     """
@@ -53,9 +54,7 @@ def _number(text: Any, name: str) -> float:
 
 
 def read_strength(text: Any) -> float:
-    """A strength above 0. Raises OptionError."""
-    from lib_gie.options import BY_NAME
-
+    """Return a strength above 0. Raises OptionError."""
     value = BY_NAME["strength"].check(_number(text, "strength"))
     if value == 0:
         raise OptionError("the strength is 0, so nothing would be erased; it must be above 0")
@@ -63,9 +62,7 @@ def read_strength(text: Any) -> float:
 
 
 def read_scale(text: Any) -> float:
-    """A fixed scale below 0. Raises OptionError."""
-    from lib_gie.options import BY_NAME
-
+    """Return a fixed scale below 0. Raises OptionError."""
     value = BY_NAME["scale"].check(_number(text, "scale"))
     if value == 0:
         raise OptionError("the scale is 0, so nothing would be erased; it must be below 0, for example -3")
@@ -73,19 +70,12 @@ def read_scale(text: Any) -> float:
 
 
 def read_floor(text: Any) -> float:
-    """A scale that no image's is weaker than; 0 asks for nothing. Raises OptionError."""
-    from lib_gie.options import LOWEST_SCALE
-
-    value = _number(text, "floor")
-    if not LOWEST_SCALE <= value <= 0:
-        raise OptionError(f"the floor is {value:g}; it must be a scale from {LOWEST_SCALE:g} (strongest) to 0 (none)")
-    return value
+    """Return a scale that no image's is to be weaker than; 0 asks for nothing. Raises OptionError."""
+    return FLOOR.check(_number(text, "floor"))
 
 
 def _adapter_reader(folders: Sequence[Path]) -> Callable[[str], str]:
     def read_adapter(text: str) -> str:
-        from lib_gie.options import AUTOMATIC, FIXED
-
         found = {path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.safetensors")}
         if text not in (AUTOMATIC, FIXED) and text not in found:
             known = ", ".join([AUTOMATIC, FIXED, *sorted(found)])
@@ -95,13 +85,13 @@ def _adapter_reader(folders: Sequence[Path]) -> Callable[[str], str]:
     return read_adapter
 
 
-def adapter_folders(models: Path | str) -> list[Path]:
-    """Where adapters lie: shipped ones, and the user's own among the WebUI's models (the folder ``models``)."""
+def folders_among(models: Path | str) -> list[Path]:
+    """Return where adapters lie: the shipped ones' folder, and the user's own in ``models``, the WebUI's folder."""
     return [MODELS, Path(models) / "growth-inhibitors"]
 
 
 def add_arguments(parser: argparse.ArgumentParser, models: Path | str) -> None:
-    """Add them to the WebUI's parser. ``models``: the WebUI's folder of models."""
+    """Add the arguments to the WebUI's parser. ``models``: the WebUI's folder of models."""
     # the API's description takes a list's type from its default; argparse copies it
     parser.add_argument(
         "--gie-enforce", metavar="CONCEPTS", action="append", default=[], type=_type("concepts", read_concepts),
@@ -113,7 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser, models: Path | str) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--gie-enforce-adapter", metavar="NAME", action="append", default=[],
-        type=_type("adapter", _adapter_reader(adapter_folders(models))),
+        type=_type("adapter", _adapter_reader(folders_among(models))),
         help='adapter for the concepts of --gie-enforce: a name, "Fixed scale" or "Automatic" (default); given again, '
         "each concept takes the one that is for it",
     )  # fmt: skip

@@ -1,8 +1,10 @@
-"""What the admin of this WebUI has erased from every image, as the command line and the settings say it.
+"""Reads what the admin of this WebUI has erased from every image, on the command line and in the settings.
 
-Settings come on top of the command line and take nothing away from it: each has its own adapter, strength, scale and
-floor, and where both name a concept the stronger of each counts. Values are checked here, where they are used: a
-settings file can hold anything.
+Settings come on top of the command line and take nothing away from it. Each has its own adapter, strength, scale and
+floor, and where both name a concept the stronger of each counts. Values are checked here, where they are used, because
+a settings file can hold anything. One policy goes through all of it: nothing that an admin has set may mean "off". A 0,
+a None or an empty list where there should be a value is an error, and then no image is made; only an empty text for the
+concepts enforces nothing.
 """
 
 from __future__ import annotations
@@ -17,12 +19,12 @@ from modules import shared
 from lib_gie.checks import quoted
 from lib_gie.core.concepts import Concept, format_concepts, parse_concepts
 from lib_gie.errors import AdapterError, ConceptError, ErasureError, GieError, OptionError
-from lib_gie.options import AUTOMATIC, DEFAULT_SCALE, FIXED
+from lib_gie.options import AUTOMATIC, BY_NAME, FIXED, FLOOR
 
 from .arguments import read_concepts, read_floor, read_scale, read_strength
+from .installed import adapter_folders
 from .library import find_adapter, is_for
 from .parsing import Request
-from .plans import adapter_folders
 
 _UNSET = object()
 
@@ -35,7 +37,7 @@ class Enforced:
     """
 
     request: Request
-    floor: float = 0.0
+    floor: float = FLOOR.default
 
     @property
     def keys(self) -> set[str]:
@@ -45,16 +47,16 @@ class Enforced:
 
 @dataclass(frozen=True)
 class _Wish:
-    """What the command line or the settings say. ``adapters``: each concept takes the one that is for it."""
+    """The command line's wish, or the settings'. ``adapters``: each concept takes the one that is for it."""
 
     concepts: tuple[Concept, ...] = ()
-    adapters: tuple[str, ...] = (AUTOMATIC,)
-    strength: float = 1.0
-    scale: float = DEFAULT_SCALE
-    floor: float = 0.0
+    adapters: tuple[str, ...] = (BY_NAME["adapter"].default,)
+    strength: float = BY_NAME["strength"].default
+    scale: float = BY_NAME["scale"].default
+    floor: float = FLOOR.default
 
     def concept(self, key: str) -> Concept | None:
-        """Its concept of this key, if there is one."""
+        """Return its concept of this key, if there is one."""
         return next((concept for concept in self.concepts if concept.key == key), None)
 
 
@@ -78,7 +80,7 @@ def _read_adapter(value: Any) -> str:
 
 
 def _given(name: str) -> list:
-    """The values of an argument, in their order."""
+    """Return the values of an argument, in their order. Anything but None was given, a 0 as well."""
     value = getattr(shared.cmd_opts, name, None)
     return value if isinstance(value, list) else [] if value is None else [value]
 
@@ -115,25 +117,28 @@ def _from_command_line() -> _Wish:
 
 
 def _setting(name: str, read: Callable[[Any], Any], default: Any) -> Any:
-    value = getattr(shared.opts, name, _UNSET)
+    value = getattr(shared.opts, name, _UNSET)  # a setting that is there counts, a None or 0 in it as well
     return default if value is _UNSET else _read(f"the setting {name}", read, value)
 
 
 def _from_settings() -> _Wish:
     text = getattr(shared.opts, "gie_enforced_concepts", "")
-    if isinstance(text, str) and not text.strip():
+    if isinstance(text, str) and not text.strip():  # not `if not text`: a 0, None or [] is a mistake, and not "none"
         return _Wish()
     return _Wish(
         _setting("gie_enforced_concepts", lambda text: _concepts([text]), ()),
-        (_setting("gie_enforced_adapter", _read_adapter, AUTOMATIC),),
-        _setting("gie_enforced_strength", read_strength, 1.0),
-        _setting("gie_enforced_scale", read_scale, DEFAULT_SCALE),
-        _setting("gie_enforced_floor", read_floor, 0.0),
+        (_setting("gie_enforced_adapter", _read_adapter, BY_NAME["adapter"].default),),
+        _setting("gie_enforced_strength", read_strength, BY_NAME["strength"].default),
+        _setting("gie_enforced_scale", read_scale, BY_NAME["scale"].default),
+        _setting("gie_enforced_floor", read_floor, FLOOR.default),
     )
 
 
 def shows_enforced_scale() -> bool:
-    """Whether infotexts, page and API tell the scale that an enforced concept got."""
+    """Tell whether infotexts, page and API show the scale that an enforced concept got.
+
+    Only true says so: any other value in a settings file keeps the scale hidden.
+    """
     return getattr(shared.opts, "gie_enforced_show_scale", False) is True
 
 
@@ -153,11 +158,11 @@ def _adapter_of(concept: Concept, names: Sequence[str]) -> str:
     return general
 
 
-def _requests(wish: _Wish, where: str, without: Iterable[str] = ()) -> list[Enforced]:
-    """Make a request for each adapter. ``without``: keys of concepts to leave out."""
+def _requests(wish: _Wish, where: str, leaving_out: Iterable[str] = ()) -> list[Enforced]:
+    """Return a request for each adapter. ``leaving_out``: keys of concepts that get none."""
     by_adapter: dict[str, list[Concept]] = {}
     for concept in wish.concepts:
-        if concept.key not in without:
+        if concept.key not in leaving_out:
             name = _read(where, lambda names, concept=concept: _adapter_of(concept, names), wish.adapters)
             by_adapter.setdefault(name, []).append(concept)
     return [
@@ -169,7 +174,7 @@ def _requests(wish: _Wish, where: str, without: Iterable[str] = ()) -> list[Enfo
 def _stronger(line: _Wish, settings: _Wish, key: str) -> _Wish:
     """Merge a concept that both name: the command line's adapter, and of strength, weight and floor the stronger.
 
-    A fixed scale of the settings counts as a floor, for the adapter is the command line's.
+    A fixed scale of the settings counts as a floor, because the adapter is the command line's.
     """
     first, second = line.concept(key), settings.concept(key)
     fixed = settings.scale * settings.strength * second.weight if settings.adapters == (FIXED,) else 0.0
@@ -185,10 +190,10 @@ def enforced_requests() -> list[Enforced]:
     """Return what is erased from every image. Raises ErasureError where it cannot be read."""
     line, settings = _from_command_line(), _from_settings()
     both = [concept.key for concept in line.concepts if settings.concept(concept.key)]
-    found = _requests(line, "--gie-enforce-adapter", without=both)
+    found = _requests(line, "--gie-enforce-adapter", leaving_out=both)
     for key in both:
         found += _requests(_stronger(line, settings, key), "--gie-enforce-adapter")
-    return found + _requests(settings, "the setting gie_enforced_adapter", without=both)
+    return found + _requests(settings, "the setting gie_enforced_adapter", leaving_out=both)
 
 
 def enforced_keys() -> set[str]:
@@ -197,12 +202,15 @@ def enforced_keys() -> set[str]:
 
 
 def enforced_adapters() -> set[str]:
-    """Names of the adapters that the admin has chosen for what is always erased. Raises ErasureError."""
+    """Return the names of the adapters that the admin has chosen for what is always erased. Raises ErasureError."""
     return {name for wish in (_from_command_line(), _from_settings()) for name in wish.adapters} - {AUTOMATIC, FIXED}
 
 
 def enforced_text() -> str:
-    """The concepts that are always erased, for people to read; also where the admin has made a mistake in them."""
+    """Return the concepts that are always erased, for people to read; also where the admin has made a mistake in them.
+
+    A text that is not "" means that something is enforced. So a setting of 0, which is a mistake, is shown as well.
+    """
     setting = getattr(shared.opts, "gie_enforced_concepts", "")
     texts = [*_given("gie_enforce"), setting]
     said = [text if isinstance(text, str) else quoted(text) for text in texts if text or text == 0]
@@ -219,11 +227,22 @@ def taken_by(enforced: Iterable[Enforced], request: Request) -> tuple[Concept, .
     return tuple(concept for concept in request.concepts if concept.key in keys)
 
 
-def without(request: Request, enforced: Iterable[Enforced]) -> Request | None:
-    """A user's request without the concepts that are enforced anyway; None if nothing is left."""
+def not_enforced(request: Request, enforced: Iterable[Enforced]) -> Request | None:
+    """Return a user's request without the concepts that are enforced anyway; None if nothing is left."""
     taken = taken_by(enforced, request)
     left = tuple(concept for concept in request.concepts if concept not in taken)
     return dataclasses.replace(request, concepts=left) if left else None
+
+
+def erased_anyway(request: Request | None, enforced: Iterable[Enforced]) -> list[str]:
+    """Say which of the user's concepts are erased as the admin wants it, whatever the request says of them."""
+    taken = [] if request is None else taken_by(enforced, request)
+    if not taken:
+        return []
+    return [
+        f"this WebUI always erases {', '.join(quoted(concept.text) for concept in taken)} in the way that its admin "
+        f"chose; adapter, scale, strength, steps and weight of this request do not count there"
+    ]
 
 
 # -- the tab ------------------------------------------------
@@ -234,7 +253,11 @@ def _is_this_machine(address: str | None) -> bool:
 
 
 def tab_is_wanted() -> bool:
-    """Whether the tab that trains adapters is there: the admin's word, else where others are not meant to come by."""
+    """Tell whether the tab that trains adapters is offered: as the admin says, else only where nobody else comes by.
+
+    An open address or an enforced concept keeps it away each on its own: whoever may train an adapter could train one
+    that erases little.
+    """
     options = shared.cmd_opts
     wanted = getattr(options, "gie_tab", None)
     if wanted is not None:

@@ -1,4 +1,4 @@
-"""What a generation writes into its infotext; ``pasting`` reads it back into the same request."""
+"""Writes a request into an infotext; ``pasting`` reads it back into the same request."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ FLAGS = ("keep_composition", "show_before", "show_attention")
 SHARES = ("composition_cross", "composition_self")
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9]*(?: [A-Za-z0-9]+)*")
 NAME_AND_HASH = re.compile(r"(?P<name>.*) \[(?P<hash>[0-9a-f]{10})\]", re.DOTALL)
-"""An adapter in an infotext, as ``Rule`` writes it."""
+"""An adapter in an infotext, as ``ScaleSource`` writes it."""
 
 
 @dataclass(frozen=True)
-class Rule:
-    """How one concept's scale is found: by an adapter (name and hash) or as a fixed number."""
+class ScaleSource:
+    """The origin of one concept's scale, as an infotext names it: an adapter (name and digest) or a fixed number."""
 
     adapter: str | None
     hash: str | None
@@ -46,10 +46,10 @@ def _rounded(value: float) -> str:
 
 
 def concepts_text(concepts: Sequence[Concept]) -> str:
-    """A text that the WebUI's infotext gives back unchanged, whatever is in it.
+    """Return the concepts as a text that the WebUI's infotext gives back unchanged, whatever is in it.
 
-    The WebUI reads some plain values as something else (512x512 as a size, "text" as quoted), and writes none that is
-    its own key. A weight written out brings a colon in, which has it quote the whole value.
+    The WebUI reads some plain values as something else (512x512 as a size, "text" as quoted), and leaves out a value
+    that equals its key. A weight that is written out has a colon, and the WebUI quotes every value with a colon.
     """
     text = format_concepts(concepts)
     plain = all(_PLAIN.fullmatch(concept.text) and concept.text not in ALL_KEYS for concept in concepts)
@@ -61,7 +61,10 @@ def concepts_text(concepts: Sequence[Concept]) -> str:
 
 
 def scales_text(rows: Sequence[Sequence[Sequence[float]]]) -> str:
-    """Scales of one image: per row (several with AND), per concept, per token. "-3", "-3, -1.5/-1.2", "-3 | -2"."""
+    """Return one image's scales as a text: "-3", "-3, -1.5/-1.2" or "-3 | -2".
+
+    ``rows``: by row (a prompt with AND has several), by concept, by token.
+    """
 
     def tokens(values: Sequence[float]) -> str:
         texts = [_rounded(value) for value in values]
@@ -71,30 +74,34 @@ def scales_text(rows: Sequence[Sequence[Sequence[float]]]) -> str:
 
 
 def read_scales(text: str) -> list[float]:
-    """One scale per concept, averaged over tokens and rows; the inverse of ``scales_text`` where those are equal."""
+    """Return one scale for each concept, averaged over tokens and rows. Raises ValueError for any other text.
+
+    Where all tokens and rows have the same scale it is what ``scales_text`` was given.
+    """
     rows = [[[float(value) for value in item.split("/")] for item in row.split(",")] for row in text.split("|")]
     return [sum(sum(tokens) / len(tokens) for tokens in column) / len(column) for column in zip(*rows, strict=True)]
 
 
-def write_params(request: Request, rules: Sequence[Rule]) -> dict[str, str]:
-    """The infotext's entries but for the scales, which are known only later; defaults are left out.
+def write_params(request: Request, sources: Sequence[ScaleSource]) -> dict[str, str]:
+    """Return the infotext's entries but for the scales, which are known only later; defaults are left out.
 
-    What "Automatic" chose is written down, so that the same image comes where other adapters are installed.
+    ``sources``: one for each concept. They say what Automatic chose, so that the same image can be made where other
+    adapters are installed.
     """
     params = {BY_NAME["concepts"].infotext: concepts_text(request.concepts)}
-    names = {str(rule) for rule in rules}
+    names = {str(source) for source in sources}
     if len(names) == 1:
         params[BY_NAME["adapter"].infotext] = names.pop()
-        if rules[0].adapter is None and rules[0].scale != BY_NAME["scale"].default:
-            params[BY_NAME["scale"].infotext] = _number(rules[0].scale)
+        if sources[0].adapter is None and sources[0].scale != BY_NAME["scale"].default:
+            params[BY_NAME["scale"].infotext] = _number(sources[0].scale)
     else:
         params[BY_NAME["adapter"].infotext] = AUTOMATIC
-        params[ADAPTERS] = "; ".join(map(str, rules))
+        params[ADAPTERS] = "; ".join(map(str, sources))
     for name in ("strength", "concept_pass", "hires"):
         value = getattr(request, name)
         if value != BY_NAME[name].default:
             params[BY_NAME[name].infotext] = _number(value) if isinstance(value, float) else value
-    if (request.start, request.end) != (0.0, 1.0):
+    if any(getattr(request, name) != BY_NAME[name].default for name in ("start", "end")):
         params[BY_NAME["start"].infotext] = f"{_number(request.start)} to {_number(request.end)}"
     params |= {BY_NAME[name].infotext: "True" for name in FLAGS if getattr(request, name)}
     shares = [getattr(request, name) for name in SHARES]
@@ -104,7 +111,7 @@ def write_params(request: Request, rules: Sequence[Rule]) -> dict[str, str]:
 
 
 def settings_line(settings: Mapping[str, object]) -> str:
-    """An infotext's last line as the WebUI writes it: values with a comma, colon or newline become JSON strings."""
+    """Return an infotext's last line as the WebUI writes it: values with comma, colon or newline are JSON strings."""
 
     def written(value: str) -> str:
         return json.dumps(value, ensure_ascii=False) if re.search("[,:\n]", value) else value

@@ -1,4 +1,4 @@
-"""The adapters that are installed: where they lie, what they are called, what they are for."""
+"""Files of adapters in given folders: what they are called, what they are for, which one Automatic takes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lib_gie.errors import AdapterError
 from lib_gie.options import AUTOMATIC, FIXED
 
 TRAINED_IN, TAB = "trained_in", "tab"
-"""In what an adapter says of its training, where it comes from the tab."""
+"""Key and value by which an adapter's file says that it was trained in the tab."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ class InstalledAdapter:
 
 
 def _identity(path: Path) -> tuple[int, ...]:
-    """What changes when a file is replaced or written to. Raises OSError."""
+    """Return what changes when a file is replaced or written to. Raises OSError."""
     stat = path.stat()
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 @functools.lru_cache(maxsize=256)
 def _read(path: Path, identity: tuple[int, ...]) -> InstalledAdapter | str:
-    """What is in a file, or what is wrong with it. ``identity``: a file that was replaced is read again."""
+    """Return what is in a file, or what is wrong with it. ``identity``: makes a file that was replaced read again."""
     try:
         data = read_file(path)
         adapter = adapter_in(data, path.name)
@@ -52,7 +52,7 @@ def _read(path: Path, identity: tuple[int, ...]) -> InstalledAdapter | str:
 
 
 def _paths(folder: Path) -> list[Path]:
-    """Adapters' files by name; none of a folder that cannot be read, and none with a name that no text can have."""
+    """Return a folder's files by name, but for names that are no text; none of a folder that cannot be read."""
     try:
         return sorted(path for path in folder.glob("*.safetensors") if _is_text(path.stem))
     except OSError:
@@ -60,7 +60,7 @@ def _paths(folder: Path) -> list[Path]:
 
 
 def _is_text(name: str) -> bool:
-    """Whether it can be sent and shown: a file's name that is no UTF-8 cannot."""
+    """Tell whether a file's name can be sent and shown: one that is no UTF-8 cannot."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -69,14 +69,14 @@ def _is_text(name: str) -> bool:
 
 
 SHIPPED = " (shipped)"
-"""Behind the name of an adapter that comes with the extension, where the user has one of the same file name."""
+"""Follows the name of an adapter that comes with the extension, where the user has one of the same file name."""
 
 
 def _files(folders: Sequence[Path]) -> dict[str, Path]:
-    """Files by name. ``folders``: of shipped adapters, then the user's own, whose files have their stems as names.
+    """Return the files by name. ``folders``: that of shipped adapters first, then the user's own.
 
-    Others have theirs where it is free, else it is marked: none hides another. Subfolders hold other things (the demo
-    model).
+    The user's files have their stems as names. A shipped one has its stem where that is free, else it is marked, so
+    that none hides another. Subfolders are left out: they hold other things (the demo model).
     """
     found: dict[str, Path] = {}
     for folder in reversed(folders):
@@ -101,12 +101,12 @@ def _is_adapter(path: Path, identity: tuple[int, ...]) -> bool:
 def _says_so(path: Path) -> bool:
     try:
         return _is_adapter(path, _identity(path))
-    except OSError:  # gone, or not ours to read; nothing that is kept
+    except OSError:  # it is gone, or may not be read; that can change, so it is not cached
         return False
 
 
 def listed_names(folders: Sequence[Path]) -> list[str]:
-    """Names of all files that say they are adapters; their weights are read when they are used."""
+    """Return the names of all files that say they are adapters; their weights are read when they are used."""
     return [name for name, path in sorted(_files(folders).items()) if _says_so(path)]
 
 
@@ -121,7 +121,7 @@ def _open(name: str, path: Path) -> InstalledAdapter:
 
 
 def list_adapters(folders: Sequence[Path]) -> tuple[list[InstalledAdapter], dict[str, str]]:
-    """All usable adapters by name, and for files that are none their name and what is wrong with them."""
+    """Return all usable adapters, sorted by name, and by name what is wrong with the other files."""
     usable, broken = [], {}
     for name, path in sorted(_files(folders).items()):
         try:
@@ -132,7 +132,7 @@ def list_adapters(folders: Sequence[Path]) -> tuple[list[InstalledAdapter], dict
 
 
 def find_adapter(name: str, folders: Sequence[Path]) -> InstalledAdapter:
-    """The adapter with this name, as it is listed. Raises AdapterError where there is none or it cannot be used."""
+    """Return the adapter that is listed under a name. Raises AdapterError where none is, or it cannot be used."""
     files = _files(folders)
     if name not in files:  # only listed names are opened: a path can lead nowhere
         known = ", ".join([AUTOMATIC, FIXED, *sorted(files)])
@@ -141,20 +141,20 @@ def find_adapter(name: str, folders: Sequence[Path]) -> InstalledAdapter:
 
 
 def is_for(info: AdapterInfo, concept_key: str) -> bool:
-    """Whether an adapter was trained for a concept (its folded text)."""
+    """Tell whether an adapter was trained for a concept (its folded text)."""
     return concept_key in {concept.casefold() for concept in info.concepts}
 
 
 def is_anybodys(info: AdapterInfo) -> bool:
-    """Whether an adapter was trained in the tab, by whoever may open it."""
+    """Tell whether an adapter was trained in the tab, by whoever may open it."""
     return info.training.get(TRAINED_IN) == TAB
 
 
 def find_recorded(name: str, digest: str | None, folders: Sequence[Path]) -> InstalledAdapter:
-    """The adapter that an infotext names: of that name and with the same weights, else one with those weights.
+    """Return the adapter that an infotext names: the one of that name and those weights, else any with those weights.
 
-    ``digest``: None where only the name is known; a file's hash is taken as well. Raises AdapterError where there is
-    none.
+    ``digest``: the weights' digest or the file's hash; None where only the name is known. Raises AdapterError where
+    there is none.
     """
     files = _files(folders)
     named = _open(name, files[name]) if name in files and (digest is None or _says_so(files[name])) else None
@@ -171,10 +171,10 @@ def find_recorded(name: str, digest: str | None, folders: Sequence[Path]) -> Ins
 def adapter_for(
     concept_key: str, base: str, heads: Sequence[int], folders: Sequence[Path], trusted: bool = False
 ) -> InstalledAdapter | None:
-    """The adapter that was trained for a concept (its folded text) on this model family, if there is one.
+    """Return the adapter that was trained for a concept (its folded text) on this model family, if there is one.
 
-    ``heads``: of each cross-attention layer. ``trusted``: none that was trained in the tab, where anybody may train one
-    that erases little. Of several the one that comes first in ``by_choice``.
+    Of several it is the first in ``by_choice``. ``heads``: how many each cross-attention layer has. ``trusted``: leave
+    out those that were trained in the tab, where anybody may train one that erases little.
     """
     fitting = [
         installed
@@ -188,10 +188,10 @@ def adapter_for(
 
 
 def by_choice(adapters: Sequence[InstalledAdapter], folders: Sequence[Path]) -> list[InstalledAdapter]:
-    """Adapters for one concept, the one first that Automatic takes.
+    """Sort adapters for one concept, so that the one that Automatic takes comes first.
 
-    The user's own (in the last folder) come before shipped ones, those with fewer other concepts before the others, of
-    the user's the newest, of shipped ones the first by name.
+    The user's own (in the last folder) come before shipped ones, then those with fewer concepts before the others.
+    Ties go to the newest of the user's, and to the first by name of the shipped ones.
     """
 
     def place(installed: InstalledAdapter) -> tuple:
@@ -202,7 +202,7 @@ def by_choice(adapters: Sequence[InstalledAdapter], folders: Sequence[Path]) -> 
 
 
 def _changed(path: Path) -> int:
-    """When a file was written, in ns; 0 for one that is gone."""
+    """Return when a file was written, in ns; 0 for one that is gone."""
     try:
         return path.stat().st_mtime_ns
     except OSError:
@@ -210,7 +210,7 @@ def _changed(path: Path) -> int:
 
 
 def taken_for(installed: InstalledAdapter, adapters: Sequence[InstalledAdapter], folders: Sequence[Path]) -> list[str]:
-    """The concepts for which Automatic takes an adapter, of all these, on a model of its family."""
+    """Return the concepts for which Automatic takes ``installed`` among ``adapters``, on a model of its family."""
     found = []
     for concept in installed.info.concepts:
         key = concept.casefold()

@@ -1,4 +1,4 @@
-"""What a generation in the WebUI is asked to erase, read from a script's arguments."""
+"""Reads what a generation in the WebUI is asked to erase from a script's arguments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ TITLE = BY_NAME["enabled"].label
 
 @dataclass(frozen=True)
 class Request:
-    """What one generation is asked to erase, checked. ``adapter`` is "Automatic", "Fixed scale" or a file's stem."""
+    """One generation's request, checked. ``adapter`` is "Automatic", "Fixed scale" or a file's name.
+
+    The other fields are those of OPTIONS, with their defaults. Raises OptionError where start is not below end.
+    """
 
     concepts: tuple[Concept, ...]
     adapter: str = BY_NAME["adapter"].default
@@ -38,7 +41,7 @@ class Request:
 
     @cached_property
     def settings(self) -> ErasureSettings:
-        """How strongly, when and by which pass. Raises OptionError for values out of range."""
+        """The strength, the steps and the concept pass, as an erasure takes them."""
         return ErasureSettings(self.strength, self.start, self.end, self.concept_pass)
 
 
@@ -50,7 +53,7 @@ def _from_mapping(values: Mapping) -> dict[str, Any]:
 
 
 def _named(args: Sequence[Any]) -> dict[str, Any]:
-    """Arguments by name, from positions or from one dict in the first place (where the page's defaults may follow)."""
+    """Return arguments by name, from positions or from a dict in the first place (the page's defaults may follow)."""
     if args and isinstance(args[0], Mapping):
         return _from_mapping(args[0])
     if len(args) > len(OPTIONS):
@@ -59,7 +62,7 @@ def _named(args: Sequence[Any]) -> dict[str, Any]:
 
 
 def read_request(args: Sequence[Any], overrides: Mapping[str, Any] | None = None) -> Request | None:
-    """The request in a script's arguments, None if it is switched off.
+    """Return the request in a script's arguments; None if erasing is switched off.
 
     ``args``: positional values in the order of OPTIONS (None stands for the default), or one dict with their names,
     in which ``enabled`` defaults to true. ``overrides``: values by name that take precedence (X/Y/Z axes); they switch
@@ -77,7 +80,7 @@ def read_request(args: Sequence[Any], overrides: Mapping[str, Any] | None = None
 
 
 def check_api_arguments(args: Any) -> None:
-    """Raise for the arguments of an API request that the WebUI would misunderstand silently, and for bad values.
+    """Raise OptionError or ConceptError for arguments that the WebUI would misunderstand silently, and for bad values.
 
     ``args``: the request's ``alwayson_scripts`` entry: {"args": [...]}.
     """

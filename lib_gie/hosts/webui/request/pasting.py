@@ -1,4 +1,7 @@
-"""An infotext read back into the request that made its image. What is not understood is said, and never means off."""
+"""Reads an infotext back into the request that made its image. The user is told of what cannot be understood.
+
+Nothing that cannot be understood switches erasing off.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,10 @@ from .infotext import ADAPTERS, ALL_KEYS, ENFORCED, ENFORCED_SCALE, FLAGS, NAME_
 from .parsing import Request
 
 RAW = "GIE infotext"
-"""Under this name the page leaves the whole infotext among what the WebUI has read of it."""
+"""The key under which the page keeps the whole infotext, beside what the WebUI has read of it."""
 
 ENABLED = "GIE enabled"
-"""What stands for the accordion's tick among the fields that a user can have disregarded; no infotext has it."""
+"""The name of the accordion's tick among the fields that a user can have disregarded; no infotext has this key."""
 
 _CONCEPTS = BY_NAME["concepts"].infotext
 _LOST = "[object Object]"  # what sites make of a value that they do not know
@@ -36,10 +39,11 @@ FindAdapter = Callable[[str, str | None], str]
 
 @dataclass(frozen=True)
 class Here:
-    """What an infotext meets in this WebUI.
+    """This WebUI, as an infotext meets it.
 
-    ``skipped``: keys that are disregarded; ``enforced``: concepts erased anyway, by key. ``factor``: tells by which
-    factor w grows with the emphasis in a prompt, of which concepts are to be erased.
+    ``find``: finds a recorded adapter. ``skipped``: keys that are disregarded. ``enforced``: the keys of concepts that
+    are erased anyway. ``factor``: returns by which factor w grows with the emphasis of a prompt that these concepts
+    are erased from.
     """
 
     find: FindAdapter
@@ -49,7 +53,7 @@ class Here:
 
 
 def may_be_ours(infotext: str) -> bool:
-    """Whether there can be anything about growth inhibitors in an infotext."""
+    """Tell whether there can be anything about growth inhibitors in an infotext."""
     return _OURS.search(infotext) is not None
 
 
@@ -72,7 +76,7 @@ def _fields(line: str) -> list[str]:
 
 
 def _is_a_rest(field: str) -> bool:
-    """Whether it can be a part of the concepts before it, whose quotes are lost: "wine:0.5", not "Version: 1"."""
+    """Tell whether a field can belong to concepts whose quotes are lost: "wine:0.5" can, "Version: 1" cannot."""
     name, _, value = field.strip().partition(":")
     return not _ENTRY.match(field) or (name[:1].islower() and NUMBER.fullmatch(value.strip()) is not None)
 
@@ -88,7 +92,7 @@ def _unquoted(value: str) -> str:
 
 
 def _entries(line: str, problems: list[str]) -> dict[str, str]:
-    """Read our keys and values in one line."""
+    """Return our keys and values in one line. What is wrong with them is added to ``problems``."""
     found: dict[str, str] = {}
     fields = _fields(line)
     for number, field in enumerate(fields):
@@ -112,7 +116,7 @@ def _rest(fields: list[str]) -> list[str]:
 
 
 def _elsewhere(lines: list[str]) -> dict[str, str]:
-    """Concepts that stand where the WebUI reads the prompt."""
+    """Return our keys and values in a line of the prompt, where an editor may have put the concepts."""
     for line in lines:
         found = _entries(line, []) if _CONCEPTS in line or ENFORCED in line else {}
         if _CONCEPTS in found or ENFORCED in found:
@@ -121,7 +125,7 @@ def _elsewhere(lines: list[str]) -> dict[str, str]:
 
 
 def _written(params: Mapping[str, Any], skipped: frozenset[str], problems: list[str]) -> dict[str, str]:
-    """Our keys and values, as the WebUI has read them and as they stand in the infotext, where that is known."""
+    """Return our keys and values as they stand in the infotext; where that is not known, as the WebUI has read them."""
     read = {key: str(value).strip() for key, value in params.items() if _OURS.match(key) and key != RAW}
     read = {key: value for key, value in read.items() if key not in skipped}
     if RAW not in params:
@@ -210,7 +214,7 @@ _READERS: dict[str, Callable[[str], dict[str, Any]]] = {
 
 
 def _read_concepts(written: Mapping[str, str], here: Here, problems: list[str]) -> str:
-    """The concepts' text, with those that the image's own WebUI always erased and this one does not."""
+    """Return the concepts' text, with those that the image's own WebUI always erased and this one does not."""
     text = written.get(_CONCEPTS)
     if text == _LOST:
         problems.append(f"{_CONCEPTS} is {_LOST}: a site has lost the concepts, type them again")
@@ -236,7 +240,7 @@ def _with_enforced(text: str, own: set[str], always: Sequence[Concept], here: He
 
 
 def _adapter(text: str, here: Here) -> str:
-    """The adapter's name here. Raises AdapterError where it is missing or another."""
+    """Return the adapter's name here. Raises AdapterError where it is missing or another."""
     match = NAME_AND_HASH.fullmatch(text)
     if match is not None:
         return here.find(match["name"], match["hash"])
@@ -246,7 +250,7 @@ def _adapter(text: str, here: Here) -> str:
 def _with_adapter(
     values: dict[str, Any], written: Mapping[str, str], prompts: Sequence[str], here: Here, problems: list[str]
 ) -> dict[str, Any]:
-    """``values`` with the recorded adapter, or where that is missing or another with the recorded scales."""
+    """Return ``values`` with the recorded adapter; with the recorded scales where that is missing or another."""
     try:
         adapter = _adapter(written.get(BY_NAME["adapter"].infotext, AUTOMATIC), here)
         for text in written.get(ADAPTERS, "").split("; "):
@@ -264,9 +268,10 @@ def _with_adapter(
 
 
 def _with_recorded_scales(values: dict[str, Any], text: str, prompts: Sequence[str], here: Here) -> dict[str, Any]:
-    """Fixed scale -1 and the recorded scales as the concepts' weights.
+    """Return ``values`` with the fixed scale -1 and the recorded scales as the concepts' weights.
 
-    What the scales have grown by with the prompt's emphasis is taken off: they will grow by it again.
+    The recorded scales include what they grew by with the prompt's emphasis. That is divided out, because they will
+    grow by it again.
     """
     concepts = parse_concepts(values["concepts"])
     factor = max((here.factor(prompt, concepts) for prompt in prompts), default=1.0)
@@ -276,7 +281,7 @@ def _with_recorded_scales(values: dict[str, Any], text: str, prompts: Sequence[s
 
 
 def _values(written: Mapping[str, str], prompts: Sequence[str], here: Here, problems: list[str]) -> dict[str, Any]:
-    """The request, by option names; what is left out or cannot be read has its default."""
+    """Return the request by option names; what is left out or cannot be read has its default."""
     values = {name: option.default for name, option in BY_NAME.items()} | {"enabled": True}
     for key, text in written.items():
         if key not in ALL_KEYS:
@@ -293,7 +298,7 @@ def _values(written: Mapping[str, str], prompts: Sequence[str], here: Here, prob
 
 
 def _left_alone(here: Here) -> set[str]:
-    """Options that stay as they are, because their keys are disregarded."""
+    """Return the options that stay as they are, because their keys are disregarded."""
     names = {name for name, option in BY_NAME.items() if option.infotext in here.skipped}
     return names | ({"enabled"} if here.skipped & {ENABLED, _CONCEPTS} else set())
 
@@ -301,10 +306,10 @@ def _left_alone(here: Here) -> set[str]:
 def read_params(params: Mapping[str, Any], here: Here) -> tuple[dict[str, Any] | None, str]:
     """Return an infotext's values by option name, and what the user must be told ("" if there is nothing to say).
 
-    ``params``: the infotext as the WebUI has parsed it, and itself under RAW. None if nothing was erased there; options
-    whose keys are disregarded are left out. Where something cannot be read the rest is there, with ``enabled``: no
-    infotext of an erased image switches erasing off. Where the recorded adapter is missing or another, the recorded
-    scales take its place.
+    ``params``: the infotext as the WebUI has parsed it, and the whole text under RAW. The values are None if nothing
+    was erased there. Options whose keys are disregarded are left out. Where something cannot be read the rest is
+    returned with ``enabled``, so that no infotext of an erased image switches erasing off. Where the recorded adapter
+    is missing or another, the recorded scales take its place.
     """
     problems: list[str] = []
     written = _written(params, here.skipped, problems)

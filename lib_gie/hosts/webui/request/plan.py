@@ -1,4 +1,4 @@
-"""What is to be erased from a job's images, and how far that has come in the batch that is made now."""
+"""A plan says what is to be erased from a job's images; a plan in a batch, how far that has come."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lib_gie.core.rows import RowLedger
 from lib_gie.core.scales.rules import FixedScale, Guarded, ScaleRule
 from lib_gie.hosts.protocol import SamplingHost
 
-from .infotext import Rule
+from .infotext import ScaleSource
 from .parsing import Request
 
 _PASSES = {"both": (False, True), "first only": (False,), "second only": (True,)}  # of p.is_hr_pass
@@ -22,39 +22,39 @@ _PASSES = {"both": (False, True), "first only": (False,), "second only": (True,)
 
 @dataclass(frozen=True)
 class Plan:
-    """A request and, for each of its concepts, the rule for its scale and that rule's description.
+    """A request with, for each of its concepts, the rule for its scale (``rules``) and that rule's name (``sources``).
 
-    ``enforced``: the admin's request, not the user's. ``notes``: what the user is told under the image. ``floor``: no
-    concept's scale is weaker.
+    ``enforced``: it is the admin's request, not the user's. ``notes``: what the user is told under the image.
+    ``floor``: no concept's scale is weaker; 0: there is none.
     """
 
     request: Request
     rules: tuple[ScaleRule, ...]
-    described: tuple[Rule, ...]
+    sources: tuple[ScaleSource, ...]
     enforced: bool = False
     notes: tuple[str, ...] = ()
     floor: float = 0.0
 
     @property
-    def wants_twin(self) -> bool:
-        """Whether the same images without erasure are needed. What an admin enforces is erased from those, too."""
+    def wants_unerased(self) -> bool:
+        """True if the plan needs the same images without erasure. An admin's concepts are erased from those, too."""
         return not self.enforced and self.request.keep_composition
 
     def new_erasure(
-        self, host: SamplingHost, before: Erasure | None, without: bool, changed: bool, **options: Any
+        self, host: SamplingHost, before: Erasure | None, unerased: bool, changed: bool, **options: Any
     ) -> Erasure:
         """Make an erasure with concepts encoded by ``host``, the model as it is now.
 
-        ``before``: the erasure that it goes on from. ``without``: erases nothing, and only watches. ``changed``:
-        whether the model, its networks or the pass are others than those that ``before`` was made for. ``options``:
-        ledger, recorder, trace or composition.
+        ``before``: the erasure that it goes on from. ``unerased``: it is to erase nothing, only to watch. ``changed``:
+        whether ``before`` was made for another model, pass or set of networks. ``options``: ledger, recorder, trace or
+        composition.
         """
         request = self.request
         targets = [
-            Target(host.encode(concept), *((FixedScale(0.0),) if without else (rule, self.floor)))
+            Target(host.encode(concept), *((FixedScale(0.0),) if unerased else (rule, self.floor)))
             for concept, rule in zip(request.concepts, self._rules_now(), strict=True)
         ]
-        settings = replace(request.settings, concept_pass="fused") if without else request.settings
+        settings = replace(request.settings, concept_pass="fused") if unerased else request.settings
         erasure = Erasure(targets, settings, **options)
         if before is not None:
             erasure.go_on_from(before, changed)
@@ -86,10 +86,13 @@ class Plan:
 
 @dataclass(eq=False)
 class PlanInBatch:
-    """How far a plan has come in a batch. ``without``: its concepts are not erased, only watched."""
+    """One plan's progress in a batch. ``is_unerased``: its concepts are watched and not erased.
+
+    ``steps``: how many denoiser calls were announced to ``erasure``.
+    """
 
     plan: Plan
-    without: bool = False
+    is_unerased: bool = False
     recorder: AttentionRecorder | None = None
     trace: Trace | None = None
     composition: Composition | None = None
@@ -97,22 +100,25 @@ class PlanInBatch:
     steps: int = 0
 
     def applies(self, p: Any) -> bool:
-        """Whether the pass that runs now (first or of Hires. fix) is to be erased from."""
+        """Tell whether the pass that runs now (the first or that of Hires. fix) is to be erased from."""
         if not hasattr(p, "enable_hr"):  # img2img has no second pass, so its only one is erased from
             return True
         return bool(getattr(p, "is_hr_pass", False)) in _PASSES[self.plan.request.hires]
 
     def renew(self, host: SamplingHost, ledger: RowLedger, changed: bool) -> Erasure:
-        """Encode for the model as it is now. Scales that are known get no weaker, and are read again if it changed."""
+        """Make the erasure anew, with concepts encoded by the model as it is now.
+
+        Scales that are known get no weaker. They are read again where model, pass or networks have ``changed``.
+        """
         self.check()
         self.erasure = self.plan.new_erasure(
-            host, self.erasure, self.without, changed,
+            host, self.erasure, self.is_unerased, changed,
             ledger=ledger, recorder=self.recorder, trace=self.trace, composition=self.composition,
         )  # fmt: skip
         self.steps = 0
         return self.erasure
 
     def check(self) -> None:
-        """Raise ErasureError where announced rows were never seen, and what a UNet call was refused for."""
+        """Raise ErasureError where announced rows were never seen, or where a UNet call was refused."""
         if self.steps or (self.erasure is not None and self.erasure.ledger.refusal is not None):
             self.erasure.finish()

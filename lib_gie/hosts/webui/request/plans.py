@@ -1,13 +1,12 @@
-"""From what is asked for to what is done: a request and the loaded model give rules for every concept's scale."""
+"""From a request to a plan: the loaded model and the installed adapters give a rule for every concept's scale."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from modules import paths_internal, shared
+from modules import shared
 
 from lib_gie.checks import quoted
 from lib_gie.core.concepts import MAX_TOKENS, Concept
@@ -19,23 +18,19 @@ from lib_gie.hosts.webui.host.chosen import HOST
 from lib_gie.hosts.webui.host.model import family_of, inversions_in, split_tokens, unet_of
 from lib_gie.options import AUTOMATIC, BY_NAME, DEFAULT_SCALE, FIXED
 
-from . import arguments
-from .infotext import Rule
+from .enforcement import Enforced, not_enforced
+from .infotext import ScaleSource
+from .installed import adapter_folders
 from .library import adapter_for, find_adapter
 from .parsing import TITLE, Request
 from .plan import Plan
 
 
-def adapter_folders() -> list[Path]:
-    """Where adapters lie: shipped ones, and the user's own among the WebUI's models."""
-    return arguments.adapter_folders(paths_internal.models_path)
-
-
 def automatic_text(concepts: Sequence[Concept], model: Any) -> str:
-    """What Automatic takes for each concept on a model; nothing for models that cannot be erased from."""
+    """Say what Automatic takes for each concept on a model; "" for models that cannot be erased from."""
     try:
         base, heads = family_of(unet_of(model))
-    except GieError:  # which Generate says
+    except GieError:  # the user is told when an image is asked for
         return ""
     found = [(concept, adapter_for(concept.key, base, heads, adapter_folders())) for concept in concepts]
     named = [f"{chosen.name if chosen else 'the fixed scale'} for {concept.text}" for concept, chosen in found]
@@ -43,21 +38,25 @@ def automatic_text(concepts: Sequence[Concept], model: Any) -> str:
 
 
 def _without_adapter(request: Request, base: str, enforced: bool) -> float:
-    """The fixed scale that Automatic takes where no adapter fits: an admin's own, if there is one, else the usual."""
+    """Return the fixed scale that Automatic takes where no adapter fits: an admin's, if one is set, else the usual.
+
+    A user's scale does not count here: the accordion sends one that nobody has chosen.
+    """
     given = enforced and request.scale != BY_NAME["scale"].default
     return request.scale if given else default_scale(base)
 
 
 def _rule(
     request: Request, concept: Concept, base: str, heads: Sequence[int], enforced: bool
-) -> tuple[ScaleRule, Rule]:
+) -> tuple[ScaleRule, ScaleSource]:
+    """Return the rule of one concept's scale, and how an infotext names it."""
     if request.adapter == FIXED:
-        return FixedScale(request.scale), Rule(None, None, request.scale)
+        return FixedScale(request.scale), ScaleSource(None, None, request.scale)
     if request.adapter == AUTOMATIC:
         installed = adapter_for(concept.key, base, heads, adapter_folders(), trusted=enforced)
         if installed is None:
             scale = _without_adapter(request, base, enforced)
-            return FixedScale(scale), Rule(None, None, scale)
+            return FixedScale(scale), ScaleSource(None, None, scale)
     else:
         installed = find_adapter(request.adapter, adapter_folders())
         if enforced and not installed.adapter.is_for(concept.key):
@@ -67,11 +66,24 @@ def _rule(
             )
     installed.adapter.check_model(base, heads)
     rule = Guarded(installed.adapter, default_scale(base))
-    return rule, Rule(installed.name, installed.digest, DEFAULT_SCALE)
+    return rule, ScaleSource(installed.name, installed.digest, DEFAULT_SCALE)
+
+
+def plans_for(request: Request | None, enforced: Sequence[Enforced]) -> list[Plan]:
+    """Return the plans of what the admin enforces, then that of what else a user's ``request`` names.
+
+    Raises what ``make_plan`` does. The model is looked at only where something is to be erased.
+    """
+    if request is None and not enforced:
+        return []
+    model = shared.sd_model
+    plans = [make_plan(wish.request, model, enforced=True, floor=wish.floor) for wish in enforced]
+    left = None if request is None else not_enforced(request, enforced)
+    return plans if left is None else [*plans, make_plan(left, model)]
 
 
 def make_plan(request: Request, model: Any, enforced: bool = False, floor: float = 0.0) -> Plan:
-    """Rules for a request on a model. Raises AdapterError, UnsupportedModelError where there can be none.
+    """Return the rules for a request on a model. Raises AdapterError, UnsupportedModelError where there can be none.
 
     ``enforced``: the admin's request, not a user's. ``floor``: a scale that no image's is weaker than; 0: none.
     """
@@ -79,13 +91,16 @@ def make_plan(request: Request, model: Any, enforced: bool = False, floor: float
     if enforced:
         request = dataclasses.replace(request, concepts=_as_words(request.concepts, model))
     pairs = [_rule(request, concept, base, heads, enforced) for concept in request.concepts]
-    rules, described = tuple(rule for rule, _ in pairs), tuple(about for _, about in pairs)
-    notes = (*_notes(request, described, base, enforced), *_adapter_notes(request, rules, described))
-    return Plan(request, rules, described, enforced, notes, floor)
+    rules, sources = tuple(rule for rule, _ in pairs), tuple(source for _, source in pairs)
+    notes = (*_notes(request, sources, base, enforced), *_adapter_notes(request, rules, sources))
+    return Plan(request, rules, sources, enforced, notes, floor)
 
 
 def _as_words(concepts: Sequence[Concept], model: Any) -> tuple[Concept, ...]:
-    """What is enforced are words. A textual inversion of their name, which anybody may have made, comes on top."""
+    """Return the concepts as plain words, and those that are a textual inversion's name in both readings.
+
+    An inversion counts only on top of the words, because anybody may have made it.
+    """
     found = []
     for concept in concepts:
         found.append(dataclasses.replace(concept, literal=True))
@@ -94,19 +109,19 @@ def _as_words(concepts: Sequence[Concept], model: Any) -> tuple[Concept, ...]:
     return tuple(found)
 
 
-def _adapters(rules: Sequence[ScaleRule], described: Sequence[Rule]) -> dict[str, Adapter]:
-    """Those in use, by name."""
-    pairs = zip(rules, described, strict=True)
-    return {about.adapter: rule.adapter for rule, about in pairs if isinstance(rule, Guarded)}
+def _adapters(rules: Sequence[ScaleRule], sources: Sequence[ScaleSource]) -> dict[str, Adapter]:
+    """Return the adapters in use, by name."""
+    pairs = zip(rules, sources, strict=True)
+    return {source.adapter: rule.adapter for rule, source in pairs if isinstance(rule, Guarded)}
 
 
-def _adapter_notes(request: Request, rules: Sequence[ScaleRule], described: Sequence[Rule]) -> list[str]:
-    """What is to be known of the adapters that are used: for another concept, or of an earlier version."""
-    adapters = _adapters(rules, described)
+def _adapter_notes(request: Request, rules: Sequence[ScaleRule], sources: Sequence[ScaleSource]) -> list[str]:
+    """Say which of the adapters in use are for another concept, and which were made by an earlier version."""
+    adapters = _adapters(rules, sources)
     foreign = [
-        f"the adapter {about.adapter} was fitted for {', '.join(rule.adapter.info.concepts)}, not for "
+        f"the adapter {source.adapter} was fitted for {', '.join(rule.adapter.info.concepts)}, not for "
         f"{concept.text!r}; it knows nothing of that"
-        for concept, rule, about in zip(request.concepts, rules, described, strict=True)
+        for concept, rule, source in zip(request.concepts, rules, sources, strict=True)
         if isinstance(rule, Guarded) and not rule.adapter.is_for(concept.key)
     ]
     unknown = [
@@ -119,7 +134,7 @@ def _adapter_notes(request: Request, rules: Sequence[ScaleRule], described: Sequ
 
 
 def differences(plan: Plan, p: Any) -> list[str]:
-    """How what is asked of ``p`` differs from what the adapters of a user's request were fitted at."""
+    """Say how what is asked of ``p`` differs from what the adapters of a user's request were fitted at."""
     if plan.enforced:
         return []
     asked = {
@@ -127,7 +142,7 @@ def differences(plan: Plan, p: Any) -> list[str]:
         "cfg": ("CFG scale", getattr(p, "cfg_scale", None)),
     }
     found = []
-    for name, adapter in _adapters(plan.rules, plan.described).items():
+    for name, adapter in _adapters(plan.rules, plan.sources).items():
         known = adapter.info.conditions
         parts = [
             f"{label} {known[key]:g}, not {value:g}"
@@ -141,12 +156,12 @@ def differences(plan: Plan, p: Any) -> list[str]:
     return found
 
 
-def _notes(request: Request, described: Sequence[Rule], base: str, enforced: bool) -> tuple[str, ...]:
-    """What Automatic did where no adapter fits."""
+def _notes(request: Request, sources: Sequence[ScaleSource], base: str, enforced: bool) -> tuple[str, ...]:
+    """Say which fixed scale Automatic took where no adapter fits."""
     lacking = [
-        (concept.text, rule.scale)
-        for concept, rule in zip(request.concepts, described, strict=True)
-        if request.adapter == AUTOMATIC and rule.adapter is None
+        (concept.text, source.scale)
+        for concept, source in zip(request.concepts, sources, strict=True)
+        if request.adapter == AUTOMATIC and source.adapter is None
     ]
     trains = f"the tab {TITLE}" if HOST.trains_adapters else f"the tab {TITLE} of AUTOMATIC1111's WebUI"
     remedy = (

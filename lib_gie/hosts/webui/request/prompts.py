@@ -1,4 +1,4 @@
-"""What a prompt of the WebUI says, whatever syntax it is written in: which concepts it names, how it emphasises."""
+"""Reads the WebUI's prompts, through every syntax they may use: which concepts one names, and its emphasis."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _READING = "gie_reading"
 
 @dataclass(frozen=True)
 class Mode:
-    """How the WebUI reads emphasis. ``name``: of its setting; ``is_old``: by its old implementation."""
+    """One way of reading emphasis. ``name``: the value of its setting; ``is_old``: by its old implementation."""
 
     name: str
     is_old: bool
@@ -36,11 +36,11 @@ class Mode:
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
-    """What prompts were encoded with. The WebUI keeps encoded prompts, also for later requests.
+class PromptReading:
+    """The settings that prompts were encoded with, noted because the WebUI keeps encoded prompts for later requests.
 
-    ``modes``: of emphasis; ``inversions``: see ``inversions_now``; ``clip_skip``: as the WebUI counts it.
-    ``steps``, ``hires_steps``: those that prompt editing was resolved for.
+    ``modes``: how emphasis was read, before and after the encoding; ``inversions``: see ``inversions_now``;
+    ``clip_skip``: as the WebUI counts it; ``steps``, ``hires_steps``: those that prompt editing was resolved for.
     """
 
     modes: tuple[Mode, ...]
@@ -57,15 +57,15 @@ def _clip_skip() -> Any:
 def note_reading(
     inner: Callable, model: Any, prompts: Any, steps: int, hires_steps: int | None = None, *args: Any, **kwargs: Any
 ) -> Any:
-    """Encode prompts (``get_multicond_learned_conditioning``), and note on what comes out how they were read."""
+    """Stand in for ``get_multicond_learned_conditioning``: encode, and note on the result how prompts were read."""
     before, clip_skip, inversions = Mode.now(), _clip_skip(), inversions_now(model)
     made = inner(model, prompts, steps, hires_steps, *args, **kwargs)
     # settings may be changed at any time, also in between
-    setattr(made, _READING, Reading((before, Mode.now()), inversions, clip_skip, steps, hires_steps))
+    setattr(made, _READING, PromptReading((before, Mode.now()), inversions, clip_skip, steps, hires_steps))
     return made
 
 
-def reading_of(denoiser: Any) -> Reading | None:
+def reading_of(denoiser: Any) -> PromptReading | None:
     """Return how the prompts that a denoiser samples were read; None where that is not known."""
     return getattr(getattr(denoiser.sampler, "sampler_extra_args", {}).get("cond"), _READING, None)
 
@@ -78,14 +78,14 @@ def _without_weight(part: str) -> str:
 def _parts(prompt: str) -> list[str]:
     """Return the parts that AND joins, without their weights.
 
-    The WebUI has taken the tags of LoRAs and their kin out; what looks like one now is encoded as letters.
+    The WebUI has taken out the tags of extra networks such as LoRAs. What looks like one now is encoded as letters.
     """
     return [_without_weight(part) for part in _AND.split(prompt)]
 
 
 @functools.lru_cache(maxsize=64)
 def _stages(part: str, steps: int, hires_steps: int) -> tuple[str, ...]:
-    """All texts that a part becomes where it is edited on the way, in the first pass and that of Hires. fix."""
+    """Return all texts that prompt editing makes of a part, in the first pass and in that of Hires. fix."""
     if "[" not in part:  # nothing is edited, and the host's parser is slow
         return (part,)
     schedules = [
@@ -97,12 +97,12 @@ def _stages(part: str, steps: int, hires_steps: int) -> tuple[str, ...]:
 
 
 def _weighted(stage: str) -> list[tuple[str, float]]:
-    """A text taken apart by emphasis."""
+    """Return the pieces of a text with their weights."""
     return [(text, weight) for text, weight in prompt_parser.parse_prompt_attention(stage) if text != "BREAK"]
 
 
 def emphasis_of(stages: Sequence[str], model: Any, modes: Iterable[Mode]) -> float:
-    """The largest weight in any of these texts, in any of these ways of reading it; 1 where it is without effect."""
+    """Return the largest weight in any of these texts, read in any of these modes; 1 where weights have no effect."""
     found = [1.0]
     for mode in modes:
         if mode.name not in _NO_EMPHASIS and mode.is_old:
@@ -117,30 +117,36 @@ def _largest_weight(stages: Sequence[str]) -> float:
 
 
 def _texts(prompt: str, steps: int, hires_steps: int) -> tuple[list[str], list[str]]:
-    """All stages of all parts of a prompt, and everything in which a concept's words may stand."""
+    """Return all stages of all parts of a prompt, and all texts in which a concept's words may stand."""
     stages = [stage for part in _parts(prompt) for stage in _stages(part, steps, hires_steps)]
     plain = ["".join(text for text, _ in _weighted(stage)) for stage in stages]
     return stages, list(dict.fromkeys([*plain, *stages, prompt]))
 
 
 def facts_of(
-    prompt: Any, concepts: Sequence[Concept], model: Any, steps: int, hires_steps: int, reading: Reading | None = None
+    prompt: Any,
+    concepts: Sequence[Concept],
+    model: Any,
+    steps: int,
+    hires_steps: int,
+    reading: PromptReading | None = None,
 ) -> PromptFacts:
-    """What is known of one image's prompt, all its parts and stages together; what is no text is unknown.
+    """Return what is known of one image's prompt, all its parts and stages together; what is no text is unknown.
 
-    ``reading``: how it was encoded; None: as it would be now.
+    ``steps``, ``hires_steps``: those of the first pass and of Hires. fix, for prompt editing. ``reading``: how the
+    prompt was encoded; None: as it would be now.
     """
     if not isinstance(prompt, str):
         return UNKNOWN_PROMPT
     modes, databases = (reading.modes, reading.inversions) if reading else ((Mode.now(),), None)
-    if reading is not None:  # some samplers make two steps of each
+    if reading is not None:  # some samplers make two steps of each, and editing was resolved for those
         steps, hires_steps = reading.steps, reading.hires_steps or reading.steps
     stages, texts = _texts(prompt, max(1, steps), max(1, hires_steps))
     tokens = [word_tokens(text, model) for text in texts]
     times = {}
     for concept in concepts:
         own = word_tokens(concept.text, model)
-        # letters that only a tokenizer takes for the words, and words that it takes for others, count as well
+        # both count: the words as a reader sees them, and any letters that the tokenizer takes for them
         pairs = zip(texts, tokens, strict=True)
         named = max(max(times_named(text, concept.text), times_in(ids, own)) for text, ids in pairs)
         # a textual inversion can be the same words under another name

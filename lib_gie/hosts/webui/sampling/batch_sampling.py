@@ -114,7 +114,7 @@ class BatchSampling:
         for number, plan, erasure in self._erasures:
             erasure.facts.update(facts)
             plan.steps += 1
-            if erasure.injects or plan.without:
+            if erasure.injects or plan.is_unerased:
                 self._done.add(number)
         if not self._tiled and makes_tiles(denoiser, shared.sd_model):
             self._watch_tiles(denoiser)
@@ -122,7 +122,7 @@ class BatchSampling:
     # -- tiles ------------------------------------------------
 
     def _watch_tiles(self, denoiser: Any) -> None:
-        if any(plan.plan.request.show_attention and not plan.without for plan in self.plans):
+        if any(plan.plan.request.show_attention and not plan.is_unerased for plan in self.plans):
             raise ErasureError(
                 "the image is made in tiles by Tiled Diffusion, so where the attention was cannot be shown; untick "
                 "Show attention"

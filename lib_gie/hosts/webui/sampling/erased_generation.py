@@ -41,7 +41,7 @@ class Generation:
         self.nested_failure: BaseException | None = None  # of a generation within this one, which a script may swallow
         self.recorders: dict[tuple[int, int], AttentionRecorder] = {}  # by plan and batch
         self.batches = 0
-        self.without = False  # what runs now makes images without what the user wants erased
+        self.is_unerased = False  # what runs now makes images without what the user wants erased
         self.left_out = LeftOut(p)
         self._batch: BatchSampling | None = None  # that is sampled now, or was sampled last
         self._kept: dict[tuple[int, int], dict[int, list[list[list[float]]]]] = {}  # by plan and batch: scales by image
@@ -50,13 +50,13 @@ class Generation:
     # -- a batch ------------------------------------------------
 
     @property
-    def wants_twin(self) -> bool:
+    def wants_unerased(self) -> bool:
         """Whether every batch is made without erasure, too."""
-        return any(plan.wants_twin for plan in self.plans) or bool(self.gallery and self.gallery.before)
+        return any(plan.wants_unerased for plan in self.plans) or bool(self.gallery and self.gallery.before)
 
-    def sample(self, inner: Callable[[], Any], without: bool = False) -> Any:
-        """Return what ``inner`` does; it has been erased from (``without``: by the admin's wishes alone), or raise."""
-        batch = self.begin_batch(without)
+    def sample(self, inner: Callable[[], Any], unerased: bool = False) -> Any:
+        """Return what ``inner`` does; it has been erased from (``unerased``: by the admin's wishes alone), or raise."""
+        batch = self.begin_batch(unerased)
         try:
             result = inner()
             self._end(batch)
@@ -67,39 +67,39 @@ class Generation:
     @contextmanager
     def unerased(self) -> Iterator[None]:
         """Erase nothing that the user asks for within the context, also in generations that run within this one."""
-        before, self.without = self.without, True
+        before, self.is_unerased = self.is_unerased, True
         try:
             yield
         finally:
-            self.without = before
+            self.is_unerased = before
 
-    def begin_batch(self, without: bool = False) -> BatchSampling:
+    def begin_batch(self, unerased: bool = False) -> BatchSampling:
         """Prepare a batch before ``p.sample``: extra networks are active, nothing is sampled yet.
 
-        ``without``: what is sampled now are the same images without what the user wants erased.
+        ``unerased``: what is sampled now are the same images without what the user wants erased.
         """
         if self._batch is not None:  # something may have sampled since it ended, outside of p.sample
             self._batch.check()
             self._batch.detach()
-        make = self._twin if without else self._erased
+        make = self._watching if unerased else self._erased
         self._batch = BatchSampling(self.p, [make(number, plan) for number, plan in enumerate(self.plans)])
-        self.batches += not without
+        self.batches += not unerased
         self._batch.attach()
         return self._batch
 
-    def _twin(self, number: int, plan: Plan) -> PlanInBatch:
+    def _watching(self, number: int, plan: Plan) -> PlanInBatch:
         if plan.enforced:
             return PlanInBatch(plan)
-        if plan.wants_twin:
+        if plan.wants_unerased:
             self._traces[number] = Trace()
-        return PlanInBatch(plan, without=True, trace=self._traces.get(number))
+        return PlanInBatch(plan, is_unerased=True, trace=self._traces.get(number))
 
     def _erased(self, number: int, plan: Plan) -> PlanInBatch:
         check_own_calls(self.p, plan.request)
         request, trace = plan.request, self._traces.pop(number, None)
         recorder = AttentionRecorder() if request.show_attention else AttentionRecorder(PRESENCE_EVERY, PRESENCE_PIXELS)
         self.recorders[number, getattr(self.p, "iteration", 0)] = recorder
-        if not plan.wants_twin:
+        if not plan.wants_unerased:
             return PlanInBatch(plan, recorder=recorder)
         if trace is None:
             raise ErasureError(
@@ -166,7 +166,7 @@ class Generation:
 
     def _keep_scales(self) -> None:
         for number, progress in enumerate([] if self._batch is None else self._batch.plans):
-            if progress.without:
+            if progress.is_unerased:
                 continue
             self._kept[number, getattr(self.p, "iteration", 0)] = _scales_by_image(progress)
 
@@ -180,7 +180,7 @@ class Generation:
 def _tell_doubts(p: Processing, batch: BatchSampling) -> None:
     """Say under the images where a fixed scale took the place of an adapter's answer."""
     for progress in batch.plans:
-        if not progress.without and progress.erasure is not None:
+        if not progress.is_unerased and progress.erasure is not None:
             for doubt in progress.plan.doubts(progress.erasure):
                 p.comment(f"{TITLE}: {doubt}")
 

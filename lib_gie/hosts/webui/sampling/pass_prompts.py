@@ -13,7 +13,7 @@ from lib_gie.core.rows import Name
 from lib_gie.core.scales.rules import PromptFacts
 from lib_gie.errors import ErasureError
 from lib_gie.hosts.webui.host.contract import Processing
-from lib_gie.hosts.webui.request.prompts import Mode, Reading, facts_of
+from lib_gie.hosts.webui.request.prompts import Mode, PromptReading, facts_of
 
 
 class PassPrompts:
@@ -24,7 +24,7 @@ class PassPrompts:
         self._made_of: tuple[Any, ...] | None = None
         self._found: list[PromptFacts] = []  # by image
 
-    def facts(self, rows: Sequence[Name], reading: Reading | None, clip_skip: Any) -> dict[Hashable, PromptFacts]:
+    def facts(self, rows: Sequence[Name], reading: PromptReading | None, clip_skip: Any) -> dict[Hashable, PromptFacts]:
         """Return what is known by row. A row that is left out counts as naming every concept.
 
         ``reading``: with what the prompts were encoded, if that is known. Raises ErasureError where the concepts were

@@ -1,1 +1,1 @@
-"""What is shown beside the results, and what becomes of it after the sampling."""
+"""The pictures and texts beside the results, and the scripts that go over them after the sampling."""

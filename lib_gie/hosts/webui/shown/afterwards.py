@@ -1,12 +1,13 @@
 """Wrappers of the WebUI's calls of scripts after a batch is sampled, and after a job.
 
-Through them what is shown beside the results goes through the scripts as well. A batch that was stopped before anything
+Through them the pictures beside the results go through the scripts as well. A batch that was stopped before anything
 was erased from it is left out: scripts do not see it, nothing of it is shown or saved, and the other batches come back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,23 +21,40 @@ _LEFT_OUT = f"{TITLE}: a batch that was stopped before anything was erased from 
 
 
 def _generation_of(p: Any) -> Generation | None:
-    """Return the generation that these images belong to; None for its images without erasure, which come by, too."""
+    """Return the generation whose images scripts go over now; None while these are its images without erasure."""
     running = stack()[-1] if stack() else None
-    return running if running is not None and running.p is p and not running.without else None
+    return running if running is not None and running.p is p and not running.is_unerased else None
+
+
+@contextmanager
+def reported_errors() -> Iterator[list[str]]:
+    """Collect what the host reports within the context: exceptions in scripts, which it prints and forgets."""
+    inner, reported = errors.report, []
+
+    def report(message: str, **options: Any) -> None:
+        reported.append(message)
+        inner(message, **options)
+
+    errors.report = report
+    try:
+        yield reported
+    finally:
+        errors.report = inner
 
 
 # -- a batch that is left out ------------------------------------------------
 
 
 def leave_out(generation: Generation) -> torch.Tensor:
-    """Have the host leave out the batch that is being sampled; returns what takes its place until then.
+    """Have the host leave out the batch that is being sampled.
 
-    Raises ErasureError where this host knows no batches that scripts take images from.
+    Returns latents [B, C, h, w] of zeros, which the host takes for the batch until ``_batch_list`` drops its images.
+    Raises ErasureError where scripts of this host cannot take images from a batch.
     """
     p = generation.p
     if getattr(p, "scripts", None) is None:
         generation.left_out.put_aside("scripts")
-        p.scripts = scripts.ScriptRunner()  # without scripts; ``_batch_list`` is called for it
+        p.scripts = scripts.ScriptRunner()  # an empty one, so that the host calls ``_batch_list``
     if not isinstance(p.scripts, scripts.ScriptRunner) or not hasattr(scripts.ScriptRunner, "postprocess_batch_list"):
         raise ErasureError("stopped before anything was erased from the image")
     generation.left_out.add()
@@ -78,11 +96,11 @@ def _batch_list(inner: Callable, runner: Any, p: Any, batch: Any, *args, **kwarg
 
 
 def _after_composite(inner: Callable, runner: Any, p: Any, shown: Any, *args, **kwargs) -> Any:
-    """Add a result, the last thing done to an image: it is as the WebUI is about to show and save it."""
+    """Give the gallery a result after the last thing that is done to it, as the WebUI is about to show and save it."""
     done = inner(runner, p, shown, *args, **kwargs)
     generation = _generation_of(p)
     if generation is not None and generation.gallery is not None:
-        with generation.unerased():  # what scripts make of the other images is not erased from either
+        with generation.unerased():  # nor is anything erased from what scripts make of the images without erasure
             generation.gallery.add_result(p, shown.image)
     return done
 
@@ -92,8 +110,6 @@ def _postprocess(inner: Callable, runner: Any, p: Any, processed: Any, *args, **
     gallery = None if generation is None or generation.has_failed else generation.gallery
     if gallery is None:
         return inner(runner, p, processed, *args, **kwargs)
-    from .unerased import reported_errors
-
     _try(gallery, processed, lambda: gallery.append(generation, processed))
     with reported_errors() as reported:
         done = inner(runner, p, processed, *args, **kwargs)
@@ -119,8 +135,8 @@ _AROUND = {
 }
 
 
-def install(wrap: Callable) -> None:
-    """Put the wrappers in place, with ``guard``'s way of replacing a function once; an old WebUI lacks some."""
+def wrap_scripts(wrap: Callable) -> None:
+    """Wrap the calls of scripts. ``wrap``: replaces a function once (see ``guard``). An old WebUI lacks some calls."""
     for name, around in _AROUND.items():
         if hasattr(scripts.ScriptRunner, name):
             wrap(scripts.ScriptRunner, name, around)

@@ -1,8 +1,8 @@
-"""What is shown beside the results: the images without erasure, where the attention was, and all side by side.
+"""The pictures beside the results: the images without erasure, where the attention was, and a sheet of all.
 
-Nothing of it gets round what other extensions do to images. The images without erasure go through all that the results
-go through (``twin.finish``); everything else is made of those and of the results. All of it is in the job's images
-when scripts go over these, and what nobody can answer for afterwards is taken away again.
+None of them gets round what other extensions do to images. The images without erasure go through all that the results
+go through (``unerased.finish``), and the other pictures are made of those and of the results. All of them are among the
+job's images when scripts go over these. A picture that was made of images which are no longer the same is taken away.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from lib_gie.hosts.webui.request.parsing import TITLE
 from lib_gie.hosts.webui.sampling.erased_generation import Generation, is_stopped
 
 from . import unerased
+from .afterwards import reported_errors
 from .job_images import JobImages
 
 SAVE_BEFORE, SAVE_ATTENTION = "gie_save_before", "gie_save_attention"
-"""Settings: whether these pictures are saved, too."""
+"""The settings that say whether these pictures are saved, too."""
 
 SAMPLED_OTHERWISE = "another extension samples in its own way"
 _ADDS_OR_DROPS = "another extension adds images to the batch or takes some away"
@@ -35,10 +36,10 @@ _GONE_THROUGH = frozenset(
         "postprocess_maskoverlay", "postprocess_image_after_composite",
     }
 )  # fmt: skip
-"""A script's methods for what has been sampled: our pictures go through all of them."""
+"""A script's methods for samples and images: our pictures go through all of them."""
 
 Place = tuple[int, int]
-"""Batch and number of an image in it."""
+"""The number of a batch, and that of an image in it."""
 
 
 class Gallery:
@@ -46,7 +47,7 @@ class Gallery:
 
     def __init__(self, before: bool, attention: bool):
         self.before, self.attention = before, attention
-        self.twins: dict[Place, unerased.Finished] = {}
+        self.unerased: dict[Place, unerased.Finished] = {}
         self.results: dict[Place, Image.Image] = {}
         self.was_appended = False
         self._batch = _Batch()
@@ -57,7 +58,7 @@ class Gallery:
     def refuse(self, reason: str) -> None:
         """Show no image without erasure."""
         self.before, self._batch.samples = False, None
-        self.twins.clear()
+        self.unerased.clear()
         self._note(f"what these images would have been is not shown: {reason}")
 
     def _note(self, text: str) -> None:
@@ -66,23 +67,26 @@ class Gallery:
     # -- a batch ------------------------------------------------
 
     def begin(self, p: Any) -> None:
-        """Before a batch is sampled."""
+        """Prepare for a batch that is about to be sampled."""
         self._batch = _Batch()
         reason = _unknown_hook(p) if self.before else None
         if reason is not None:
             self.refuse(reason)
 
     def keep(self, samples: Any) -> None:
-        """What has been sampled of the batch without erasure."""
+        """Keep the batch's samples without erasure."""
         self._batch.samples = samples if self.before else None
 
     def returns(self, samples: Any) -> None:
-        """The batch's own samples as they go to the host."""
+        """Note the batch's own samples as they go to the host."""
         if self._batch.samples is not None:
             self._batch.returned, self._batch.drawn = [one.clone() for one in samples], unerased.Drawn()
 
     def arrives(self, samples: Any) -> None:
-        """The batch's own samples as the host has them. Who has changed these has not changed the other images."""
+        """Refuse the images without erasure where the batch's own samples were changed on the way to the host.
+
+        Whatever changed these has not changed the others.
+        """
         batch = self._batch
         if batch.samples is None:
             return
@@ -91,14 +95,14 @@ class Gallery:
         batch.arrived, batch.returned = True, None
 
     def expect(self, sampled: int, left: int) -> None:
-        """How many images the batch had, and has after the scripts have gone over it."""
+        """Note how many images were ``sampled`` in the batch, and are ``left`` after the scripts have gone over it."""
         self._batch.images = left
         if sampled != left:
             self._batch.images = 0  # it is unknown which is which
             self._note(f"nothing is shown beside the images of a batch: {_ADDS_OR_DROPS}")
 
     def add_result(self, p: Any, picture: Image.Image) -> None:
-        """An image as the WebUI is about to show it; after a batch's last one those without erasure are finished."""
+        """Keep a result as the WebUI is about to show it. After a batch's last one finish those without erasure."""
         if not self._batch.images:
             return
         self.results[p.iteration, p.batch_index] = picture
@@ -118,20 +122,20 @@ class Gallery:
         if pictures is None or len(pictures) != batch.images:
             self.refuse(SAMPLED_OTHERWISE if pictures is None else _ADDS_OR_DROPS)
         elif not is_stopped():
-            self.twins |= {(p.iteration, number): finished for number, finished in enumerate(pictures)}
+            self.unerased |= {(p.iteration, number): finished for number, finished in enumerate(pictures)}
 
     # -- the whole job ------------------------------------------------
 
     def append(self, generation: Generation, processed: Any) -> None:
         """Append everything to the job's images, with infotexts, before the scripts go over these."""
         self.was_appended = True
-        if self.before and self.results and not self.twins and not is_stopped():
+        if self.before and self.results and not self.unerased and not is_stopped():
             self.refuse(SAMPLED_OTHERWISE)
         plan = next((k for k, plan in enumerate(generation.plans) if not plan.enforced), None)
         _pad_infotexts(processed)
         rows = []
         for place, result in sorted(self.results.items(), key=lambda item: item[0]):
-            row = [_without(place, *self.twins[place])] if place in self.twins else []
+            row = [_unerased(place, *self.unerased[place])] if place in self.unerased else []
             row += _attention(generation, plan, place, result) if self.attention else ()
             for picture in row:
                 self._append(generation.p, processed, picture)
@@ -150,10 +154,9 @@ class Gallery:
         self._shown.append(shown)
 
     def settle(self, p: Any, processed: Any, failed: Sequence[str]) -> None:
-        """After the scripts have gone over the job's images. ``failed``: what the host reported meanwhile.
+        """Take away pictures that were made of what scripts have changed, save the others if they are to be, say why.
 
-        Takes away what was made of pictures that are not the same any more, saves what is to be saved, and says what
-        is missing and why.
+        To be called after the scripts have gone over the job's images. ``failed``: what errors said meanwhile.
         """
         processed.images = list(processed.images)
         if failed and self._shown:
@@ -177,10 +180,8 @@ class Gallery:
         self._shown.remove(shown)
         self._followed.take_away(shown.picture)
 
-    # -- what others do to images that are saved ------------------------------------------------
-
     def _pass_on(self, p: Any, shown: _Picture) -> None:
-        """Save a picture, or do with it what others do with the results when those are saved."""
+        """Save a picture, or have other extensions do to it what they do to results that are saved."""
         picture = self._followed.now(shown.picture)
         if not isinstance(picture, Image.Image) or not _saves_results(p):
             return
@@ -194,7 +195,7 @@ class Gallery:
 
 
 class _Batch:
-    """What is known of the batch that is being made, until its images without erasure are finished."""
+    """The batch that is being made, until its images without erasure are finished."""
 
     def __init__(self):
         self.samples: Any = None  # of the images without erasure
@@ -209,7 +210,7 @@ def _title(source: str | None) -> str:
 
 
 def _unknown_hook(p: Any) -> str | None:
-    """Who goes over finished images in a way that pictures of ours cannot be sent; None: nobody does."""
+    """Say which script goes over finished images by a method that ours cannot be sent through; None: no script does."""
     names = [name for name in dir(scripts.Script) if name.startswith("post") and name not in _GONE_THROUGH]
     for script in getattr(p.scripts, "alwayson_scripts", None) or ():
         for name in names:
@@ -219,14 +220,14 @@ def _unknown_hook(p: Any) -> str | None:
 
 
 def _are_equal(one: Any, other: Any) -> bool:
-    """Whether these are the same latents or decoded images: tensors, or lists of them."""
+    """Tell whether these are the same latents or decoded images: tensors, or lists of them."""
     if len(one) != len(other):
         return False
     return all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def _saves_results(p: Any) -> bool:
-    """Whether the host saves finished images, as the page then shows them. Those of a stopped batch are left out."""
+    """Tell whether the host saves finished images, in which case the page shows the saved ones."""
     return shared.opts.samples_save and not p.do_not_save_samples
 
 
@@ -235,12 +236,12 @@ def _callbacks(category: str) -> list[Any]:
 
 
 def _handles_saved_files() -> str | None:
-    """Who is told of saved files, and may have changed them before the page shows them."""
+    """Return the name of an extension that is told of saved files and may change them; None: there is none."""
     return next((_title(callback.script) for callback in _callbacks("image_saved")), None)
 
 
 def _as_the_results(p: Any, shown: _Picture, picture: Image.Image) -> tuple[Image.Image | None, str]:
-    """The picture after what happens to results that are saved, None where it must not be shown; and why."""
+    """Return the picture after all that happens to results that are saved, or None and why it must not be shown."""
     if shown.setting is not None and getattr(shared.opts, shown.setting, False):
         return _saved(p, shown, picture), ""
     name = _handles_saved_files()
@@ -253,7 +254,7 @@ def _as_the_results(p: Any, shown: _Picture, picture: Image.Image) -> tuple[Imag
 
 
 def _saved(p: Any, shown: _Picture, picture: Image.Image) -> Image.Image:
-    """The picture, saved; or what another extension had saved in its place."""
+    """Save the picture. Return it, or what another extension has had saved in its place."""
     number = shown.place[0] * p.batch_size + shown.place[1]
     path, _ = images.save_image(
         picture, p.outpath_samples, "", p.all_seeds[number], p.all_prompts[number], shared.opts.samples_format,
@@ -266,12 +267,12 @@ def _saved(p: Any, shown: _Picture, picture: Image.Image) -> Image.Image:
 
 
 def _as_if_saved(p: Any, shown: _Picture, picture: Image.Image) -> Image.Image | None:
-    """What others make of a picture before it is saved, although it is not; None where that failed."""
+    """Return what other extensions make of a picture before it is saved, although it is not; None where that failed."""
     if not _callbacks("before_image_saved"):
         return picture
     name = os.path.join(p.outpath_samples, f"0{shown.suffix}.{shared.opts.samples_format}")
     params = script_callbacks.ImageSaveParams(picture, p, name, {"parameters": shown.text})
-    with unerased.reported_errors() as reported:
+    with reported_errors() as reported:
         script_callbacks.before_image_saved_callback(params)
     return None if reported else params.image
 
@@ -280,11 +281,11 @@ def _as_if_saved(p: Any, shown: _Picture, picture: Image.Image) -> Image.Image |
 
 
 class _Picture:
-    """One that is shown beside the results.
+    """One picture beside the results.
 
-    ``small``: as it is shown in the sheet; None: not there. ``setting``: whether it is saved, too; None: never.
-    ``place``: of the image that it belongs to; None: all of them. ``sources``: the pictures that it was made of.
-    ``text``: its infotext, if it has one of its own.
+    ``small``: as the sheet shows it; None: the sheet does not. ``setting``: says whether it is saved, too; None: never.
+    ``place``: that of the image that it belongs to; None: it belongs to all. ``sources``: the pictures that it was made
+    of. ``text``: its infotext, if that is another than the image's.
     """
 
     def __init__(
@@ -302,11 +303,12 @@ class _Picture:
         self.place, self.sources, self.text = place, tuple(sources), text
 
 
-def _without(place: Place, picture: Image.Image, text: str) -> _Picture:
+def _unerased(place: Place, picture: Image.Image, text: str) -> _Picture:
     return _Picture("without", picture, picture, "-without-erasure", SAVE_BEFORE, place, text=text)
 
 
 def _attention(generation: Generation, number: int, place: Place, result: Image.Image) -> Iterator[_Picture]:
+    # what draws is not imported before it is needed: the WebUI's start is not to wait for it
     from lib_gie.pictures.attention import Region, explained, overlay, region_map, step_maps, steps_sheet
 
     plan, recorder = generation.plans[number], generation.recorders.get((number, place[0]))
@@ -333,7 +335,7 @@ def _scale_text(scales: list | None, concept: int) -> str:
 
 
 def _sheet(generation: Generation, number: int, rows: list) -> _Picture:
-    """The images of the job, with and without, in one picture; an image that lacks one of the columns is not in it."""
+    """Draw the job's images with and without erasure on one sheet, but for those that lack one of the columns."""
     from lib_gie.pictures import Row, contact_sheet
 
     p, request = generation.p, generation.plans[number].request
@@ -355,13 +357,13 @@ def _sheet(generation: Generation, number: int, rows: list) -> _Picture:
 
 
 def _pad_infotexts(processed: Any) -> None:
-    """One for each image: the WebUI has none for masks."""
+    """Give every image an infotext: the WebUI has none for masks."""
     lacking = len(processed.images) - len(processed.infotexts)
     processed.infotexts += [processed.info] * max(0, lacking)
 
 
 def _infotext(p: Any, place: Place) -> str:
-    """That of an image of the job."""
+    """Return the infotext of an image of the job."""
     return processing.create_infotext(
         p, p.all_prompts, p.all_seeds, p.all_subseeds, iteration=place[0], position_in_batch=place[1]
     )

@@ -18,7 +18,7 @@ def _digest(image: Any) -> bytes | None:
 class JobImages:
     """Finds again what was in ``processed.images``, which scripts replace, paint over, add to and take away from.
 
-    ``others``: pictures to be followed that need not be among them.
+    ``others``: pictures that are followed without being among the job's images.
     """
 
     def __init__(self, processed: Any, others: Sequence[Image.Image] = ()):
@@ -28,19 +28,19 @@ class JobImages:
         self._others = list(others)  # kept alive, so that no other object gets its number
 
     def now(self, image: Image.Image) -> Any:
-        """What stands for a picture now: itself, or what has taken its place; None where that cannot be told."""
+        """Return the picture, or the image that has taken its place; None where that cannot be told."""
         current, known = self._processed.images, self._number(self._before, image)
         if known is None or self._number(current, image) is not None:
             return image
         return None if len(current) < len(self._before) or self._have_moved() else current[known]
 
     def is_as_it_was(self, image: Image.Image) -> bool:
-        """Whether nobody has changed, replaced or taken away a picture."""
+        """Tell whether nobody has changed, replaced or taken away a picture."""
         digest = self._digests.get(id(image))
         return digest is not None and digest == _digest(self.now(image))
 
     def take_away(self, image: Image.Image) -> None:
-        """Remove what stands for a picture now, and its infotext."""
+        """Remove the picture, or what has taken its place, and its infotext."""
         number, texts = self._number(self._processed.images, self.now(image)), self._processed.infotexts
         if number is None:
             return
@@ -50,7 +50,7 @@ class JobImages:
         self._before = [one for one in self._before if one is not image]
 
     def replace(self, image: Image.Image, other: Image.Image) -> None:
-        """Put another picture in its place."""
+        """Put another picture in the place of one."""
         number = self._number(self._processed.images, self.now(image))
         self._processed.images[number] = other
 

@@ -1,7 +1,7 @@
-"""Live previews: never of what is not erased from.
+"""Keeps live previews from showing what nothing is erased from.
 
 The WebUI decides at every step what it stores for them, by an option that anybody may change meanwhile. So the option
-is answered for it where its denoiser asks, and not set.
+is not set: where the denoiser reads it, it gets our answer.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _AnsweredOptions:
 
 @contextmanager
 def hidden() -> Iterator[None]:
-    """Within it nothing that this thread samples is shown while it is made."""
+    """Show nothing that this thread samples within the context while it is made."""
     before = getattr(_state, "hidden", False)
     _state.hidden = True
     try:
@@ -47,10 +47,10 @@ def hidden() -> Iterator[None]:
 
 
 def _store(inner: Callable, decoded: Any, *args, **kwargs) -> Any:
-    """``store_latent``: keeps what was sampled last for the previews."""
+    """Stand in for ``store_latent``, which keeps what was sampled last for the previews."""
     if getattr(_state, "hidden", False):
         return None
-    if stack() and not _is_answered():  # a denoiser of another kind: unknown what it shows
+    if stack() and not _is_answered():  # another denoiser, of which it is unknown what it shows
         return None
     return inner(decoded, *args, **kwargs)
 
@@ -59,8 +59,8 @@ def _is_answered() -> bool:
     return hasattr(vars(sd_samplers_cfg_denoiser).get("opts"), "gie_options")
 
 
-def install(wrap: Callable) -> None:
-    """Put both in place, with ``guard``'s way of replacing a function once."""
+def wrap_previews(wrap: Callable) -> None:
+    """Answer the denoiser's option, and wrap ``store_latent``. ``wrap``: replaces a function once (see ``guard``)."""
     if not _is_answered() and hasattr(sd_samplers_cfg_denoiser, "opts"):
         sd_samplers_cfg_denoiser.opts = _AnsweredOptions(shared.opts)
     wrap(sd_samplers_common, "store_latent", _store)

@@ -1,4 +1,4 @@
-"""What the accordion says after a generation: how strongly each concept was present in each image, and its scale."""
+"""The table under the accordion after a generation: how strongly each concept was present, and its scale."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ KEY = "GIE read-out"
 _MOST_ROWS, _MOST_CHARACTERS = 24, 4000
 
 _holders: dict[str, Any] = {}
-"""By tab: where the read-out is shown."""
+"""By tab the component that shows the read-out."""
 
 
 class ReadOut(dict):
-    """In a job's ``extra_generation_params``: goes into the page's and the API's JSON, and into no infotext.
+    """A dict for a job's ``extra_generation_params`` that goes into the page's and the API's JSON, but no infotext.
 
-    The WebUI calls what can be called to get an infotext's value, and leaves None out.
+    The WebUI calls a value that can be called to get the infotext's, and leaves None out.
     """
 
     def __call__(self, **unused: Any) -> None:
-        """Nothing for the infotext."""
+        """Return None: no infotext has it."""
 
 
 def _scale(rows: list[list[list[float]]] | None, concept: int) -> float | None:
@@ -35,14 +35,14 @@ def _scale(rows: list[list[list[float]]] | None, concept: int) -> float | None:
 def _of_image(generation: Generation, number: int, plan: Plan, batch: int, image: int) -> list[dict]:
     recorder, scales = generation.recorders.get((number, batch)), generation.scales_of(number, batch, image)
     rows = [row for row in (recorder.rows() if recorder else ()) if row[0] == image]
-    hidden = plan.enforced and not shows_enforced_scale()  # both say for which prompts it is weak
+    hidden = plan.enforced and not shows_enforced_scale()  # both tell for which prompts erasing is weak
     if scales is None:
         return []
     return [
         {
             "concept": concept.text,
             "scale": None if hidden else _scale(scales, k),
-            "by": str(plan.described[k]),
+            "by": str(plan.sources[k]),
             "present": None if hidden else round(max((recorder.strongest(k, row) for row in rows), default=0.0), 4),
             "always": plan.enforced,
         }
@@ -51,7 +51,7 @@ def _of_image(generation: Generation, number: int, plan: Plan, batch: int, image
 
 
 def read_out(generation: Generation) -> ReadOut:
-    """By image's number of the job a list of its concepts, each with scale, what gave it, and presence (0 to 1)."""
+    """Return, by an image's number in the job, its concepts: each with scale, what gave it, and presence (0 to 1)."""
     p, found = generation.p, ReadOut()
     for batch in sorted({batch for _, batch in generation.recorders} - generation.left_out.batches):
         for image in range(p.batch_size):
@@ -66,12 +66,12 @@ def read_out(generation: Generation) -> ReadOut:
 
 
 def add_holder(tab: str, component: Any) -> None:
-    """Where a tab's read-out goes."""
+    """Remember the component that shows a tab's read-out."""
     _holders[tab] = component
 
 
-def on_after_component(component: Any, elem_id: str | None = None, **unused: Any) -> None:
-    """The WebUI's on_after_component callback: looks for the component that holds what a generation said."""
+def watch_results(component: Any, elem_id: str | None = None, **unused: Any) -> None:
+    """Show the read-out whenever a tab's component for results changes: the WebUI's on_after_component callback."""
     tab = str(elem_id or "").removeprefix("generation_info_")
     if elem_id and elem_id.startswith("generation_info_") and tab in _holders:
         component.change(as_html, [component], [_holders[tab]], show_progress=False, queue=False)
@@ -95,9 +95,9 @@ def _cells(image: str, entry: dict, seeds: list) -> str:
 
 
 def as_html(info: Any) -> str:
-    """The table under the accordion's fields; ``info``: the JSON that the WebUI keeps of its last generation.
+    """Return the read-out as an HTML table. ``info``: the JSON that the WebUI keeps of its last generation.
 
-    "" for anything else: the page sends it, and whoever knows the address can send what they like.
+    The table is "" for anything else, because the page sends this, and whoever knows the address can send anything.
     """
     try:
         told = json.loads(info or "{}")

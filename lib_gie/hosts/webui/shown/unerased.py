@@ -1,7 +1,8 @@
-"""The same images without what the user wants erased, sampled before the erased ones from the same noise.
+"""The images without erasure: the same images, but nothing that the user asks for is erased from them.
 
-They are finished when the erased ones of their batch are, by all that goes over every image: the host's own steps and
-the scripts of other extensions, which may take off or paint over what must not be seen.
+They are sampled before the erased ones, from the same noise. They are finished when the erased ones of their batch are,
+by all that goes over every image: the host's own steps, and the scripts of other extensions, which may take off or
+paint over what must not be seen.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from modules import devices, errors, extra_networks, processing, rng, scripts, sd_models, shared
+from modules import devices, extra_networks, processing, rng, scripts, sd_models, shared
 from PIL import Image
 
 from lib_gie.errors import ErasureError
@@ -23,6 +24,7 @@ from lib_gie.hosts.webui.request.infotext import ADAPTERS, KEYS, SCALE
 from lib_gie.randomness import undrawn
 
 from . import previews
+from .afterwards import reported_errors
 
 
 def _same_noise(source: rng.ImageRNG) -> rng.ImageRNG:
@@ -73,10 +75,11 @@ def _as_at_the_batchs_start(p: Any) -> None:
     sd_models.apply_alpha_schedule_override(p.sd_model, p)
 
 
-def sample_twin(generation: Any, sample: Callable[[], Any], shown: bool) -> Any:
-    """Call ``sample`` once more than the WebUI does, and leave everything as it was before.
+def sample_unerased(generation: Any, sample: Callable[[], Any], shown: bool) -> Any:
+    """Return what ``sample`` makes with nothing of the user's erased; everything is left as it was before.
 
-    ``shown``: whether the image is to be seen, and so in the live previews, too.
+    The WebUI will call ``sample`` again for the erased images. ``shown``: whether the images are to be seen, also in
+    the live previews.
     """
     p = generation.p
     noise = _same_noise(p.rng)
@@ -87,30 +90,14 @@ def sample_twin(generation: Any, sample: Callable[[], Any], shown: bool) -> Any:
             around.enter_context(context)
         if not shown:
             around.enter_context(previews.hidden())
-        samples = generation.sample(sample, without=True)
+        samples = generation.sample(sample, unerased=True)
     p.rng = noise
     _as_at_the_batchs_start(p)
     shared.state.nextjob()
     return samples
 
 
-# -- finished as the WebUI finishes its own ------------------------------------------------
-
-
-@contextmanager
-def reported_errors() -> Iterator[list[str]]:
-    """Collect what the host reports within the context: exceptions in scripts, which it prints and forgets."""
-    inner, reported = errors.report, []
-
-    def report(message: str, **options: Any) -> None:
-        reported.append(message)
-        inner(message, **options)
-
-    errors.report = report
-    try:
-        yield reported
-    finally:
-        errors.report = inner
+# -- finishing them as the WebUI does the results ------------------------------------------------
 
 
 class Drawn:
@@ -121,7 +108,7 @@ class Drawn:
 
     @contextmanager
     def again(self) -> Iterator[None]:
-        """Draw from there within the context; afterwards the numbers go on as if none had been drawn."""
+        """Draw from there within the context. Afterwards the numbers go on as if none had been drawn in it."""
         now = Drawn()
         self._set()
         try:
@@ -161,11 +148,11 @@ Finished = tuple[Image.Image, str]
 
 
 def finish(p: Any, samples: Any, drawn: Drawn) -> list[Finished]:
-    """Make the pictures of samples as the WebUI does, with everything that scripts do to finished images.
+    """Return the pictures of samples, made as the WebUI makes them, with everything that scripts do to images.
 
-    ``drawn``: where the random numbers were after the sampling, which scripts may draw from.
-    Called where the batch's own images are done. Raises ErasureError where a script failed: the WebUI goes on then,
-    and a picture that nobody may see could come through.
+    ``drawn``: how far the random numbers, which scripts may draw, had come after the sampling. To be called when the
+    batch's own images are done. Raises ErasureError where a script failed: the WebUI would go on, and a picture that
+    nobody may see could come through.
     """
     with _aside(p), drawn.again(), reported_errors() as reported:
         pictures = _pictures(p, samples)
@@ -175,7 +162,7 @@ def finish(p: Any, samples: Any, drawn: Drawn) -> list[Finished]:
 
 
 def _pictures(p: Any, samples: Any) -> list[Finished]:
-    """Take each step of the host's between sampling and showing, in its order."""
+    """Take each step that the host takes between sampling and showing, in its order."""
     runner = p.scripts
     sampled = scripts.PostSampleArgs(samples)
     runner.post_sample(p, sampled)
@@ -198,7 +185,7 @@ def _decoded(p: Any, samples: Any) -> torch.Tensor:
 
 
 def _finished(p: Any, image: torch.Tensor, number: int) -> Image.Image:
-    """Finish one image, float32 [3, H, W], 0 to 1: faces, colours and what surrounds it as the erased one gets them."""
+    """Finish one image, float32 [3, H, W], 0 to 1: restore faces and colours, and paste it into its surroundings."""
     runner, p.batch_index = p.scripts, number
     array = (255.0 * np.moveaxis(image.cpu().numpy(), 0, 2)).astype(np.uint8)  # [H, W, 3]
     if p.restore_faces:

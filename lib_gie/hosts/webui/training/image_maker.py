@@ -1,7 +1,7 @@
-"""The loaded checkpoint as the host of labelling (see ``lib_gie.training.image_maker``).
+"""The loaded checkpoint as what labelling makes its images with (see ``lib_gie.training.image_maker``).
 
-Whatever is made, read or judged for a prompt is done in the state that an image of that prompt has: see
-``prompt_state.py``.
+Whatever is made, read or judged for a prompt is done in the state that an image of that prompt has (see
+``prompt_state.py``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from lib_gie.core.recorder import Reading
 from lib_gie.core.scales.rules import GivenScales
 from lib_gie.core.session import read_attention
 from lib_gie.errors import ErasureError, UnsupportedModelError
-from lib_gie.hosts.webui.guard import PLAN
 from lib_gie.hosts.webui.host.model import callable_unet, encode_concept, family_of, split_tokens, unet_of
 from lib_gie.hosts.webui.host.prompt_state import (
     Prompted,
@@ -36,7 +35,8 @@ from lib_gie.hosts.webui.host.prompt_state import (
     unet_arguments,
     without_networks,
 )
-from lib_gie.hosts.webui.request.infotext import Rule
+from lib_gie.hosts.webui.request.asked import give_plan
+from lib_gie.hosts.webui.request.infotext import ScaleSource
 from lib_gie.hosts.webui.request.parsing import Request
 from lib_gie.hosts.webui.request.plan import Plan
 from lib_gie.hosts.webui.request.plans import automatic_text
@@ -44,6 +44,8 @@ from lib_gie.options import FIXED
 from lib_gie.randomness import undrawn
 from lib_gie.training.image_maker import Made
 from lib_gie.training.noise import squared_errors
+
+from .progress import BatchStoppedError
 
 JOB = "growth inhibitors: training"
 _ROWS = 16  # of one UNet call outside of sampling
@@ -54,13 +56,9 @@ Size = tuple[int, int]
 """Width and height in pixels."""
 
 
-class BatchStoppedError(ErasureError):
-    """The user stopped what runs in the WebUI; the batch is to be made again."""
-
-
 @contextmanager
 def _turn() -> Iterator[None]:
-    """The WebUI's queue: one batch at a time, so that other people's generations come in between."""
+    """Take a turn in the WebUI's queue for one batch, so that other people's generations come in between."""
     with queue_lock:
         shared.state.begin(job=JOB)
         try:
@@ -72,7 +70,10 @@ def _turn() -> Iterator[None]:
 
 @contextmanager
 def _last_prompt_kept() -> Iterator[None]:
-    """The WebUI writes every generation's infotext into params.txt, for the button that brings the last one back."""
+    """Keep params.txt as it is within the context.
+
+    The WebUI writes every generation's infotext there, for the button that brings a user's last one back.
+    """
     path = Path(paths_internal.data_path) / "params.txt"
     before = path.read_bytes() if path.is_file() else None
     try:
@@ -85,7 +86,7 @@ def _last_prompt_kept() -> Iterator[None]:
 
 
 class ChosenCheckpoint:
-    """The checkpoint and the settings that are chosen when a training begins; others are an error later.
+    """The checkpoint and the settings that were chosen when a training began; others are an error later.
 
     Raises UnsupportedModelError for a checkpoint that makes no image from a prompt alone.
     """
@@ -131,11 +132,15 @@ def _check_latents(model: Any, unet: torch.nn.Module) -> None:
         )
 
 
-class WebUIHost:
-    """Makes images with the checkpoint and settings that are chosen when it is made; others are an error later."""
+class WebUIImageMaker:
+    """Makes images with the checkpoint and settings that are chosen when it is made; others are an error later.
+
+    Its methods are those of ``lib_gie.training.image_maker``. ``width``, ``height``: in pixels. Raises
+    UnsupportedModelError for a checkpoint that makes no image from a prompt alone.
+    """
 
     def __init__(self, *, sampler: str, steps: int, cfg: float, width: int, height: int, negative: str = ""):
-        with _turn():  # nobody's request has settings or a checkpoint of its own in place
+        with _turn():  # in a turn no other request has overridden settings or the checkpoint
             self._chosen = ChosenCheckpoint(shared.sd_model)
         self.base, self.name = self._chosen.base, self._chosen.name
         self.sampler, self.steps, self.cfg = sampler, steps, cfg
@@ -152,16 +157,20 @@ class WebUIHost:
         return self._chosen.model()
 
     def automatic_text(self, concept: str) -> str:
-        """Which adapter Automatic takes for the concept on this checkpoint."""
+        """Say which adapter Automatic takes for the concept on this checkpoint."""
         with _turn():
             return automatic_text([Concept(concept)], self._model())
 
     def tokens(self, concept: str) -> list[str]:
-        """The concept's own tokens."""
+        """Return the concept's own tokens."""
         return split_tokens(concept, self._model())[1]
 
     def make(self, prompts: Sequence[str], seeds: Sequence[int], concept: str, scales: torch.Tensor) -> Made:
-        """One image per prompt, seed and scale w (float32 [B]). BatchStoppedError: the WebUI's buttons stopped it."""
+        """Make one image per prompt, seed and scale w (float32 [B]).
+
+        Raises BatchStoppedError where a button of the WebUI has stopped the batch, ErasureError where checkpoint or
+        settings are others than at the start.
+        """
         images, latents = [None] * len(prompts), [None] * len(prompts)
         for numbers in self._groups(prompts, scales.tolist()):
             own = ([prompts[number] for number in numbers], [seeds[number] for number in numbers])
@@ -175,13 +184,13 @@ class WebUIHost:
             return groups(prompts, self._model(), scales)
 
     def _make(self, prompts: list[str], seeds: list[int], concept: str, scales: torch.Tensor) -> Made:
-        """The same for prompts that one batch can be made of."""
+        """Make the images of prompts that one batch can be made of."""
         with _turn(), _last_prompt_kept():
             p = self._processing(prompts, seeds)
             if bool((scales != 0).any()):
                 request = Request((Concept(concept),), adapter=FIXED)
                 of_rows = GivenScales(scales.repeat_interleave(parts_of(prompts[0])))  # [B * parts]
-                setattr(p, PLAN, Plan(request, (of_rows,), (Rule(None, None, -1.0),)))
+                give_plan(p, Plan(request, (of_rows,), (ScaleSource(None, None, -1.0),)))
             latents = _keep_latents(p)
             images = processing.process_images(p).images
             if shared.state.interrupted or shared.state.skipped or len(images) != len(prompts):
@@ -197,9 +206,9 @@ class WebUIHost:
         )  # fmt: skip
 
     def read(self, prompts: Sequence[str], concepts: Sequence[str], reading: Reading) -> list[torch.Tensor]:
-        """What adapters with this reading would see, for each concept float32 [B, inputs, n].
+        """Return what adapters with this reading would see, for each concept float32 [B, inputs, n].
 
-        Of a prompt with several parts (AND) it is that of the part with the most attention to the concept.
+        Where AND joins a prompt's parts, it is what they see of the part with the most attention to the concept.
         """
         found: list[list[torch.Tensor | None]] = [[None] * len(prompts) for _ in concepts]
         for group in self._groups(prompts):
@@ -212,43 +221,35 @@ class WebUIHost:
         return [torch.stack(values) for values in found]
 
     def _read(self, prompts: list[str], concepts: Sequence[str], reading: Reading) -> list[list[torch.Tensor]]:
-        """For prompts that one batch can be made of, for each concept and prompt: float32 [inputs, n]."""
+        """Read prompts that one batch can be made of: for each concept and prompt float32 [inputs, n]."""
         with self._as_for(prompts[0]) as model:
             encoded = [encode_concept(Concept(text), model) for text in concepts]
             given = prompted(prompts, model, self.sampler, self.steps, (self.width, self.height))
-            read = [self._read_rows(model, encoded, reading, given, first) for first in range(0, given.rows, _ROWS)]
+            firsts = range(0, given.rows, _ROWS)
+            read = [_read_rows(model, encoded, reading, given, first, self._size) for first in firsts]
         rows = [torch.cat(parts).float() for parts in zip(*read, strict=True)]  # for each concept [R, inputs, n]
         return [[own[numbers][own[numbers].sum((1, 2)).argmax()] for numbers in given.of] for own in rows]
 
-    def _read_rows(
-        self, model: Any, encoded: list, reading: Reading, given: Prompted, first: int
-    ) -> list[torch.Tensor]:
-        """For each concept [R, inputs, n], of at most _ROWS rows from the first on."""
-        own = {name: value[first : first + _ROWS] for name, value in given.arguments.items()}  # each [R, ...]
-        states = own["context"]  # [R, L, D]
-        size = (len(states), LATENT_CHANNELS, self.height // 8, self.width // 8)
-        latents = torch.zeros(size, device=states.device, dtype=states.dtype)  # [R, 4, h, w]
-        timesteps = torch.full((len(states),), LAST_TIMESTEP, device=states.device)  # [R]
-        args = _with_picture(latents, _picture(model, self._size)), timesteps
-        with devices.autocast():
-            return read_attention(callable_unet(model), encoded, reading, args, own)
-
     @contextmanager
     def _as_for(self, prompt: str) -> Iterator[Any]:
-        """The model in a turn of the queue, as it is while images of a prompt are sampled."""
+        """Yield the model in a turn of the queue, as it is while images of a prompt are sampled."""
         with _turn(), torch.no_grad():
             model = self._model()
             with as_for(prompt, self._processing([prompt], [0]), model):
                 yield model
 
     def as_in(self, text: str, prompt: str) -> str:
-        """The text with the extra networks that a prompt names."""
+        """Return the text with the extra networks that a prompt names."""
         return text + networks_in(prompt)
 
     def noise_errors(
         self, latents: torch.Tensor, texts: Sequence[str], timesteps: torch.Tensor, noises: torch.Tensor
     ) -> torch.Tensor:
-        """Squared errors of the predicted noise, means over channels, float32 [B, T, h, w]."""
+        """Return the squared errors of the predicted noise, means over channels, float32 [B, T, h, w].
+
+        ``latents``: [B, 4, h, w], under one text each. ``timesteps``: int64 [T]; ``noises``: float32 [T, 4, h, w], the
+        same for all images.
+        """
         errors = [None] * len(texts)
         for numbers in self._groups(texts):
             found = self._noise_errors(latents[numbers], [texts[number] for number in numbers], timesteps, noises)
@@ -259,7 +260,7 @@ class WebUIHost:
     def _noise_errors(
         self, latents: torch.Tensor, texts: list[str], timesteps: torch.Tensor, noises: torch.Tensor
     ) -> torch.Tensor:
-        """The same under texts with the same extra networks."""
+        """Return these errors under texts with the same extra networks."""
         with self._as_for(texts[0]) as model:
             device, texts = devices.device, [without_networks(text) for text in texts]
             order = list(dict.fromkeys(texts))
@@ -278,8 +279,23 @@ class WebUIHost:
             ).cpu()  # fmt: skip
 
 
+def _read_rows(
+    model: Any, encoded: list, reading: Reading, given: Prompted, first: int, size: Size
+) -> list[torch.Tensor]:
+    """Read at most _ROWS rows from the first on: for each concept [R, inputs, n]."""
+    own = {name: value[first : first + _ROWS] for name, value in given.arguments.items()}  # each [R, ...]
+    states = own["context"]  # [R, L, D]
+    width, height = size
+    shape = (len(states), LATENT_CHANNELS, height // 8, width // 8)
+    latents = torch.zeros(shape, device=states.device, dtype=states.dtype)  # [R, 4, h, w]
+    timesteps = torch.full((len(states),), LAST_TIMESTEP, device=states.device)  # [R]
+    args = _with_picture(latents, _picture(model, size)), timesteps
+    with devices.autocast():
+        return read_attention(callable_unet(model), encoded, reading, args, own)
+
+
 def _encode(model: Any, texts: Sequence[str], size: Size) -> dict[str, torch.Tensor]:
-    """What the UNet is given by name for these texts, as the WebUI makes it, emphasis included.
+    """Return what the UNet is given by name for these texts, as the WebUI makes it, emphasis included.
 
     ``context``: text states [B, L, D]; of SDXL also ``y``: pooled text and sizes [B, A].
     """
@@ -289,7 +305,7 @@ def _encode(model: Any, texts: Sequence[str], size: Size) -> dict[str, torch.Ten
 
 
 def _picture(model: Any, size: Size) -> torch.Tensor | None:
-    """What the WebUI gives an inpainting model beside the latents in txt2img, [1, 5, h, w]; None for others."""
+    """Return what the WebUI gives an inpainting model beside the latents in txt2img, [1, 5, h, w]; None for others."""
     if getattr(unet_of(model), "in_channels", LATENT_CHANNELS) == LATENT_CHANNELS:
         return None
     width, height = size
@@ -302,12 +318,12 @@ def _picture(model: Any, size: Size) -> torch.Tensor | None:
 
 
 def _with_picture(latents: torch.Tensor, picture: torch.Tensor | None) -> torch.Tensor:
-    """``latents`` [R, 4, h, w] and behind them ``picture`` [1, 5, h, w] where there is one."""
+    """Return ``latents`` [R, 4, h, w] followed by ``picture`` [1, 5, h, w] where there is one: [R, 4 or 9, h, w]."""
     return latents if picture is None else torch.cat([latents, picture.to(latents).expand(len(latents), -1, -1, -1)], 1)
 
 
 def _keep_latents(p: Any) -> list[torch.Tensor]:
-    """A list that ``p.sample`` fills with the batch's latents [B, 4, h, w]."""
+    """Return a list that ``p.sample`` will fill with the batch's latents [B, 4, h, w]."""
     kept, inner = [], p.sample
 
     def sample(*args, **kwargs):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -20,63 +20,68 @@ from lib_gie.training.judges import Judge, make_judge
 from lib_gie.training.labels import Label, Labelling
 from lib_gie.training.report import describe, summary
 
-from .image_maker import BatchStoppedError, WebUIHost
-from .trainer import allowed_path
-from .work_order import Order
-
-if TYPE_CHECKING:
-    from .trainer import Picture, Progress, Trainer
+from .adapter_file import allowed_path
+from .image_maker import WebUIImageMaker
+from .progress import BatchStoppedError, Captioned, Progress
+from .work_order import WorkOrder
 
 _RECENT = 8  # pictures that are shown while it runs
 _STRIP = (0.0, -0.5, -1.0, -2.0, -4.0)
 _STRIPS = 3  # prompts of the report with an image per scale
 
 
-def prepare(trainer: Trainer, order: Order, **settings: Any) -> Run:
-    """Check the order. ``settings``: the judge's. Raises GieError for bad orders."""
+def prepare(order: WorkOrder, progress: Progress, should_stop: Callable[[], bool], **settings: Any) -> Run:
+    """Check the order, and say in ``progress`` how many labels there are to make. Raises GieError for bad orders.
+
+    ``should_stop``: asked between batches. ``settings``: the judge's.
+    """
     samples = order.samples()
     path = allowed_path(order)
-    host, concept = host_of(order), order.bare_concept
-    judge = make_judge(order.judge, host, concept, **settings)
-    labelling = Labelling(host, judge, concept, samples, path.parent / "labels", grid=order.scales, batch=order.batch)
-    return Run(trainer, order, path, host, judge, labelling)
+    maker, concept = _maker_of(order), order.bare_concept
+    judge = make_judge(order.judge, maker, concept, **settings)
+    labelling = Labelling(maker, judge, concept, samples, path.parent / "labels", grid=order.scales, batch=order.batch)
+    progress.done, progress.total = labelling.done, len(labelling.searches)
+    return Run(order, path, maker, judge, labelling, progress, should_stop)
 
 
-def host_of(order: Order) -> WebUIHost:
-    """The loaded checkpoint with the order's sampling."""
-    return WebUIHost(sampler=order.sampler, steps=order.steps, cfg=order.cfg, width=order.width, height=order.height)
+def _maker_of(order: WorkOrder) -> WebUIImageMaker:
+    """Return the loaded checkpoint with the order's sampling."""
+    return WebUIImageMaker(
+        sampler=order.sampler, steps=order.steps, cfg=order.cfg, width=order.width, height=order.height
+    )
 
 
-def seconds_per_image(order: Order) -> float:
-    """Makes one batch, has it judged (but not by a person) and says how long an image took."""
-    host, samples = host_of(order), order.samples()[: order.batch]
+def seconds_per_image(order: WorkOrder) -> float:
+    """Make one batch, have it judged (but not by a person), and return how many seconds an image took."""
+    maker, samples = _maker_of(order), order.samples()[: order.batch]
     prompts = [sample.prompt for sample in samples]
     started = time.monotonic()
     scales = torch.full((len(prompts),), order.scales[-1])  # [B]
-    made = host.make(prompts, [sample.seed for sample in samples], order.bare_concept, scales)
+    made = maker.make(prompts, [sample.seed for sample in samples], order.bare_concept, scales)
     if order.judge in ("self", "detector", "nudenet"):
-        make_judge(order.judge, host, order.bare_concept).look(made, prompts)
+        make_judge(order.judge, maker, order.bare_concept).look(made, prompts)
     return (time.monotonic() - started) / len(prompts)
 
 
 @dataclass
 class Run:
-    """One training from labels to report."""
+    """One training from labels to report. ``path``: where the adapter goes; ``should_stop``: asked between batches."""
 
-    trainer: Trainer
-    order: Order
+    order: WorkOrder
     path: Path
-    host: WebUIHost
+    maker: WebUIImageMaker
     judge: Judge
     labelling: Labelling
+    progress: Progress
+    should_stop: Callable[[], bool]
 
     @property
     def concept(self) -> str:
         return self.labelling.concept
 
     def safely(self) -> None:
-        """Run, and put whatever goes wrong where the page shows it."""
-        progress = self.trainer.progress
+        """Run, and put whatever goes wrong into the progress, where the page shows it. Raises what is no GieError."""
+        progress = self.progress
         try:
             self._run(progress)
         except GieError as error:
@@ -87,23 +92,23 @@ class Run:
 
     def _run(self, progress: Progress) -> None:
         labels = self._label(progress)
-        if self.trainer.stopping:
+        if self.should_stop():
             progress.state = "stopped"
             progress.text = f"interrupted with {progress.done} of {progress.total} labels; Train goes on from there"
             return
         progress.text = "reading the prompts' attention and fitting"
         recipe = Recipe()
-        result = fit_labels(self.host, {self.concept: labels}, recipe)
-        more = {"checkpoint": self.host.name, TRAINED_IN: TAB}
-        adapter = describe(result, {self.concept: labels}, self.host, {self.concept: self.judge}, recipe, more)
+        result = fit_labels(self.maker, {self.concept: labels}, recipe)
+        more = {"checkpoint": self.maker.name, TRAINED_IN: TAB}
+        adapter = describe(result, {self.concept: labels}, self.maker, {self.concept: self.judge}, recipe, more)
         save_adapter(adapter, allowed_path(self.order))  # the admin may have chosen otherwise meanwhile
         progress.text = "drawing the report"
-        points = predictions(self.host, result, self.concept, labels, recipe)
+        points = predictions(self.maker, result, self.concept, labels, recipe)
         progress.report = [
             (scatter(points, self.path.stem), "predicted against labelled scales"),
             *self._strips(labels),
         ]
-        progress.text = f"{report_text(result, labels, self.path)} {self.host.automatic_text(self.concept)}."
+        progress.text = f"{report_text(result, labels, self.path)} {self.maker.automatic_text(self.concept)}."
         progress.state = "done"
 
     def _label(self, progress: Progress) -> list[Label]:
@@ -121,19 +126,19 @@ class Run:
 
         while True:
             try:
-                return self.labelling.run(lambda: self.trainer.stopping, on_batch)
+                return self.labelling.run(self.should_stop, on_batch)
             except BatchStoppedError:  # someone stopped a generation in the WebUI, which was this batch
-                if self.trainer.stopping:
+                if self.should_stop():
                     return []
 
-    def _strips(self, labels: Sequence[Label]) -> list[Picture]:
-        """An image per scale for a few prompts of different labels."""
+    def _strips(self, labels: Sequence[Label]) -> list[Captioned]:
+        """Draw an image per scale for a few prompts of different labels."""
         shown = sorted((label for label in labels if label.scale < 0), key=lambda label: label.scale)
         chosen = [shown[k * (len(shown) - 1) // max(1, _STRIPS - 1)] for k in range(_STRIPS)] if shown else []
         rows = []
         for label in dict.fromkeys(chosen):
             sample, count = label.sample, len(_STRIP)
-            made = self.host.make([sample.prompt] * count, [sample.seed] * count, self.concept, torch.tensor(_STRIP))
+            made = self.maker.make([sample.prompt] * count, [sample.seed] * count, self.concept, torch.tensor(_STRIP))
             rows.append(Row(sample.prompt, f"label {label.scale:g}", [picture(image) for image in made.images]))
         if not rows:
             return []
@@ -141,7 +146,7 @@ class Run:
 
 
 def report_text(result: Fit, labels: Sequence[Label], path: Path) -> str:
-    """What the figures say, in a few lines."""
+    """Return what the figures say, in a few lines."""
     figures = summary(result, {"": labels})
     verdict = (
         "it is better than one constant scale"

@@ -17,27 +17,29 @@ from lib_gie.core.concepts import Concept
 from lib_gie.demo import settings as demo
 from lib_gie.errors import GieError, OptionError
 from lib_gie.hosts.webui.host.model import family_of, loaded_model, unet_of
-from lib_gie.hosts.webui.page.accordion import adapter_dropdowns, adapter_names
+from lib_gie.hosts.webui.page.accordion import adapter_dropdowns
+from lib_gie.hosts.webui.request.installed import adapter_names
 from lib_gie.hosts.webui.request.parsing import TITLE
 from lib_gie.hosts.webui.request.plans import automatic_text
 from lib_gie.training.judges.base import JUDGES
 from lib_gie.training.prompts import starter_lists
 from lib_gie.training.search import GRID
 
-from .trainer import Trainer, allowed_path
-from .work_order import RANGES, Order, amount, read_order
+from .adapter_file import allowed_path
+from .trainer import Trainer
+from .work_order import RANGES, WorkOrder, amount, read_work_order
 
 _PREFIX = "gie_train"
 _SIDES = {"sd2": 768, "sdxl": 1024, "sdxl-refiner": 1024}
-"""Widths and heights that families were trained at, where it is not 512."""
+"""The width and height in pixels that a family was trained at, where it is not 512."""
 
 trainer = Trainer()
-"""The WebUI's only one: it goes on when the page is closed or built anew."""
+"""The WebUI's one trainer: a training goes on when the page is closed or built anew."""
 
 
 @dataclass(frozen=True)
 class _Preset:
-    """What one press fills in; of the judges the first that can be used here."""
+    """One button's values. ``prompts``: the name of a list. ``judges``: the first that can be used here is taken."""
 
     concept: str
     prompts: str
@@ -66,7 +68,7 @@ def _list_text(name: Any) -> str:
 
 
 def _defaults() -> dict[str, Any]:
-    """Size, steps and guidance that suit the loaded model."""
+    """Return the size in pixels, the steps and the guidance that suit the loaded model."""
     model = loaded_model()
     try:
         base = "sd1" if model is None else family_of(unet_of(model))[0]
@@ -78,7 +80,7 @@ def _defaults() -> dict[str, Any]:
 
 
 def _filled_sampling() -> list[Any]:
-    """Of the button: steps, guidance, width, height for the model that is loaded by now."""
+    """Return steps, guidance, width and height for the model that is loaded by now: what the button fills in."""
     if loaded_model() is None:
         return [gr.update()] * 4
     usual = _defaults()
@@ -86,7 +88,7 @@ def _filled_sampling() -> list[Any]:
 
 
 def _judges() -> list[str]:
-    """Those that can be used here; where the vision model is can still be set."""
+    """Return the judges that can be used here. "vision" is one of them, because its address can be set any time."""
     return [name for name in JUDGES if name != "nudenet" or importlib.util.find_spec("nudenet") is not None]
 
 
@@ -94,12 +96,12 @@ def _samplers() -> list[str]:
     return [sampler.name for sampler in sd_samplers.visible_samplers()]
 
 
-def _order(values: Sequence[Any]) -> Order:
-    return read_order(values, _samplers(), _judges())
+def _order(values: Sequence[Any]) -> WorkOrder:
+    return read_work_order(values, _samplers(), _judges())
 
 
 def _says_nothing(values: Sequence[Any]) -> bool:
-    """Whether there is no concept yet."""
+    """Tell whether there is no concept yet."""
     return bool(values) and isinstance(values[0], str) and not values[0].strip()
 
 
@@ -113,7 +115,7 @@ def _duration(seconds: float) -> str:
 
 
 def estimate(*values: Any) -> str:
-    """How much work the order is."""
+    """Return, as HTML, how much work the order is, or what is wrong with it."""
     if _says_nothing(values):
         return ""
     try:
@@ -128,15 +130,15 @@ def estimate(*values: Any) -> str:
     )
 
 
-def _taken_now(order: Order) -> str:
-    """Which adapter Automatic takes for the concept before this one is trained."""
+def _taken_now(order: WorkOrder) -> str:
+    """Say which adapter Automatic takes for the concept before this one is trained."""
     model = loaded_model()
     return f" {html.escape(automatic_text([Concept(order.bare_concept)], model))} now." if model else ""
 
 
 def measured(*values: Any) -> str:
-    """The same with the time, from a batch that is made and judged for it."""
-    from .run import seconds_per_image
+    """Return what ``estimate`` does, and how long it takes: a batch is made and judged to find out."""
+    from .run import seconds_per_image  # loads what fits and draws: the WebUI's start is not to wait for it
 
     text = estimate(*values)
     try:
@@ -150,7 +152,10 @@ def measured(*values: Any) -> str:
 
 
 def _status() -> str:
-    """``gie-running`` is what javascript/growth_inhibitors.js goes on asking by."""
+    """Return the state of the training as HTML.
+
+    While there is an element of the class ``gie-running``, javascript/growth_inhibitors.js asks for it every second.
+    """
     progress = trainer.progress
     text = html.escape(progress.text)
     if progress.state == "failed":
@@ -169,7 +174,7 @@ def _status() -> str:
 
 
 def _view() -> list[Any]:
-    """Status, pictures so far, the button of a judging person, report, the adapter dropdowns."""
+    """Return the values of status, pictures, the button of a person who judges, report, and the adapter fields."""
     progress = trainer.progress
     finished = progress.state == "done"
     choices = [gr.update(choices=adapter_names()) if finished else gr.update() for _ in adapter_dropdowns()]
@@ -183,27 +188,28 @@ def _view() -> list[Any]:
 
 
 def _now() -> list:
-    """What the view depends on: it is sent again only when this has changed."""
+    """Return what the view depends on: it is sent again only when this has changed."""
     progress = trainer.progress
     return [progress.state, progress.text, progress.done, progress.images, len(progress.report), trainer.stopping]
 
 
 def show() -> list[Any]:
-    """What there is to see, behind what it depends on."""
+    """Return what the view depends on, and the view: the button that shows the progress."""
     return [_now(), *_view()]
 
 
 def refresh(shown: list) -> list[Any]:
-    """What the page asks for every second while a training runs. ``shown``: what it shows depends on this.
+    """Return what ``show`` does, if it has changed: the page asks every second while a training runs.
 
-    Nothing is streamed: gradio never ends a stream whose page was closed, and Reload UI would wait for it for ever.
+    ``shown``: what the page's view depended on. Nothing is streamed: gradio never ends a stream whose page was closed,
+    and Reload UI would wait for it for ever.
     """
     now = show()
     return now if now[0] != shown else [shown, *[gr.update()] * (len(now) - 1)]
 
 
 def train(*values: Any) -> list[Any]:
-    """The Train button."""
+    """Start the training that the fields describe, and return the view: the Train button."""
     try:
         if _says_nothing(values):
             raise GieError("there is no concept; name what is to be erased, for example: knife")
@@ -221,7 +227,7 @@ def _stop() -> str:
 
 
 def _click(event: gr.SelectData) -> None:
-    """A click on a picture: an answer, if a person judges. Raises OptionError for what is no picture."""
+    """Take a click on a picture for a person's answer. Raises OptionError for what is no picture."""
     trainer.answer(event.index)
 
 
@@ -240,7 +246,7 @@ def _slider(name: str, value: float, label: str, **options: Any) -> Any:
 
 
 def _prompt_fields() -> list[Any]:
-    """Concept, name, prompts, starter list, leave to replace; the presets that fill them."""
+    """Build concept, name, prompts, starter list and the tick that lets it replace; and the presets' buttons."""
     with gr.Row():
         concept = _named(gr.Textbox, "concept", label="Concept to erase", placeholder="van gogh style")
         name = _named(gr.Textbox, "name", label="Name of the adapter", placeholder="as the concept")
@@ -283,14 +289,14 @@ def _sampling_fields(usual: dict[str, Any]) -> list[Any]:
     return made
 
 
-def build() -> list[tuple[Any, str, str]]:
-    """The WebUI's on_ui_tabs callback."""
+def build_tab() -> list[tuple[Any, str, str]]:
+    """Build the tab: the WebUI's on_ui_tabs callback."""
     usual = _defaults()
     with gr.Blocks(analytics_enabled=False) as blocks:
         gr.HTML(_INTRO)
         concept, name, prompts, starter, replace, buttons = _prompt_fields()
         labels, sampling = _label_fields(), _sampling_fields(usual)
-        order = [concept, name, prompts, *labels, *sampling, replace]  # as in Order
+        order = [concept, name, prompts, *labels, *sampling, replace]  # as in WorkOrder
         for button, preset in zip(buttons, _PRESETS, strict=True):
             filled = [concept, starter, prompts, labels[0]]
             button.click(lambda preset=preset: _fill(preset), None, filled, show_progress=False)

@@ -1,54 +1,18 @@
-"""The tab's training: what the page shows of it and what the page tells it. ``training_run`` does the work."""
+"""The training that the tab's buttons start, stop and answer. ``run`` does the work, in a thread."""
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
+import torch
 from modules import shared
 
 from lib_gie.checks import quoted
-from lib_gie.core.concepts import Concept
 from lib_gie.errors import OptionError
-from lib_gie.hosts.webui.request.enforcement import enforced_adapters, enforced_keys
-from lib_gie.hosts.webui.request.plans import adapter_folders
 
-from .work_order import check_name
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import torch
-    from PIL import Image
-
-    from .work_order import Order
-
-    Picture = tuple[Image.Image, str]
-
-
-def allowed_path(order: Order) -> Path:
-    """Where the adapter goes. Raises OptionError where it may not be trained, or would take another's place."""
-    if Concept(order.bare_concept).key in enforced_keys():
-        raise OptionError(
-            f"this WebUI erases {quoted(order.concept)} from every image, so there would be none with it to learn "
-            f"from; its admin can train the adapter on a WebUI that does not"
-        )
-    return check_name(order, adapter_folders(), enforced_adapters())
-
-
-@dataclass
-class Progress:
-    """What the page shows. ``state``: "idle", "running", "asking", "stopped", "failed" or "done"."""
-
-    state: str = "idle"
-    text: str = ""
-    done: int = 0
-    total: int = 0
-    images: int = 0
-    seconds: float = 0.0
-    pictures: list[Picture] = field(default_factory=list)
-    report: list[Picture] = field(default_factory=list)
+from .progress import BatchStoppedError, Progress
+from .work_order import WorkOrder
 
 
 class Trainer:
@@ -64,23 +28,24 @@ class Trainer:
 
     @property
     def running(self) -> bool:
-        """Whether a training is under way."""
+        """True while a training is under way."""
         return self._thread is not None and self._thread.is_alive()
 
-    def start(self, order: Order) -> None:
+    def start(self, order: WorkOrder) -> None:
         """Check the order and begin. Raises GieError for bad orders, OptionError where one is under way."""
         with self._lock:
             if self.running:
                 raise OptionError("a training is under way; interrupt it first, or wait")
-            from .run import prepare  # not before it is needed: the WebUI's start is not to wait for it
+            from .run import prepare  # loads what fits and draws: the WebUI's start is not to wait for it
 
-            run = prepare(self, order, **self._settings(order.judge))
+            progress = Progress("running", "labelling")
+            run = prepare(order, progress, self._stop.is_set, **self._settings(order.judge))
             self._stop.clear()
-            self.progress = Progress("running", "labelling", run.labelling.done, len(run.labelling.searches))
+            self.progress = progress
             self._thread = threading.Thread(target=run.safely, name="gie-training", daemon=True)
             self._thread.start()
 
-    def _settings(self, judge: str) -> dict:
+    def _settings(self, judge: str) -> dict[str, Any]:
         options = shared.opts
         if judge == "hand":
             return {"ask": self._ask}
@@ -89,10 +54,11 @@ class Trainer:
         return {}
 
     def _ask(self, images: torch.Tensor, prompt: str, concept: str) -> int:
-        """Show the row and wait until someone clicks on one of its images (see ``hand_judge.Ask``)."""
-        from lib_gie.pictures import picture
+        """Show the images and wait until someone clicks on one of them (see ``hand_judge.Ask``).
 
-        from .image_maker import BatchStoppedError
+        ``images``: float32 [B, 3, H, W], 0 to 1. Raises BatchStoppedError where the training is stopped instead.
+        """
+        from lib_gie.pictures import picture  # draws: the WebUI's start is not to wait for it
 
         progress = self.progress
         self._answer, progress.pictures = None, [(picture(image), prompt) for image in images]
@@ -106,7 +72,7 @@ class Trainer:
         return self._answer
 
     def answer(self, number: int | None) -> None:
-        """The image that was clicked on; None: all show it. Counts only while there is a question.
+        """Take the image that was clicked on; None: all show it. It counts only while there is a question.
 
         Raises OptionError for the number of no image: whoever knows the address can send any.
         """
@@ -123,5 +89,5 @@ class Trainer:
 
     @property
     def stopping(self) -> bool:
-        """Whether it was told to stop."""
+        """True from when it is told to stop until the next start."""
         return self._stop.is_set()

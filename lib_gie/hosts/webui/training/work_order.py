@@ -1,6 +1,6 @@
-"""What the tab is asked to train, checked, and how much work that is. Knows no host but for where adapters go.
+"""A work order of the tab, checked, and how much work it is. This file knows no host.
 
-The page's fields check nothing: what is sent to their handlers can be sent without the page.
+Every value is checked here, because anything can be sent to the handlers of the page's fields without the page.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ RANGES = {
     "height": (64, 1024, 8),
     "batch": (1, 32, 1),
 }
-"""Least, greatest and step of an order's numbers; step 0: any number between."""
+"""The least and greatest value and the step of an order's numbers; step 0: any number between."""
 
 MOST_CHARACTERS = {"concept": 1000, "name": 80, "prompts": 200_000}
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in "0123456789¹²³")}
@@ -41,11 +41,12 @@ _FORBIDDEN = '<>:"/\\|?*;'  # in names of files on some system, or between adapt
 
 
 @dataclass(frozen=True)
-class Order:
-    """What to train. ``prompts``: a list's text (see ``training.prompts``); ``count``: prompts at most, per kind.
+class WorkOrder:
+    """An adapter to train. ``prompts``: a list's text (see ``training.prompts``); ``count``: prompts at most, per kind.
 
-    ``grid``: how many of the scales in GRID are tried, the weakest first. ``batch``: images made at once. ``replace``:
-    whether an adapter of the same name and concept may be replaced.
+    ``seeds``: images per prompt. ``grid``: how many of the scales in GRID are tried, the weakest first. ``width``,
+    ``height``: in pixels. ``batch``: images made at once. ``replace``: whether an adapter of the same name and concept
+    may be replaced.
     """
 
     concept: str
@@ -70,11 +71,11 @@ class Order:
 
     @property
     def scales(self) -> tuple[float, ...]:
-        """0 and those that are tried."""
+        """The scales that are tried, 0 first."""
         return GRID[: 1 + self.grid]
 
     def samples(self) -> list[Sample]:
-        """Every prompt with its seeds. Raises OptionError for a list without usable prompts."""
+        """Return every prompt with its seeds. Raises OptionError for a list without usable prompts."""
         kinds: dict[str, int] = {}
         samples = []
         for prompt, kind in parse_prompts(self.prompts, self.bare_concept):
@@ -91,7 +92,10 @@ class Order:
 
     @property
     def stem(self) -> str:
-        """The name of the adapter's file. Raises OptionError for one that some system or this WebUI reads otherwise."""
+        """The name of the adapter's file, without its ending.
+
+        Raises OptionError for a name that some file system or this WebUI would take for something else.
+        """
         name = unicodedata.normalize("NFC", self.name.strip() or "-".join(self.bare_concept.casefold().split()))
         bad = (
             not name
@@ -108,12 +112,12 @@ class Order:
         return name
 
     def path(self, folder: Path) -> Path:
-        """Where the adapter goes. Raises OptionError for a name that cannot be used."""
+        """Return where the adapter goes. Raises OptionError for a name that cannot be used."""
         return folder / f"{self.stem}.safetensors"
 
 
 def _same_name(name: str) -> str:
-    """Equal for names that some file system takes for one."""
+    """Return a form of a name that is equal for names that some file system takes for the same."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFKC", name).casefold()).rstrip(". ")
 
 
@@ -141,9 +145,14 @@ def _choice(name: str, value: Any, choices: Collection[str]) -> str:
     return value
 
 
-def read_order(values: Sequence[Any], samplers: Collection[str], judges: Collection[str] = tuple(JUDGES)) -> Order:
-    """The order in the fields' values, in their order. Raises OptionError for any other type, range or choice."""
-    names = [field.name for field in fields(Order)]
+def read_work_order(
+    values: Sequence[Any], samplers: Collection[str], judges: Collection[str] = tuple(JUDGES)
+) -> WorkOrder:
+    """Return the work order in the fields' values. Raises OptionError for any other type, range or choice.
+
+    ``values``: in the order of WorkOrder's fields. ``samplers``, ``judges``: the names that can be chosen.
+    """
+    names = [field.name for field in fields(WorkOrder)]
     if len(values) != len(names):
         raise OptionError(f"{len(values)} values were given; there are {len(names)}: {', '.join(names)}")
     given = dict(zip(names, values, strict=True))
@@ -153,7 +162,7 @@ def read_order(values: Sequence[Any], samplers: Collection[str], judges: Collect
     checked["sampler"] = _choice("sampler", given["sampler"], samplers)
     if not isinstance(given["replace"], bool):
         raise OptionError(f"replace is {quoted(given['replace'])}; it must be true or false")
-    return Order(**checked, replace=given["replace"])
+    return WorkOrder(**checked, replace=given["replace"])
 
 
 # -- adapters that are there already ------------------------------------------------
@@ -172,11 +181,11 @@ def _is_for_alone(path: Path, concept: str) -> bool:
     return {Concept(text).key for text in concepts} == {Concept(concept).key}
 
 
-def check_name(order: Order, folders: Sequence[Path], enforced: Collection[str]) -> Path:
-    """Where the adapter goes. Raises OptionError where it would take another's place that it may not take.
+def check_name(order: WorkOrder, folders: Sequence[Path], enforced: Collection[str]) -> Path:
+    """Return where the adapter goes. Raises OptionError where it would take a place that it may not take.
 
-    ``folders``: of shipped adapters, and of the users' own. ``enforced``: names of adapters that the admin has chosen
-    for what is always erased.
+    ``folders``: that of shipped adapters, and that of the users' own. ``enforced``: names of adapters that the admin
+    has chosen for what is always erased.
     """
     shipped, own = folders
     path = order.path(own)
@@ -198,19 +207,19 @@ def check_name(order: Order, folders: Sequence[Path], enforced: Collection[str])
 
 @dataclass(frozen=True)
 class Work:
-    """How much there is to do. ``images``: at most; ``evaluations``: of the UNet, those of the judge included."""
+    """An upper bound of an order's work. ``evaluations``: of the UNet, those of the judge included."""
 
     prompts: int
     images: int
     evaluations: int
 
     def seconds(self, per_image: float) -> float:
-        """How long it takes at most, with so many seconds per image made and judged."""
+        """Return how many seconds it takes at most. ``per_image``: seconds in which an image is made and judged."""
         return self.images * per_image
 
 
-def amount(order: Order) -> Work:
-    """An upper bound of the work that an order makes; kept labels of an earlier one save some."""
+def amount(order: WorkOrder) -> Work:
+    """Return an upper bound of an order's work; labels that an earlier training has kept save some."""
     samples = order.samples()
     searched = sum(sample.kind != "unrelated" for sample in samples)
     prompts = len({sample.prompt for sample in samples})

@@ -8,7 +8,7 @@ from modules import script_callbacks
 
 def _host(side=64):
     training = importlib.import_module("lib_gie.hosts.webui.training.image_maker")
-    return training.WebUIHost(sampler="DPM++ 2M", steps=8, cfg=4, width=side, height=side)
+    return training.WebUIImageMaker(sampler="DPM++ 2M", steps=8, cfg=4, width=side, height=side)
 
 
 def make(body: dict):

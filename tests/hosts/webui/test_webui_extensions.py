@@ -22,7 +22,7 @@ BEFORE = {"enabled": True, "concepts": "knife", "adapter": FIXED, "scale": -3.0}
 
 
 @pytest.fixture
-def others(host):  # noqa: F811
+def extensions(host):  # noqa: F811
     return importlib.import_module("lib_gie.hosts.webui.host.other_extensions")
 
 
@@ -45,11 +45,11 @@ def test_every_tile_is_erased_from(host, tiles, split):  # noqa: F811
     torch.testing.assert_close(on, joined, atol=1e-4, rtol=1e-4)
 
 
-def test_calls_that_nobody_is_known_to_repeat_are_erased_from(host, others, monkeypatch):  # noqa: F811
+def test_calls_that_nobody_is_known_to_repeat_are_erased_from(host, extensions, monkeypatch):  # noqa: F811
     """Rows are told by their prompts, so whoever makes calls of them may repeat them."""
     tiled = Sampling(tiles=2)
     expected, off = images(host, ON, sampling=tiled), images(host, [], sampling=tiled)
-    monkeypatch.setattr(others, "makes_tiles", lambda denoiser, model: False)
+    monkeypatch.setattr(extensions, "makes_tiles", lambda denoiser, model: False)
     found = images(host, ON, sampling=tiled)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     assert (found - off).abs().max() > 1e-3
@@ -60,7 +60,7 @@ def test_where_the_attention_of_tiles_was_is_not_shown(host):  # noqa: F811
         host.process([{**BEFORE, "show_attention": True}], sampling=Sampling(tiles=2))
 
 
-def test_an_interrupt_between_two_tiles_is_no_error(host, others):  # noqa: F811
+def test_an_interrupt_between_two_tiles_is_no_error(host, extensions):  # noqa: F811
     sampling = importlib.import_module("lib_gie.hosts.webui.sampling.batch_sampling")
     inner = sampling.BatchSampling(SimpleNamespace(is_hr_pass=False), [])
 
@@ -102,22 +102,22 @@ def parts(*weights):
     return [[SimpleNamespace(weight=weight) for weight in weights]]
 
 
-def test_what_is_pushed_away_twice_is_drawn(others):
+def test_what_is_pushed_away_twice_is_drawn(extensions):
     expression = nested(1, leaf(1), nested(-0.5, leaf(1), leaf(-1), conciliation="PERP"))
-    (weights,) = others.part_weights(neutral([expression]), parts(1, 1, -1))
+    (weights,) = extensions.part_weights(neutral([expression]), parts(1, 1, -1))
     assert weights.parts == (1, -0.5, 0.5)
     assert weights.total == 1
 
 
-def test_without_neutral_prompt_the_parts_weights_count(others):
+def test_without_neutral_prompt_the_parts_weights_count(extensions):
     for denoiser in (SimpleNamespace(), neutral([nested(1, leaf(9))], enabled=False)):
-        (weights,) = others.part_weights(denoiser, parts(1, -0.3))
+        (weights,) = extensions.part_weights(denoiser, parts(1, -0.3))
         assert (weights.parts, weights.total) == ((1, -0.3), 0.7)
 
 
-def test_other_parts_than_the_webuis_are_an_error(others):
+def test_other_parts_than_the_webuis_are_an_error(extensions):
     with pytest.raises(ErasureError, match="joins other parts"):
-        others.part_weights(neutral([nested(1, leaf(1))]), parts(1, 1))
+        extensions.part_weights(neutral([nested(1, leaf(1))]), parts(1, 1))
 
 
 # -- counters ------------------------------------------------
@@ -132,49 +132,49 @@ def script(file: str, **values):
     return found, space
 
 
-def test_own_calls_leave_counters_alone(others):
+def test_own_calls_leave_counters_alone(extensions):
     counting, space = script("negpip.py", latenti=2, hr=False)
     p = SimpleNamespace(scripts=SimpleNamespace(alwayson_scripts=[counting]))
-    with others.undisturbed(p):
+    with extensions.undisturbed(p):
         counting.latenti, counting.hr, space["count"], space["pn"] = 5, True, 19, False
     assert (counting.latenti, space["count"], space["pn"]) == (2, 3, True)
     assert counting.hr  # not a counter
 
 
-def test_a_sampling_before_leaves_no_trace(others):
+def test_a_sampling_before_leaves_no_trace(extensions):
     counting, _ = script("rp.py", step=0, in_hr=False)
     other, _ = script("other.py", handle=None)
     p = SimpleNamespace(scripts=SimpleNamespace(alwayson_scripts=[counting, other]))
-    with others.as_before(p):
+    with extensions.as_before(p):
         counting.step, counting.in_hr, counting.log, other.handle = 8, True, {}, "kept"
     assert vars(counting) == {"filename": "folder/rp.py", "step": 0, "in_hr": False}
     assert other.handle == "kept"
 
 
-def test_noise_of_a_replaced_unet_is_put_back(others):
+def test_noise_of_a_replaced_unet_is_put_back(extensions):
     param = SimpleNamespace(latent=None)
     network = SimpleNamespace(control_params=[param])
     scripts = SimpleNamespace(alwayson_scripts=[SimpleNamespace(filename="controlnet.py", latest_network=network)])
     p, unet = SimpleNamespace(scripts=scripts, controlnet_vae_cache=None), torch.nn.Identity()
     unet.forward = unet.forward
     state = torch.get_rng_state()
-    with others.undisturbed(p):
+    with extensions.undisturbed(p):
         param.latent, p.controlnet_vae_cache = torch.randn(2), "filled"
     assert torch.equal(torch.get_rng_state(), state)
     assert (param.latent, p.controlnet_vae_cache) == (None, None)
 
 
 @pytest.mark.parametrize("wish", [{"concept_pass": "separate"}, {"keep_composition": True}])
-def test_regions_drawn_from_attention_allow_no_calls_of_ours(others, wish):
+def test_regions_drawn_from_attention_allow_no_calls_of_ours(extensions, wish):
     drawing, space = script("rp.py", active=True, mode="Prompt")
     space["reset_pmasks"] = lambda script: None
     p = SimpleNamespace(scripts=SimpleNamespace(alwayson_scripts=[drawing]))
     plain = {"concept_pass": "fused", "keep_composition": False}
-    others.check_own_calls(p, SimpleNamespace(**plain))
+    extensions.check_own_calls(p, SimpleNamespace(**plain))
     with pytest.raises(ErasureError, match="Regional Prompter"):
-        others.check_own_calls(p, SimpleNamespace(**{**plain, **wish}))
+        extensions.check_own_calls(p, SimpleNamespace(**{**plain, **wish}))
     drawing.mode = "Horizontal"
-    others.check_own_calls(p, SimpleNamespace(**{**plain, **wish}))
+    extensions.check_own_calls(p, SimpleNamespace(**{**plain, **wish}))
 
 
 @pytest.mark.parametrize(
@@ -186,14 +186,14 @@ def test_regions_drawn_from_attention_allow_no_calls_of_ours(others, wish):
         ("Attention", 2, [(0, 0), None, (1, 0), (1, 1), None, None], False),
     ],
 )
-def test_prompts_sorted_by_region(others, calc, batch, rows, wrong):
+def test_prompts_sorted_by_region(extensions, calc, batch, rows, wrong):
     sorting, _ = script("rp.py", active=True, calc=calc)
     p = SimpleNamespace(batch_size=batch, scripts=SimpleNamespace(alwayson_scripts=[sorting]))
     if not wrong:
-        others.check_order(p, rows)
+        extensions.check_order(p, rows)
         return
     with pytest.raises(ErasureError, match="changes the order of a batch's prompts"):
-        others.check_order(p, rows)
+        extensions.check_order(p, rows)
 
 
 # -- swallowed errors ------------------------------------------------

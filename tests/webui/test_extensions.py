@@ -108,7 +108,7 @@ def same(one, other) -> bool:
 
 def ask(webui, case: str, args):
     make, options = CASES[case]
-    return webui.txt2img(args=args, others=make(webui), **options)
+    return webui.txt2img(args=args, scripts=make(webui), **options)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -196,8 +196,8 @@ def without_the_other(webui, case: str):
     _, options = CASES[case]
     if case.startswith("Neutral"):
         return webui.txt2img(args=OFF, **options, **settings(neutral_prompt_enabled=False))
-    others = dynamic(webui, _0=False) if case.startswith("Dynamic") else None
-    return webui.txt2img(args=OFF, others=others, **options)
+    scripts = dynamic(webui, _0=False) if case.startswith("Dynamic") else None
+    return webui.txt2img(args=OFF, scripts=scripts, **options)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -220,5 +220,5 @@ BROUGHT_IN = {
 @pytest.mark.parametrize("case", BROUGHT_IN)
 def test_an_enforced_concept_that_another_extension_brings_in(webui, enforced, case):
     make, prompt = BROUGHT_IN[case]
-    assert left(webui, prompt, args=[False], others=make(webui)) > IMAGES // 2
-    assert left(enforced, prompt, others=make(enforced)) <= ALLOWED
+    assert left(webui, prompt, args=[False], scripts=make(webui)) > IMAGES // 2
+    assert left(enforced, prompt, scripts=make(enforced)) <= ALLOWED

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo, save_adapter
 from lib_gie.errors import ConceptError, GieError, OptionError
-from lib_gie.hosts.webui.training.work_order import Order, amount, check_name, read_order
+from lib_gie.hosts.webui.training.work_order import WorkOrder, amount, check_name, read_work_order
 from lib_gie.training.judges.self_judge import EVALUATIONS
 from lib_gie.training.search import GRID, most_tries
 
 PROMPTS = "a {concept}\na {concept} and a cat\n[implicit]\na robbery\n[unrelated]\na dog\na cat\na fish"
-ORDER = Order("knife", "", PROMPTS, "detector", 100, 2, len(GRID) - 1, "Euler", 20, 4.0, 64, 64, 8)
+ORDER = WorkOrder("knife", "", PROMPTS, "detector", 100, 2, len(GRID) - 1, "Euler", 20, 4.0, 64, 64, 8)
 
 
-def order(**changes) -> Order:
+def order(**changes) -> WorkOrder:
     return dataclasses.replace(ORDER, **changes)
 
 
@@ -71,16 +71,16 @@ def test_the_amount_is_an_upper_bound():
 # -- what the page sends, or somebody without it ------------------------------------------------
 
 VALUES = ["knife", "", PROMPTS, "self", 100, 2, 5, "Euler", 20, 4.0, 64, 64, 8, False]
-NAMES = [field.name for field in dataclasses.fields(Order)]
+NAMES = [field.name for field in dataclasses.fields(WorkOrder)]
 
 
-def read(**changes) -> Order:
+def read(**changes) -> WorkOrder:
     values = [changes.get(name, value) for name, value in zip(NAMES, VALUES, strict=True)]
-    return read_order(values, ["Euler", "DPM++ 2M"])
+    return read_work_order(values, ["Euler", "DPM++ 2M"])
 
 
 def test_the_pages_values_are_read():
-    assert read() == Order(*VALUES)
+    assert read() == WorkOrder(*VALUES)
     assert read(count=100.0, cfg=7.25, replace=True).count == 100
 
 
@@ -106,7 +106,7 @@ def test_values_of_other_kinds_and_ranges(name, value):
 def test_a_wrong_number_of_values():
     for values in ([], VALUES[:-1], [*VALUES, 1]):
         with pytest.raises(OptionError, match="values were given"):
-            read_order(values, ["Euler"])
+            read_work_order(values, ["Euler"])
 
 
 ANYTHING = st.recursive(
