@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,9 +29,9 @@ from lib_gie.core.erasure import Erasure, Target
 from lib_gie.core.layers import find_cross_attention
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo
 from lib_gie.core.scales.rules import FixedScale, ScaleRule
-from lib_gie.core.session import attach
 from lib_gie.errors import GieError
 from lib_gie.evaluation.methods import negated_values
+from lib_gie.hosts.erased_sampling import ErasedSampling, RowsInOrder
 from lib_gie.training.fitting import READING
 
 from .authors import AuthorsScheme
@@ -57,7 +58,7 @@ class Setting:
 
 
 class Sampler:
-    """Denoises random latents under random text states."""
+    """Denoises random latents under random text states: a ``SamplingHost`` without prompts."""
 
     def __init__(self, setting: Setting, device: torch.device):
         self.device, self.family = device, SIZES[setting.size].family
@@ -76,9 +77,13 @@ class Sampler:
     def _draw(self, *shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=self._random).to(self.device, self.dtype)
 
-    def concept(self, number: int) -> EncodedConcept:
-        """Any concept."""
-        return EncodedConcept(Concept(f"concept {number}"), self._draw(*self.states.shape[1:]), ["a"] * TOKENS)
+    def encode(self, concept: Concept) -> EncodedConcept:
+        """Give a concept random text states [L, D]."""
+        return EncodedConcept(concept, self._draw(*self.states.shape[1:]), ["a"] * TOKENS)
+
+    def undisturbed(self) -> AbstractContextManager[None]:
+        """Make a context for UNet calls of the core's own: calls of these UNets leave nothing behind."""
+        return nullcontext()
 
     def adapter(self) -> Adapter:
         """One that fits the UNet and gives a scale below 0."""
@@ -136,21 +141,21 @@ def growth_inhibitors(
 ) -> None:
     """This project, with so many concepts."""
     rule, batch = rule or FixedScale(SCALE), sampler.setting.batch
-    targets = [Target(sampler.concept(number), rule) for number in range(count)]
-    erasure = Erasure(targets, concept_pass=concept_pass)
+    rows = RowsInOrder([*[None] * batch, *range(batch)])
+    targets = [Target(sampler.encode(Concept(f"concept {number}")), rule) for number in range(count)]
+    with ErasedSampling(sampler) as erased:
+        erased.attach(Erasure(targets, concept_pass=concept_pass, ledger=erased.ledger))
 
-    def predict(latents, timestep, number):
-        erasure.begin([*[None] * batch, *range(batch)], number / sampler.setting.steps)
-        return sampler.guided(latents, timestep, number)
+        def predict(latents, timestep, number):
+            erased.begin_step(rows, number / sampler.setting.steps)
+            return sampler.guided(latents, timestep, number)
 
-    with attach(sampler.unet, erasure):
         sampler.sample(predict)
-    erasure.finish()
 
 
 def authors(sampler: Sampler) -> None:
     """Their scheme: two trajectories, all maps."""
-    concept = sampler.concept(0)
+    concept = sampler.encode(Concept("concept 0"))
     scheme = AuthorsScheme(sampler.unet, concept.states, concept.span, SCALE)
     without, conditional = sampler.states.chunk(2)  # [B, L, D] each
     states = torch.cat([without, without, conditional, conditional])  # [4 B, L, D]
@@ -167,7 +172,7 @@ def authors(sampler: Sampler) -> None:
 
 def negpip(sampler: Sampler) -> None:
     """Negative tokens: the concept's join the prompt, their values with the other sign."""
-    concept, batch = sampler.concept(0), sampler.setting.batch
+    concept, batch = sampler.encode(Concept("concept 0")), sampler.setting.batch
     added = concept.states[concept.span].expand(2 * batch, -1, -1)  # [2 B, n, D]
     states = torch.cat([sampler.states, added], 1)  # [2 B, L + n, D]
 
@@ -180,7 +185,7 @@ def negpip(sampler: Sampler) -> None:
 
 def sld(sampler: Sampler) -> None:
     """Safe Latent Diffusion (Schramowski et al., 2023): a third row per image, and guidance away from it."""
-    concept = sampler.concept(0).states.expand(sampler.setting.batch, -1, -1)  # [B, L, D]
+    concept = sampler.encode(Concept("concept 0")).states.expand(sampler.setting.batch, -1, -1)  # [B, L, D]
     states = torch.cat([sampler.states, concept])  # [3 B, L, D]
 
     def predict(latents, timestep, number):

@@ -55,7 +55,7 @@ class _Watched:
 
 @contextmanager
 def watch_calls(pipe: Any, around: Around) -> Iterator[None]:
-    """Within it every call of ``pipe`` runs in a context that ``around`` makes; other pipelines' calls are as ever."""
+    """Have every call of ``pipe`` run, within the context, in one that ``around`` makes; other pipelines' do not."""
     kind, user = type(pipe), (pipe, around)
     with _lock:
         if kind not in _watched:

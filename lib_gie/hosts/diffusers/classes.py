@@ -15,7 +15,7 @@ NEGATIVE, PROMPT = "negative", "prompt"
 
 @dataclass(frozen=True)
 class Layout:
-    """The rows of a pipeline's UNet calls: groups of as many rows as there are images, one group after the other.
+    """The rows of a pipeline's UNet calls: groups with a row for each image, one group after the other.
 
     ``guided``: the groups with guidance; without it there is the prompt's alone. ``perturbs``: PAG, which draws the
     prompt's group once more with perturbed attention. ``encoder``: the method that encodes the prompt.
@@ -30,7 +30,7 @@ class Layout:
     counts_all: bool = False
 
     def groups(self, guided: bool, perturbed: bool) -> tuple[str, ...]:
-        """The groups of one UNet call; ``perturbed``: whether PAG is on now."""
+        """Return the groups of one UNet call; ``perturbed``: whether PAG is on now."""
         found = self.guided if guided else (PROMPT,)
         return (*found, PROMPT) if perturbed else found
 
@@ -142,11 +142,11 @@ REASONS: dict[str, str] = {
     "StableDiffusion3ControlNetPipeline": _JOINT,
     "StableDiffusion3ControlNetInpaintingPipeline": _JOINT,
 }
-"""Why others of Stable Diffusion's kin are refused."""
+"""Why other pipelines of Stable Diffusion are refused, by their names."""
 
 
 def _caller(kind: type) -> str | None:
-    """The name of the diffusers class whose ``__call__`` a class has; None where it is somebody else's."""
+    """Return the name of the diffusers class whose ``__call__`` a class has; None where it is somebody else's."""
     call = next((vars(base)["__call__"] for base in kind.__mro__ if "__call__" in vars(base)), None)
     if not getattr(call, "__module__", "").startswith("diffusers."):
         return None
@@ -154,7 +154,7 @@ def _caller(kind: type) -> str | None:
 
 
 def layout_of(pipe: Any) -> tuple[Layout, bool]:
-    """The rows of a pipeline's UNet calls, and whether they are known (else each call's rows must be looked at).
+    """Return the rows of a pipeline's UNet calls, and whether they are known (if not, each call's must be looked at).
 
     A class of somebody's own that inherits ``__call__`` is as its base; with a ``__call__`` of its own its rows are
     expected to be those of its base. Raises UnsupportedModelError for all others.

@@ -43,7 +43,7 @@ def check_file(path: Path) -> None:
 
 
 def _tensor_names(path: Path, name: str) -> Iterable[str]:
-    """Of a whole safetensors file. ``name``: what it is called in errors."""
+    """Return the header of a whole safetensors file. ``name``: what the file is called in errors."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(_HEAD)
@@ -98,7 +98,7 @@ def _check_family(name: str, keys: Iterable[str]) -> None:
 
 
 def digest(path: Path) -> str:
-    """16 hex digits of the SHA-256 of a model's file, or of all files of its folder."""
+    """Return 16 hex digits of the SHA-256 of a model's file, or of all files of its folder."""
     found = hashlib.sha256()
     for file in sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]:
         with file.open("rb") as opened:

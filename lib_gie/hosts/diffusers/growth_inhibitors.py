@@ -27,13 +27,13 @@ from lib_gie.options import CROSS_SHARE, SELF_SHARE, ErasureSettings
 
 from .calls import UNetWatch, watch_calls, wrap_encoder
 from .classes import layout_of
-from .generation import PipelineGeneration, called_outside
+from .erased_call import ErasedCall, called_outside
 from .model import check_model, eager
 from .prompt_rows import Wish
 from .texts import ENCODING_OPTIONS, concept_tokens, prompt_facts
 
 _generating: list[GrowthInhibitors] = []
-"""Those whose pipelines are being called, innermost last."""
+"""The GrowthInhibitors whose pipelines are being called, innermost last."""
 
 
 def scale_rule(
@@ -91,7 +91,7 @@ def _concepts(given: str | Sequence[Concept]) -> tuple[Concept, ...]:
 class GrowthInhibitors:
     """A context in which every call of a Stable Diffusion pipeline erases the concepts from its images.
 
-    ``pipe``: of one of the classes in ``classes.LAYOUTS``, or of one that inherits from them.
+    ``pipe``: a pipeline of one of the classes in ``classes.LAYOUTS``, or of one that inherits from them.
     ``concepts``: a text such as ``knife, wine:0.5`` or a sequence of Concept. ``scale``: the same w for all (-20 to 0),
     or ``adapter``: an Adapter, its file or another ScaleRule. ``strength``, ``start``, ``end``, ``concept_pass``,
     ``padding``, ``rule`` (the erasing rule): see ErasureSettings. Start and end are fractions of the steps that the
@@ -139,7 +139,7 @@ class GrowthInhibitors:
         self.recorder: AttentionRecorder | None = None
         self._wish = Wish(self.concepts, self.rule, self.settings, layout, rows_known)
         self._record, self._shares = record, (composition_cross, composition_self)
-        self._call: PipelineGeneration | None = None  # that runs, or has run last
+        self._call: ErasedCall | None = None  # that runs, or has run last
         self._stack: ExitStack | None = None
         self._watch = UNetWatch(self._announce)
         if layout.perturbs and (trace is not None or composition is not None):
@@ -166,7 +166,7 @@ class GrowthInhibitors:
 
     @property
     def steps_erased(self) -> int:
-        """The number of them that lie between start and end."""
+        """The number of the last call's steps that lie between start and end."""
         return 0 if self._call is None else self._call.steps_erased
 
     @property
@@ -211,7 +211,7 @@ class GrowthInhibitors:
         _generating.append(self)
         try:
             with ExitStack() as attached:
-                self._call = PipelineGeneration(self.pipe, self._wish, arguments, attached)
+                self._call = ErasedCall(self.pipe, self._wish, arguments, attached)
                 attached.enter_context(eager(self.pipe.unet))
                 yield
                 self._call.check_end()

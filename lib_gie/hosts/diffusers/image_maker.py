@@ -68,12 +68,12 @@ class PipelineHost:
         return height, width
 
     def tokens(self, concept: str) -> list[str]:
-        """The concept's own tokens."""
+        """Return the concept's own tokens."""
         return concept_tokens(self.pipe, concept)
 
     @torch.no_grad()
     def make(self, prompts: Sequence[str], seeds: Sequence[int], concept: str, scales: torch.Tensor) -> Made:
-        """One image per prompt, seed and scale w (float32 [B])."""
+        """Make one image per prompt, seed and scale w (float32 [B])."""
         needed = bool((scales != 0).any())
         eraser = GrowthInhibitors(
             self.pipe, [Concept(concept)], adapter=GivenScales(scales), concept_pass=self.concept_pass
@@ -84,7 +84,7 @@ class PipelineHost:
 
     @torch.no_grad()
     def read(self, prompts: Sequence[str], concepts: Sequence[str], reading: Reading) -> list[torch.Tensor]:
-        """What adapters with this reading would see, for each concept float32 [B, inputs, n]."""
+        """Return what adapters with this reading would see, for each concept float32 [B, inputs, n]."""
         unet, (height, width) = self.pipe.unet, self.latent_size
         encoded = [EncodedConcept(Concept(text), self.encode([text])[0], self.tokens(text)) for text in concepts]
         found = []
@@ -96,7 +96,7 @@ class PipelineHost:
         return [torch.cat(parts) for parts in zip(*found, strict=True)]  # each [B, inputs, n]
 
     def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
-        """Clean latents [B, 4, h, w]; image k does not depend on the batch it is made in."""
+        """Sample clean latents [B, 4, h, w]; image k does not depend on the batch it is made in."""
         return self.pipe(
             list(prompts),
             negative_prompt=[self.negative] * len(prompts),
@@ -110,14 +110,14 @@ class PipelineHost:
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Images float32 [B, 3, H, W], 0 to 1."""
+        """Decode latents to images float32 [B, 3, H, W], 0 to 1."""
         vae = self.pipe.vae
         decoded = vae.decode((latents / vae.config.scaling_factor).to(vae.dtype)).sample  # [B, 3, H, W]
         return (decoded.float() / 2 + 0.5).clamp(0, 1).cpu()
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> torch.Tensor:
-        """Text states [B, 77, D]; each different text is encoded once."""
+        """Return text states [B, 77, D]; each different text is encoded once."""
         different = list(dict.fromkeys(texts))
         states, _ = self.pipe.encode_prompt(
             different, device=self.pipe._execution_device, num_images_per_prompt=1, do_classifier_free_guidance=False
@@ -125,14 +125,14 @@ class PipelineHost:
         return states[[different.index(text) for text in texts]]  # [B, 77, D]
 
     def as_in(self, text: str, prompt: str) -> str:
-        """The text: no prompt changes the model here."""
+        """Return the text: no prompt changes the model here."""
         return text
 
     @torch.no_grad()
     def noise_errors(
         self, latents: torch.Tensor, texts: Sequence[str], timesteps: torch.Tensor, noises: torch.Tensor
     ) -> torch.Tensor:
-        """Squared errors of the predicted noise, means over channels, float32 [B, T, h, w]."""
+        """Return the squared errors of the predicted noise, means over channels, float32 [B, T, h, w]."""
         unet, scheduler, device = self.pipe.unet, self.pipe.scheduler, self.pipe._execution_device
         states = self.encode(texts)  # [B, 77, D]
 

@@ -39,7 +39,7 @@ _VIT_L = {
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """The libraries' loaders warn of choices that are made here on purpose."""
+    """Silence the libraries' loaders, which warn of choices that are made here on purpose."""
     levels = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
     bars = diffusers_logging.is_progress_bar_enabled(), transformers_logging.is_progress_bar_enabled()
     diffusers_logging.set_verbosity_error()
@@ -59,7 +59,7 @@ def _quietly() -> Iterator[None]:
 
 
 def _text_encoder(path: Path, dtype: torch.dtype) -> CLIPTextModel:
-    """The checkpoint's text encoder; its configuration lies beside the demo checkpoint, else it is CLIP ViT-L/14."""
+    """Load the checkpoint's text encoder; its configuration lies beside the checkpoint, else it is CLIP ViT-L/14."""
     folder = path.parent / "text_encoder"
     config = CLIPTextConfig.from_pretrained(folder) if folder.is_dir() else CLIPTextConfig(**_VIT_L)
     model = CLIPTextModel(config).to(dtype)
@@ -107,18 +107,18 @@ def _from_file(path: Path, dtype: torch.dtype) -> StableDiffusionPipeline:
 
 
 def _short(error: Exception) -> str:
-    """A library's error in at most 160 letters."""
+    """Write a library's error in at most 160 letters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 160 else f"{text[:160]}..."
 
 
 def is_demo(path: Path | None) -> bool:
-    """Whether a model path means the demo model."""
+    """Tell whether a model path means the demo model."""
     return path is None or path.resolve() == DEMO_CHECKPOINT.resolve()
 
 
 def family_of(pipe: StableDiffusionPipeline) -> str:
-    """The model family, as adapters name it. Raises ModelError for others than SD 1.x and 2.x."""
+    """Return the model family, as adapters name it. Raises ModelError for others than SD 1.x and 2.x."""
     width = pipe.unet.config.cross_attention_dim
     if FAMILIES.get(width) not in ("sd1", "sd2"):
         raise ModelError(f"the model's text states have width {width}; SD 1.x has 768, SD 2.x 1024")
@@ -126,12 +126,12 @@ def family_of(pipe: StableDiffusionPipeline) -> str:
 
 
 def default_sampling(path: Path | None) -> tuple[float, tuple[int, int] | None]:
-    """CFG scale and size (pixels; None: the model's own) where nobody asks for others."""
+    """Return the CFG scale and size (pixels; None: the model's own) where nobody asks for others."""
     return (CFG, (SIZE, SIZE)) if is_demo(path) else (7.0, None)
 
 
 def load_pipeline(path: Path | str | None = None, device: str | torch.device = "cpu") -> StableDiffusionPipeline:
-    """A pipeline with DPM++ 2M Karras; ``path``: a .safetensors file or a diffusers folder, None for the demo model.
+    """Load a pipeline with DPM++ 2M Karras. ``path``: a .safetensors file or diffusers folder; None: the demo model.
 
     float32 on the CPU, float16 elsewhere. Raises ModelError for what is not there or no SD 1.x or 2.x model.
     """

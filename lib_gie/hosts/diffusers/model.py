@@ -19,7 +19,7 @@ _PROJECTED = ("text_proj", "text_image_proj", "image_proj")
 
 
 def tokenizer_of(pipe: Any) -> Any:
-    """The tokenizer that splits concepts: the pipeline's first (SDXL's refiner has the second alone)."""
+    """Return the tokenizer that splits concepts: the pipeline's first (SDXL's refiner has the second alone)."""
     return getattr(pipe, "tokenizer", None) or getattr(pipe, "tokenizer_2", None)
 
 
@@ -41,7 +41,7 @@ def check_model(pipe: Any, layout: Layout) -> None:
 
 
 def _check_width(pipe: Any, layout: Layout) -> None:
-    """The text encoders' states must be what the UNet attends to."""
+    """Raise UnsupportedModelError where the text encoders' states are not what the UNet attends to."""
     names = _ENCODERS[layout.family]
     found = {name: getattr(pipe, name, None) for name in names}
     if all(encoder is None for encoder in found.values()):
@@ -68,7 +68,7 @@ def _check_width(pipe: Any, layout: Layout) -> None:
 
 
 def is_compiled(unet: nn.Module) -> bool:
-    """Whether torch.compile was used on a UNet, a part of it or its forward."""
+    """Tell whether torch.compile was used on a UNet, a part of it or its forward."""
     return any(
         type(part).__name__ == "OptimizedModule"
         or getattr(part, "_compiled_call_impl", None) is not None
@@ -78,7 +78,7 @@ def is_compiled(unet: nn.Module) -> bool:
 
 
 def eager(unet: nn.Module) -> AbstractContextManager:
-    """A context in which a compiled UNet runs as it was written, as compiled code passes hooks by.
+    """Make a context in which a compiled UNet runs as it was written, as compiled code passes hooks by.
 
     Raises UnsupportedModelError where torch is too old for that (2.6 is the first that can).
     """
@@ -94,7 +94,7 @@ def eager(unet: nn.Module) -> AbstractContextManager:
 
 @contextmanager
 def plain_attention(unet: nn.Module, processors: Mapping[str, Any]) -> Iterator[None]:
-    """Within it perturbed self-attention (PAG) is plain again: its processors count on whole batches.
+    """Make perturbed self-attention (PAG) plain within the context: its processors count on whole batches.
 
     ``processors``: the UNet's, by name, from before PAG put its own in.
     """

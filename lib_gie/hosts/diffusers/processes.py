@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def _state() -> Any | None:
-    """Accelerate's state where its launcher has started several processes."""
+    """Return accelerate's state where its launcher has started several processes."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return None
     from accelerate import PartialState
@@ -22,30 +22,30 @@ def _state() -> Any | None:
 
 
 def rank() -> int:
-    """The number of this process."""
+    """Return the number of this process."""
     state = _state()
     return 0 if state is None else state.process_index
 
 
 def is_first() -> bool:
-    """Whether this process is the one that prints and writes results."""
+    """Tell whether this process is the one that prints and writes results."""
     return rank() == 0
 
 
 def device() -> torch.device:
-    """Where this process computes: its own GPU, or the CPU."""
+    """Return where this process computes: its own GPU, or the CPU."""
     state = _state()
     return torch.device("cuda" if torch.cuda.is_available() else "cpu") if state is None else state.device
 
 
 def share(items: Sequence[T]) -> list[T]:
-    """This process's part of the items: every n-th one, so that all get some of each kind."""
+    """Return this process's part of the items: every n-th one, so that all get some of each kind."""
     state = _state()
     return list(items) if state is None else list(items[state.process_index :: state.num_processes])
 
 
 def gather(items: list[T]) -> list[T]:
-    """The items of all processes, in every one of them."""
+    """Return the items of all processes, in every one of them."""
     if _state() is None:
         return items
     from accelerate.utils import gather_object

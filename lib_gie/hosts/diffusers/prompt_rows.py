@@ -92,5 +92,5 @@ class PromptRows:
 
 
 def is_equal(expected: torch.Tensor, rows: torch.Tensor) -> bool:
-    """Whether both are the same, as far as the dtype of ``rows`` can tell."""
+    """Tell whether both are the same, as far as the dtype of ``rows`` can tell."""
     return expected.shape == rows.shape and torch.equal(expected.to(rows), rows)

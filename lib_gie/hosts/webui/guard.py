@@ -16,11 +16,11 @@ from modules import processing, prompt_parser, scripts, shared
 from lib_gie.errors import ErasureError, GieError, OptionError
 
 from . import job
-from .host import forge
+from .host.chosen import HOST
 from .request.enforcement import enforced_text
 from .request.parsing import TITLE, check_api_arguments
 from .request.prompts import note_reading
-from .sampling.generation import stack
+from .sampling.erased_generation import stack
 from .shown.afterwards import wrap_scripts
 from .shown.previews import wrap_previews
 
@@ -89,7 +89,7 @@ def install() -> None:
     """Put the wrappers in place; a second time changes nothing."""
     _wrap(processing, "process_images_inner", _process)
     _wrap(scripts.ScriptRunner, "run", _run_script)
-    if not forge.is_here():
+    if HOST.notes_readings:
         _wrap(prompt_parser, "get_multicond_learned_conditioning", note_reading)
     wrap_scripts(_wrap)
     wrap_previews(_wrap)

@@ -19,7 +19,7 @@ from .request.enforcement import enforced_requests, erased_anyway
 from .request.parsing import TITLE, Request
 from .request.plan import Plan
 from .request.plans import differences, plans_for
-from .sampling.generation import Generation, is_stopped, stack
+from .sampling.erased_generation import Generation, is_stopped, stack
 from .shown.afterwards import leave_out
 from .shown.parameters import clear_parameters, write_parameters
 from .shown.readout import KEY, read_out

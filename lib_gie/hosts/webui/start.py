@@ -8,18 +8,14 @@ from collections.abc import Callable
 from modules import script_callbacks
 
 from . import guard
-from .host import forge
+from .host.chosen import HOST
 from .page.script import GrowthInhibitorsScript
-from .sampling.generation import on_cfg_denoiser
+from .sampling.erased_generation import on_cfg_denoiser
 from .shown.readout import watch_results
 
 __all__ = ["GrowthInhibitorsScript", "register"]
 
-_UNKNOWN_HOST = (
-    "Growth Inhibitors are not offered here: this WebUI is a kin of Forge (it has modules_forge, but not Forge's "
-    "backend/sampling), whose sampling they do not know, so nothing is erased; see docs/COMPATIBILITY.md, Forge"
-)
-if forge.is_here() and not forge.is_supported():
+if HOST.refusal is not None:
     GrowthInhibitorsScript = None  # the WebUI offers every script class that it finds
 
 
@@ -70,16 +66,16 @@ def _on_infotext_pasted(infotext: str, params: dict) -> None:
 
 
 def _on(category: str, function: Callable) -> None:
-    """What ``script_callbacks.on_<category>`` does, without its search of the stack for the caller's file."""
+    """Do what ``script_callbacks.on_<category>`` does, without its search of the stack for the caller's file."""
     callbacks = script_callbacks.callback_map[f"callbacks_{category}"]
     script_callbacks.add_callback(callbacks, function, name="growth_inhibitors", category=category, filename=__file__)
 
 
 def register() -> None:
-    """Called whenever the WebUI loads its scripts (at start and at Reload UI)."""
-    if GrowthInhibitorsScript is None:
-        print(_UNKNOWN_HOST, file=sys.stderr)
-        guard.install_refusal(_UNKNOWN_HOST)
+    """Register everything, whenever the WebUI loads its scripts (at the start and at Reload UI)."""
+    if HOST.refusal is not None:
+        print(HOST.refusal, file=sys.stderr)
+        guard.install_refusal(HOST.refusal)
         return
     guard.install()
     _on("cfg_denoiser", on_cfg_denoiser)
@@ -87,6 +83,6 @@ def register() -> None:
     _on("before_ui", _on_before_ui)
     _on("after_component", _on_after_component)
     _on("infotext_pasted", _on_infotext_pasted)
-    if not forge.is_here():  # training calls the UNet where Forge may not have it
+    if HOST.trains_adapters:
         _on("ui_tabs", _on_ui_tabs)
     _on("app_started", _on_app_started)

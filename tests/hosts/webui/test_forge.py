@@ -12,12 +12,15 @@ import pytest
 import torch
 from tiny import CONTEXT_WIDTH, make_concept, randomise
 
+from lib_gie.core.call import UNetCall
 from lib_gie.core.erasure import Erasure, Target
 from lib_gie.core.rows import RowLedger
 from lib_gie.core.scales.rules import FixedScale
-from lib_gie.core.session import attach, is_inner_call
+from lib_gie.core.session import is_inner_call
 from lib_gie.errors import ErasureError
-from lib_gie.hosts.webui.host.forge import Step
+from lib_gie.hosts.erased_sampling import ErasedSampling
+from lib_gie.hosts.webui.host.forge import Forge, step_rows
+from lib_gie.randomness import undrawn
 
 SMALL = {
     "in_channels": 4, "model_channels": 32, "out_channels": 4, "num_res_blocks": [1, 1], "channel_mult": [1, 2],
@@ -37,43 +40,44 @@ def a_denoiser(parts=((1.0,), (1.0,)), cond_scale=5.0, hr_cfg=5.0, is_hr_pass=Fa
     )
 
 
-def marked(*marks):
-    return {"transformer_options": {"cond_or_uncond": list(marks)}}
+def a_call(rows, *marks):
+    """A UNet call of so many rows with these marks."""
+    return UNetCall((torch.zeros(rows, 4, 8, 8),), {"transformer_options": {"cond_or_uncond": list(marks)}})
 
 
 def test_rows_come_from_the_last_part_to_the_first():
-    step = Step(a_denoiser(((1.0, 0.5), (1.0, 0.5))), 2)
-    assert step.rows == [(0, 0), (1, 0), (0, 1), (1, 1), None, None]
-    assert step.rows_of_call(marked(1, 0), 4) == [None, None, (0, 1), (1, 1)]
-    assert step.rows_of_call(marked(0), 2) == [(0, 0), (1, 0)]
+    step = step_rows(a_denoiser(((1.0, 0.5), (1.0, 0.5))), 2)
+    assert step.names == [(0, 0), (1, 0), (0, 1), (1, 1), None, None]
+    assert step.order(a_call(4, 1, 0)) == [None, None, (0, 1), (1, 1)]
+    assert step.order(a_call(2, 0)) == [(0, 0), (1, 0)]
 
 
 def test_parts_that_the_host_drops_or_that_push_away():
-    assert Step(a_denoiser(((1.0, 0.5), (1.0,))), 2).rows == [(0, 0), (1, 0), None, None]
-    assert Step(a_denoiser(((1.0, -0.3),)), 1).rows == [(0, 0), None, None]
+    assert step_rows(a_denoiser(((1.0, 0.5), (1.0,))), 2).names == [(0, 0), (1, 0), None, None]
+    assert step_rows(a_denoiser(((1.0, -0.3),)), 1).names == [(0, 0), None, None]
 
 
 def test_calls_that_no_step_announced():
-    step = Step(a_denoiser(), 2)
+    step = step_rows(a_denoiser(), 2)
     for kwargs in ({}, {"transformer_options": {}}):
         with pytest.raises(ErasureError, match="unknown which are conditional"):
-            step.rows_of_call(kwargs, 4)
+            step.order(UNetCall((torch.zeros(4, 4, 8, 8),), kwargs))
     with pytest.raises(ErasureError, match="chunks of 2"):
-        step.rows_of_call(marked(1, 0), 6)
-    step.rows_of_call(marked(0), 2)
+        step.order(a_call(6, 1, 0))
+    step.order(a_call(2, 0))
     with pytest.raises(ErasureError, match="more conditional rows"):
-        step.rows_of_call(marked(0), 2)
+        step.order(a_call(2, 0))
     with pytest.raises(ErasureError, match="3 images with 2 prompts"):
-        Step(a_denoiser(), 3)
+        step_rows(a_denoiser(), 3)
 
 
 def test_cfg_scales_at_which_the_negative_prompt_draws():
     with pytest.raises(ErasureError, match="CFG scale"):
-        Step(a_denoiser(cond_scale=0.5), 2)
+        step_rows(a_denoiser(cond_scale=0.5), 2)
     with pytest.raises(ErasureError, match="CFG scale"):
-        Step(a_denoiser(hr_cfg=0.5, is_hr_pass=True), 2)
-    Step(a_denoiser(hr_cfg=0.5), 2)
-    Step(a_denoiser(cond_scale=1), 2)
+        step_rows(a_denoiser(hr_cfg=0.5, is_hr_pass=True), 2)
+    step_rows(a_denoiser(hr_cfg=0.5), 2)
+    step_rows(a_denoiser(cond_scale=1), 2)
 
 
 def test_rows_are_brought_forward_only_while_they_are_left():
@@ -89,6 +93,52 @@ def test_rows_are_brought_forward_only_while_they_are_left():
     ledger.take(latents[:1], None)
     with pytest.raises(ErasureError, match="never reached"):
         ledger.finish()
+
+
+# -- the model, on fakes ------------------------------------------------
+
+
+def a_model(**attributes):
+    unet, text_encoder = torch.nn.Identity(), torch.nn.Linear(2, 2)
+    database = SimpleNamespace(fixes=None)
+    engine = SimpleNamespace(text_encoder=text_encoder, embeddings=database)
+    patcher = SimpleNamespace(model=SimpleNamespace(diffusion_model=unet))
+    objects = SimpleNamespace(unet=patcher)
+    return SimpleNamespace(text_processing_engine=engine, forge_objects=objects, **attributes)
+
+
+def test_where_forge_keeps_its_parts():
+    host, model = Forge(), a_model()
+    engine = model.text_processing_engine
+    assert host.text_encoder(model) is engine
+    assert len(host.text_weights(model)) == 2
+    assert host.vectors_of(engine) is host.inversions_of(engine) is engine.embeddings
+    assert host.around_unet(model) is model.forge_objects.unet.model
+    assert host.is_loaded(model)
+    assert not host.is_loaded(SimpleNamespace())
+
+
+def test_kinds_of_models_on_forge():
+    host = Forge()
+    assert host.unsupported_kind(a_model()) is None
+    assert "Forge" in host.unsupported_kind(a_model(is_sdxl=True))
+    assert host.unsupported_kind(a_model(is_sd3=True)) == "SD3"
+
+
+def test_patches_are_taken_off_and_put_on_again(monkeypatch):
+    """LoRAs are patches of the model: the images without erasure must not leave those of Hires. fix behind."""
+    loaded, bare, with_loras = [], SimpleNamespace(), SimpleNamespace()
+    model = a_model(
+        forge_objects_original=SimpleNamespace(shallow_copy=lambda: bare),
+        forge_objects_after_applying_lora=SimpleNamespace(shallow_copy=lambda: with_loras),
+    )
+    sd_models = SimpleNamespace(forge_model_reload=lambda: loaded.append(True))
+    monkeypatch.setitem(sys.modules, "modules", SimpleNamespace(sd_models=sd_models))
+    Forge().reload_model(SimpleNamespace(sd_model=model))
+    assert loaded
+    assert model.forge_objects is bare
+    Forge().with_networks(model)
+    assert model.forge_objects is with_loras
 
 
 # -- on Forge's own code ------------------------------------------------
@@ -137,7 +187,7 @@ def _fill(unet: torch.nn.Module) -> None:
     randomise(unet)
 
 
-def predict(forge, parts, room, erasure=None, monkeypatch=None):
+def predict(forge, parts, room, targets=None, monkeypatch=None):
     """A step with two images: (conditional, unconditional) predictions, the contexts that each row came with.
 
     ``room``: how many rows of the step Forge believes to fit into one call.
@@ -148,28 +198,28 @@ def predict(forge, parts, room, erasure=None, monkeypatch=None):
     weights = [[(image * len(parts) + number, w) for number, w in enumerate(parts)] for image in range(2)]
     cond = forge.condition.compile_weighted_conditions(texts, weights)
     uncond = forge.condition.compile_conditions(torch.randn(2, 77, CONTEXT_WIDTH, generator=generator))
-    step, seen = Step(a_denoiser((parts, parts)), 2), []
+    rows, seen = step_rows(a_denoiser((parts, parts)), 2), []
 
-    def order(unet, args, kwargs):
-        if is_inner_call():
-            return
-        rows = step.rows_of_call(kwargs, args[0].shape[0])
-        seen.extend(zip(rows, kwargs["context"], strict=True))
-        if erasure is not None:
-            erasure.ledger.bring_forward(rows)
+    def note(unet, args, kwargs):
+        if not is_inner_call():
+            names = seen_rows.order(UNetCall(args, kwargs))
+            seen.extend(zip(names, kwargs["context"], strict=True))
 
+    seen_rows = step_rows(a_denoiser((parts, parts)), 2)
     monkeypatch.setattr(forge.model, "memory_required", lambda shape: shape[0])
     monkeypatch.setattr(forge.sampling, "memory_management", forge.memory)
     monkeypatch.setattr(forge.memory, "get_free_memory", lambda device: room + 0.5)
     with contextlib.ExitStack() as stack:
-        stack.callback(forge.unet.register_forward_pre_hook(order, with_kwargs=True).remove)
-        if erasure is not None:
-            stack.enter_context(attach(forge.unet, erasure))
-            erasure.begin(step.rows, 0.0)
+        stack.callback(forge.unet.register_forward_pre_hook(note, with_kwargs=True).remove)
+        if targets is not None:
+            sampling = stack.enter_context(ErasedSampling(SimpleNamespace(unet=forge.unet, undisturbed=undrawn)))
+            erasure = Erasure(targets, ledger=sampling.ledger)
+            sampling.attach(erasure)
+            sampling.begin_step(rows, 0.0)
         with torch.inference_mode():
             found = forge.sampling.calc_cond_uncond_batch(forge.model, cond, uncond, x, torch.tensor([5.0, 5.0]), {})
-        if erasure is not None:
-            erasure.finish()
+        if targets is not None:
+            assert set(erasure.scales) == {name for name in rows.names if name is not None}
     for row, context in seen:
         if row is not None:
             assert torch.equal(context, texts[row[0] * len(parts) + row[1]])
@@ -179,18 +229,17 @@ def predict(forge, parts, room, erasure=None, monkeypatch=None):
 @pytest.mark.parametrize("parts", [(1.0,), (1.0, 0.8), (1.0, 0.8, 0.5)])
 @pytest.mark.parametrize("room", [2, 4, 100])
 def test_on_forges_own_sampling(forge, parts, room, monkeypatch):
-    erasure = Erasure([Target(make_concept(), FixedScale(-3.0))])
+    targets = [Target(make_concept(), FixedScale(-3.0))]
     off = predict(forge, parts, 100, None, monkeypatch)
-    zero = predict(forge, parts, 100, Erasure([Target(make_concept(), FixedScale(0.0))]), monkeypatch)
+    zero = predict(forge, parts, 100, [Target(make_concept(), FixedScale(0.0))], monkeypatch)
     assert torch.equal(zero[0], off[0])
     assert torch.equal(zero[1], off[1])
-    joined = predict(forge, parts, 100, Erasure([Target(make_concept(), FixedScale(-3.0))]), monkeypatch)
-    on = predict(forge, parts, room, erasure, monkeypatch)
+    joined = predict(forge, parts, 100, targets, monkeypatch)
+    on = predict(forge, parts, room, targets, monkeypatch)
     assert torch.equal(joined[1], off[1])
     assert not torch.allclose(on[0], off[0], atol=1e-3)
     assert torch.allclose(on[0], joined[0], atol=1e-4)
     assert torch.allclose(on[1], off[1], atol=1e-4)
-    assert set(erasure.scales) == {(image, number) for image in range(2) for number in range(len(parts))}
 
 
 # -- its kin that are not supported ------------------------------------------------

@@ -23,7 +23,7 @@ BEFORE = {"enabled": True, "concepts": "knife", "adapter": FIXED, "scale": -3.0}
 
 @pytest.fixture
 def extensions(host):  # noqa: F811
-    return importlib.import_module("lib_gie.hosts.webui.host.extensions")
+    return importlib.import_module("lib_gie.hosts.webui.host.other_extensions")
 
 
 def images(host, args, **options):  # noqa: F811
@@ -61,10 +61,10 @@ def test_where_the_attention_of_tiles_was_is_not_shown(host):  # noqa: F811
 
 
 def test_an_interrupt_between_two_tiles_is_no_error(host, extensions):  # noqa: F811
-    sampling = importlib.import_module("lib_gie.hosts.webui.sampling.batch")
+    sampling = importlib.import_module("lib_gie.hosts.webui.sampling.batch_sampling")
     inner = sampling.BatchSampling(SimpleNamespace(is_hr_pass=False), [])
 
-    latents, ledger = torch.zeros(2, 4, 8, 8), inner._ledger
+    latents, ledger = torch.zeros(2, 4, 8, 8), inner._sampling.ledger
 
     def make_tiles(rows: int) -> None:
         ledger.begin((0, None))
@@ -74,7 +74,7 @@ def test_an_interrupt_between_two_tiles_is_no_error(host, extensions):  # noqa: 
     make_tiles(2)
     with pytest.raises(ErasureError, match="the last one had 1 rows"):
         make_tiles(1)
-    ledger = inner._ledger = RowLedger()
+    ledger = inner._sampling.ledger = RowLedger()
     host.shared.state.interrupted = True
     make_tiles(1)
     ledger.finish()
@@ -135,7 +135,7 @@ def script(file: str, **values):
 def test_own_calls_leave_counters_alone(extensions):
     counting, space = script("negpip.py", latenti=2, hr=False)
     p = SimpleNamespace(scripts=SimpleNamespace(alwayson_scripts=[counting]))
-    with extensions.undisturbed(p, torch.nn.Identity()):
+    with extensions.undisturbed(p):
         counting.latenti, counting.hr, space["count"], space["pn"] = 5, True, 19, False
     assert (counting.latenti, space["count"], space["pn"]) == (2, 3, True)
     assert counting.hr  # not a counter
@@ -158,7 +158,7 @@ def test_noise_of_a_replaced_unet_is_put_back(extensions):
     p, unet = SimpleNamespace(scripts=scripts, controlnet_vae_cache=None), torch.nn.Identity()
     unet.forward = unet.forward
     state = torch.get_rng_state()
-    with extensions.undisturbed(p, unet):
+    with extensions.undisturbed(p):
         param.latent, p.controlnet_vae_cache = torch.randn(2), "filled"
     assert torch.equal(torch.get_rng_state(), state)
     assert (param.latent, p.controlnet_vae_cache) == (None, None)

@@ -20,6 +20,7 @@ from lib_gie.core.scales.adapter import Adapter, AdapterInfo, save_adapter
 from lib_gie.core.scales.rules import FixedScale
 from lib_gie.core.session import attach
 from lib_gie.errors import AdapterError, ConceptError, ErasureError, GieError, OptionError, UnsupportedModelError
+from lib_gie.hosts.protocol import SamplingHost
 from lib_gie.options import FIXED
 
 ON = [True, "knife", FIXED, 1.0, -3.0]
@@ -32,7 +33,7 @@ def host(monkeypatch, tmp_path):
         monkeypatch.delitem(sys.modules, name)
     fake = Host(monkeypatch, tmp_path)
     guard = importlib.import_module("lib_gie.hosts.webui.guard")
-    generation = importlib.import_module("lib_gie.hosts.webui.sampling.generation")
+    generation = importlib.import_module("lib_gie.hosts.webui.sampling.erased_generation")
     guard.install()
     guard.install()  # Reload UI
     fake.callbacks.append(generation.on_cfg_denoiser)
@@ -295,7 +296,7 @@ def test_a_batch_that_cannot_be_begun_in_a_callback_fails_the_unet_call(host):
     """The WebUI swallows what a callback raises: where p.sample was replaced a batch begins in one."""
     generation, plans, requests = (
         importlib.import_module(f"lib_gie.hosts.webui.{name}")
-        for name in ("sampling.generation", "request.plans", "request.parsing")
+        for name in ("sampling.erased_generation", "request.plans", "request.parsing")
     )
     request = requests.read_request([{"concepts": "knife", "adapter": FIXED, "keep_composition": True}])
     running = generation.Generation(Processing(host), [plans.make_plan(request, host.shared.sd_model)])
@@ -308,20 +309,33 @@ def test_a_batch_that_cannot_be_begun_in_a_callback_fails_the_unet_call(host):
     running.detach()
 
 
+def test_the_webui_keeps_the_contracts(host):
+    """Its loaded model is a sampling host; AUTOMATIC1111's and Forge's classes have what the contract says."""
+    room = "lib_gie.hosts.webui"
+    loaded = importlib.import_module(f"{room}.sampling.loaded_model").LoadedModel(Processing(host))
+    assert isinstance(loaded, SamplingHost)
+    assert loaded.unet is host.shared.sd_model.model.diffusion_model
+    assert loaded.encode(Concept("knife")).count == 1
+    contract, a1111, forge = (importlib.import_module(f"{room}.host.{name}") for name in ("contract", "a1111", "forge"))
+    wanted = [name for name in vars(contract.WebUI) if not name.startswith("_")]
+    for kind in (a1111.AUTOMATIC1111, forge.Forge):
+        assert [name for name in wanted if not hasattr(kind, name)] == []
+
+
 def test_an_exception_of_ours_at_a_later_step(host, monkeypatch):
     """The host swallows what callbacks raise; the UNet call must not go on with rows of the step before."""
-    generation = sys.modules["lib_gie.hosts.webui.sampling.batch"]
-    original = generation.conditional_rows
+    webui = sys.modules["lib_gie.hosts.webui.host.chosen"].HOST
+    original = webui.step_rows
 
-    def breaks(denoiser, total):
-        if denoiser.step:
+    def breaks(p, params):
+        if params.denoiser.step:
             raise ZeroDivisionError("a defect")
-        return original(denoiser, total)
+        return original(p, params)
 
-    monkeypatch.setattr(generation, "conditional_rows", breaks)
+    monkeypatch.setattr(webui, "step_rows", breaks)
     with pytest.raises(ZeroDivisionError, match="a defect"):
         host.process(ON)
-    monkeypatch.setattr(generation, "conditional_rows", original)
+    monkeypatch.setattr(webui, "step_rows", original)
     host.process(ON)
 
 

@@ -300,7 +300,7 @@ def test_networks_that_come_and_go_are_noticed(host, monkeypatch):  # noqa: F811
 
 
 def test_a_hypernetwork_that_is_taken_away_is_noticed(host, monkeypatch):  # noqa: F811
-    sampling = importlib.import_module("lib_gie.hosts.webui.sampling.batch")
+    sampling = importlib.import_module("lib_gie.hosts.webui.sampling.loaded_model")
     layer = SimpleNamespace(multiplier=500.0)
     one = SimpleNamespace(name="one", layers={24: (layer, layer)})
     host.shared.loaded_hypernetworks = [one]

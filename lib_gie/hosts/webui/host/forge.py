@@ -1,36 +1,32 @@
-"""Forge: a host of the WebUI's interface whose sampler calls the UNet in an order of its own.
+"""Forge, a program of the WebUI's interface with model objects and a sampler of its own.
 
-It takes a step's rows apart into chunks, one for each part of the prompt's AND and one unconditional, of all images
-each. Which chunks a UNet call has depends on the free memory; ``transformer_options["cond_or_uncond"]`` tells their
-kind, and within a step the parts come from the last to the first.
+What each member is for is said in ``contract.WebUI``.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Hashable
 from typing import Any
 
 import torch
+from torch import nn
 
 from lib_gie.checks import check_prompt_draws_all
 from lib_gie.errors import ErasureError
+from lib_gie.hosts.marked_rows import MarkedRows
 
-CONDITIONAL = 0
-"""The mark of a conditional chunk in ``cond_or_uncond``; the unconditional one's is 1."""
+from .contract import Denoiser, Model, Processing, StepParams
 
-_MARKS = "cond_or_uncond"
+_UNKNOWN = (
+    "Growth Inhibitors are not offered here: this WebUI is a kin of Forge (it has modules_forge, but not Forge's "
+    "backend/sampling), whose sampling they do not know, so nothing is erased; see docs/COMPATIBILITY.md, Forge"
+)
 
 
 def is_here() -> bool:
-    """Whether this WebUI is Forge or one of its kin. Imports nothing of it."""
+    """Tell whether this WebUI is Forge or another with ``modules_forge``. Imports nothing of it."""
     return _exists("modules_forge")
-
-
-def is_supported() -> bool:
-    """Whether it has Forge's own sampling code, which reForge and the first Forge do not have."""
-    return _exists("backend.sampling.sampling_function")
 
 
 @functools.cache
@@ -41,92 +37,108 @@ def _exists(module: str) -> bool:
         return False
 
 
-# -- a step's rows ------------------------------------------------
+class Forge:
+    """Forge; ``refusal`` says so where it is reForge, the first Forge or another whose sampling code differs."""
+
+    trains_adapters = False  # training calls the UNet where Forge may not have it
+    notes_readings = False
+
+    @property
+    def refusal(self) -> str | None:
+        """Refuse all whose sampling code is not Forge's own."""
+        return None if _exists("backend.sampling.sampling_function") else _UNKNOWN
+
+    def is_loaded(self, model: Any) -> bool:
+        """Tell a model from the dummy that stands in its place until one is loaded."""
+        return hasattr(model, "forge_objects")
+
+    def unsupported_kind(self, model: Model) -> str | None:
+        """Name SD3 as elsewhere, and SDXL, whose text encoders are in another place here."""
+        if getattr(model, "is_sdxl", False):
+            return "SDXL, which is not supported on Forge"
+        return "SD3" if getattr(model, "is_sd3", False) else None
+
+    def text_encoder(self, model: Model) -> Any:
+        """Return the engine around the text encoder."""
+        return getattr(model, "text_processing_engine", None) or getattr(model, "cond_stage_model", None)
+
+    def text_weights(self, model: Model) -> list[nn.Parameter]:
+        """Return the weights of the module within the engine, which is none itself."""
+        encoder = self.text_encoder(model)
+        return list((encoder if isinstance(encoder, nn.Module) else encoder.text_encoder).parameters())
+
+    def vectors_of(self, encoder: Any) -> Any:
+        """Return the engine's database, which has both."""
+        return encoder.embeddings
+
+    def inversions_of(self, encoder: Any) -> Any | None:
+        """Return the engine's database."""
+        return encoder.embeddings
+
+    def bring_text_encoder(self, model: Any) -> None:
+        """Bring the text encoder with its LoRAs in it, and set the clip skip of the settings."""
+        clip = getattr(getattr(model, "forge_objects", None), "clip", None)
+        if clip is None:
+            return
+        from backend import memory_management
+        from modules import shared
+
+        memory_management.load_model_gpu(clip.patcher)
+        model.set_clip_skip(int(shared.opts.CLIP_stop_at_last_layers))
+
+    def around_unet(self, model: Model) -> Any:
+        """Return what the UNet's patcher is around."""
+        patcher = getattr(getattr(model, "forge_objects", None), "unet", None)
+        return getattr(patcher or model, "model", None)
+
+    def bring_unet_back(self, model: Any, latents: torch.Tensor) -> None:
+        """Have Forge prepare its UNet, which may have been moved away for the text encoder."""
+        from backend.sampling.sampling_function import sampling_prepare
+
+        sampling_prepare(model.forge_objects.unet, latents)
+
+    def reload_model(self, p: Any) -> None:
+        """Load the checkpoint, and take off what the passes before have patched the model with."""
+        from modules import sd_models
+
+        sd_models.forge_model_reload()
+        model = p.sd_model
+        if hasattr(model, "forge_objects_original"):
+            model.forge_objects = model.forge_objects_original.shallow_copy()
+
+    def with_networks(self, model: Any) -> None:
+        """Take the model with the patches of its LoRAs, of which Forge keeps a copy."""
+        if hasattr(model, "forge_objects_after_applying_lora"):
+            model.forge_objects = model.forge_objects_after_applying_lora.shallow_copy()
+
+    def step_rows(self, p: Processing, params: StepParams) -> MarkedRows:
+        """Return rows in marked chunks: which of them a UNet call has depends on the free memory."""
+        return step_rows(params.denoiser, params.x.shape[0])
+
+
+def step_rows(denoiser: Denoiser, images: int) -> MarkedRows:
+    """Return the rows of one denoiser call; ``images``: the batch's.
+
+    Raises ErasureError where the negative prompt has a say in the image.
+    """
+    batch = denoiser.sampler.sampler_extra_args["cond"].batch
+    if len(batch) != images:
+        raise ErasureError(
+            f"the sampler denoises {images} images with {len(batch)} prompts; their order is unknown, so nothing can "
+            f"be erased"
+        )
+    # the host drops what other images have fewer of, and weighs each part as the last image does
+    count = min(len(parts) for parts in batch)
+    weights = [batch[-1][number].weight for number in range(count)]
+    _check_cfg(denoiser, weights)
+    return MarkedRows(
+        [[(image, number) if weight >= 0 else None for image in range(images)] for number, weight in enumerate(weights)]
+    )
 
 
 def _check_cfg(denoiser: Any, weights: list[float]) -> None:
-    """``weights``: of the prompt's parts, as the host adds them up."""
+    """Raise ErasureError where the negative prompt draws. ``weights``: those by which the host adds the parts up."""
     second = bool(getattr(denoiser.p, "is_hr_pass", False))
     scale = denoiser.p.hr_cfg if second else denoiser.sampler.sampler_extra_args["cond_scale"]
     scale *= getattr(denoiser, "cond_scale_miltiplier", 1.0)
     check_prompt_draws_all(scale, weights, scale)
-
-
-class Step:
-    """One denoiser call: its rows, and which of them its UNet calls have not brought yet."""
-
-    def __init__(self, denoiser: Any, images: int):
-        """``images``: the batch's. Raises ErasureError where the negative prompt has a say in the image."""
-        batch = denoiser.sampler.sampler_extra_args["cond"].batch
-        if len(batch) != images:
-            raise ErasureError(
-                f"the sampler denoises {images} images with {len(batch)} prompts; their order is unknown, so nothing "
-                f"can be erased"
-            )
-        # the host drops what other images have fewer of, and weighs each part as the last image does
-        count = min(len(parts) for parts in batch)
-        weights = [batch[-1][number].weight for number in range(count)]
-        _check_cfg(denoiser, weights)
-        self._images = images
-        self._left: list[list[Hashable | None]] = [
-            [(image, number) if weight >= 0 else None for image in range(images)]
-            for number, weight in enumerate(weights)
-        ]
-        self.rows: list[Hashable | None] = [row for part in self._left for row in part] + [None] * images
-
-    def rows_of_call(self, kwargs: dict, batch: int) -> list[Hashable | None]:
-        """The rows of a UNet call in their order. Raises ErasureError for calls that the step did not announce."""
-        marks = (kwargs.get("transformer_options") or {}).get(_MARKS)
-        if not marks or len(marks) * self._images != batch:
-            raise ErasureError(
-                f"the UNet was called with {batch} rows where chunks of {self._images} were expected (marks: {marks}), "
-                f"so it is unknown which are conditional; growth inhibitors cannot be used with what made this call"
-            )
-        rows: list[Hashable | None] = []
-        for mark in marks:
-            rows += self._next_part() if mark == CONDITIONAL else [None] * self._images
-        return rows
-
-    def _next_part(self) -> list[Hashable | None]:
-        if not self._left:
-            raise ErasureError(
-                "the UNet was called with more conditional rows than the step has prompts, so it is unknown what they "
-                "are; growth inhibitors cannot be used with what made this call (self-attention guidance and its kin)"
-            )
-        return self._left.pop()
-
-
-# -- the model ------------------------------------------------
-
-
-def prepare_text_encoder(model: Any) -> None:
-    """Bring the text encoder where it can run, with LoRAs in it and the clip skip of the settings."""
-    clip = getattr(getattr(model, "forge_objects", None), "clip", None)
-    if clip is None:
-        return
-    from backend import memory_management
-    from modules import shared
-
-    memory_management.load_model_gpu(clip.patcher)
-    model.set_clip_skip(int(shared.opts.CLIP_stop_at_last_layers))
-
-
-def as_loaded(model: Any) -> None:
-    """Take off what the passes before have patched the model with. Does nothing in a WebUI that patches none."""
-    if hasattr(model, "forge_objects_original"):
-        model.forge_objects = model.forge_objects_original.shallow_copy()
-
-
-def with_networks(model: Any) -> None:
-    """After the extra networks are activated: the model with LoRAs, as the host samples with it."""
-    if hasattr(model, "forge_objects_after_applying_lora"):
-        model.forge_objects = model.forge_objects_after_applying_lora.shallow_copy()
-
-
-def bring_unet_back(model: Any, latents: torch.Tensor) -> None:
-    """Encoding within the sampling may have moved the UNet away. ``latents`` [B, C, H, W]: what is sampled."""
-    if not is_here():
-        return
-    from backend.sampling.sampling_function import sampling_prepare
-
-    sampling_prepare(model.forge_objects.unet, latents)

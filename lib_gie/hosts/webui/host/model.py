@@ -15,49 +15,37 @@ from lib_gie.core.concepts import MAX_TOKENS, Concept
 from lib_gie.core.encoding import EncodedConcept, check_length, check_token_count
 from lib_gie.errors import UnsupportedModelError
 
-from . import forge
+from .chosen import HOST
+from .contract import Model
 
 _ALIKE = 0.7
 """Cosine from which a textual inversion's vector stands for a word: those of different words have far less."""
 
 
 def loaded_model() -> Any | None:
-    """The model object if one is loaded; never starts loading one."""
+    """Return the model object, None if none is loaded. Starts loading none."""
     model = sd_models.model_data.sd_model
-    return None if forge.is_here() and not hasattr(model, "forge_objects") else model  # Forge's is a dummy till then
+    return model if HOST.is_loaded(model) else None
 
 
-def text_encoder_of(model: Any) -> Any:
-    """What tokenizes and encodes; None for models that have it in another place."""
-    return getattr(model, "text_processing_engine", None) or getattr(model, "cond_stage_model", None)
-
-
-def text_weights_of(model: Any) -> list[torch.nn.Parameter]:
-    """The text encoder's weights."""
-    encoder = text_encoder_of(model)
-    return list((encoder if isinstance(encoder, torch.nn.Module) else encoder.text_encoder).parameters())
-
-
-def _name(model: Any) -> str:
+def _name(model: Model) -> str:
     info = getattr(model, "sd_checkpoint_info", None)
     return getattr(info, "name_for_extra", None) or type(model).__name__
 
 
-def text_encoders(model: Any) -> list[Any]:
-    """The WebUI's wrappers of the text encoders whose states make up a prompt's: one, or the two of SDXL in order."""
-    encoder = text_encoder_of(model)
+def text_encoders(model: Model) -> list[Any]:
+    """Return the wrappers of the text encoders whose states make up a prompt's: one, or SDXL's two in order."""
+    encoder = HOST.text_encoder(model)
     parts = getattr(encoder, "embedders", None)  # SDXL's conditioner, which has embedders of sizes, too
     found = [encoder] if parts is None else parts
     return [part for part in found if hasattr(part, "tokenize") and hasattr(part, "process_tokens")]
 
 
-def check_supported(model: Any) -> None:
+def check_supported(model: Model) -> None:
     """Raise UnsupportedModelError for models whose text or attention layers are of another kind."""
-    kind = "SD3" if getattr(model, "is_sd3", False) else None
-    if forge.is_here() and getattr(model, "is_sdxl", False):
-        kind = "SDXL, which is not supported on Forge"
+    kind = HOST.unsupported_kind(model)
     if kind is None and not text_encoders(model):
-        kind = f"a model with the text encoder {type(text_encoder_of(model)).__name__}"
+        kind = f"a model with the text encoder {type(HOST.text_encoder(model)).__name__}"
     if kind is not None:
         raise UnsupportedModelError(
             f"{_name(model)} is {kind}; growth inhibitors work on SD 1.x, SD 2.x and SDXL. Load such a checkpoint, or "
@@ -65,8 +53,8 @@ def check_supported(model: Any) -> None:
         )
 
 
-def unet_of(model: Any) -> torch.nn.Module:
-    """The UNet. Raises UnsupportedModelError where the model has none that can be erased from."""
+def unet_of(model: Model) -> torch.nn.Module:
+    """Return the UNet. Raises UnsupportedModelError where the model has none that can be erased from."""
     check_supported(model)
     unet = find_unet(model)
     if unet is None:
@@ -74,27 +62,27 @@ def unet_of(model: Any) -> torch.nn.Module:
     return unet
 
 
-def callable_unet(model: Any) -> torch.nn.Module:
-    """The UNet where it can be called outside a sampling, after whatever is encoded for it.
+def callable_unet(model: Model) -> torch.nn.Module:
+    """Return the UNet where it can be called outside a sampling, after whatever is encoded for it.
 
     --medvram brings it to the device when the module around it is called, and takes it away for the text encoder.
     """
     unet = unet_of(model)
     if getattr(model, "lowvram", False):
-        for hook in list(model.model._forward_pre_hooks.values()):
-            hook(model.model, ())
+        around = HOST.around_unet(model)
+        for hook in list(around._forward_pre_hooks.values()):
+            hook(around, ())
     return unet
 
 
-def find_unet(model: Any) -> torch.nn.Module | None:
-    """The UNet of any model, None where there is none."""
-    patcher = getattr(getattr(model, "forge_objects", None), "unet", None)  # Forge's
-    found = getattr(getattr(patcher or model, "model", None), "diffusion_model", None)
+def find_unet(model: Model) -> torch.nn.Module | None:
+    """Return the UNet of any model, None where there is none."""
+    found = getattr(HOST.around_unet(model), "diffusion_model", None)
     return found if isinstance(found, torch.nn.Module) else None
 
 
 def family_of(unet: torch.nn.Module) -> tuple[str, list[int]]:
-    """Family ("sd1", "sd2", ..., see ``layers.family_of``) and the number of heads of each cross-attention layer."""
+    """Return the family ("sd1", ..., see ``layers.family_of``) and the heads of each cross-attention layer."""
     found = layers.find_cross_attention(unet)
     return layers.family_of(found), [layer.heads for layer in found]
 
@@ -131,27 +119,26 @@ def _split(text: str, encoder: Any, database: Any | None) -> _Split:
 
 
 def _texts(ids: list[int], encoder: Any) -> list[str]:
+    """Return what tokens stand for, as the tokenizer writes them."""
     tokenizer = getattr(encoder, "tokenizer", None)
     if tokenizer is None:
         from modules.sd_hijack_open_clip import tokenizer as open_clip
 
         return [open_clip.decoder[number] for number in ids]
-    return tokenizer.convert_ids_to_tokens(ids)
-
-
-def _fixed(encoder: Any) -> Any:
-    """What puts the vectors of textual inversions in their places, and has those of the next call in ``fixes``."""
-    return encoder.hijack if hasattr(encoder, "hijack") else encoder.embeddings
+    return list(tokenizer.convert_ids_to_tokens(ids))
 
 
 def _textual_inversions(encoder: Any) -> Any | None:
-    """The host's database of them, None where it is empty."""
-    found = getattr(_fixed(encoder), "embedding_db", _fixed(encoder))
+    """Return the host's database of textual inversions, None where it is empty."""
+    found = HOST.inversions_of(encoder)
     return found if getattr(found, "ids_lookup", None) else None
 
 
-def inversions_now(model: Any) -> list[Any | None]:
-    """Copies of the databases of textual inversions, by text encoder; what is replaced later is still in them."""
+def inversions_now(model: Model) -> list[Any | None]:
+    """Return copies of the databases of textual inversions, by text encoder.
+
+    What is replaced later is still in them.
+    """
     found = []
     for encoder in text_encoders(model):
         database = copy.copy(_textual_inversions(encoder))
@@ -161,19 +148,19 @@ def inversions_now(model: Any) -> list[Any | None]:
     return found
 
 
-def inversions_in(text: str, model: Any, databases: Sequence[Any | None] | None = None) -> list[torch.Tensor]:
-    """The vectors of the textual inversions that a text names, [vectors, D of a text encoder] each.
+def inversions_in(text: str, model: Model, databases: Sequence[Any | None] | None = None) -> list[torch.Tensor]:
+    """Return the vectors of the textual inversions that a text names, [vectors, D of a text encoder] each.
 
     ``databases``: those of ``inversions_now``, as they were when the text was encoded; None: as they are.
     """
     encoders = text_encoders(model)
-    databases = map(_textual_inversions, encoders) if databases is None else databases
-    pairs = [(encoder, database) for encoder, database in zip(encoders, databases, strict=False) if database]
+    known = [_textual_inversions(encoder) for encoder in encoders] if databases is None else databases
+    pairs = [(encoder, database) for encoder, database in zip(encoders, known, strict=False) if database]
     found = [embedding.vec for encoder, database in pairs for _, embedding in _split(text, encoder, database).fixes]
     return [tensor for vec in found for tensor in (vec.values() if isinstance(vec, dict) else [vec])]
 
 
-def vectors_like(text: str, concept: str, model: Any, databases: Sequence[Any | None] | None = None) -> int:
+def vectors_like(text: str, concept: str, model: Model, databases: Sequence[Any | None] | None = None) -> int:
     """Return how many vectors of the textual inversions that a text names are nearly those of a concept's words.
 
     ``databases``: see ``inversions_in``.
@@ -190,13 +177,13 @@ def vectors_like(text: str, concept: str, model: Any, databases: Sequence[Any | 
 
 
 def _number_alike(vectors: torch.Tensor, own: torch.Tensor) -> int:
-    """How many of ``vectors`` [k, D] are like one of ``own`` [n, D]."""
+    """Count how many of ``vectors`` [k, D] are like one of ``own`` [n, D]."""
     cosines = torch.nn.functional.cosine_similarity(vectors[:, None], own[None], dim=-1)  # [k, n]
     return int((cosines.amax(1) > _ALIKE).sum())
 
 
-def split_tokens(text: str, model: Any) -> tuple[list[int], list[str]]:
-    """A concept's own tokens, numbers and texts, without BOS and EOS; emphasis marks are taken literally.
+def split_tokens(text: str, model: Model) -> tuple[list[int], list[str]]:
+    """Return a concept's own tokens, numbers and texts, without BOS and EOS; emphasis marks are taken literally.
 
     Of several text encoders the one with most tokens counts (they differ on accents and emoji at most), so that none
     of the concept's positions is left out.
@@ -206,18 +193,21 @@ def split_tokens(text: str, model: Any) -> tuple[list[int], list[str]]:
     return found.ids, found.tokens
 
 
-def word_tokens(text: str, model: Any) -> list[int]:
-    """The numbers of a text's tokens, of any length, as if there were no textual inversions."""
+def word_tokens(text: str, model: Model) -> list[int]:
+    """Return the numbers of a text's tokens, of any length, as if there were no textual inversions."""
     return _longest([_split(text, encoder, None) for encoder in text_encoders(model)]).ids
 
 
-def old_emphasis(text: str, model: Any) -> float:
-    """The largest emphasis in a text as the host's old implementation reads it: brackets alone, also escaped ones."""
+def old_emphasis(text: str, model: Model) -> float:
+    """Return the largest emphasis in a text as the host's old implementation reads it.
+
+    That knows brackets alone, and escaped ones as well.
+    """
     return max(_old_emphasis(list(encoder.tokenize([text])[0]), encoder) for encoder in text_encoders(model))
 
 
 def _old_emphasis(ids: Sequence[int], encoder: Any) -> float:
-    """Every token with brackets in it is left out and multiplies all that follow."""
+    """Read tokens as it does: each with brackets in it is left out and multiplies all that follow."""
     factors, now, most = getattr(encoder, "token_mults", {}), 1.0, 1.0
     for token in ids:
         if token in factors:
@@ -231,23 +221,23 @@ def _longest(split: list[_Split]) -> _Split:
     return max(split, key=lambda found: len(found.ids))
 
 
-def encode_concept(concept: Concept, model: Any) -> EncodedConcept:
-    """The concept alone through the model's own text encoder and the hypernetworks that are active, clip skip included.
+def encode_concept(concept: Concept, model: Model) -> EncodedConcept:
+    """Encode a concept alone, by the model's own text encoder with its clip skip, and the active hypernetworks.
 
     Call it outside the UNet's forward. Raises ConceptError for a concept without tokens or with more than 75.
     """
     return through_hypernetworks(encode_text(concept, model))
 
 
-def encode_text(concept: Concept, model: Any) -> EncodedConcept:
-    """The same without hypernetworks."""
+def encode_text(concept: Concept, model: Model) -> EncodedConcept:
+    """Encode a concept alone, without hypernetworks. Raises as ``encode_concept`` does."""
     check_length(concept.text)
     encoders = text_encoders(model)
     databases = [None if concept.literal else _textual_inversions(encoder) for encoder in encoders]
     split = [_split(concept.text, *pair) for pair in zip(encoders, databases, strict=True)]
     tokens = _longest(split).tokens
     check_token_count(concept.text, len(tokens))
-    _bring_to_device(model)
+    HOST.bring_text_encoder(model)
     with torch.no_grad(), devices.autocast():
         found = zip(split, encoders, strict=True)
         states = [_states(own, encoder) for own, encoder in found]  # each [77, D of its own]
@@ -255,22 +245,15 @@ def encode_text(concept: Concept, model: Any) -> EncodedConcept:
 
 
 def _states(own: _Split, encoder: Any) -> torch.Tensor:
-    """[77, D] of one text encoder for its own tokens."""
+    """Return the states [77, D] of one text encoder for its own tokens."""
     row = [encoder.id_start, *own.ids, *[encoder.id_end] * (76 - len(own.ids))]  # [77]
-    _fixed(encoder).fixes = [own.fixes] if own.fixes else None  # else they could be those of the prompt
-    return encoder.process_tokens([row], [[1.0] * len(row)])[0]
-
-
-def _bring_to_device(model: Any) -> None:
-    """With --medvram the text encoders of SDXL are moved by hooks on their conditioner, which is not called here."""
-    forge.prepare_text_encoder(model)
-    conditioner = getattr(model, "conditioner", None)
-    for hook in list(getattr(conditioner, "_forward_pre_hooks", {}).values()):
-        hook(conditioner, ())
+    HOST.vectors_of(encoder).fixes = [own.fixes] if own.fixes else None  # else they could be those of the prompt
+    states: torch.Tensor = encoder.process_tokens([row], [[1.0] * len(row)])  # [1, 77, D]
+    return states[0]
 
 
 def through_hypernetworks(encoded: EncodedConcept) -> EncodedConcept:
-    """What the WebUI makes keys and values of, where hypernetworks are active."""
+    """Add what the WebUI makes keys and values of, where hypernetworks are active."""
     if not shared.loaded_hypernetworks:
         return encoded
     from modules.hypernetworks.hypernetwork import apply_hypernetworks

@@ -1,7 +1,7 @@
 """The state in which the WebUI samples images of a prompt, for calls of the model outside of a generation.
 
-A generation leaves much of its state behind: LoRAs and hypernetworks, the noise schedule, tiling. Calls that shall
-tell of a prompt's images are made in that prompt's own.
+A generation leaves much of its state behind: LoRAs and hypernetworks, the noise schedule, tiling. Calls that
+are to tell of a prompt's images are made in that prompt's own state.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _OPTIONS = (
 
 
 def shown(value: Any) -> str:
-    """The same for the same number, whether the page has set it or the API."""
+    """Write a value, a number alike whether the page has set it or the API."""
     return f"{value:g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
 
 
@@ -39,13 +39,13 @@ class Settings:
 
     @property
     def unusual(self) -> str:
-        """Those that are not as the WebUI has them when it is installed."""
+        """The settings that are not as the WebUI has them when it is installed."""
         usual = {name: info.default for name, info in shared.opts.data_labels.items()}
         found = [f"{name} {shown(value)}" for name, value in self.values.items() if value != usual.get(name)]
         return ", ".join(found)
 
     def changed(self, now: Settings) -> str:
-        """The first that is another now, with both values; "" if none is."""
+        """Return the first setting that is another now, with both values; "" if none is."""
         for name, before in self.values.items():
             if now.values[name] != before:
                 return f"{name} was changed from {shown(before)} to {shown(now.values[name])}"
@@ -53,7 +53,7 @@ class Settings:
 
 
 def settings() -> Settings:
-    """As they are now."""
+    """Return the settings as they are now."""
     return Settings({name: getattr(shared.opts, name, None) for name in _OPTIONS})
 
 
@@ -61,20 +61,21 @@ def settings() -> Settings:
 
 
 def networks_in(prompt: str) -> str:
-    """The tags of extra networks in a prompt, in order."""
+    """Return the tags of extra networks in a prompt, in order."""
     return "".join(match[0] for match in extra_networks.re_extra_net.finditer(prompt))
 
 
 def without_networks(prompt: str) -> str:
-    """A prompt as the text encoder is given it."""
-    return extra_networks.parse_prompt(prompt)[0]
+    """Return a prompt as the text encoder is given it."""
+    text: str = extra_networks.parse_prompt(prompt)[0]
+    return text
 
 
 def groups(prompts: Sequence[str], model: Any, scales: Sequence[float] | None = None) -> list[list[int]]:
-    """Numbers of prompts that can be made in one batch, each image as if it were alone.
+    """Return the numbers of prompts that can be made in one batch, each image as if it were alone.
 
     The WebUI gives a batch the extra networks of its first prompt, and lengthens shorter prompts to the longest.
-    ``scales``: of each image; those of prompts with several parts are kept apart, for such an image has several rows.
+    ``scales``: one for each image. Prompts with several parts are kept apart by it: such an image has several rows.
     """
     found: dict[Any, list[int]] = {}
     for number, prompt in enumerate(prompts):
@@ -86,12 +87,12 @@ def groups(prompts: Sequence[str], model: Any, scales: Sequence[float] | None = 
 
 
 def parts_of(prompt: str) -> int:
-    """How many parts a prompt has (AND)."""
+    """Count the parts of a prompt (AND)."""
     return len(prompt_parser.get_multicond_prompt_list([without_networks(prompt)])[0][0])
 
 
 def _chunks(text: str, model: Any) -> int:
-    """Of 75 tokens each; more than the prompt has where it is edited or has several parts."""
+    """Count a text's chunks of 75 tokens; more than the prompt has where it is edited or has several parts."""
     return max(len(encoder.tokenize_line(text)[0]) for encoder in text_encoders(model))
 
 
@@ -100,7 +101,7 @@ def _chunks(text: str, model: Any) -> int:
 
 @contextmanager
 def as_for(prompt: str, p: Any, model: Any) -> Iterator[None]:
-    """Within, the model is as it is while images of a prompt are sampled. ``p``: a processing object of that prompt.
+    """Put the model, within the context, into the state in which images of a prompt are sampled. ``p``: the prompt's.
 
     Afterwards it is as after such a generation, which the next one does not rely on.
     """
@@ -129,12 +130,12 @@ class Prompted:
 
     @property
     def rows(self) -> int:
-        """R."""
+        """R, the number of rows."""
         return len(self.arguments["context"])
 
 
 def prompted(prompts: Sequence[str], model: Any, sampler: str, steps: int, size: tuple[int, int]) -> Prompted:
-    """The prompts as a generation reads them: weights, prompt editing at its first step, a row for each part of AND.
+    """Read prompts as a generation does: weights, prompt editing at its first step, a row for each part of AND.
 
     ``size``: width and height, pixels. Parts that push their prompt away are left out, as they are not erased from.
     """
@@ -151,9 +152,9 @@ def prompted(prompts: Sequence[str], model: Any, sampler: str, steps: int, size:
 
 
 def unet_arguments(states: Any) -> dict[str, torch.Tensor]:
-    """What the UNet is given by name for conditioning that the WebUI has made.
+    """Return what the UNet is given by name for conditioning that the WebUI has made.
 
-    ``context``: text states [R, L, D]; of SDXL also ``y``: pooled text and sizes [R, A].
+    ``context``: text states [R, L, D]; for SDXL also ``y``: pooled text and sizes [R, A].
     """
     found = {"context": states["crossattn"], "y": states["vector"]} if isinstance(states, dict) else {"context": states}
     return {name: value.to(devices.device, devices.dtype_unet) for name, value in found.items()}

@@ -12,8 +12,8 @@ from lib_gie.core.erasure import Erasure, Target
 from lib_gie.core.recorder import AttentionRecorder
 from lib_gie.core.rows import RowLedger
 from lib_gie.core.scales.rules import FixedScale, Guarded, ScaleRule
+from lib_gie.hosts.protocol import SamplingHost
 
-from .encodings import encodings
 from .infotext import ScaleSource
 from .parsing import Request
 
@@ -41,9 +41,9 @@ class Plan:
         return not self.enforced and self.request.keep_composition
 
     def new_erasure(
-        self, p: Any, model: Any, before: Erasure | None, unerased: bool, changed: bool, **options: Any
+        self, host: SamplingHost, before: Erasure | None, unerased: bool, changed: bool, **options: Any
     ) -> Erasure:
-        """Make an erasure with concepts encoded by the model as it is now, for ``p``.
+        """Make an erasure with concepts encoded by ``host``, the model as it is now.
 
         ``before``: the erasure that it goes on from. ``unerased``: it is to erase nothing, only to watch. ``changed``:
         whether ``before`` was made for another model, pass or set of networks. ``options``: ledger, recorder, trace or
@@ -51,7 +51,7 @@ class Plan:
         """
         request = self.request
         targets = [
-            Target(encodings.encode(concept, model, p), *((FixedScale(0.0),) if unerased else (rule, self.floor)))
+            Target(host.encode(concept), *((FixedScale(0.0),) if unerased else (rule, self.floor)))
             for concept, rule in zip(request.concepts, self._rules_now(), strict=True)
         ]
         settings = replace(request.settings, concept_pass="fused") if unerased else request.settings
@@ -105,14 +105,14 @@ class PlanInBatch:
             return True
         return bool(getattr(p, "is_hr_pass", False)) in _PASSES[self.plan.request.hires]
 
-    def renew(self, p: Any, model: Any, ledger: RowLedger, changed: bool) -> Erasure:
+    def renew(self, host: SamplingHost, ledger: RowLedger, changed: bool) -> Erasure:
         """Make the erasure anew, with concepts encoded by the model as it is now.
 
         Scales that are known get no weaker. They are read again where model, pass or networks have ``changed``.
         """
         self.check()
         self.erasure = self.plan.new_erasure(
-            p, model, self.erasure, self.is_unerased, changed,
+            host, self.erasure, self.is_unerased, changed,
             ledger=ledger, recorder=self.recorder, trace=self.trace, composition=self.composition,
         )  # fmt: skip
         self.steps = 0

@@ -15,7 +15,7 @@ from lib_gie.core.scales.adapter import Adapter
 from lib_gie.core.scales.rules import FixedScale, Guarded, ScaleRule
 from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.errors import AdapterError, GieError, OptionError
-from lib_gie.hosts.webui.host import forge
+from lib_gie.hosts.webui.host.chosen import HOST
 from lib_gie.hosts.webui.host.model import family_of, inversions_in, split_tokens, unet_of
 from lib_gie.options import AUTOMATIC, BY_NAME, DEFAULT_SCALE, FIXED
 
@@ -174,7 +174,7 @@ def _notes(request: Request, sources: Sequence[ScaleSource], base: str, enforced
         for concept, source in zip(request.concepts, sources, strict=True)
         if request.adapter == AUTOMATIC and source.adapter is None
     ]
-    trains = f"the tab {TITLE} of AUTOMATIC1111's WebUI" if forge.is_here() else f"the tab {TITLE}"
+    trains = f"the tab {TITLE}" if HOST.trains_adapters else f"the tab {TITLE} of AUTOMATIC1111's WebUI"
     remedy = (
         "an adapter that was trained in the tab counts where the admin names it" if enforced else f"{trains} trains one"
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from lib_gie.hosts.webui.host.contract import Processing
+
 
 class LeftOut:
     """The left-out batches of the job of ``p``, and what of ``p`` is changed on their account."""
 
-    def __init__(self, p: Any):
+    def __init__(self, p: Processing):
         self.batches: set[int] = set()
         self._p = p
         self._pictures = 0  # of the job, up to now

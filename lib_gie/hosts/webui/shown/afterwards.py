@@ -15,7 +15,7 @@ from modules import devices, errors, scripts, shared
 
 from lib_gie.errors import ErasureError
 from lib_gie.hosts.webui.request.parsing import TITLE
-from lib_gie.hosts.webui.sampling.generation import Generation, stack
+from lib_gie.hosts.webui.sampling.erased_generation import Generation, stack
 
 _LEFT_OUT = f"{TITLE}: a batch that was stopped before anything was erased from it is left out"
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from lib_gie.hosts.webui.request.infotext import concepts_text
 from lib_gie.hosts.webui.request.parsing import TITLE
-from lib_gie.hosts.webui.sampling.generation import Generation, is_stopped
+from lib_gie.hosts.webui.sampling.erased_generation import Generation, is_stopped
 
 from . import unerased
 from .afterwards import reported_errors

@@ -16,7 +16,7 @@ from lib_gie.hosts.webui.request.infotext import (
     scales_text,
     write_params,
 )
-from lib_gie.hosts.webui.sampling.generation import Generation
+from lib_gie.hosts.webui.sampling.erased_generation import Generation
 
 
 def clear_parameters(p: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lib_gie.hosts.webui.request.enforcement import shows_enforced_scale
 from lib_gie.hosts.webui.request.plan import Plan
-from lib_gie.hosts.webui.sampling.generation import Generation
+from lib_gie.hosts.webui.sampling.erased_generation import Generation
 
 KEY = "GIE read-out"
 _MOST_ROWS, _MOST_CHARACTERS = 24, 4000

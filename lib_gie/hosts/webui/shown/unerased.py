@@ -18,8 +18,8 @@ from modules import devices, extra_networks, processing, rng, scripts, sd_models
 from PIL import Image
 
 from lib_gie.errors import ErasureError
-from lib_gie.hosts.webui.host import forge
-from lib_gie.hosts.webui.host.extensions import as_before, scripts_as_before
+from lib_gie.hosts.webui.host.chosen import HOST
+from lib_gie.hosts.webui.host.other_extensions import as_before, scripts_as_before
 from lib_gie.hosts.webui.request.infotext import ADAPTERS, KEYS, SCALE
 from lib_gie.randomness import undrawn
 
@@ -67,12 +67,11 @@ def unlabelled(p: Any) -> Iterator[None]:
 
 def _as_at_the_batchs_start(p: Any) -> None:
     """Undo what sampling may have left behind: another checkpoint (refiner, Hires. fix) or that pass's LoRAs."""
-    getattr(sd_models, "forge_model_reload", sd_models.reload_model_weights)()
-    forge.as_loaded(p.sd_model)
+    HOST.reload_model(p)
     if not p.disable_extra_networks:
         with devices.autocast():
             extra_networks.activate(p, p.extra_network_data)
-    forge.with_networks(p.sd_model)
+    HOST.with_networks(p.sd_model)
     sd_models.apply_alpha_schedule_override(p.sd_model, p)
 
 

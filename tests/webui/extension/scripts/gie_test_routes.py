@@ -22,16 +22,16 @@ class ZeroOption(sd_unet.SdUnetOption):
 
 
 def break_second_step():
-    sampling = sys.modules["lib_gie.hosts.webui.sampling.batch"]
-    working = sampling.conditional_rows
+    host = sys.modules["lib_gie.hosts.webui.host.chosen"].HOST
+    working = host.step_rows
 
-    def broken(denoiser, total):
-        if denoiser.step != 1:
-            return working(denoiser, total)
-        sampling.conditional_rows = working
+    def broken(p, params):
+        if params.denoiser.step != 1:
+            return working(p, params)
+        del host.step_rows
         raise ZeroDivisionError("a defect of the test's own")
 
-    sampling.conditional_rows = broken
+    host.step_rows = broken
 
 
 class Routes(scripts.Script):

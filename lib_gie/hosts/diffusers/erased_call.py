@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack, nullcontext
-from functools import partial
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import torch
 
-from lib_gie.core.call import UNetCall, context_in
+from lib_gie.core.call import Args, Kwargs, UNetCall, context_in
+from lib_gie.core.concepts import Concept
+from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.erasure import Erasure, Target
 from lib_gie.core.scales.rules import Guarded
-from lib_gie.core.session import attach, is_inner_call
+from lib_gie.core.session import is_inner_call
 from lib_gie.errors import ErasureError
+from lib_gie.hosts.erased_sampling import ErasedSampling, RowsInOrder
 
+from .classes import Layout
 from .model import plain_attention
 from .prompt_rows import PromptRows, Wish, is_equal
 from .texts import encode_concept
@@ -28,10 +31,30 @@ def called_outside() -> ErasureError:
     )
 
 
-class PipelineGeneration:
+class PipelineModel:
+    """The model of a pipeline as one call samples with it: see ``SamplingHost``.
+
+    ``options``: the arguments by name that say how the call's prompts were encoded (clip skip, LoRA scale).
+    """
+
+    def __init__(self, pipe: Any, layout: Layout, options: Mapping[str, Any]):
+        self.unet: torch.nn.Module = pipe.unet
+        self._pipe, self._layout, self._options = pipe, layout, options
+        self._processors = dict(pipe.unet.attn_processors) if layout.perturbs else {}
+
+    def encode(self, concept: Concept) -> EncodedConcept:
+        """Encode a concept alone, states [77, D], as the prompts were."""
+        return encode_concept(self._pipe, self._layout, concept, self._options)
+
+    def undisturbed(self) -> AbstractContextManager[Any]:
+        """Make a context in which PAG perturbs nothing. Otherwise UNet calls of diffusers leave nothing behind."""
+        return plain_attention(self.unet, self._processors) if self._layout.perturbs else nullcontext()
+
+
+class ErasedCall:
     """One call of a pipeline, from where it encodes its prompts to its end.
 
-    ``arguments``: of the call, by name. ``attached``: what is undone at its end.
+    ``arguments``: those of the call, by name. ``attached``: holds what is undone at the end.
     """
 
     def __init__(self, pipe: Any, wish: Wish, arguments: Mapping[str, Any], attached: ExitStack):
@@ -42,6 +65,7 @@ class PipelineGeneration:
         self.steps_erased = 0
         self._arguments, self._attached = arguments, attached
         self._steps = 0  # that this call makes, once they are known
+        self._sampling: ErasedSampling | None = None  # once the prompts are encoded
         self._rows: PromptRows | None = None  # once the prompts are encoded
         self._refused: ErasureError | None = None  # what a call of the UNet was refused with
 
@@ -71,24 +95,23 @@ class PipelineGeneration:
 
         ``options``: how they were encoded. ``watching``: recorder, trace or composition.
         """
-        layout = self.wish.layout
+        model = PipelineModel(self.pipe, self.wish.layout, options)
         self._rows = PromptRows(self.pipe, self.wish, encoded)
         self.images = self._rows.images
-        self.erasure = Erasure(self._targets(options), self.wish.settings, **watching)
-        undisturbed = nullcontext
-        if layout.perturbs:
-            undisturbed = partial(plain_attention, self.pipe.unet, dict(self.pipe.unet.attn_processors))
-        session = self._attached.enter_context(attach(self.pipe.unet, self.erasure, undisturbed))
+        self._sampling = ErasedSampling(model)
+        targets, ledger = self._targets(model, options), self._sampling.ledger
+        self.erasure = Erasure(targets, self.wish.settings, ledger=ledger, **watching)
+        self._attached.callback(self._sampling.close)
+        session = self._sampling.attach(self.erasure)
         first = session.layers[0].module
         self._attached.callback(first.register_forward_pre_hook(self._check_layer, with_kwargs=True).remove)
 
-    def _targets(self, options: Mapping[str, Any]) -> list[Target]:
+    def _targets(self, model: PipelineModel, options: Mapping[str, Any]) -> list[Target]:
         rule = self.wish.rule
         if isinstance(rule, Guarded):
             left_out = options.get("clip_skip") or 0  # so diffusers counts; the WebUI counts the last one that is used
             rule = rule.at_clip_skip(left_out + 1)
-        concepts = self.wish.concepts
-        return [Target(encode_concept(self.pipe, self.wish.layout, concept, options), rule) for concept in concepts]
+        return [Target(model.encode(concept), rule) for concept in self.wish.concepts]
 
     # -- one step ------------------------------------------------
 
@@ -101,7 +124,7 @@ class PipelineGeneration:
             raise
 
     def _announce(self, call: UNetCall) -> None:
-        if self.erasure is None or self._rows is None:
+        if self.erasure is None or self._rows is None or self._sampling is None:
             raise ErasureError(
                 f"{type(self.pipe).__name__} called its UNet without {self.wish.layout.encoder}, so growth inhibitors "
                 f"do not know which rows are the prompt's; use a pipeline of diffusers' own"
@@ -113,13 +136,13 @@ class PipelineGeneration:
         try:
             names = self._rows.names(call, is_first=self.steps_made == 0)
         except ErasureError:
-            self.erasure.invalidate()
+            self._sampling.ledger.invalidate()
             raise
-        self.erasure.begin(names, self.steps_made / self._steps)
+        self._sampling.begin_step(RowsInOrder(names), self.steps_made / self._steps)
         self.steps_made += 1
         self.steps_erased += self.erasure.injects
 
-    def _check_layer(self, layer: torch.nn.Module, args: tuple, kwargs: dict) -> None:
+    def _check_layer(self, layer: torch.nn.Module, args: Args, kwargs: Kwargs) -> None:
         """Check that what the UNet was given reaches its layers: a wrapped forward may change the rows' order."""
         given = None if self._rows is None else self._rows.given  # [rows, L, D]
         if is_inner_call() or given is None:
@@ -138,10 +161,10 @@ class PipelineGeneration:
         steps = len(scheduler.timesteps) if steps is None else steps
         end = self._arguments.get("denoising_end")
         if not (self.wish.layout.counts_all and isinstance(end, float) and 0 < end < 1):
-            return steps
+            return int(steps)
         trained = scheduler.config.num_train_timesteps
         last = round(trained - end * trained)  # as these pipelines have it
-        return steps - sum(step < last for step in scheduler.timesteps.tolist())
+        return int(steps - sum(step < last for step in scheduler.timesteps.tolist()))
 
     # -- its end ------------------------------------------------
 
@@ -149,14 +172,14 @@ class PipelineGeneration:
         """Raise ErasureError where the call that has ended may have made images that were not erased from."""
         if self._refused is not None:
             raise self._refused  # something has caught it on the way, and went on
-        if self.erasure is None or self.steps_made == 0:
+        if self.erasure is None or self._sampling is None or self.steps_made == 0:
             raise ErasureError(
                 f"{type(self.pipe).__name__} made its images without calling the UNet that it had at the beginning, so "
                 f"nothing was erased; set pipe.unet before the pipeline is called, and do not replace it on the way"
             )
-        self.erasure.finish()
+        self._sampling.finish()
         if getattr(self.pipe, "_interrupt", False):
-            self._check_injected("the pipeline was interrupted before the sampling came to start")
+            self._check_injected(self.erasure, "the pipeline was interrupted before the sampling came to start")
             return
         if self.steps_made != self._steps:
             raise ErasureError(
@@ -164,10 +187,10 @@ class PipelineGeneration:
                 f"beginning, so the image may not be erased; do not replace pipe.unet on the way, and switch off what "
                 f"skips its calls"
             )
-        self._check_injected(f"none of the pipeline's {self.steps_made} steps lies between start and end")
+        self._check_injected(self.erasure, f"none of the pipeline's {self.steps_made} steps lies between start and end")
 
-    def _check_injected(self, why: str) -> None:
-        wanted = any(bool((scale != 0).any()) for scales in self.erasure.scales.values() for scale in scales)
+    def _check_injected(self, erasure: Erasure, why: str) -> None:
+        wanted = any(bool((scale != 0).any()) for scales in erasure.scales.values() for scale in scales)
         if wanted and not self.steps_erased:
             start, end = self.wish.settings.start, self.wish.settings.end
             raise ErasureError(

@@ -18,6 +18,8 @@ from lib_gie.errors import ErasureError
 from lib_gie.handles import take_off
 from lib_gie.randomness import undrawn
 
+from .contract import Processing
+
 # -- what goes on from call to call ------------------------------------------------
 
 _COUNTING = ("rp.py", "negpip.py")
@@ -34,19 +36,23 @@ def _counting_scripts(p: Any) -> list[Any]:
 
 
 def _globals_of(script: Any) -> dict[str, Any]:
-    """Those of the file that a script comes from; the WebUI does not keep it under its name."""
-    return type(script).ui.__globals__
+    """Return the globals of the file that a script comes from; the WebUI does not keep it under its name."""
+    found: dict[str, Any] = type(script).ui.__globals__
+    return found
 
 
 def _control_params(p: Any) -> list[Any]:
-    """ControlNet's units of this generation: they encode their picture, with random numbers, when it is first used."""
+    """Return ControlNet's units of this generation.
+
+    They encode their picture, with random numbers, when it is first used.
+    """
     networks = [getattr(script, "latest_network", None) for script in _scripts(p)]
     return [param for network in networks for param in getattr(network, "control_params", None) or ()]
 
 
 @contextmanager
-def undisturbed(p: Any, unet: torch.nn.Module) -> Iterator[None]:
-    """UNet calls within it change nothing that others count, draw or encode by their calls."""
+def undisturbed(p: Processing) -> Iterator[None]:
+    """Keep UNet calls within the context from changing what others count, draw or encode by the UNet's calls."""
     spaces = [space for script in _counting_scripts(p) for space in (vars(script), _globals_of(script))]
     before = [{name: space[name] for name in _COUNTERS if name in space} for space in spaces]
     with ExitStack() as kept:
@@ -62,7 +68,7 @@ def undisturbed(p: Any, unet: torch.nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _tile_sizes_undrawn() -> Iterator[None]:
-    """Hypertile draws the sizes of its tiles in every UNet call; afterwards it draws those that it would have drawn."""
+    """Put Hypertile's random numbers back after the context: it draws the sizes of its tiles in every UNet call."""
     numbers = getattr(sys.modules.get("hypertile"), "RNG_INSTANCE", None)
     state = numbers.getstate() if numbers is not None else None
     try:
@@ -74,7 +80,7 @@ def _tile_sizes_undrawn() -> Iterator[None]:
 
 @contextmanager
 def _pictures_unread(p: Any) -> Iterator[None]:
-    """Afterwards ControlNet's units have encoded their pictures only if they had before."""
+    """Put ControlNet's units back after the context: they have encoded their pictures only if they had before."""
     cache = getattr(p, _VAE_CACHE, None)
     with _restored(_control_params(p)):
         yield
@@ -84,7 +90,7 @@ def _pictures_unread(p: Any) -> Iterator[None]:
 
 @contextmanager
 def _restored(owners: list[Any]) -> Iterator[None]:
-    """Afterwards these objects have the attributes that they had before."""
+    """Give these objects, after the context, the attributes that they had before."""
     before = [dict(vars(owner)) for owner in owners]
     try:
         yield
@@ -95,8 +101,8 @@ def _restored(owners: list[Any]) -> Iterator[None]:
 
 
 @contextmanager
-def as_before(p: Any) -> Iterator[None]:
-    """After a whole sampling within it others are as they were: they draw, and note steps, sizes and passes."""
+def as_before(p: Processing) -> Iterator[None]:
+    """Put other extensions back after a sampling within the context: they draw, and note steps, sizes and passes."""
     scripts = _counting_scripts(p)
     try:
         with _tile_sizes_undrawn(), _restored(scripts), _pictures_unread(p):
@@ -107,19 +113,19 @@ def as_before(p: Any) -> Iterator[None]:
 
 
 @contextmanager
-def scripts_as_before(p: Any) -> Iterator[None]:
-    """Afterwards ``p`` and all its always-on scripts have the attributes that they had before."""
+def scripts_as_before(p: Processing) -> Iterator[None]:
+    """Give ``p`` and all its always-on scripts, after the context, the attributes that they had before."""
     with _restored([p, *_scripts(p)]):
         yield
 
 
 def _draws_regions(script: Any) -> bool:
-    """Whether Regional Prompter makes its regions of the prompt's attention, summed over the steps."""
+    """Tell whether Regional Prompter makes its regions of the prompt's attention, summed over the steps."""
     active, mode = getattr(script, "active", False), getattr(script, "mode", "")
     return bool(active) and "Pro" in str(mode) and "reset_pmasks" in _globals_of(script)
 
 
-def check_own_calls(p: Any, request: Any) -> None:
+def check_own_calls(p: Processing, request: Any) -> None:
     """Raise ErasureError where UNet calls of ours in every step would be taken for the image's."""
     if any(map(_draws_regions, _counting_scripts(p))) and (
         request.concept_pass == "separate" or request.keep_composition
@@ -131,7 +137,7 @@ def check_own_calls(p: Any, request: Any) -> None:
         )
 
 
-def check_order(p: Any, rows: Sequence[Any]) -> None:
+def check_order(p: Processing, rows: Sequence[Any]) -> None:
     """Raise ErasureError where a denoiser call's rows (None: unconditional) come in another order than announced.
 
     Regional Prompter's Latent mode sorts them by region, which matters only if not all parts are to be erased from.
@@ -154,22 +160,22 @@ def _is_tiling(owner: Any, name: str) -> bool:
 
 
 def makes_tiles(denoiser: Any, model: Any) -> bool:
-    """Whether Tiled Diffusion makes the images of this denoiser tile by tile: all rows of a tile, then the next's."""
+    """Tell whether Tiled Diffusion makes this denoiser's images in tiles: all rows of a tile, then the next one's."""
     inner = getattr(denoiser, "inner_model", None)
     return inner is not None and (_is_tiling(inner, "forward") or _is_tiling(model, "apply_model"))
 
 
 @contextmanager
 def around_calls(module: torch.nn.Module, context: Any) -> Iterator[None]:
-    """While it lasts, ``context(rows)`` is around every call of ``module`` whose first argument has so many rows."""
+    """Put ``context(rows)`` around every call of ``module``, ``rows`` being the number of its first argument's rows."""
     entered: list[ExitStack] = []
 
-    def before(module: torch.nn.Module, args: tuple) -> None:
+    def before(module: torch.nn.Module, args: Any) -> None:
         stack = ExitStack()
         stack.enter_context(context(args[0].shape[0]))
         entered.append(stack)
 
-    def after(module: torch.nn.Module, args: tuple, output: Any) -> None:
+    def after(module: torch.nn.Module, args: Any, output: Any) -> None:
         entered.pop().close()
 
     handles = [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
@@ -185,14 +191,17 @@ def around_calls(module: torch.nn.Module, context: Any) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Weights:
-    """Of one image: ``parts``: with which weight each part of its AND counts; ``total``: what is drawn of them."""
+    """The weights of one image's prompt.
+
+    ``parts``: that of each part of its AND; ``total``: the sum of those that the image is drawn by.
+    """
 
     parts: tuple[float, ...]
     total: float
 
 
 def part_weights(denoiser: Any, image_parts: list[list[Any]]) -> list[Weights]:
-    """Of every image. ``image_parts``: the WebUI's parts, which know the innermost weight only.
+    """Return the weights of every image. ``image_parts``: the WebUI's parts, which know the innermost weight only.
 
     Raises ErasureError where Neutral Prompt joins other parts than the WebUI has.
     """
@@ -214,7 +223,7 @@ def part_weights(denoiser: Any, image_parts: list[list[Any]]) -> list[Weights]:
 
 
 def _leaves(expression: Any, factor: float = 1.0) -> Iterator[float]:
-    """The weights of all innermost prompts: what one pushes away that pushes away itself is drawn."""
+    """Yield the weights of all innermost prompts: a prompt is drawn that is pushed away by one pushed away itself."""
     factor *= expression.weight
     children = getattr(expression, "children", None)
     if children is None:

@@ -10,20 +10,17 @@ from modules import shared
 
 from lib_gie.core.concepts import Concept
 from lib_gie.core.encoding import EncodedConcept
-from lib_gie.hosts.webui.host.model import (
-    encode_text,
-    inversions_in,
-    text_encoder_of,
-    text_weights_of,
-    through_hypernetworks,
-)
+
+from .chosen import HOST
+from .contract import Model, Processing
+from .model import encode_text, inversions_in, through_hypernetworks
 
 _OPTIONS = (
     "CLIP_stop_at_last_layers", "sdxl_clip_l_skip", "emphasis", "fp8_storage", "cache_fp16_weight", "lora_functional",
 )  # fmt: skip
 
 
-def _networks(p: Any) -> tuple:
+def _networks(p: Processing) -> tuple[Any, ...]:
     """Return the extra networks (LoRAs, ...) of the pass that runs now, as the prompts name them.
 
     They are put into the weights only when those are next used, so the weights alone do not tell of them.
@@ -32,16 +29,17 @@ def _networks(p: Any) -> tuple:
     return tuple((kind, tuple(tuple(one.items) for one in used)) for kind, used in sorted((found or {}).items()))
 
 
-def _weights(model: Any) -> tuple:
+def _weights(model: Model) -> tuple[Any, ...]:
     """Return where the text encoder's weights are and how often they were written to."""
     # torch does not count writes to inference tensors: those are never the same (the WebUI's weights are none)
     return tuple(
         object() if weight.is_inference() else (weight.data_ptr(), weight._version, weight.dtype)
-        for weight in text_weights_of(model)
+        for weight in HOST.text_weights(model)
     )
 
 
-def _settings(p: Any, model: Any) -> tuple:
+def _settings(p: Processing, model: Model) -> tuple[Any, ...]:
+    """Return what the encodings depend on beside the texts and their textual inversions."""
     return (
         getattr(model, "sd_checkpoint_info", None),
         tuple(getattr(shared.opts, name, None) for name in _OPTIONS),
@@ -64,20 +62,20 @@ class _Vectors:
         )
 
 
-class Encodings:
+class KeptEncodings:
     """A cache of encoded concepts by text, emptied when the checkpoint, a setting, a network or a weight changes."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._encoder: Any = None  # kept alive, so that no other one's weights can lie where its own do
-        self._settings: tuple = ()
+        self._settings: tuple[Any, ...] = ()
         self._found: dict[tuple[str, bool], tuple[_Vectors, EncodedConcept]] = {}
 
-    def encode(self, concept: Concept, model: Any, p: Any) -> EncodedConcept:
+    def encode(self, concept: Concept, model: Model, p: Processing) -> EncodedConcept:
         """Return the concept as the model's text encoder sees it, with the hypernetworks that are active now.
 
         It is encoded again only where checkpoint, clip skip, LoRAs, weights or the concept's inversions have changed.
         """
-        settings, encoder = _settings(p, model), text_encoder_of(model)
+        settings, encoder = _settings(p, model), HOST.text_encoder(model)
         if self._encoder is not encoder or self._settings != settings:
             self._found.clear()
         vectors = _Vectors([] if concept.literal else inversions_in(concept.text, model))
@@ -89,5 +87,5 @@ class Encodings:
         return through_hypernetworks(dataclasses.replace(self._found[key][1], concept=concept))
 
 
-encodings = Encodings()
+KEPT = KeptEncodings()
 """The WebUI's one cache: one checkpoint is loaded at a time."""

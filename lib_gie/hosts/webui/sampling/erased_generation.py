@@ -13,11 +13,12 @@ from lib_gie.core.composition import Composition, Trace
 from lib_gie.core.recorder import AttentionRecorder
 from lib_gie.core.session import is_inner_call
 from lib_gie.errors import ErasureError
-from lib_gie.hosts.webui.host import extensions
+from lib_gie.hosts.webui.host.contract import Processing, StepParams
+from lib_gie.hosts.webui.host.other_extensions import check_own_calls
 from lib_gie.hosts.webui.request.parsing import TITLE, Request
 from lib_gie.hosts.webui.request.plan import Plan, PlanInBatch
 
-from .batch import BatchSampling
+from .batch_sampling import BatchSampling
 from .left_out import LeftOut
 
 PRESENCE_EVERY, PRESENCE_PIXELS = 4, 16 * 16
@@ -25,14 +26,14 @@ PRESENCE_EVERY, PRESENCE_PIXELS = 4, 16 * 16
 
 
 def is_stopped() -> bool:
-    """Whether the user has had enough of the batch that is being made, or of the whole job."""
+    """Tell whether the user has had enough of the batch that is being made, or of the whole job."""
     return bool(shared.state.interrupted or shared.state.skipped)
 
 
 class Generation:
     """What is to be erased from the images of one processing object ``p``, and how far that has come."""
 
-    def __init__(self, p: Any, plans: Sequence[Plan], request: Request | None = None, gallery: Any = None):
+    def __init__(self, p: Processing, plans: Sequence[Plan], request: Request | None = None, gallery: Any = None):
         """``request``: the user's, which nested generations inherit; ``gallery``: collects what is shown beside."""
         self.p = p
         self.request, self.gallery = request, gallery
@@ -43,7 +44,7 @@ class Generation:
         self.is_unerased = False  # what runs now makes images without what the user wants erased
         self.left_out = LeftOut(p)
         self._batch: BatchSampling | None = None  # that is sampled now, or was sampled last
-        self._kept: dict[tuple[int, int], dict[int, list]] = {}  # by plan and batch: scales by image
+        self._kept: dict[tuple[int, int], dict[int, list[list[list[float]]]]] = {}  # by plan and batch: scales by image
         self._traces: dict[int, Trace] = {}  # by plan, of the batch's images without erasure
 
     # -- a batch ------------------------------------------------
@@ -55,10 +56,10 @@ class Generation:
 
     def sample(self, inner: Callable[[], Any], unerased: bool = False) -> Any:
         """Return what ``inner`` does; it has been erased from (``unerased``: by the admin's wishes alone), or raise."""
-        self.begin_batch(unerased)
+        batch = self.begin_batch(unerased)
         try:
             result = inner()
-            self.end_batch()
+            self._end(batch)
             return result
         finally:
             self.detach()
@@ -72,7 +73,7 @@ class Generation:
         finally:
             self.is_unerased = before
 
-    def begin_batch(self, unerased: bool = False) -> None:
+    def begin_batch(self, unerased: bool = False) -> BatchSampling:
         """Prepare a batch before ``p.sample``: extra networks are active, nothing is sampled yet.
 
         ``unerased``: what is sampled now are the same images without what the user wants erased.
@@ -84,6 +85,7 @@ class Generation:
         self._batch = BatchSampling(self.p, [make(number, plan) for number, plan in enumerate(self.plans)])
         self.batches += not unerased
         self._batch.attach()
+        return self._batch
 
     def _watching(self, number: int, plan: Plan) -> PlanInBatch:
         if plan.enforced:
@@ -93,31 +95,31 @@ class Generation:
         return PlanInBatch(plan, is_unerased=True, trace=self._traces.get(number))
 
     def _erased(self, number: int, plan: Plan) -> PlanInBatch:
-        extensions.check_own_calls(self.p, plan.request)
+        check_own_calls(self.p, plan.request)
         request, trace = plan.request, self._traces.pop(number, None)
         recorder = AttentionRecorder() if request.show_attention else AttentionRecorder(PRESENCE_EVERY, PRESENCE_PIXELS)
         self.recorders[number, getattr(self.p, "iteration", 0)] = recorder
-        if plan.wants_unerased and trace is None:
+        if not plan.wants_unerased:
+            return PlanInBatch(plan, recorder=recorder)
+        if trace is None:
             raise ErasureError(
                 "the images without erasure, whose composition is to be kept, were not made: another extension samples "
                 "in its own way. Switch it off, or do not keep the composition"
             )
-        shares = (request.composition_cross, request.composition_self)
-        return PlanInBatch(
-            plan, recorder=recorder, composition=Composition(trace, *shares) if plan.wants_unerased else None
-        )
+        composition = Composition(trace, request.composition_cross, request.composition_self)
+        return PlanInBatch(plan, recorder=recorder, composition=composition)
 
-    def end_batch(self) -> None:
+    def _end(self, batch: BatchSampling) -> None:
         """Raise, after ``p.sample``, unless every step of the chosen passes was erased from.
 
         A batch that was stopped may have had no step at all: see ``is_erased``.
         """
         self._keep_scales()
         self.check()
-        self._tell_doubts()
+        _tell_doubts(self.p, batch)
         if is_stopped():
             return
-        for missed in self._batch.missed:
+        for missed in batch.missed:
             raise ErasureError(_nothing_done(missed.plan.request))
 
     def check(self) -> None:
@@ -127,13 +129,6 @@ class Generation:
                 raise failure
         if self._batch is not None:
             self._batch.check()
-
-    def _tell_doubts(self) -> None:
-        """Say under the images where a fixed scale took the place of an adapter's answer."""
-        for progress in self._batch.plans:
-            if not progress.is_unerased and progress.erasure is not None:
-                for doubt in progress.plan.doubts(progress.erasure):
-                    self.p.comment(f"{TITLE}: {doubt}")
 
     @property
     def is_erased(self) -> bool:
@@ -151,17 +146,21 @@ class Generation:
         if self._batch is not None:
             self._batch.detach()
 
-    def on_step(self, params: Any) -> None:
+    def on_step(self, params: StepParams) -> None:
         """Tell of a denoiser call: the WebUI's cfg_denoiser callback."""
         if not self.plans:
             return
-        if self._batch is None:  # something replaced p.sample
-            try:
-                self.begin_batch()
-            except BaseException as error:  # whatever it is, the image must not come out
-                self._batch = self._batch or BatchSampling(self.p, [])
-                self._batch.fail(error)
-        self._batch.on_step(params)
+        batch = self._batch or self._begin_late()
+        batch.on_step(params)
+
+    def _begin_late(self) -> BatchSampling:
+        """Begin a batch in a callback, where something has replaced ``p.sample``."""
+        try:
+            return self.begin_batch()
+        except BaseException as error:  # whatever it is, the image must not come out
+            self._batch = self._batch or BatchSampling(self.p, [])
+            self._batch.fail(error)
+            return self._batch
 
     # -- afterwards ------------------------------------------------
 
@@ -178,16 +177,25 @@ class Generation:
         return self._kept.get((plan, batch), {}).get(image)
 
 
-def _scales_by_image(plan: PlanInBatch) -> dict[int, list]:
+def _tell_doubts(p: Processing, batch: BatchSampling) -> None:
+    """Say under the images where a fixed scale took the place of an adapter's answer."""
+    for progress in batch.plans:
+        if not progress.is_unerased and progress.erasure is not None:
+            for doubt in progress.plan.doubts(progress.erasure):
+                p.comment(f"{TITLE}: {doubt}")
+
+
+def _scales_by_image(plan: PlanInBatch) -> dict[int, list[list[list[float]]]]:
     """Return the resolved w by image: per row, per concept, per token."""
     scales = {} if plan.erasure is None else plan.erasure.scales
-    found: dict[int, list] = {}
-    for name in sorted(scales):
+    found: dict[int, list[list[list[float]]]] = {}
+    for name in sorted(name for name in scales if isinstance(name, tuple)):  # (image, part of its prompt)
         found.setdefault(name[0], []).append([values.tolist() for values in scales[name]])
     return found
 
 
 def _nothing_done(request: Request) -> str:
+    """Say why nothing was erased though no UNet call was missed."""
     if (request.start, request.end) != (0.0, 1.0):
         return (
             f"none of the sampling's steps lies between start {request.start:g} and end {request.end:g}, so "
@@ -213,10 +221,11 @@ def stack() -> list[Generation]:
     """The generations that run in this thread, nested ones last."""
     if not hasattr(_running, "stack"):
         _running.stack = []
-    return _running.stack
+    generations: list[Generation] = _running.stack
+    return generations
 
 
-def on_cfg_denoiser(params: Any) -> None:
+def on_cfg_denoiser(params: StepParams) -> None:
     """Tell the innermost generation of a step: the WebUI's cfg_denoiser callback."""
     if stack() and not is_inner_call():
         stack()[-1].on_step(params)

@@ -1,0 +1,139 @@
+"""The sampling of one batch: erasures on whatever model samples, rows for every denoiser call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from modules import shared
+
+from lib_gie.core.erasure import Erasure
+from lib_gie.errors import ErasureError
+from lib_gie.handles import take_off
+from lib_gie.hosts.erased_sampling import ErasedSampling
+from lib_gie.hosts.webui.host.chosen import HOST
+from lib_gie.hosts.webui.host.contract import Denoiser, Processing, StepParams
+from lib_gie.hosts.webui.host.model import find_unet
+from lib_gie.hosts.webui.host.other_extensions import around_calls, makes_tiles
+from lib_gie.hosts.webui.request.plan import PlanInBatch
+from lib_gie.hosts.webui.request.prompts import reading_of
+
+from .loaded_model import LoadedModel
+from .pass_prompts import PassPrompts
+
+
+class BatchSampling:
+    """The sampling of a batch of ``p`` from which ``plans`` erase, or which they watch."""
+
+    def __init__(self, p: Processing, plans: Sequence[PlanInBatch]):
+        self.p, self.plans = p, list(plans)
+        self.failure: BaseException | None = None
+        self._done: set[int] = set()  # plans that have erased from at least one step
+        self._model = LoadedModel(p)
+        self._sampling = ErasedSampling(self._model)  # by the model and for the pass that run now
+        self._erasures: list[tuple[int, PlanInBatch, Erasure]] = []  # of that pass, with their plans' numbers
+        self._attached = ExitStack()  # all hooks
+        self._is_attached = False  # if not, the next denoiser call puts the hooks on
+        self._denoiser: Denoiser | None = None
+        self._tiled = False
+        self._state: tuple[Any, ...] = ()  # what the encodings were made for, and the scales read with
+        self._clip_skip: Any = None  # at which the concepts were encoded
+        concepts = [concept for plan in plans for concept in plan.plan.request.concepts]
+        self._prompts = PassPrompts(p, concepts)
+
+    @property
+    def missed(self) -> list[PlanInBatch]:
+        """The plans that have erased from no step yet."""
+        return [plan for number, plan in enumerate(self.plans) if number not in self._done]
+
+    def check(self) -> None:
+        """Raise what was refused, whether or not somebody swallowed it."""
+        if self.failure is not None:
+            raise self.failure
+        for plan in self.plans:
+            plan.check()
+
+    # -- hooks ------------------------------------------------
+
+    def attach(self) -> None:
+        """Put hooks on the model and for the pass that run now, with concepts encoded anew."""
+        self._attached.close()
+        self._clip_skip = getattr(shared.opts, "CLIP_stop_at_last_layers", None)
+        before, self._state = self._state, self._model.state()
+        self._is_attached, self._tiled = True, False
+        sampling = ErasedSampling(self._model)  # renewed plans check the one before
+        self._attached.callback(sampling.close)
+        self._erasures = []
+        for number, plan in enumerate(self.plans):
+            if plan.applies(self.p):
+                erasure = plan.renew(self._model, sampling.ledger, before != self._state)
+                sampling.attach(erasure)
+                self._erasures.append((number, plan, erasure))
+        self._sampling = sampling
+
+    def detach(self) -> None:
+        """Take all hooks off; the next denoiser call puts them on again."""
+        self._attached.close()
+        self._is_attached = False
+
+    # -- a step ------------------------------------------------
+
+    def on_step(self, params: StepParams) -> None:
+        """Announce the rows of a denoiser call. The WebUI swallows errors here: they are raised in the UNet call."""
+        if self.failure is not None:
+            return
+        try:
+            self._announce(params)
+        except BaseException as error:  # whatever it is, the image must not come out
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Take the hooks off, and have the next UNet call raise this error."""
+        self.failure = error
+        self._attached.close()
+
+        def raise_failure(module: torch.nn.Module, args: Any) -> None:
+            raise error
+
+        unet = find_unet(shared.sd_model)
+        if unet is not None:
+            self._attached.callback(take_off, unet, unet.register_forward_pre_hook(raise_failure))
+
+    def _announce(self, params: StepParams) -> None:
+        denoiser = params.denoiser
+        is_current = self._is_attached and self._model.state() == self._state
+        if not is_current or self._denoiser not in (None, denoiser):
+            self.attach()
+            HOST.bring_unet_back(shared.sd_model, params.x)
+        self._denoiser = denoiser
+        rows = HOST.step_rows(self.p, params)
+        facts = self._prompts.facts(rows.names, reading_of(denoiser), self._clip_skip)
+        self._sampling.begin_step(rows, min(1.0, denoiser.step / max(1, denoiser.total_steps)))
+        for number, plan, erasure in self._erasures:
+            erasure.facts.update(facts)
+            plan.steps += 1
+            if erasure.injects or plan.is_unerased:
+                self._done.add(number)
+        if not self._tiled and makes_tiles(denoiser, shared.sd_model):
+            self._watch_tiles(denoiser)
+
+    # -- tiles ------------------------------------------------
+
+    def _watch_tiles(self, denoiser: Any) -> None:
+        if any(plan.plan.request.show_attention and not plan.is_unerased for plan in self.plans):
+            raise ErasureError(
+                "the image is made in tiles by Tiled Diffusion, so where the attention was cannot be shown; untick "
+                "Show attention"
+            )
+        self._tiled = True
+        self._attached.enter_context(around_calls(denoiser.inner_model, self._tiles))
+
+    @contextmanager
+    def _tiles(self, rows: int) -> Iterator[None]:
+        """Stand around a call for ``rows`` rows, which Tiled Diffusion divides into tiles."""
+        with self._sampling.ledger.tiles(rows):
+            yield
+            if shared.state.interrupted:  # then it stops between two tiles
+                self._sampling.ledger.invalidate()
