@@ -33,14 +33,14 @@ class InputRange:
     bound: torch.Tensor
 
     def distances(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Mahalanobis distances: float32 [N, inputs] -> [N]."""
+        """Return Mahalanobis distances: float32 [N, inputs] -> [N]."""
         normal = (inputs - self.mean) / self.spread  # [N, inputs]
         along = normal @ self.directions.T  # [N, k]
         rest = (normal.square().sum(1) - along.square().sum(1)).clamp_min(0)  # [N]
         return ((along.square() / self.variances[:-1]).sum(1) + rest / self.variances[-1]).sqrt()
 
     def is_outside(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Whether any of a concept's tokens is read as in no training prompt: [rows, inputs, n] -> bool [rows]."""
+        """Tell whether any of a concept's tokens is read as in no training prompt: [rows, inputs, n] -> bool [rows]."""
         rows = inputs.float().transpose(1, 2)  # [rows, n, inputs]
         near = self.distances(rows.flatten(0, 1)) <= self.bound  # [rows*n]; false for what is not finite
         return near.reshape(rows.shape[:2]).all(1).logical_not()
