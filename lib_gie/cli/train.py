@@ -12,11 +12,17 @@ from typing import TYPE_CHECKING
 
 from lib_gie.assets import MODELS
 from lib_gie.errors import OptionError
+from lib_gie.training.judges import DEFAULT_JUDGE, JUDGES, check_judge, make_judge, usual_judge
 
 from .outputs import check_file, check_folder
 
 if TYPE_CHECKING:
     from lib_gie.training.fitting import Recipe
+
+
+_JUDGE_HELP = (
+    f"who says whether it shows: {', '.join(JUDGES)} (default: on the demo model its detector, else {DEFAULT_JUDGE})"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", help="file, or a starter list's name (default on the demo model: its own)")
     parser.add_argument("--out", required=True, metavar="NAME", help="of the adapter in models/, or a path")
     parser.add_argument("--model", type=Path, help="SD 1.x or 2.x file or folder (default: the demo model)")
-    parser.add_argument("--judge", help="who says whether it shows (default: detector on the demo model, else self)")
+    parser.add_argument("--judge", help=_JUDGE_HELP)
     parser.add_argument("--seeds", type=int, default=4, help="images per prompt")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg", type=float, help="guidance (default: 4 on the demo model, else 7)")
@@ -82,8 +88,6 @@ def _out(name: str) -> Path:
 
 
 def _check(options: argparse.Namespace) -> None:
-    from lib_gie.training.judges.base import check_judge
-
     for name, low, high in (("seeds", 1, 1000), ("steps", 1, 1000), ("batch", 1, 1024), ("epochs", 1, 10**6)):
         value = getattr(options, name)
         if not low <= value <= high:
@@ -104,29 +108,28 @@ def run(options: argparse.Namespace) -> None:
     from lib_gie.hosts.diffusers import processes
     from lib_gie.hosts.diffusers.image_maker import demo_or_sd_host
     from lib_gie.training.fitting import fit_labels
-    from lib_gie.training.judges import make_judge
     from lib_gie.training.labels import Labelling
     from lib_gie.training.report import describe, summary
 
     concepts = [concept.text for concept in parse_concepts(options.concept)]
     demo = options.model is None
     work = {concept: _samples(options, concept, demo) for concept in concepts}
-    host = demo_or_sd_host(options.model, steps=options.steps, cfg=options.cfg)
-    judge_name = options.judge or ("detector" if host.base == "gie-demo" else "self")
-    judges = {concept: make_judge(judge_name, host, concept) for concept in concepts}
+    maker = demo_or_sd_host(options.model, steps=options.steps, cfg=options.cfg)
+    judge_name = options.judge or usual_judge(maker.base)
+    judges = {concept: make_judge(judge_name, maker, concept) for concept in concepts}
     labels = {}
     for concept, samples in work.items():
         labelling = Labelling(
-            host, judges[concept], concept, processes.share(samples), options.labels,
+            maker, judges[concept], concept, processes.share(samples), options.labels,
             batch=options.batch, part=processes.rank(), calibration=samples,
         )  # fmt: skip
         labels[concept] = processes.gather(labelling.run())
     if not processes.is_first():
         return
     recipe = _recipe(options)
-    result = fit_labels(host, labels, recipe)
+    result = fit_labels(maker, labels, recipe)
     path = _out(options.out)
-    save_adapter(describe(result, labels, host, judges, recipe, {"command": command(options)}), path)
+    save_adapter(describe(result, labels, maker, judges, recipe, {"command": command(options)}), path)
     text = summary(result, labels)
     print(json.dumps({"file": str(path), **text}) if options.json else _lines(path, text))
     if not result.is_better:

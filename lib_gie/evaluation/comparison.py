@@ -11,7 +11,7 @@ from lib_gie.demo.settings import CFG, STEPS
 from .erasure import Row, compare, format_concepts, format_errors, format_outside, format_rows, sum_of_errors
 from .generate import Job
 from .methods import Shipped, method
-from .outcomes import Comparer, Kept, Outcome
+from .outcomes import Comparer, Outcome, kept_outcomes
 
 NEGPIP = "negpip 1"
 SEGA = "sega 10 0.8"
@@ -61,7 +61,7 @@ class Comparison:
         self.jobs, self.model = list(jobs), model
         self._plain = method(pipe, "none", files)
         self._methods = [method(pipe, name, files) for name in dict.fromkeys(names)]
-        self._kept = Kept(keep, f"checkpoint {model}, {STEPS} steps, CFG {CFG:g}") if keep else None
+        self._kept = kept_outcomes(keep, f"checkpoint {model}, {STEPS} steps, CFG {CFG:g}") if keep else None
         self.before: dict[Job, Outcome] = {}
         self.after: dict[str, dict[Job, Outcome]] = {}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,6 +19,7 @@ from lib_gie.core.scales.rules import FixedScale, ScaleRule
 from lib_gie.demo.settings import CFG, SIZE, STEPS
 from lib_gie.errors import OptionError
 from lib_gie.hosts.diffusers import GrowthInhibitors
+from lib_gie.json_lines import identity_digest
 from lib_gie.options import CONCEPT_PASSES, ErasureSettings
 
 from .generate import Job, Make, generate, plain
@@ -176,7 +176,7 @@ class Method:
     @property
     def identity(self) -> str:
         """What its outcomes are kept under: the name, with the adapters' weights where there are some."""
-        digest = hashlib.sha256("".join(rule.digest for rule in self.rules).encode()).hexdigest()[:12]
+        digest = identity_digest("".join(rule.digest for rule in self.rules))
         return f"{self.name} {digest} guarded" if self.rules else self.name
 
 

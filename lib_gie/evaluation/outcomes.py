@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ import torch
 from lib_gie.demo.detector import find_objects
 from lib_gie.demo.glyphs import GLYPH_SIZE
 from lib_gie.hosts.diffusers import processes
-from lib_gie.json_lines import append_entry, read_entries
+from lib_gie.json_lines import KeptResults, identity_digest
 
 from .generate import Job, images_of
 from .methods import Method
@@ -61,34 +61,29 @@ def ssim_outside(a: torch.Tensor, b: torch.Tensor, concept: str) -> float | None
     return float(local[:, outside].mean())
 
 
-class Kept:
-    """Outcomes on disk, so that a long comparison that was interrupted goes on where it was.
+OutcomeKey = tuple[str, str, int]
+"""Identity of the method, prompt, seed."""
 
-    ``identity``: all that the outcomes depend on beside method and job. Every process writes a file of its own.
-    """
 
-    def __init__(self, folder: Path, identity: str):
-        self.folder = folder / hashlib.sha256(identity.encode()).hexdigest()[:12]
-        self.found: dict[tuple[str, str, int], Outcome] = {}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "identity.txt").write_text(identity + "\n", encoding="utf-8")
-        for path in sorted(self.folder.glob("*.jsonl")):
-            for entry in read_entries(path):
-                self._take(entry)
+def _read_outcome(entry: Any) -> tuple[OutcomeKey, Outcome]:
+    method, prompt, seed, objects, *measured = entry
+    return (method, prompt, seed), Outcome(tuple(objects), *measured)
 
-    def _take(self, entry: Sequence) -> None:
-        method, prompt, seed, objects, *measured = entry
-        self.found[method, prompt, seed] = Outcome(tuple(objects), *measured)
 
-    def get(self, method: str, job: Job) -> Outcome | None:
-        """The outcome of a job, if it is known."""
-        return self.found.get((method, job.prompt.text, job.seed))
+def _write_outcome(key: OutcomeKey, outcome: Outcome) -> list[Any]:
+    return [*key, outcome.objects, outcome.similarity, outcome.outside]
 
-    def add(self, method: str, job: Job, outcome: Outcome) -> None:
-        """Keep one outcome."""
-        entry = [method, job.prompt.text, job.seed, outcome.objects, outcome.similarity, outcome.outside]
-        self._take(entry)
-        append_entry(self.folder / f"{processes.rank()}.jsonl", entry)
+
+def kept_outcomes(folder: Path, identity: str) -> KeptResults[OutcomeKey, Outcome]:
+    """Return the outcomes that are kept in a folder. ``identity``: all that they depend on beside method and job."""
+    own = folder / identity_digest(identity)
+    kept = KeptResults(own / f"{processes.rank()}.jsonl", "*.jsonl", read=_read_outcome, write=_write_outcome)
+    (own / "identity.txt").write_text(identity + "\n", encoding="utf-8")
+    return kept
+
+
+def _key(method: Method, job: Job) -> OutcomeKey:
+    return method.identity, job.prompt.text, job.seed
 
 
 class Comparer:
@@ -98,7 +93,7 @@ class Comparer:
     first made, for the SSIM of the others.
     """
 
-    def __init__(self, plain: Method, jobs: Sequence[Job], kept: Kept | None = None):
+    def __init__(self, plain: Method, jobs: Sequence[Job], kept: KeptResults[OutcomeKey, Outcome] | None = None):
         self.plain, self.jobs, self.kept = plain, list(jobs), kept
         self._images: dict[Job, torch.Tensor] = {}  # [3, H, W]
         self.before = self._measure(plain, self._look_at_plain)
@@ -112,7 +107,7 @@ class Comparer:
             before, unrelated = self.before[job], job.prompt.kind == "unrelated"
             shown = not unrelated and job.prompt.concept in before.objects
             return Outcome(before.objects, 1.0 if unrelated else None, 1.0 if shown else None)
-        return self.kept.get(method.identity, job) if self.kept else None
+        return self.kept.found.get(_key(method, job)) if self.kept else None
 
     def _measure(self, method: Method, look_at: Callable[[Job, torch.Tensor], Outcome]) -> dict[Job, Outcome]:
         mine = [job for job in processes.share(self.jobs) if method.covers(job)]
@@ -124,7 +119,7 @@ class Comparer:
             job = todo[number]
             result[job] = look_at(job, image)
             if self.kept:
-                self.kept.add(method.identity, job, result[job])
+                self.kept.add(_key(method, job), result[job])
         gathered = dict(processes.gather(list(result.items())))
         return {job: gathered[job] for job in self.jobs if job in gathered}  # in their order, whoever made them
 

@@ -17,7 +17,7 @@ from lib_gie.core.scales.input_range import fit_range
 from lib_gie.errors import OptionError
 from lib_gie.options import LOWEST_SCALE
 
-from .image_maker import Host
+from .image_maker import ImageMaker
 from .labels import Label
 
 READING = Reading(per_head=True, noise=0)
@@ -230,23 +230,23 @@ def _descend(adapter, inputs, wanted, held_inputs, held_wanted, recipe: Recipe):
     return history, best, best_epoch
 
 
-def fit_labels(host: Host, labels: Mapping[str, Sequence[Label]], recipe: Recipe | None = None) -> Fit:
-    """Read the prompts' attention on the host and fit one adapter for all concepts: labels by concept."""
+def fit_labels(maker: ImageMaker, labels: Mapping[str, Sequence[Label]], recipe: Recipe | None = None) -> Fit:
+    """Read the prompts' attention and fit one adapter for all concepts. ``labels``: by concept."""
     recipe, examples = recipe or Recipe(), []
     prompts = sorted({label.sample.prompt for part in labels.values() for label in part})
-    reading = replace(READING, size=host.latent_size)
-    for (_, part), read in zip(labels.items(), host.read(prompts, list(labels), reading), strict=True):
+    reading = replace(READING, size=maker.latent_size)
+    for (_, part), read in zip(labels.items(), maker.read(prompts, list(labels), reading), strict=True):
         examples += examples_of(part, dict(zip(prompts, read, strict=True)), recipe)  # read: [prompts, inputs, n]
-    return fit(host.base, list(labels), examples, recipe, reading, host.conditions)
+    return fit(maker.base, list(labels), examples, recipe, reading, maker.conditions)
 
 
 def predictions(
-    host: Host, result: Fit, concept: str, labels: Sequence[Label], recipe: Recipe
+    maker: ImageMaker, result: Fit, concept: str, labels: Sequence[Label], recipe: Recipe
 ) -> list[tuple[float, float, bool]]:
     """For each prompt of a concept: labelled scale, predicted scale (mean over tokens), whether kept for validation."""
     wanted = targets(labels, recipe)
     prompts = sorted(wanted)
-    inputs = host.read(prompts, [concept], result.adapter.reading)[0].cpu()  # [prompts, inputs, n]
+    inputs = maker.read(prompts, [concept], result.adapter.reading)[0].cpu()  # [prompts, inputs, n]
     scales = result.adapter.scales(inputs, len(prompts), inputs.shape[-1]).mean(1).tolist()
     share = recipe.share_validation
     return [

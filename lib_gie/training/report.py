@@ -9,7 +9,7 @@ from typing import Any
 from lib_gie.core.scales.adapter import Adapter
 
 from .fitting import Fit, Recipe
-from .image_maker import Host
+from .image_maker import ImageMaker
 from .judges import Judge
 from .labels import Label
 
@@ -39,7 +39,7 @@ def summary(result: Fit, labels: Mapping[str, Sequence[Label]]) -> dict:
 def describe(
     result: Fit,
     labels: Mapping[str, Sequence[Label]],
-    host: Host,
+    maker: ImageMaker,
     judges: Mapping[str, Judge],
     recipe: Recipe,
     more: Mapping[str, Any],
@@ -53,7 +53,7 @@ def describe(
     validation = {name: figures.pop(name) for name in names}
     training = {
         **figures,
-        "images_from": host.description,
+        "images_from": maker.description,
         "judge": sorted({judge.name for judge in judges.values()}),
         "recipe": dataclasses.asdict(recipe),
         **more,

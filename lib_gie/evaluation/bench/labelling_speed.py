@@ -13,8 +13,8 @@ from tqdm import trange
 from lib_gie.demo.settings import STEPS
 from lib_gie.demo.splits import load_split
 from lib_gie.hosts.diffusers.image_maker import demo_or_sd_host
-from lib_gie.training.image_maker import Host
-from lib_gie.training.judges import Judge, make_judge
+from lib_gie.training.image_maker import ImageMaker
+from lib_gie.training.judges import Judge, make_judge, usual_judge
 from lib_gie.training.labels import Labelling, Sample
 from lib_gie.training.search import GRID
 
@@ -45,7 +45,7 @@ def _samples(count: int) -> list[Sample]:
     return [Sample(prompt.text, seed) for seed in seeds for prompt in named][:count]
 
 
-def _search(host: Host, judge: Judge, samples: list[Sample], batch: int) -> int:
+def _search(maker: ImageMaker, judge: Judge, samples: list[Sample], batch: int) -> int:
     """As ``train`` does it; returns the number of images."""
     made = 0
 
@@ -54,26 +54,26 @@ def _search(host: Host, judge: Judge, samples: list[Sample], batch: int) -> int:
         made += len(of)
 
     with tempfile.TemporaryDirectory() as folder:
-        Labelling(host, judge, CONCEPT, samples, Path(folder), batch=batch).run(on_batch=count)
+        Labelling(maker, judge, CONCEPT, samples, Path(folder), batch=batch).run(on_batch=count)
     return made
 
 
-def _whole_grid(host: Host, judge: Judge, samples: list[Sample], batch: int) -> int:
+def _whole_grid(maker: ImageMaker, judge: Judge, samples: list[Sample], batch: int) -> int:
     """Every scale of every sample."""
     pairs = [(sample, scale) for sample in samples for scale in GRID]
     for start in trange(0, len(pairs), batch, desc="whole grid", mininterval=5):
         part, scales = zip(*pairs[start : start + batch], strict=True)
         prompts, seeds = [sample.prompt for sample in part], [sample.seed for sample in part]
-        judge.look(host.make(prompts, seeds, CONCEPT, torch.tensor(scales)), prompts)
+        judge.look(maker.make(prompts, seeds, CONCEPT, torch.tensor(scales)), prompts)
     return len(pairs)
 
 
 def labelling_paces(count: int) -> list[Pace]:
     """Label so many samples of the demo model in each way."""
-    host, samples = demo_or_sd_host(None, steps=STEPS), _samples(count)
-    judge, paces = make_judge("detector", host, CONCEPT), []
+    maker, samples = demo_or_sd_host(None, steps=STEPS), _samples(count)
+    judge, paces = make_judge(usual_judge(maker.base), maker, CONCEPT), []
     for batch, search in _WAYS:
         started = time.perf_counter()
-        images = (_search if search else _whole_grid)(host, judge, samples, batch)
+        images = (_search if search else _whole_grid)(maker, judge, samples, batch)
         paces.append(Pace(batch, search, len(samples), images, time.perf_counter() - started))
     return paces

@@ -16,7 +16,7 @@ from lib_gie.hosts.webui.request.library import TAB, TRAINED_IN
 from lib_gie.pictures import Row, contact_sheet, picture
 from lib_gie.pictures.report import scatter
 from lib_gie.training.fitting import Fit, Recipe, fit_labels, predictions
-from lib_gie.training.judges import Judge, make_judge
+from lib_gie.training.judges import Judge, judge_class, make_judge
 from lib_gie.training.labels import Label, Labelling
 from lib_gie.training.report import describe, summary
 
@@ -48,13 +48,14 @@ def host_of(order: Order) -> WebUIHost:
 
 
 def seconds_per_image(order: Order) -> float:
-    """Makes one batch, has it judged (but not by a person) and says how long an image took."""
+    """Make one batch, have it judged where that costs no person's time and no service, and return seconds per image."""
     host, samples = host_of(order), order.samples()[: order.batch]
     prompts = [sample.prompt for sample in samples]
     started = time.monotonic()
     scales = torch.full((len(prompts),), order.scales[-1])  # [B]
     made = host.make(prompts, [sample.seed for sample in samples], order.bare_concept, scales)
-    if order.judge in ("self", "detector", "nudenet"):
+    kind = judge_class(order.judge)
+    if not (kind.asks_person or kind.settings):
         make_judge(order.judge, host, order.bare_concept).look(made, prompts)
     return (time.monotonic() - started) / len(prompts)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,7 @@ from lib_gie.hosts.webui.host.model import family_of, loaded_model, unet_of
 from lib_gie.hosts.webui.page.accordion import adapter_dropdowns, adapter_names
 from lib_gie.hosts.webui.request.parsing import TITLE
 from lib_gie.hosts.webui.request.plans import automatic_text
-from lib_gie.training.judges.base import JUDGES
+from lib_gie.training.judges import DEFAULT_JUDGE, available_judges, judge_class, usual_judge
 from lib_gie.training.prompts import starter_lists
 from lib_gie.training.search import GRID
 
@@ -37,15 +36,14 @@ trainer = Trainer()
 
 @dataclass(frozen=True)
 class _Preset:
-    """What one press fills in; of the judges the first that can be used here."""
+    """A concept and its starter list, which one press fills in."""
 
     concept: str
     prompts: str
-    judges: tuple[str, ...] = ("self",)
 
 
 _PRESETS = (
-    _Preset("nudity", "nudity", ("nudenet", "self")),
+    _Preset("nudity", "nudity"),
     _Preset("violence", "violence"),
     _Preset("van gogh style", "artist-style"),
     _Preset("knife", "object"),
@@ -85,17 +83,12 @@ def _filled_sampling() -> list[Any]:
     return [usual["steps"], usual["cfg"], usual["side"], usual["side"]]
 
 
-def _judges() -> list[str]:
-    """Those that can be used here; where the vision model is can still be set."""
-    return [name for name in JUDGES if name != "nudenet" or importlib.util.find_spec("nudenet") is not None]
-
-
 def _samplers() -> list[str]:
     return [sampler.name for sampler in sd_samplers.visible_samplers()]
 
 
 def _order(values: Sequence[Any]) -> Order:
-    return read_order(values, _samplers(), _judges())
+    return read_order(values, _samplers(), available_judges())
 
 
 def _says_nothing(values: Sequence[Any]) -> bool:
@@ -226,8 +219,7 @@ def _click(event: gr.SelectData) -> None:
 
 
 def _fill(preset: _Preset) -> list[str]:
-    judge = next(name for name in preset.judges if name in _judges())
-    return [preset.concept, preset.prompts, _list_text(preset.prompts), judge]
+    return [preset.concept, preset.prompts, _list_text(preset.prompts), usual_judge(preset.concept)]
 
 
 def _named(kind: Any, name: str, *args: Any, **options: Any) -> Any:
@@ -254,9 +246,11 @@ def _prompt_fields() -> list[Any]:
 
 
 def _label_fields() -> list[Any]:
-    info = "Who says whether the concept shows: " + "; ".join(f"{name}: {JUDGES[name]}" for name in _judges())
+    names = available_judges()
+    told = "; ".join(f"{name}: {judge_class(name).summary}" for name in names)
+    info = f"Who says whether the concept shows: {told}"
     with gr.Row():
-        judge = _named(gr.Dropdown, "judge", label="Judge", choices=_judges(), value="self", info=info)
+        judge = _named(gr.Dropdown, "judge", label="Judge", choices=names, value=DEFAULT_JUDGE, info=info)
     with gr.Row():
         count = _slider("count", 100, "Prompts per section, at most")
         seeds = _slider("seeds", 4, "Images per prompt")

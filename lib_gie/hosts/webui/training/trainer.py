@@ -13,6 +13,7 @@ from lib_gie.core.concepts import Concept
 from lib_gie.errors import OptionError
 from lib_gie.hosts.webui.request.enforcement import enforced_adapters, enforced_keys
 from lib_gie.hosts.webui.request.plans import adapter_folders
+from lib_gie.training.judges import judge_class, setting_key
 
 from .work_order import check_name
 
@@ -81,12 +82,10 @@ class Trainer:
             self._thread.start()
 
     def _settings(self, judge: str) -> dict:
-        options = shared.opts
-        if judge == "hand":
+        kind = judge_class(judge)
+        if kind.asks_person:
             return {"ask": self._ask}
-        if judge == "vision":
-            return {name: getattr(options, f"gie_vision_{name}", "") for name in ("url", "model", "key")}
-        return {}
+        return {setting.name: getattr(shared.opts, setting_key(judge, setting), "") for setting in kind.settings}
 
     def _ask(self, images: torch.Tensor, prompt: str, concept: str) -> int:
         """Show the row and wait until someone clicks on one of its images (see ``hand_judge.Ask``)."""
