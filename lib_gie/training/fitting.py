@@ -12,8 +12,7 @@ from torch import nn
 from tqdm import tqdm
 
 from lib_gie.core.recorder import Reading
-from lib_gie.core.scales.adapter import Adapter, AdapterInfo, filled
-from lib_gie.core.scales.input_range import fit_range
+from lib_gie.core.scales.adapter import Adapter, AdapterInfo, filled, fit_range
 from lib_gie.errors import OptionError
 from lib_gie.options import LOWEST_SCALE
 
