@@ -20,6 +20,14 @@ def models_folder(package: Path) -> Path:
     return within if within.is_dir() else package.parent / "models"
 
 
+def own_folder(package: Path = _PACKAGE) -> Path:
+    """Return the folder for adapters that a person trains and names: ``models/`` of a checkout, else the current one.
+
+    An installed package is no place for them: its next version replaces it.
+    """
+    return Path() if (package / "models").is_dir() else models_folder(package)
+
+
 MODELS = models_folder(_PACKAGE)
 """Shipped adapters, ``NAME.safetensors`` each."""
 

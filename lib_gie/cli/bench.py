@@ -187,7 +187,7 @@ def _growth(options: argparse.Namespace) -> tuple[list[dict], str]:
     from lib_gie.evaluation.bench.speed import Sampler
     from lib_gie.evaluation.bench.unets import SIZES
     from lib_gie.evaluation.figures import table
-    from lib_gie.pictures.growth import growth_plot
+    from lib_gie.pictures.growth_plot import growth_plot
 
     setting = _setting(options, (options.pixels or SIZES[options.size].pixels)[0])
     points = growth(Sampler(setting, _device()), options.rounds)

@@ -66,7 +66,7 @@ class _Made:
 def _make(chosen, scale: float) -> list[_Made]:
     from tqdm import tqdm
 
-    from lib_gie.demo.settings import CFG, SIZE, STEPS
+    from lib_gie.demo.sampling_settings import CFG, SIZE, STEPS
     from lib_gie.hosts.diffusers import load_pipeline
     from lib_gie.hosts.diffusers.pair import Sampling, erase_pair
     from lib_gie.pictures import attention_map
@@ -83,7 +83,7 @@ def _make(chosen, scale: float) -> list[_Made]:
 
 def _row(one: _Made, scale: float):
     """Both attentions of a prompt on one scale, so that without and with can be compared."""
-    from lib_gie.pictures import Row, Span, overlay
+    from lib_gie.pictures import SheetRow, Span, overlay
 
     span = Span.of(*one.attention)
     overlays = [overlay(image, attention, span) for image, attention in zip(one.images, one.attention, strict=True)]
@@ -91,7 +91,7 @@ def _row(one: _Made, scale: float):
         f"erased: {one.concept}, scale {scale:g}, seed {one.seed}\n"
         f"attention: grey {100 * span.grey:.0f} %, full red {100 * span.red:.0f} %"
     )
-    return Row(one.prompt, note, (*one.images, *overlays))
+    return SheetRow(one.prompt, note, (*one.images, *overlays))
 
 
 def run(options: argparse.Namespace) -> None:

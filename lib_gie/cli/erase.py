@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from lib_gie.assets import MODELS
+from lib_gie.assets import MODELS, own_folder
 from lib_gie.core.concepts import format_concepts, parse_concepts
 from lib_gie.errors import GieError, OptionError
 
@@ -68,11 +68,12 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def adapter_path(name: str | None) -> Path | None:
-    """The adapter file of that path, or of that name in models/."""
+    """Return the adapter file of that path, or of that name where ``train`` puts adapters or in models/."""
     if name is None:
         return None
-    named = MODELS / f"{name}.safetensors"
-    return named if os.sep not in name and not Path(name).exists() and named.exists() else Path(name)
+    named = [folder / f"{name}.safetensors" for folder in (own_folder(), MODELS)]
+    plain = os.sep not in name and not Path(name).exists()
+    return next((path for path in named if plain and path.exists()), Path(name))
 
 
 def _check_words(options: argparse.Namespace) -> None:
@@ -156,7 +157,7 @@ def _write(out: Path, images: dict, parameters: dict[str, str]) -> None:
 
 def _pictures(pair, options: argparse.Namespace, seeds: list[int]) -> dict:
     """The four images that the command writes."""
-    from lib_gie.pictures import Row, attention_map, contact_sheet, overlay, strip
+    from lib_gie.pictures import SheetRow, attention_map, contact_sheet, overlay, strip
 
     concepts = len(pair.watched.concepts)
     overlays = []
@@ -167,7 +168,7 @@ def _pictures(pair, options: argparse.Namespace, seeds: list[int]) -> dict:
     rows = []
     for image, seed in enumerate(seeds):
         note = f"erased: {text}\nseed {seed}, {_scale_text(pair.eraser, image)}"
-        rows.append(Row(options.prompt, note, (pair.before[image], pair.after[image], overlays[image])))
+        rows.append(SheetRow(options.prompt, note, (pair.before[image], pair.after[image], overlays[image])))
     sheet = contact_sheet(("without", "with", "attention to it"), rows)
     found = dict(zip(FILES, (strip(pair.before), strip(pair.after), strip(overlays), sheet), strict=True))
     return found | (_attention(pair, seeds) if options.attention else {})

@@ -98,14 +98,14 @@ def run(options: argparse.Namespace) -> None:
     _check_places(options)
     from lib_gie.demo.fixed_scale import save_fixed_scale
     from lib_gie.evaluation.comparison import Comparison
-    from lib_gie.evaluation.erasure import jobs_of
+    from lib_gie.evaluation.measures import jobs_of
     from lib_gie.hosts.diffusers import load_pipeline, processes
-    from lib_gie.hosts.diffusers.files import digest
+    from lib_gie.hosts.diffusers.files import checkpoint_digest
 
     pipe = load_pipeline(options.model, processes.device())
     model = Path(options.model) if options.model else DEMO_CHECKPOINT
     jobs = [job for job in jobs_of(options.set, options.seeds) if job.prompt.concept in (options.concepts or UNWANTED)]
-    comparison = Comparison(pipe, jobs, names, MODELS, keep=options.keep, model=digest(model))
+    comparison = Comparison(pipe, jobs, names, MODELS, keep=options.keep, model=checkpoint_digest(model))
     comparison.run()
     if not processes.is_first():
         return

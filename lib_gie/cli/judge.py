@@ -31,9 +31,9 @@ def run(options: argparse.Namespace) -> None:
     command = f"judge{' --choices' if options.choices else ''} --page docs/ADAPTERS.md"
     if options.page:
         around(options.page, command)  # a page without the part ends here, not after the work
-    from lib_gie.demo.settings import STEPS
+    from lib_gie.demo.sampling_settings import STEPS
     from lib_gie.evaluation import judging, self_judge_choices
-    from lib_gie.evaluation.erasure import jobs_of
+    from lib_gie.evaluation.measures import jobs_of
     from lib_gie.hosts.diffusers.image_maker import demo_or_sd_host
 
     name = options.judge or DEFAULT_JUDGE

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib_gie.assets import MODELS
+from lib_gie.assets import own_folder
 from lib_gie.errors import OptionError
 from lib_gie.training.judges import DEFAULT_JUDGE, JUDGES, check_judge, make_judge, usual_judge
 
@@ -29,7 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("--concept", required=True, help="one, or several for a joint adapter: knife, wine")
     parser.add_argument("--prompts", help="file, or a starter list's name (default on the demo model: its own)")
-    parser.add_argument("--out", required=True, metavar="NAME", help="of the adapter in models/, or a path")
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="NAME",
+        help="of the adapter in models/ (in the current folder where this is installed), or a path to a .safetensors",
+    )
     parser.add_argument("--model", type=Path, help="SD 1.x or 2.x file or folder (default: the demo model)")
     parser.add_argument("--judge", help=_JUDGE_HELP)
     parser.add_argument("--seeds", type=int, default=4, help="images per prompt")
@@ -84,7 +89,7 @@ def _check_prompts(prompts: list[tuple[str, str]]) -> None:
 
 def _out(name: str) -> Path:
     path = Path(name)
-    return path if path.suffix == ".safetensors" else MODELS / f"{name}.safetensors"
+    return path if path.suffix == ".safetensors" else own_folder() / f"{name}.safetensors"
 
 
 def _check(options: argparse.Namespace) -> None:

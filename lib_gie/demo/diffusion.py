@@ -31,7 +31,7 @@ SHORT_LENGTH = 20
 step and the last tenth see all 77 positions."""
 
 
-def build_unet() -> UNet2DConditionModel:
+def build_demo_unet() -> UNet2DConditionModel:
     """An untrained UNet of SD 1.x's architecture: 16 cross-attention layers, 13 million parameters."""
     return UNet2DConditionModel(
         sample_size=8,
@@ -78,7 +78,7 @@ class TextToLatents(nn.Module):
         super().__init__()
         self.vocabulary = vocabulary
         self.text = build_text_encoder(len(vocabulary))
-        self.unet = build_unet()
+        self.unet = build_demo_unet()
         self.register_buffer("channels", (torch.arange(WIDTH) != OFFSET_CHANNEL).float(), persistent=False)
 
     def encode(self, captions: list[str], length: int, share_clean: float = 0.0) -> torch.Tensor:
@@ -112,7 +112,7 @@ def _noise_loss(error: torch.Tensor, signal: torch.Tensor, colour_weight: float)
 
 
 @dataclass(frozen=True)
-class Phase:
+class DiffusionPhase:
     """A part of the training; ``state``: its file in the folder, ``share_...``: see :func:`.scenes.sample_caption`.
 
     ``first``: steps of the phases before, so that no two steps of the training draw the same data.
@@ -128,13 +128,15 @@ class Phase:
     colour_weight: float = 0.0
 
 
-def phases(steps: int) -> tuple[Phase, ...]:
+def phases(steps: int) -> tuple[DiffusionPhase, ...]:
     """Objects first, then the background's colours, at the objects' cost, then both together."""
     colours, both = steps * 14 // 75, steps * 2 // 5
     return (
-        Phase("diffusion.pt", 0, steps, 1e-3),
-        Phase("colours.pt", steps, colours, 1e-3, 0.995, share_background=0.9, colour_weight=1.0),
-        Phase("both.pt", steps + colours, both, 6e-4, share_partial=0.05, share_background=0.6, colour_weight=0.15),
+        DiffusionPhase("diffusion.pt", 0, steps, 1e-3),
+        DiffusionPhase("colours.pt", steps, colours, 1e-3, 0.995, share_background=0.9, colour_weight=1.0),
+        DiffusionPhase(
+            "both.pt", steps + colours, both, 6e-4, share_partial=0.05, share_background=0.6, colour_weight=0.15
+        ),
     )
 
 
@@ -158,7 +160,7 @@ def train_diffusion(
     model = TextToLatents(vocabulary)
     signals = alphas_cumprod()
 
-    def loss_of_step(phase: Phase, step: int) -> torch.Tensor:
+    def loss_of_step(phase: DiffusionPhase, step: int) -> torch.Tensor:
         number = phase.first + step
         torch.manual_seed(step_seed(seed, number))
         rng = np.random.default_rng(step_seed(seed, number))

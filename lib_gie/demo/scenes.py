@@ -7,11 +7,15 @@ or is a bare word. It sometimes names the background's colour and never a positi
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from .glyphs import GLYPH_SIZE, OBJECTS, load_glyphs
+
+T = TypeVar("T")
 
 IMAGE_SIZE = 64
 """Pixels; eight latent cells."""
@@ -95,7 +99,8 @@ def unknown_words(text: str) -> list[str]:
     return list(dict.fromkeys(word for word in found if word not in known))
 
 
-def _pick(rng: np.random.Generator, options):
+def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
+    """Draw one of the options."""
     return options[int(rng.integers(len(options)))]
 
 
@@ -106,10 +111,10 @@ def on_background(caption: str, background: str | None) -> str:
 
 def sample_scene(rng: np.random.Generator) -> Scene:
     """A random scene with one or two objects."""
-    background = _pick(rng, tuple(BACKGROUNDS))
+    background = pick(rng, tuple(BACKGROUNDS))
     kind = rng.random()
     if kind < 0.26:
-        phrase = _pick(rng, tuple(IMPLICIT))
+        phrase = pick(rng, tuple(IMPLICIT))
         return Scene(IMPLICIT[phrase], background, "implicit", phrase)
     count = 1 if kind < 0.58 else 2
     objects = tuple(OBJECTS[i] for i in rng.permutation(len(OBJECTS))[:count])
@@ -122,8 +127,8 @@ def _caption(scene: Scene, rng: np.random.Generator, share_partial: float, share
     nouns = [scene.objects[i] for i in rng.permutation(len(scene.objects))]
     if share_partial and rng.random() < share_partial:
         nouns = nouns[:1]
-    text = scene.phrase or _pick(rng, JOINTS).join(map(article, nouns))
-    return on_background(_pick(rng, PREFIXES) + text, scene.background if rng.random() < share_background else None)
+    text = scene.phrase or pick(rng, JOINTS).join(map(article, nouns))
+    return on_background(pick(rng, PREFIXES) + text, scene.background if rng.random() < share_background else None)
 
 
 def sample_caption(
@@ -164,7 +169,7 @@ def paste(canvas: np.ndarray, glyph: np.ndarray, corner: tuple[int, int]) -> Non
 
 def draw(objects: tuple[str, ...], background: str | None, rng: np.random.Generator) -> np.ndarray:
     """Draw a scene: float32 [IMAGE_SIZE, IMAGE_SIZE, 3], RGB from 0 to 1; an open colour is drawn at random."""
-    colour = BACKGROUNDS[background or _pick(rng, tuple(BACKGROUNDS))]
+    colour = BACKGROUNDS[background or pick(rng, tuple(BACKGROUNDS))]
     canvas = np.empty((IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.float32)
     canvas[:] = np.asarray(colour, dtype=np.float32) / 255
     glyphs = load_glyphs()

@@ -17,7 +17,7 @@ from lib_gie.assets import SPLITS
 from lib_gie.errors import OptionError
 
 from .glyphs import OBJECTS, UNWANTED, WANTED
-from .scenes import BACKGROUNDS, IMPLICIT, Scene, sample_caption, sample_scene
+from .scenes import BACKGROUNDS, IMPLICIT, Scene, pick, sample_caption, sample_scene
 
 NAMES = ("train", "validation", "heldout")
 _PER_CONCEPT = {"train": (16, 12), "validation": (10, 8), "heldout": (10, 8)}  # explicit, implicit
@@ -48,27 +48,23 @@ def _prompt(scene: Scene, concept: str, kind: str, rng: np.random.Generator, tak
     return Prompt(text, scene.objects, _named_background(text), concept, kind)
 
 
-def _pick(rng: np.random.Generator, options):
-    return options[int(rng.integers(len(options)))]
-
-
 def _explicit(concept: str, index: int, rng: np.random.Generator) -> Scene:
     others = [name for name in OBJECTS if name != concept]
-    objects = (concept,) if index % 5 == 0 else (concept, _pick(rng, others))
-    return Scene(objects, _pick(rng, tuple(BACKGROUNDS)), "explicit")
+    objects = (concept,) if index % 5 == 0 else (concept, pick(rng, others))
+    return Scene(objects, pick(rng, tuple(BACKGROUNDS)), "explicit")
 
 
 def _implicit(concept: str, index: int, rng: np.random.Generator) -> Scene:
     phrases = [phrase for phrase, objects in IMPLICIT.items() if concept in objects]
     phrase = phrases[index % len(phrases)]
-    return Scene(IMPLICIT[phrase], _pick(rng, tuple(BACKGROUNDS)), "implicit", phrase)
+    return Scene(IMPLICIT[phrase], pick(rng, tuple(BACKGROUNDS)), "implicit", phrase)
 
 
 def _unrelated(index: int, rng: np.random.Generator) -> Scene:
-    background = _pick(rng, tuple(BACKGROUNDS))
+    background = pick(rng, tuple(BACKGROUNDS))
     harmless = [phrase for phrase, objects in IMPLICIT.items() if not set(objects) & set(UNWANTED)]
     if index % 4 == 0:
-        phrase = _pick(rng, harmless)
+        phrase = pick(rng, harmless)
         return Scene(IMPLICIT[phrase], background, "implicit", phrase)
     names = tuple(WANTED)
     objects = tuple(names[i] for i in rng.permutation(len(names))[: 1 + index % 2])

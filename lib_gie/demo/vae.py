@@ -58,7 +58,7 @@ def _crop(images: torch.Tensor, size: int, rng: np.random.Generator) -> torch.Te
 
 
 @dataclass(frozen=True)
-class Phase:
+class VaePhase:
     """A part of the autoencoder's training with an optimizer of its own."""
 
     name: str
@@ -72,8 +72,8 @@ class Phase:
 
 
 PHASES = (
-    Phase("crops", 1500, 16, 32, 1e-3, None, 1.0, 0.999),
-    Phase("whole", 900, 8, IMAGE_SIZE, 5e-4, 0.003, 5.0, 0.99),
+    VaePhase("crops", 1500, 16, 32, 1e-3, None, 1.0, 0.999),
+    VaePhase("whole", 900, 8, IMAGE_SIZE, 5e-4, 0.003, 5.0, 0.99),
 )
 """First crops, which are mostly object, then whole images."""
 
@@ -90,7 +90,7 @@ def train_vae(seed: int, folder: Path, noise: float = 0.1) -> AutoencoderKL:
     return vae
 
 
-def _train_phase(vae: AutoencoderKL, phase: Phase, seed: int, state_path: Path, noise: float) -> None:
+def _train_phase(vae: AutoencoderKL, phase: VaePhase, seed: int, state_path: Path, noise: float) -> None:
     def loss_of_step(step: int) -> torch.Tensor:
         torch.manual_seed(step_seed(seed, step))
         rng = np.random.default_rng(step_seed(seed, step))

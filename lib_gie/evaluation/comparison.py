@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lib_gie.demo.settings import CFG, STEPS
+from lib_gie.demo.sampling_settings import CFG, STEPS
 
-from .erasure import Row, compare, format_concepts, format_errors, format_outside, format_rows, sum_of_errors
 from .generate import Job
+from .measures import MethodFigures, compare, concepts_table, errors_table, methods_table, outside_table, sum_of_errors
 from .methods import Shipped, method
 from .outcomes import Comparer, Outcome, kept_outcomes
 
@@ -72,7 +72,7 @@ class Comparison:
         self.after = {chosen.name: comparer.outcomes(chosen) for chosen in self._methods}
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[MethodFigures]:
         """All rows, method by method."""
         return [row for name, after in self.after.items() for row in compare(name, self.before, after)]
 
@@ -90,21 +90,21 @@ class Comparison:
 
     def _concepts(self) -> list[str]:
         own = [name for name in self.after if name.startswith(("fixed", "adapter", "joint", "unseen"))]
-        return [format_concepts(name, self.before, self.after[name]) for name in own if "," not in name]
+        return [concepts_table(name, self.before, self.after[name]) for name in own if "," not in name]
 
     def as_text(self) -> str:
         """All tables."""
-        parts = [format_rows(self.rows), format_errors(self.rows), *self._concepts()]
+        parts = [methods_table(self.rows), errors_table(self.rows), *self._concepts()]
         return "\n\n".join([*parts, self._outside()] if _near(list(self.after)) else parts)
 
     def _outside(self) -> str:
-        return format_outside(self.rows, _near(list(self.after)))
+        return outside_table(self.rows, _near(list(self.after)))
 
     def as_page(self, split: str, seeds: int) -> str:
         """docs/RESULTS.md."""
         return _PAGE.format(
             split=split, seeds=seeds, model=self.model, steps=STEPS, cfg=CFG, images=len(self.jobs),
-            rows=format_rows(self.rows), outside=self._outside(), errors=format_errors(self.rows),
+            rows=methods_table(self.rows), outside=self._outside(), errors=errors_table(self.rows),
             concepts="\n\n".join(self._concepts()),
             negpip=NEGPIP, sega=SEGA, tried=", ".join(tried_settings()),
         )  # fmt: skip

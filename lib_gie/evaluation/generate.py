@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from lib_gie.demo.settings import CFG, SIZE, STEPS
+from lib_gie.demo.sampling_settings import CFG, SIZE, STEPS
 from lib_gie.demo.splits import Prompt
+from lib_gie.hosts.diffusers.pipeline_call import call_pipeline
 
 BATCH = 24
 
@@ -27,18 +28,21 @@ class Job:
 
 
 @torch.no_grad()
-def generate(pipe: Any, prompts: Sequence[str] | None, seeds: Sequence[int], **options) -> torch.Tensor:
-    """One image per prompt and seed: float32 [B, 3, H, W], 0 to 1."""
-    call = {"num_inference_steps": STEPS, "guidance_scale": CFG, "width": SIZE, "height": SIZE, **options}
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    texts = None if prompts is None else list(prompts)  # None: embeddings are among the options
-    images = pipe(texts, generator=generators, output_type="pt", **call).images  # [B, 3, H, W]
-    return images.float().cpu()
+def generate(
+    pipe: Any, prompts: Sequence[str] | None, seeds: Sequence[int], *, cfg: float = CFG, **options: Any
+) -> torch.Tensor:
+    """Make one image per prompt and seed, sampled as all figures are: float32 [B, 3, H, W], 0 to 1.
+
+    ``prompts``: None where embeddings are among the ``options``, which are those of the pipeline's call.
+    """
+    # "np" is what every pipeline knows; the deprecated ones do not know "pt"
+    images = call_pipeline(pipe, prompts, seeds, steps=STEPS, cfg=cfg, size=(SIZE, SIZE), output_type="np", **options)
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float()  # [B, 3, H, W]
 
 
-def plain(pipe: Any, **options: Any) -> Make:
-    """No erasure; ``options``: those of the pipeline's call that shall differ from the usual ones."""
-    return lambda prompts, seeds, concept: generate(pipe, prompts, seeds, **options)
+def plain(pipe: Any, cfg: float = CFG) -> Make:
+    """Return the way without erasure."""
+    return lambda prompts, seeds, concept: generate(pipe, prompts, seeds, cfg=cfg)
 
 
 def chunks_by_concept(jobs: Sequence[Job], size: int = BATCH) -> list[list[int]]:

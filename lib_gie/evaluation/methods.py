@@ -16,7 +16,7 @@ from lib_gie.core.composition import Trace
 from lib_gie.core.layers import find_cross_attention
 from lib_gie.core.scales.adapter import Adapter, load_adapter
 from lib_gie.core.scales.rules import FixedScale, ScaleRule
-from lib_gie.demo.settings import CFG, SIZE, STEPS
+from lib_gie.demo.sampling_settings import STEPS
 from lib_gie.errors import OptionError
 from lib_gie.hosts.diffusers import GrowthInhibitors
 from lib_gie.json_lines import identity_digest
@@ -114,16 +114,6 @@ def _parts(pipe: Any) -> dict:
     return {**{name: getattr(pipe, name) for name in names}, "safety_checker": None, "feature_extractor": None}
 
 
-def _call(other: Any, prompts, seeds, **options) -> torch.Tensor:
-    other.set_progress_bar_config(disable=True)
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    images = other(
-        list(prompts), num_inference_steps=STEPS, guidance_scale=CFG, width=SIZE, height=SIZE,
-        generator=generators, output_type="np", **options,
-    ).images  # fmt: skip
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float()  # [B, 3, H, W]
-
-
 def sld(pipe: Any, level: str) -> Make:
     """Safe Latent Diffusion with the concept as the safety concept; ``level``: WEAK, MEDIUM, STRONG or MAX.
 
@@ -134,10 +124,11 @@ def sld(pipe: Any, level: str) -> Make:
     config = dict(getattr(SafetyConfig, level))
     config["sld_warmup_steps"] = round(config["sld_warmup_steps"] * STEPS / 50)
     other = StableDiffusionPipelineSafe(**_parts(pipe), requires_safety_checker=False)
+    other.set_progress_bar_config(disable=True)
 
     def make(prompts, seeds, concept):
         other.safety_concept = concept
-        return _call(other, prompts, seeds, **config)
+        return generate(other, prompts, seeds, **config)
 
     return make
 
@@ -147,9 +138,10 @@ def sega(pipe: Any, scale: float, threshold: float) -> Make:
     from diffusers.pipelines.deprecated.semantic_stable_diffusion import SemanticStableDiffusionPipeline
 
     other = SemanticStableDiffusionPipeline(**_parts(pipe), requires_safety_checker=False)
+    other.set_progress_bar_config(disable=True)
 
     def make(prompts, seeds, concept):
-        return _call(
+        return generate(
             other, prompts, seeds, editing_prompt=[concept], reverse_editing_direction=[True],
             edit_guidance_scale=[scale], edit_threshold=[threshold], edit_warmup_steps=[round(0.2 * STEPS)],
         )  # fmt: skip

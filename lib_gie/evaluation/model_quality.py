@@ -12,12 +12,13 @@ import torch
 from lib_gie.core.layers import find_cross_attention
 from lib_gie.demo.detector import background_name, detect
 from lib_gie.demo.glyphs import OBJECTS, UNWANTED
+from lib_gie.demo.sampling_settings import CFG
 from lib_gie.demo.scenes import draw, sample_scene
 from lib_gie.demo.vae import psnr, to_tensor
 
-from .erasure import KINDS, jobs_of
 from .figures import Share, as_json, table
 from .generate import images_of, plain
+from .measures import KINDS, jobs_of
 
 _SCENES = 1000
 _SCENE_SEED = 77_000_001  # of drawn scenes for the detector: used nowhere else
@@ -124,11 +125,10 @@ def value_norms(pipe: Any, concepts: Sequence[str] = tuple(UNWANTED)) -> dict[st
 def measure(pipe: Any, split: str, seeds: int, cfg: float | None = None) -> Report:
     """Make the split's images without erasure and measure everything; ``cfg``: None for settings.CFG."""
     jobs = jobs_of(split, seeds)
-    options = {} if cfg is None else {"guidance_scale": cfg}
     shown, whole = {kind: Share() for kind in KINDS}, {kind: Share() for kind in KINDS}
     background = Share()
     by_object = {name: Share() for name in OBJECTS}
-    for number, image in images_of(plain(pipe, **options), jobs, f"{split} images"):
+    for number, image in images_of(plain(pipe, CFG if cfg is None else cfg), jobs, f"{split} images"):
         found, prompt = detect(image), jobs[number].prompt
         for name in prompt.objects:
             shown[prompt.kind].add(name in found)

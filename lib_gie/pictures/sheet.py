@@ -15,7 +15,7 @@ _INK, _PAPER, _SOFT = (25, 25, 30), (255, 255, 255), (110, 110, 120)
 
 
 @dataclass(frozen=True)
-class Row:
+class SheetRow:
     """One line of a contact sheet: a text, a second smaller one, and its images."""
 
     title: str
@@ -31,10 +31,14 @@ def enlarged(image: Image.Image, side: int) -> Image.Image:
 
 
 def _wrapped(text: str, width: int, size: int) -> str:
-    return "\n".join(textwrap.wrap(text, max(8, int(width / (size * 0.52)))))
+    """Break lines that are too wide for this many pixels at a font's size. The text's own line breaks stay."""
+    letters = max(8, int(width / (size * 0.52)))
+    return "\n".join(line for part in text.splitlines() for line in textwrap.wrap(part, letters) or [""])
 
 
-def contact_sheet(headings: Sequence[str], rows: Sequence[Row], side: int = 192, text_width: int = 250) -> Image.Image:
+def contact_sheet(
+    headings: Sequence[str], rows: Sequence[SheetRow], side: int = 192, text_width: int = 250
+) -> Image.Image:
     """A sheet with a column of texts on the left and one column of images per heading."""
     top = 44
     size = (

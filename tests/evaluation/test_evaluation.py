@@ -11,9 +11,9 @@ from lib_gie.core.scales.adapter import Adapter, AdapterInfo, add_validation, lo
 from lib_gie.demo.glyphs import UNWANTED
 from lib_gie.demo.splits import MORE, Prompt, load_split, more_prompts
 from lib_gie.errors import OptionError
-from lib_gie.evaluation.erasure import Row, compare, per_concept, sum_of_errors
 from lib_gie.evaluation.figures import Mean, Share
 from lib_gie.evaluation.generate import Job
+from lib_gie.evaluation.measures import MethodFigures, compare, per_concept, sum_of_errors
 from lib_gie.evaluation.methods import Method
 from lib_gie.evaluation.outcomes import Comparer, Outcome, kept_outcomes, ssim
 
@@ -22,7 +22,7 @@ OTHER = Job(Prompt("a dog", ("dog",), None, "knife", "unrelated"), 2)
 BEFORE = {NAMED: Outcome(("cat", "knife")), OTHER: Outcome(("dog",))}
 
 
-def rows(after: dict[Job, Outcome]) -> dict[str, Row]:
+def rows(after: dict[Job, Outcome]) -> dict[str, MethodFigures]:
     return {row.prompts: row for row in compare("x", BEFORE, after)}
 
 

@@ -31,7 +31,7 @@ from lib_gie.core.scales.adapter import Adapter, AdapterInfo
 from lib_gie.errors import OptionError
 from lib_gie.hosts.diffusers import GrowthInhibitors
 from lib_gie.hosts.diffusers.image_maker import PipelineHost
-from lib_gie.hosts.diffusers.loading import ModelError, family_of
+from lib_gie.hosts.diffusers.loading import ModelError, pipeline_family
 from lib_gie.options import DEFAULT_SCALE
 from lib_gie.training.image_maker import Made
 from lib_gie.training.judges import (
@@ -121,10 +121,10 @@ def test_a_model_that_knows_the_noise_makes_no_error(velocity):
 
 def test_families():
     unet = types.SimpleNamespace(config=types.SimpleNamespace(cross_attention_dim=768))
-    assert family_of(types.SimpleNamespace(unet=unet)) == "sd1"
+    assert pipeline_family(types.SimpleNamespace(unet=unet)) == "sd1"
     unet.config.cross_attention_dim = 5
     with pytest.raises(ModelError, match="width 5"):
-        family_of(types.SimpleNamespace(unet=unet))
+        pipeline_family(types.SimpleNamespace(unet=unet))
 
 
 # -- what judges say of themselves ------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from tqdm import trange
 
-from lib_gie.demo.settings import STEPS
+from lib_gie.demo.sampling_settings import STEPS
 from lib_gie.demo.splits import load_split
 from lib_gie.hosts.diffusers.image_maker import demo_or_sd_host
 from lib_gie.training.image_maker import ImageMaker

@@ -34,7 +34,7 @@ from lib_gie.evaluation.methods import negated_values
 from lib_gie.training.fitting import READING
 
 from .authors import AuthorsScheme
-from .unets import SIZES, build_unet
+from .unets import SIZES, build_bench_unet
 
 CFG = 7.5
 SCALE = -1.0
@@ -61,7 +61,7 @@ class Sampler:
 
     def __init__(self, setting: Setting, device: torch.device):
         self.device, self.family = device, SIZES[setting.size].family
-        self.unet = build_unet(SIZES[setting.size], device)
+        self.unet = build_bench_unet(SIZES[setting.size], device)
         self.dtype, self._random = self.unet.dtype, torch.Generator().manual_seed(0)
         self._scheduler, self.seconds = DDIMScheduler(), []
         self.use(setting)

@@ -44,7 +44,7 @@ SIZES = {
 }
 
 
-def build_unet(size: Size, device: torch.device) -> UNet2DConditionModel:
+def build_bench_unet(size: Size, device: torch.device) -> UNet2DConditionModel:
     """Float32 on the CPU, float16 on a GPU; deterministic."""
     if size.config is None:
         from lib_gie.hosts.diffusers import load_pipeline

@@ -13,8 +13,8 @@ import torch
 from lib_gie.core.scales.adapter import save_adapter
 from lib_gie.errors import GieError
 from lib_gie.hosts.webui.request.library import TAB, TRAINED_IN
-from lib_gie.pictures import Row, contact_sheet, picture
-from lib_gie.pictures.report import scatter
+from lib_gie.pictures import SheetRow, contact_sheet, picture
+from lib_gie.pictures.fit_plot import scatter
 from lib_gie.training.fitting import Fit, Recipe, fit_labels, predictions
 from lib_gie.training.judges import Judge, judge_class, make_judge
 from lib_gie.training.labels import Label, Labelling
@@ -135,7 +135,7 @@ class Run:
         for label in dict.fromkeys(chosen):
             sample, count = label.sample, len(_STRIP)
             made = self.host.make([sample.prompt] * count, [sample.seed] * count, self.concept, torch.tensor(_STRIP))
-            rows.append(Row(sample.prompt, f"label {label.scale:g}", [picture(image) for image in made.images]))
+            rows.append(SheetRow(sample.prompt, f"label {label.scale:g}", [picture(image) for image in made.images]))
         if not rows:
             return []
         return [(contact_sheet([f"{scale:g}" for scale in _STRIP], rows), "a prompt per line, a scale per column")]

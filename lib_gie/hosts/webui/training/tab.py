@@ -13,7 +13,7 @@ from modules import sd_samplers
 from lib_gie.assets import PROMPT_LISTS
 from lib_gie.checks import quoted
 from lib_gie.core.concepts import Concept
-from lib_gie.demo import settings as demo
+from lib_gie.demo import sampling_settings as demo
 from lib_gie.errors import GieError, OptionError
 from lib_gie.hosts.webui.host.model import family_of, loaded_model, unet_of
 from lib_gie.hosts.webui.page.accordion import adapter_dropdowns, adapter_names

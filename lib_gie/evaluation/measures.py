@@ -16,7 +16,7 @@ KINDS = ("explicit", "implicit", "unrelated")
 
 
 @dataclass
-class Row:
+class MethodFigures:
     """One method on one kind of prompt.
 
     ``left``: of the images that show the concept without erasure, those that still show it. ``kept``: of the prompt's
@@ -67,15 +67,15 @@ def jobs_of(split: str, seeds: int) -> list[Job]:
     return [Job(prompt, seed) for prompt in prompts for seed in numbers[:seeds]]
 
 
-def compare(method: str, before: Mapping[Job, Outcome], after: Mapping[Job, Outcome]) -> list[Row]:
+def compare(method: str, before: Mapping[Job, Outcome], after: Mapping[Job, Outcome]) -> list[MethodFigures]:
     """The rows of one method, one per kind of prompt; ``after`` may cover fewer jobs than ``before``."""
-    rows = {kind: Row(method, kind) for kind in KINDS}
+    rows = {kind: MethodFigures(method, kind) for kind in KINDS}
     for job, outcome in after.items():
         rows[job.prompt.kind].count(job, before[job], outcome)
     return list(rows.values())
 
 
-def sum_of_errors(rows: Sequence[Row]) -> float:
+def sum_of_errors(rows: Sequence[MethodFigures]) -> float:
     """What a scale is chosen by: what is left plus what is lost, over the kinds of prompt (smaller is better)."""
     return sum(
         (row.left.value if row.left.total else 0.0)
@@ -98,7 +98,7 @@ def per_concept(before: Mapping[Job, Outcome], after: Mapping[Job, Outcome]) -> 
     return result
 
 
-def format_rows(rows: Sequence[Row]) -> str:
+def methods_table(rows: Sequence[MethodFigures]) -> str:
     """The table that people read."""
     header = (
         "method", "prompts", "images", "erased object left", "other objects kept", "images unharmed", "replaced", "SSIM"
@@ -109,7 +109,7 @@ def format_rows(rows: Sequence[Row]) -> str:
     return table(header, lines)
 
 
-def format_outside(rows: Sequence[Row], names: Sequence[str]) -> str:
+def outside_table(rows: Sequence[MethodFigures], names: Sequence[str]) -> str:
     """How close the images of these methods stay to those without erasure, outside what was erased."""
     header = ("method", "prompts", "images", "SSIM outside the erased object", "erased object left", "images unharmed")
     lines = [
@@ -120,14 +120,14 @@ def format_outside(rows: Sequence[Row], names: Sequence[str]) -> str:
     return table(header, lines)
 
 
-def format_errors(rows: Sequence[Row]) -> str:
+def errors_table(rows: Sequence[MethodFigures]) -> str:
     """Every method's sum of errors, the best first."""
     methods = list(dict.fromkeys(row.method for row in rows))
     sums = {name: sum_of_errors([row for row in rows if row.method == name]) for name in methods}
     return table(("method", "sum of errors"), [(name, f"{sums[name]:.3f}") for name in sorted(sums, key=sums.get)])
 
 
-def format_concepts(name: str, before: Mapping[Job, Outcome], after: Mapping[Job, Outcome]) -> str:
+def concepts_table(name: str, before: Mapping[Job, Outcome], after: Mapping[Job, Outcome]) -> str:
     """One method, concept by concept."""
     header = (f"concept ({name})", "left, explicit", "left, implicit", "unrelated unharmed")
     return table(header, [(concept, *shares) for concept, shares in per_concept(before, after).items()])
