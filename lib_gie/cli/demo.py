@@ -22,14 +22,14 @@ PROMPTS = (
     ("beer next to a banana", "beer", 17),
     ("a vet visit on a purple background", "syringe", 18),
 )
-"""Prompt, concept, seed; four name the concept, four imply it."""
+"""Prompt, concept, seed. Four name the concept, four imply it."""
 
 SHEET = "sheet.png"
 HEADINGS = ("without", "with", "attention without", "attention with")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's arguments."""
     parser.add_argument("--out", type=Path, default=Path("demo-out"), metavar="DIR", help=f"folder for {SHEET}")
     parser.add_argument("--scale", type=float, help="fixed scale (default: the one chosen on validation)")
     parser.add_argument("--prompt", help="one prompt of your own instead of the eight")
@@ -54,7 +54,7 @@ def _chosen(options: argparse.Namespace):
 
 @dataclass(frozen=True)
 class _Made:
-    """One prompt's images and, without and with erasure, where the attention to the concept was: [H, W] each."""
+    """One prompt's images and maps of the attention to the concept ([H, W]), each without and with erasure."""
 
     prompt: str
     concept: str
@@ -82,7 +82,7 @@ def _make(chosen, scale: float) -> list[_Made]:
 
 
 def _row(one: _Made, scale: float):
-    """Both attentions of a prompt on one scale, so that without and with can be compared."""
+    """Return a prompt's row of the sheet. Both overlays have one scale, so that they can be compared."""
     from lib_gie.pictures import SheetRow, Span, overlay
 
     span = Span.of(*one.attention)
@@ -95,7 +95,7 @@ def _row(one: _Made, scale: float):
 
 
 def run(options: argparse.Namespace) -> None:
-    """Make the sheet and print what was found."""
+    """Draw the sheet and print which objects the images show."""
     chosen = _chosen(options)
     check_folder("--out", options.out, [SHEET])
     from lib_gie.demo.detector import detect_image

@@ -22,7 +22,7 @@ _MAX_SEED = 2**63 - 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's arguments."""
     parser.add_argument("prompt", help="what the image shows")
     parser.add_argument("--erase", required=True, metavar="CONCEPTS", help="such as: knife, wine:0.5")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help=f"folder for {', '.join(FILES)}")
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _files(options: argparse.Namespace) -> list[str]:
-    """Names of the files that are written."""
+    """Return the names of the files that are written."""
     own = range(len(parse_concepts(options.erase)) if options.attention else 0)
     return [*FILES, *(f"attention-{number + 1}.png" for number in own)]
 
@@ -77,7 +77,7 @@ def adapter_path(name: str | None) -> Path | None:
 
 
 def _check_words(options: argparse.Namespace) -> None:
-    """On the demo model: unknown concept words are an error, unknown words elsewhere a warning."""
+    """Raise GieError for words of concepts that the demo model does not know; warn of such words elsewhere."""
     from lib_gie.demo.words import unknown_words_message
 
     for concept in parse_concepts(options.erase):
@@ -101,7 +101,7 @@ def _warn_of_syntax(options: argparse.Namespace) -> None:
 
 
 def _erased(options: argparse.Namespace, eraser) -> dict[str, str]:
-    """What is erased, under the WebUI's own keys, so that it reads the image as one of its own."""
+    """Return what is erased under the WebUI's keys, so that the WebUI reads the image as one that it made."""
     from lib_gie.core.scales.rules import Guarded
     from lib_gie.hosts.webui.request.infotext import SCALE, Rule, scales_text, write_params
     from lib_gie.hosts.webui.request.parsing import Request
@@ -121,7 +121,7 @@ def _erased(options: argparse.Namespace, eraser) -> dict[str, str]:
 
 
 def _parameters(options: argparse.Namespace, size: tuple[int, int], erased: dict[str, str]) -> str:
-    """What is written into a PNG: prompt, negative prompt, then one line of settings, all as the WebUI writes them."""
+    """Return a PNG's parameters as the WebUI writes them: prompt, negative prompt, one line of settings."""
     from lib_gie.hosts.webui.request.infotext import settings_line
 
     lines = [options.prompt]
@@ -142,7 +142,7 @@ def _parameters(options: argparse.Namespace, size: tuple[int, int], erased: dict
 
 
 def _write(out: Path, images: dict, parameters: dict[str, str]) -> None:
-    """All files or none: everything is encoded before the first byte is written. ``parameters``: by file."""
+    """Write all files, or none where one cannot be encoded. ``parameters``: by file."""
     from PIL.PngImagePlugin import PngInfo
 
     encoded = {}
@@ -156,7 +156,7 @@ def _write(out: Path, images: dict, parameters: dict[str, str]) -> None:
 
 
 def _pictures(pair, options: argparse.Namespace, seeds: list[int]) -> dict:
-    """The four images that the command writes."""
+    """Return the images that the command writes, by file."""
     from lib_gie.pictures import SheetRow, attention_map, contact_sheet, overlay, strip
 
     concepts = len(pair.watched.concepts)
@@ -175,7 +175,7 @@ def _pictures(pair, options: argparse.Namespace, seeds: list[int]) -> dict:
 
 
 def _attention(pair, seeds: list[int]) -> dict:
-    """By file a picture for each concept: a line for each image, its attention over all steps and step by step."""
+    """Return a picture for each concept, by file: each image's attention over all steps, then step by step."""
     from lib_gie.pictures import Region, explained, region_map, stacked, step_maps, steps_sheet
 
     found, recorder = {}, pair.eraser.recorder
@@ -196,7 +196,7 @@ def _scale_text(eraser, image: int) -> str:
 
 
 def _report(pair, options: argparse.Namespace, seeds: list[int], demo: bool) -> dict:
-    """The JSON object."""
+    """Return the JSON object."""
     from lib_gie.hosts.diffusers.texts import concept_tokens
 
     scales = pair.eraser.scales
@@ -269,7 +269,7 @@ def run(options: argparse.Namespace) -> None:
         from lib_gie.demo.fixed_scale import load_fixed_scale
 
         options.scale = load_fixed_scale()
-    rule = scale_rule(options.scale, adapter_path(options.adapter))  # a bad one shall not wait for the model
+    rule = scale_rule(options.scale, adapter_path(options.adapter))  # a bad one is an error before the model is loaded
     if demo and isinstance(rule, Guarded) and rule.adapter.info.base != DEMO_BASE:
         rule.check_model(DEMO_BASE, ())
     pipe = load_pipeline(options.model)
@@ -279,7 +279,7 @@ def run(options: argparse.Namespace) -> None:
     chosen = {name: getattr(options, name) for name in names}
     given = {name: getattr(options, name) for name in ("composition_cross", "composition_self")}
     shares = {name: share for name, share in given.items() if share is not None}
-    # bad options are refused at once: then there is no bar before the error
+    # the bar waits a moment, so that none is shown before the error of a bad option
     with tqdm(total=2 * options.steps, desc="erase", file=sys.stderr, delay=0.5) as bar:
         pair = erase_pair(
             pipe, options.prompt, options.erase, sampling, progress=bar.update,
@@ -287,6 +287,6 @@ def run(options: argparse.Namespace) -> None:
         )  # fmt: skip
     size, erased = pair.after[0].size, _erased(options, pair.eraser)
     told = {"before.png": _parameters(options, size, {}), "after.png": _parameters(options, size, erased)}
-    _write(options.out, _pictures(pair, options, seeds), told)  # the others are no images of these parameters
+    _write(options.out, _pictures(pair, options, seeds), told)  # no other file is an image of these parameters
     report = _report(pair, options, seeds, demo)
     print(json.dumps(report)) if options.json else _print(report, demo)

@@ -13,7 +13,7 @@ from .pages import around, write_part
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's arguments."""
     parser.add_argument("--judge", help=f"one of {', '.join(JUDGES)} (default: {DEFAULT_JUDGE})")
     parser.add_argument("--set", default="validation", choices=("train", "validation"), help="split of prompts")
     parser.add_argument("--seeds", type=int, default=1, help="images per prompt, 1 to 8")
@@ -25,12 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Make the split's images, let the judge look at them, compare."""
+    """Make the split's images, judge them and compare with the detector."""
     if not 1 <= options.seeds <= 8:
         raise OptionError(f"--seeds is {options.seeds}; a split has 8 seeds for each prompt, give 1 to 8")
     command = f"judge{' --choices' if options.choices else ''} --page docs/ADAPTERS.md"
     if options.page:
-        around(options.page, command)  # a page without the part ends here, not after the work
+        around(options.page, command)  # a page without the part is an error now, not after the work
     from lib_gie.demo.sampling_settings import STEPS
     from lib_gie.evaluation import judging, self_judge_choices
     from lib_gie.evaluation.measures import jobs_of
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
         raise OptionError(f"--choices goes with the judge {self_judge_choices.JUDGE}, and prints a table alone")
     check_judge(name)
     maker = demo_or_sd_host(None, steps=STEPS)
-    make_judge(name, maker, "knife")  # one that cannot judge here ends now, before the first image
+    make_judge(name, maker, "knife")  # a judge that cannot judge here is an error before the first image
     seen = judging.make_images(maker, jobs_of(options.set, options.seeds))
     found = None if options.choices else judging.agreement(maker, name, seen)
     text = self_judge_choices.choices(maker, seen) if found is None else judging.as_text(found)

@@ -26,7 +26,7 @@ _JUDGE_HELP = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's arguments."""
     parser.add_argument("--concept", required=True, help="one, or several for a joint adapter: knife, wine")
     parser.add_argument("--prompts", help="file, or a starter list's name (default on the demo model: its own)")
     parser.add_argument(
@@ -64,13 +64,13 @@ def _samples(options: argparse.Namespace, concept: str, demo: bool) -> list:
     return [
         Sample(prompt.text, seed, prompt.kind)
         for prompt in fitting_prompts(concept)
-        # one image is enough of each of the many that are drawn for fitting alone
+        # the prompts that are drawn for fitting are many: one image of each is enough
         for seed in (seeds[: options.seeds] if prompt.text in drawn_before else (0,))
     ]
 
 
 def _check_prompts(prompts: list[tuple[str, str]]) -> None:
-    """Raise OptionError where there is nothing to label; warn of what will hardly be meant."""
+    """Raise OptionError where there is nothing to label; warn of prompts that are probably not meant so."""
     from lib_gie.training.prompts import all_unrelated, webui_syntax
 
     kinds = [kind for _, kind in prompts]
@@ -106,7 +106,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Label, fit, save, report. Under ``accelerate launch`` every process labels its share."""
+    """Label, fit, save and report. Under ``accelerate launch`` every process labels its share."""
     _check(options)
     from lib_gie.core.concepts import parse_concepts
     from lib_gie.core.scales.adapter import save_adapter
@@ -150,7 +150,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
 
 
 def command(options: argparse.Namespace) -> str:
-    """The command line that gives the same adapter: what differs from the defaults, without folders and models."""
+    """Return the command line that gives the same adapter, without defaults, folders and models."""
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     parts = [f"--concept {shlex.quote(options.concept)}"]

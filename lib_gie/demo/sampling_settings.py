@@ -1,4 +1,4 @@
-"""How images of the demo model are made wherever figures are quoted. Chosen on the validation split."""
+"""The sampling settings of all images of the demo model that figures are made from, chosen on the validation split."""
 
 STEPS = 20
 CFG = 4.0

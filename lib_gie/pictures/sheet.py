@@ -24,7 +24,7 @@ class SheetRow:
 
 
 def enlarged(image: Image.Image, side: int) -> Image.Image:
-    """Larger or smaller, so that its longer side has so many pixels."""
+    """Resize the image so that its longer side has this many pixels."""
     factor = side / max(image.size)
     filter_ = Image.Resampling.BICUBIC if factor > 1 else Image.Resampling.LANCZOS
     return image.resize([round(v * factor) for v in image.size], filter_)
@@ -39,7 +39,7 @@ def _wrapped(text: str, width: int, size: int) -> str:
 def contact_sheet(
     headings: Sequence[str], rows: Sequence[SheetRow], side: int = 192, text_width: int = 250
 ) -> Image.Image:
-    """A sheet with a column of texts on the left and one column of images per heading."""
+    """Draw a sheet with a column of texts on the left and one column of images per heading."""
     top = 44
     size = (
         text_width + len(headings) * (side + _PAD) + 2 * _PAD,
@@ -62,7 +62,7 @@ def contact_sheet(
 
 
 def strip(images: Sequence[Image.Image], gap: int = 0) -> Image.Image:
-    """Images of equal size side by side."""
+    """Put images of equal size side by side."""
     width, height = images[0].size
     result = Image.new("RGB", (len(images) * (width + gap) - gap, height), _PAPER)
     for column, image in enumerate(images):
@@ -71,7 +71,7 @@ def strip(images: Sequence[Image.Image], gap: int = 0) -> Image.Image:
 
 
 def stacked(images: Sequence[Image.Image], gap: int = _PAD) -> Image.Image:
-    """Images one below the other."""
+    """Put images one below the other."""
     size = max(image.width for image in images), sum(image.height + gap for image in images) - gap
     result, y = Image.new("RGB", size, _PAPER), 0
     for image in images:
