@@ -15,11 +15,11 @@ from .outcomes import Comparer, Outcome, kept_outcomes
 
 NEGPIP = "negpip 1"
 SEGA = "sega 10 0.8"
-"""Settings of the others: the least sum of errors on validation, 1 seed, among those of ``tried_settings``."""
+"""The other methods' settings: those of ``tried_settings`` with the least sum of errors on validation, 1 seed."""
 
 
 def tried_settings() -> list[str]:
-    """What NEGPIP and SEGA were chosen from (``evaluate --set validation --seeds 1 --methods ...``)."""
+    """Return the methods that NEGPIP and SEGA were chosen from by ``evaluate --set validation --seeds 1``."""
     return [
         *(f"negpip {strength:g}" for strength in (0.5, 1, 2)),
         *(f"sega {scale:g} {threshold:g}" for scale in (3, 5, 10) for threshold in (0.8, 0.95)),
@@ -27,7 +27,7 @@ def tried_settings() -> list[str]:
 
 
 def all_methods(scale: float) -> list[str]:
-    """The rows of the comparison; ``scale``: the best fixed one."""
+    """Return the methods of the comparison. ``scale``: the best fixed one."""
     fixed = f"fixed scale {scale:g}"
     return [
         "none", "negative prompt", "word removed", NEGPIP, "sld weak", "sld medium", "sld strong", "sld max", SEGA,
@@ -38,13 +38,13 @@ def all_methods(scale: float) -> list[str]:
 
 
 def _near(names: Sequence[str]) -> list[str]:
-    """Methods whose closeness to the image without erasure is told: those that keep the composition, and their kin."""
+    """Return the methods that keep the composition, each after the same one without that."""
     keeping = [name for name in names if ", composition" in name]
     return [name for kept in keeping for name in (kept.partition(",")[0], kept) if name in names]
 
 
 def shipped(folder: Path) -> Shipped:
-    """The demo model's adapters in models/."""
+    """Return the demo model's adapters in models/."""
     from lib_gie.demo.glyphs import UNWANTED
 
     single = {concept: folder / f"demo-{concept}.safetensors" for concept in UNWANTED}
@@ -52,7 +52,7 @@ def shipped(folder: Path) -> Shipped:
 
 
 class Comparison:
-    """Outcomes of methods on jobs, and what is told of them. ``model``: the checkpoint's digest."""
+    """Outcomes of methods on jobs, and the tables of them. ``model``: the checkpoint's digest."""
 
     def __init__(
         self, pipe: Any, jobs: Sequence[Job], names: Sequence[str], folder: Path, *, keep: Path | None, model: str
@@ -73,11 +73,11 @@ class Comparison:
 
     @property
     def rows(self) -> list[MethodFigures]:
-        """All rows, method by method."""
+        """Return all rows, method by method."""
         return [row for name, after in self.after.items() for row in compare(name, self.before, after)]
 
     def fixed_scales(self) -> list[dict]:
-        """What was tried when a fixed scale is chosen: scale, sum of errors, rows."""
+        """Return the fixed scales that were tried, each with its sum of errors and rows."""
         return [
             {
                 "scale": float(name.removeprefix("fixed scale ")),
@@ -93,7 +93,7 @@ class Comparison:
         return [concepts_table(name, self.before, self.after[name]) for name in own if "," not in name]
 
     def as_text(self) -> str:
-        """All tables."""
+        """Return all tables."""
         parts = [methods_table(self.rows), errors_table(self.rows), *self._concepts()]
         return "\n\n".join([*parts, self._outside()] if _near(list(self.after)) else parts)
 
@@ -101,7 +101,7 @@ class Comparison:
         return outside_table(self.rows, _near(list(self.after)))
 
     def as_page(self, split: str, seeds: int) -> str:
-        """docs/RESULTS.md."""
+        """Return the text of docs/RESULTS.md."""
         return _PAGE.format(
             split=split, seeds=seeds, model=self.model, steps=STEPS, cfg=CFG, images=len(self.jobs),
             rows=methods_table(self.rows), outside=self._outside(), errors=errors_table(self.rows),

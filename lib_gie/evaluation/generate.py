@@ -1,4 +1,4 @@
-"""Makes images of many prompts and seeds in batches; image k does not depend on the batch it is made in."""
+"""Images of many prompts and seeds, made in batches. Image k does not depend on the batch that it is made in."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Make = Callable[[Sequence[str], Sequence[int], str], torch.Tensor]
 
 @dataclass(frozen=True)
 class Job:
-    """One image to make: of a prompt, from a seed."""
+    """One image to make: its prompt and seed."""
 
     prompt: Prompt
     seed: int
@@ -46,7 +46,7 @@ def plain(pipe: Any, cfg: float = CFG) -> Make:
 
 
 def chunks_by_concept(jobs: Sequence[Job], size: int = BATCH) -> list[list[int]]:
-    """Numbers of jobs that can be made together: at most ``size`` with the same concept."""
+    """Return the numbers of jobs that can be made together: at most ``size`` with the same concept."""
     by_concept: dict[str, list[int]] = {}
     for index, job in enumerate(jobs):
         by_concept.setdefault(job.prompt.concept, []).append(index)
@@ -54,7 +54,7 @@ def chunks_by_concept(jobs: Sequence[Job], size: int = BATCH) -> list[list[int]]
 
 
 def images_of(make: Make, jobs: Sequence[Job], label: str) -> Iterator[tuple[int, torch.Tensor]]:
-    """The number and the image, float32 [3, H, W], of every job, in an order of its own."""
+    """Yield the number and the image, float32 [3, H, W], of every job, concept by concept."""
     with tqdm(total=len(jobs), desc=label, mininterval=5) as bar:
         for chunk in chunks_by_concept(jobs):
             batch = [jobs[i] for i in chunk]

@@ -1,4 +1,4 @@
-"""How well a judge agrees with the demo model's detector, which knows what an image shows."""
+"""The agreement of a judge with the demo model's detector, which knows what an image shows."""
 
 from __future__ import annotations
 

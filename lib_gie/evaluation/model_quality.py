@@ -1,4 +1,4 @@
-"""How well the demo model draws without erasure, how well the detector sees, and where words keep their meaning."""
+"""The quality of the demo model: how well it draws, how well the detector sees, and where words keep their meaning."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .generate import images_of, plain
 from .measures import KINDS, jobs_of
 
 _SCENES = 1000
-_SCENE_SEED = 77_000_001  # of drawn scenes for the detector: used nowhere else
+_SCENE_SEED = 77_000_001  # for the detector's scenes; used nowhere else
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Report:
     by_object: dict[str, Share] = field(default_factory=dict)
 
     def as_json(self) -> dict:
-        """Everything as plain values."""
+        """Return all figures as plain values."""
 
         def both(share: Share) -> dict:
             value, interval = as_json(share)
@@ -58,7 +58,7 @@ class Report:
         }
 
     def as_text(self) -> str:
-        """Tables for people."""
+        """Return tables for people."""
         rows = [(kind, self.images[kind], self.shown[kind], self.whole[kind]) for kind in self.shown]
         objects = [(name, share) for name, share in self.by_object.items()]
         norms = [(name, *(f"{value:.2f}" for value in norm.values())) for name, norm in self.values.items()]
@@ -82,7 +82,7 @@ def _through_vae(pipe: Any, images: torch.Tensor) -> torch.Tensor:
 
 
 def detector_figures(pipe: Any, scenes: int = _SCENES) -> tuple[Share, Share, float]:
-    """Precision, recall and the autoencoder's PSNR on newly drawn scenes that went through the autoencoder."""
+    """Measure precision, recall and the autoencoder's PSNR on newly drawn scenes that went through the autoencoder."""
     rng = np.random.default_rng(_SCENE_SEED)
     drawn = [sample_scene(rng) for _ in range(scenes)]
     images = to_tensor([draw(scene.objects, scene.background, rng) for scene in drawn])  # [B, 3, H, W]
@@ -99,7 +99,7 @@ def detector_figures(pipe: Any, scenes: int = _SCENES) -> tuple[Share, Share, fl
 
 @torch.no_grad()
 def value_norms(pipe: Any, concepts: Sequence[str] = tuple(UNWANTED)) -> dict[str, dict[str, float]]:
-    """|W_o v| of each bare word at its strongest own token, at EOS and at BOS, averaged over all layers.
+    """Return |W_o v| of each bare word at its strongest own token, at EOS and at BOS, averaged over all layers.
 
     A word whose own tokens are much weaker than EOS cannot be erased by any method that works on the word's tokens.
     """
@@ -123,7 +123,7 @@ def value_norms(pipe: Any, concepts: Sequence[str] = tuple(UNWANTED)) -> dict[st
 
 
 def measure(pipe: Any, split: str, seeds: int, cfg: float | None = None) -> Report:
-    """Make the split's images without erasure and measure everything; ``cfg``: None for settings.CFG."""
+    """Make the split's images without erasure and measure everything. ``cfg``: None for the usual one."""
     jobs = jobs_of(split, seeds)
     shown, whole = {kind: Share() for kind in KINDS}, {kind: Share() for kind in KINDS}
     background = Share()

@@ -1,4 +1,4 @@
-"""What is seen in the images of a method, job by job; shared among processes, and kept on disk if wanted."""
+"""The outcomes of methods, job by job. Processes share the work, and outcomes are kept on disk if wanted."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _MARGIN = 3  # pixels: half of the window that SSIM looks through
 
 @dataclass(frozen=True)
 class Outcome:
-    """The objects in an image, each as often as it shows, and the SSIM to the image without erasure, if measured.
+    """The objects in an image, each as often as it shows, and its SSIM to the image without erasure.
 
-    ``similarity``: of all of it, for unrelated prompts. ``outside``: of what lies outside the boxes of the concept to
-    be erased, where that shows without erasure.
+    ``similarity``: the SSIM of the whole image, for unrelated prompts. ``outside``: the SSIM outside the boxes of the
+    concept to be erased, where that shows without erasure. None: not measured.
     """
 
     objects: tuple[str, ...]
@@ -35,19 +35,19 @@ class Outcome:
 
 
 def look(image: torch.Tensor) -> Outcome:
-    """What the detector finds in an image, float32 [3, H, W], 0 to 1."""
+    """Return what the detector finds in an image, float32 [3, H, W], 0 to 1."""
     return Outcome(tuple(sorted(find.name for find in find_objects(image))))
 
 
 def ssim(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Structural similarity (Wang et al., 2004) of two images, float32 [3, H, W], 0 to 1."""
+    """Return the structural similarity (Wang et al., 2004) of two images, float32 [3, H, W], 0 to 1."""
     from skimage.metrics import structural_similarity
 
     return float(structural_similarity(a.numpy(), b.numpy(), channel_axis=0, data_range=1.0))
 
 
 def ssim_outside(a: torch.Tensor, b: torch.Tensor, concept: str) -> float | None:
-    """The same without the boxes of a concept's objects in ``a`` and a margin; None where ``a`` does not show any."""
+    """Return the SSIM without the boxes of a concept's objects in ``a`` and a margin, None where ``a`` shows none."""
     from skimage.metrics import structural_similarity
 
     boxes = [find for find in find_objects(a) if find.name == concept]
@@ -87,10 +87,10 @@ def _key(method: Method, job: Job) -> OutcomeKey:
 
 
 class Comparer:
-    """Makes methods' images and says what is seen in them; each process makes its share.
+    """Makes methods' images and looks at them; each process makes its share.
 
-    ``plain``: the method without erasure. ``before``: its outcomes. Its images are kept in memory from when they are
-    first made, for the SSIM of the others.
+    ``plain``: the method without erasure. ``before``: its outcomes. Its images stay in memory once they are made, for
+    the SSIM of the others.
     """
 
     def __init__(self, plain: Method, jobs: Sequence[Job], kept: KeptResults[OutcomeKey, Outcome] | None = None):
@@ -99,7 +99,7 @@ class Comparer:
         self.before = self._measure(plain, self._look_at_plain)
 
     def outcomes(self, method: Method) -> dict[Job, Outcome]:
-        """The outcome of every job that the method covers."""
+        """Return the outcome of every job that the method covers."""
         return self._measure(method, self._look_at)
 
     def _known(self, method: Method, job: Job) -> Outcome | None:

@@ -1,4 +1,4 @@
-"""What the settings of the judge "self" were chosen by: its agreement with the detector under others."""
+"""The figures by which the settings of the judge "self" were chosen: its agreement with the detector under others."""
 
 from __future__ import annotations
 

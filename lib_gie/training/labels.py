@@ -39,11 +39,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Label:
-    """What the search found for a sample.
+    """The result of one sample's search.
 
     ``scale``: the weakest scale w at which the concept does not show, 0 where it never did. ``erased``: False where it
-    shows at every scale of the grid. ``lost``: other things that were seen without erasure and are not at that scale;
-    None where the judge cannot tell.
+    shows at every scale of the grid. ``lost``: other things that are seen without erasure and not at that scale, None
+    where the judge cannot tell.
     """
 
     sample: Sample
@@ -88,14 +88,14 @@ def kept_verdicts(
 
 
 def _for_calibration(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
-    """A few samples of prompts that name the concept (or imply it, if none does), and of unrelated ones."""
+    """Choose a few samples of prompts that name the concept (or imply it, if none names it), and of unrelated ones."""
     images: Counter[str] = Counter()
     kinds: dict[str, list[tuple[int, Sample]]] = {}
     for sample in dict.fromkeys(samples):
         kinds.setdefault(sample.kind, []).append((images[sample.prompt], sample))
         images[sample.prompt] += 1
 
-    def chosen(kind: str) -> list[Sample]:  # first one image of each prompt, then the second ones
+    def chosen(kind: str) -> list[Sample]:  # one image of each prompt, then the second images
         return [sample for _, sample in sorted(kinds.get(kind, []), key=lambda entry: entry[0])[:CALIBRATION]]
 
     return chosen("explicit") or chosen("implicit"), chosen("unrelated")
@@ -123,7 +123,10 @@ class Labelling:
         part: int = 0,
         calibration: Sequence[Sample] | None = None,
     ):
-        """``calibration``: samples for judges that need them; None: those to label. Processes must share them."""
+        """Read what is kept, and calibrate the judge if that is enough. Raises OptionError where nothing can be kept.
+
+        ``calibration``: samples for judges that need them, the same for all processes; None takes those to label.
+        """
         self.maker, self.judge, self.concept, self.batch, self.grid = maker, judge, concept, batch, tuple(grid)
         self.kept, self._calibrated = kept_verdicts(folder, concept, maker, judge, part), False
         different = dict.fromkeys(samples)
@@ -134,7 +137,7 @@ class Labelling:
             self._calibrate()
 
     def _uncalibrated(self) -> list[Sample]:
-        """Samples whose images are still to be made before the judge can be asked."""
+        """Return the samples whose images must be made before the judge can be asked."""
         if not self.judge.calibrates:
             return []
         known = self.kept.found
@@ -168,7 +171,7 @@ class Labelling:
 
     @property
     def done(self) -> int:
-        """Samples whose label is known."""
+        """Return the number of samples whose label is known."""
         return sum(search.next_try() is None for search in self.searches.values())
 
     def run(
@@ -176,9 +179,9 @@ class Labelling:
         should_stop: Callable[[], bool] = lambda: False,
         on_batch: Callable[[Made, list[tuple[Sample, float]], list[Verdict]], None] | None = None,
     ) -> list[Label]:
-        """Make and judge images until every label is known, or ``should_stop``; returns the labels that are known.
+        """Make and judge images until every label is known, or ``should_stop``. Return the labels that are known.
 
-        ``on_batch`` is shown every batch: images, what they are of, verdicts.
+        ``on_batch`` is called with every batch: images, their samples and scales, verdicts.
         """
         while not self._calibrated and not should_stop():
             chunk = [(sample, 0) for sample in self._uncalibrated()[: self.batch]]
@@ -194,7 +197,7 @@ class Labelling:
         return found + [Label(sample, 0.0, True, None) for sample in self.unrelated]
 
     def _next_chunk(self) -> list[tuple[Sample, int]]:
-        """Images without erasure before others: most of the searches end with them."""
+        """Return the next images to make. Those without erasure come first: most of the searches end with them."""
         pending = sorted(_pending(self.searches), key=lambda entry: entry[1] != 0)
         if pending and self.judge.whole_rows:
             return [(pending[0][0], number) for number in range(len(self.grid))]

@@ -1,4 +1,4 @@
-"""How many images are labelled per minute, with and without batches and the search over scales."""
+"""The pace of labelling, with and without batches and the search over scales."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WAYS = ((BATCH, True), (BATCH, False), (1, True), (1, False))
 
 @dataclass(frozen=True)
 class Pace:
-    """``batch``: images made at once; ``search``: bisection, otherwise every scale of the grid."""
+    """One way of labelling and its pace. ``batch``: images made at once. ``search``: False tries every scale."""
 
     batch: int
     search: bool
@@ -35,7 +35,7 @@ class Pace:
 
     @property
     def per_minute(self) -> float:
-        """Labels."""
+        """Return labels per minute."""
         return 60 * self.labels / self.seconds
 
 
@@ -46,7 +46,7 @@ def _samples(count: int) -> list[Sample]:
 
 
 def _search(maker: ImageMaker, judge: Judge, samples: list[Sample], batch: int) -> int:
-    """As ``train`` does it; returns the number of images."""
+    """Label as ``train`` does. Return the number of images."""
     made = 0
 
     def count(images, of, verdicts) -> None:
@@ -59,7 +59,7 @@ def _search(maker: ImageMaker, judge: Judge, samples: list[Sample], batch: int) 
 
 
 def _whole_grid(maker: ImageMaker, judge: Judge, samples: list[Sample], batch: int) -> int:
-    """Every scale of every sample."""
+    """Make and judge every scale of every sample. Return the number of images."""
     pairs = [(sample, scale) for sample in samples for scale in GRID]
     for start in trange(0, len(pairs), batch, desc="whole grid", mininterval=5):
         part, scales = zip(*pairs[start : start + batch], strict=True)
@@ -69,7 +69,7 @@ def _whole_grid(maker: ImageMaker, judge: Judge, samples: list[Sample], batch: i
 
 
 def labelling_paces(count: int) -> list[Pace]:
-    """Label so many samples of the demo model in each way."""
+    """Label this many samples of the demo model in each way."""
     maker, samples = demo_or_sd_host(None, steps=STEPS), _samples(count)
     judge, paces = make_judge(usual_judge(maker.base), maker, CONCEPT), []
     for batch, search in _WAYS:

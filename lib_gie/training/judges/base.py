@@ -1,4 +1,4 @@
-"""The protocol of a judge, and the table of all judges."""
+"""The base class of judges, and the table of all judges."""
 
 from __future__ import annotations
 

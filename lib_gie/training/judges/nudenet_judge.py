@@ -40,7 +40,7 @@ class NudeNetJudge(Judge):
         """Return the judge. Raises OptionError where the package cannot be used."""
         try:
             from nudenet import NudeDetector
-        except ImportError as error:  # it is there, and something that it needs is not
+        except ImportError as error:  # the package is there, and something that it needs is not
             raise OptionError(_NEEDS) from error
         return cls(NudeDetector())
 

@@ -23,7 +23,7 @@ NOISES = 2
 PART = 0.5
 """Sides of the best part, as a share of the image's."""
 
-_SEED = 20_250_423  # of the noises, the same for every image
+_SEED = 20_250_423  # the noises are the same for every image
 
 
 class SelfJudge(Judge):

@@ -46,7 +46,7 @@ else."""
 
 
 class JudgeError(GieError):
-    """A judge that could not be asked, or whose answer cannot be read."""
+    """A judge cannot be asked, or its answer cannot be read."""
 
 
 def sheet(images: torch.Tensor) -> Image.Image:
@@ -84,7 +84,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
     """Treats a redirect as an error: the key would go along with it."""
 
     def redirect_request(self, *args: Any) -> None:
-        """Follow none."""
+        """Follow no redirect."""
 
 
 def _check_address(url: str) -> None:
