@@ -88,8 +88,8 @@ def _row(one: _Made, scale: float):
     span = Span.of(*one.attention)
     overlays = [overlay(image, attention, span) for image, attention in zip(one.images, one.attention, strict=True)]
     note = (
-        f"erased: {one.concept}, scale {scale:g}, seed {one.seed}\n"
-        f"attention: grey {100 * span.grey:.0f} %, full red {100 * span.red:.0f} %"
+        f"erased: {one.concept}\nscale {scale:g}, seed {one.seed}\n"
+        f"attention: grey {100 * span.grey:.0f} %, red {100 * span.red:.0f} %"
     )
     return SheetRow(one.prompt, note, (*one.images, *overlays))
 
