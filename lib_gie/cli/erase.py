@@ -108,7 +108,7 @@ def _erased(options: argparse.Namespace, eraser) -> dict[str, str]:
     from lib_gie.options import FIXED
 
     if isinstance(eraser.rule, Guarded):
-        rule = Rule(adapter_path(options.adapter).stem, eraser.rule.adapter.digest[:10], 0.0)
+        rule = Rule(adapter_path(options.adapter).stem, eraser.rule.adapter.weights_digest[:10], 0.0)
     else:
         rule = Rule(None, None, eraser.rule.value)
     names = ("strength", "start", "end", "concept_pass", "keep_composition", "composition_cross", "composition_self")

@@ -169,7 +169,7 @@ class Method:
     @property
     def identity(self) -> str:
         """Return the key of its kept outcomes: its name, and a digest of the adapters' weights where there are some."""
-        digest = identity_digest("".join(rule.digest for rule in self.rules))
+        digest = identity_digest("".join(rule.weights_digest for rule in self.rules))
         return f"{self.name} {digest} guarded" if self.rules else self.name
 
 

@@ -161,7 +161,7 @@ def test_a_file_keeps_range_size_and_conditions(tmp_path):
     assert found.info.conditions == {"clip_skip": 2, "cfg": 4.5}
     read = inputs_around(50, seed=5)
     torch.testing.assert_close(found.range.distances(read), adapter.range.distances(read))
-    assert found.digest == adapter.digest
+    assert found.weights_digest == adapter.weights_digest
     assert found.is_for("knife")
     assert not found.is_for("wine")
 

@@ -112,7 +112,7 @@ class Adapter(nn.Module):
             )
 
     @property
-    def digest(self) -> str:
+    def weights_digest(self) -> str:
         """Return 12 hex digits of the SHA-256 of weights, label range and reading; other metadata does not count."""
         read = f"Reading(per_head={self.reading.per_head}, noise={self.reading.noise})"
         digest = hashlib.sha256(f"({self.info.label_range}, {read})".encode())
