@@ -28,14 +28,18 @@ class ImageMaker(Protocol):
     base: str
     """Model family, as adapters name it."""
 
-    latent_size: tuple[int, int]
-    """Height and width of its latents, in latent pixels."""
-
-    conditions: dict[str, float]
-    """"clip_skip" and "cfg" of its images, by those names."""
-
     description: str
     """All else that the images depend on (checkpoint, sampler, steps, ...). Labels of another one are not reused."""
+
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        """Return height and width of its latents."""
+        ...
+
+    @property
+    def conditions(self) -> dict[str, float]:
+        """Return "clip_skip" and "cfg" of its images, by those names."""
+        ...
 
     def tokens(self, concept: str) -> list[str]:
         """Return the concept's own tokens."""
