@@ -17,7 +17,7 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = MOST_QUOTED
 
 
 def quoted(value: Any) -> str:
-    """A value as messages quote it: as Python writes it, cut after 100 characters."""
+    """Return a value as messages quote it: as Python writes it, cut after 100 characters."""
     if not isinstance(value, str):
         try:
             shown = _SHORT.repr(value)
@@ -29,7 +29,7 @@ def quoted(value: Any) -> str:
 
 
 def number_from(name: str, value: float, low: float, high: float) -> float:
-    """The value as a float. Raises OptionError where it is no number from ``low`` to ``high``."""
+    """Return the value as a float. Raises OptionError where it is no number from ``low`` to ``high``."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise OptionError(f"{name} is {quoted(value)}; it must be a number from {low:g} to {high:g}")
     if not low <= value <= high:

@@ -11,23 +11,23 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text, case-folded, in the plain forms of their letters; nothing that cannot be seen counts."""
+    """Return the words of a text, case-folded, in the plain forms of their letters, without what cannot be seen."""
     plain = unicodedata.normalize("NFKC", text)
     seen = "".join(letter for letter in plain if unicodedata.category(letter) != "Cf")
     return _WORD.findall(seen.casefold())
 
 
 def times_in(whole: Sequence[object], part: Sequence[object]) -> int:
-    """How often ``part`` is a run of neighbours in ``whole``; an empty one never is."""
+    """Return how often ``part`` is a run of neighbours in ``whole``; an empty one never is."""
     count, there, wanted = len(part), list(whole), list(part)
     return sum(there[k : k + count] == wanted for k in range(len(there) - count + 1)) if count else 0
 
 
 def times_named(text: str, concept: str) -> int:
-    """How often the concept's words follow each other in a text, whatever stands between them."""
+    """Return how often the concept's words follow each other in a text, whatever stands between them."""
     return times_in(words_of(text), words_of(concept))
 
 
 def repeated_emphasis(times: int) -> float:
-    """The emphasis that naming a thing so often amounts to: "knife" 150 times takes three times the scale of once."""
+    """Return the emphasis that naming a thing ``times`` times amounts to. 150 times take three times the scale."""
     return float(max(1, times) ** _REPEATED)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .checks import quoted
+from .core.rules import RULES, erasing_rule
 from .errors import OptionError
 
 AUTOMATIC, FIXED = "Automatic", "Fixed scale"
@@ -148,6 +149,12 @@ OPTIONS = (
         "Shows where the attention to each concept was, as an overlay on the result, over all steps and step by step.",
         "GIE show attention", axis=False,
     ),
+    Option(
+        "rule", "Erasing rule", "choice", next(iter(RULES)),
+        "growth inhibitors turn the concept's own attention against it; value projection takes what the prompt's words "
+        "have in common with the concept out of them, which keeps more of the rest and erases less of what is implied.",
+        "GIE rule", choices=tuple(RULES),
+    ),
 )  # fmt: skip
 """In the order of the API's positional arguments; new options go last."""
 
@@ -162,7 +169,7 @@ PADDING = Option(
 """This option exists on diffusers and in the names of compared methods only. It is meant for models whose text encoder
 gathers a text's meaning there."""
 
-_CHECKED = {name: BY_NAME[name] for name in ("strength", "start", "end", "concept_pass")} | {"padding": PADDING}
+_CHECKED = {name: BY_NAME[name] for name in ("strength", "start", "end", "concept_pass", "rule")} | {"padding": PADDING}
 
 
 @dataclass(frozen=True)
@@ -172,6 +179,7 @@ class ErasureSettings:
     ``start``, ``end``: fractions of the sampling between which something is erased.
     ``concept_pass``: "fused" takes M* from the prompt's own pass, as the authors' code does; "separate" from a UNet
     pass under the concept (Algorithm 1 of the paper), which costs one conditional pass per concept and step.
+    ``rule``: the name of an erasing rule.
     """
 
     strength: float = BY_NAME["strength"].default
@@ -179,12 +187,24 @@ class ErasureSettings:
     end: float = BY_NAME["end"].default
     concept_pass: str = BY_NAME["concept_pass"].default
     padding: float = PADDING.default
+    rule: str = BY_NAME["rule"].default
 
     def __post_init__(self) -> None:
         for name, option in _CHECKED.items():
             object.__setattr__(self, name, option.check(getattr(self, name)))
         if self.start >= self.end:
             raise OptionError(f"start is {self.start:g} and end is {self.end:g}; start must be below end")
+        if self.concept_pass != CONCEPT_PASSES[0] or self.padding:
+            self._check_attention()
+
+    def _check_attention(self) -> None:
+        """Raise OptionError for an erasing rule that asks for no concept's attention, which these options are about."""
+        if not erasing_rule(self.rule).has_concept_pass:
+            named = f"padding is {self.padding:g}" if self.padding else f"concept_pass is {self.concept_pass!r}"
+            raise OptionError(
+                f"{named}, and rule is {self.rule!r}, which asks for no concept's attention; set concept_pass to "
+                f"{CONCEPT_PASSES[0]!r} and padding to 0, or take another rule"
+            )
 
     def includes(self, progress: float) -> bool:
         """Tell whether something is erased at this fraction of the sampling; an end of 1 includes the last step."""

@@ -12,7 +12,7 @@ import torch
 
 @contextmanager
 def undrawn() -> Iterator[None]:
-    """Afterwards the global random numbers go on as if nothing had been drawn within it, on the CPU and every GPU."""
+    """Have the global random numbers go on as if nothing had been drawn within it, on the CPU and every GPU."""
     # asking an unused GPU for its numbers would start it, which takes a second
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     python, array = random.getstate(), np.random.get_state()

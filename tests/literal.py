@@ -89,3 +89,39 @@ class LiteralGIE:
                 self.queries_of_pass.append(self.concept_queries)
         self.mode = concept_pass
         return unet(latents, timesteps, context)
+
+
+class LiteralValueProjection(LiteralGIE):
+    """The same for value projection (AdaVD): every token's value loses its components, one by one.
+
+    ``concepts``: (states [77, D], number of own tokens, scales [images]).
+    """
+
+    def row(self, module, r, query, maps, value, scale):
+        """One row's attention output [h, N, d]."""
+        image = self.rows[r]
+        if image is None:
+            return maps @ value
+        starred = [module.to_v(states.to(value.dtype))[count] for states, count, _ in self.concepts]  # [h*d] each
+        changed = value.permute(1, 0, 2).flatten(1).clone()  # [L, h*d]
+        for position, own in enumerate(list(changed)):
+            if position % 77:
+                for target, share, (_, _, scales) in zip(starred, shares_of(own, starred), self.concepts, strict=True):
+                    cosine = torch.nn.functional.cosine_similarity(own, target, dim=0)
+                    factor = 2.0 / (1.0 + torch.exp(-100.0 * (cosine - 0.93)))
+                    changed[position] += scales[image] * factor * share * target
+        return maps @ changed.view(len(changed), module.heads, -1).permute(1, 0, 2)
+
+
+def shares_of(own, vectors):
+    """How much of each vector the projection of ``own`` on the space of all has, by Gram and Schmidt."""
+    basis, made_of = [], []  # orthogonal vectors, and what each is made of
+    for number, vector in enumerate(vectors):
+        rest, parts = vector.clone(), torch.zeros(len(vectors))
+        parts[number] = 1
+        for other, its in zip(basis, made_of, strict=True):
+            share = (vector @ other) / (other @ other)
+            rest, parts = rest - share * other, parts - share * its
+        basis.append(rest)
+        made_of.append(parts)
+    return sum((own @ other) / (other @ other) * its for other, its in zip(basis, made_of, strict=True))

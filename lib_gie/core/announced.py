@@ -41,7 +41,7 @@ class Announced:
         return tuple(self.names[position] for position in left[:batch])
 
     def bring_forward(self, rows: Sequence[Name]) -> None:
-        """Order the rows so that these are next. Raises ErasureError where they are not left."""
+        """Put these rows next in order. Raises ErasureError where they are not left."""
         seen = [name for name, uses in zip(self.names, self._uses, strict=True) if uses]
         left = [name for name, uses in zip(self.names, self._uses, strict=True) if not uses]
         for row in rows:

@@ -74,7 +74,7 @@ class UNetCall:
 
     @property
     def has_pictures(self) -> bool:
-        """Whether there is more in the image's size than the latents, such as a ControlNet's residuals."""
+        """Tell whether there is more in the image's size than the latents, such as a ControlNet's residuals."""
         return sum(tensor.ndim >= 4 for tensor in self.tensors()) > 1
 
     def tensors(self) -> list[torch.Tensor]:
@@ -101,7 +101,7 @@ class UNetCall:
         return self._map(lambda tensor: tensor.detach().clone())
 
     def same_as(self, other: UNetCall) -> bool:
-        """Whether all tensors of both calls are equal."""
+        """Tell whether all tensors of both calls are equal."""
         mine, its = self.tensors(), other.tensors()
         return len(mine) == len(its) and all(torch.equal(a, b) for a, b in zip(mine, its, strict=True))
 
@@ -157,7 +157,7 @@ class UNetCall:
         return UNetCall(changed, self.kwargs)
 
     def run(self, unet: nn.Module) -> Any:
-        """Call the UNet with lists and dicts of its own: diffusers' UNet empties a T2I-Adapter's lists."""
+        """Call the UNet with copies of the lists and dicts: diffusers' UNet empties a T2I-Adapter's lists."""
         fresh = self._map(lambda tensor: tensor)
         return unet(*fresh.args, **fresh.kwargs)
 

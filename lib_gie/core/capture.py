@@ -1,8 +1,8 @@
-"""The queries of attention layers, kept while a layer runs."""
+"""The queries, keys and values of attention layers, kept while a layer runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import nn
@@ -10,70 +10,91 @@ from torch.utils.hooks import RemovableHandle
 
 from lib_gie.errors import ErasureError
 
-from .call import Args, Kwargs, rows_within
+from .call import Args, Kwargs, context_in, rows_within
 from .layers import AttentionLayer
 
+PROJECTIONS = QUERIES, KEYS, VALUES = "to_q", "to_k", "to_v"
+"""What can be kept of a layer, by the names of its modules."""
 
-class QueryCapture:
-    """Hooks that keep each layer's input and the queries that it makes of it.
 
-    ``is_wanted``: whether the UNet call that runs now is one whose queries are needed.
+class ProjectionCapture:
+    """Hooks that keep what a layer's projections return: its queries, and keys and values where they are asked for.
+
+    ``is_wanted``: whether the UNet call that runs now is one whose projections are needed.
     """
 
     def __init__(self, layers: Sequence[AttentionLayer], is_wanted: Callable[[], bool]):
         self._layers, self._is_wanted = layers, is_wanted
-        self._inputs: dict[int, torch.Tensor] = {}  # by layer: [B, N, C], while it runs
-        self._queries: dict[int, dict[int, torch.Tensor]] = {}  # by layer, by first row: [rows, N, h*d]
+        self._hooked: set[str] = set()
+        self._inputs: dict[int, dict[str, torch.Tensor]] = {}  # by layer and projection, while it runs
+        self._kept: dict[tuple[int, str], dict[int, torch.Tensor]] = {}  # by first row: [rows, N or L, h*d]
 
-    def attach(self, index: int) -> list[tuple[nn.Module, RemovableHandle]]:
-        """Put hooks on a layer, and return the modules with their handles."""
-        module, to_q = self._layers[index].module, self._layers[index].to_q
-        return [
-            (module, module.register_forward_pre_hook(self._input_hook(index), with_kwargs=True)),
-            (to_q, to_q.register_forward_hook(self._query_hook(index))),
-        ]
+    def attach(self, parts: Iterable[str]) -> list[tuple[nn.Module, RemovableHandle]]:
+        """Put hooks on these projections of all layers, and return their modules with the handles.
+
+        Projections that have hooks already are left out.
+        """
+        new = [part for part in PROJECTIONS if part in set(parts) - self._hooked]
+        found: list[tuple[nn.Module, RemovableHandle]] = []
+        for index, layer in enumerate(self._layers):
+            if new and not self._hooked:
+                handle = layer.module.register_forward_pre_hook(self._input_hook(index), with_kwargs=True)
+                found.append((layer.module, handle))
+            for part in new:
+                module = layer.module.get_submodule(part)
+                found.append((module, module.register_forward_hook(self._projection_hook(index, part))))
+        self._hooked.update(new)
+        return found
+
+    def detached(self) -> None:
+        """Note that the hooks have been taken off."""
+        self._hooked.clear()
 
     def forget(self) -> None:
         """Forget what a UNet call has left."""
         self._inputs.clear()
-        self._queries.clear()
+        self._kept.clear()
 
     def drop(self, index: int) -> None:
-        """Forget a layer's queries, which nobody needs."""
+        """Forget what is kept of a layer, which nobody needs any more."""
         self._inputs.pop(index, None)
-        self._queries.pop(index, None)
+        for part in self._hooked:
+            self._kept.pop((index, part), None)
 
     def pixels(self, index: int) -> int:
         """Return N of the queries that are kept of a layer; 0 where there are none."""
-        return next((part.shape[1] for part in self._queries.get(index, {}).values()), 0)
+        return next((part.shape[1] for part in self._kept.get((index, QUERIES), {}).values()), 0)
 
-    def take(self, index: int, batch: int) -> torch.Tensor:
-        """Return a layer's queries [B, N, h*d] in a UNet call of ``batch`` rows, and keep them no longer.
+    def take(self, index: int, part: str, batch: int) -> torch.Tensor:
+        """Return what a projection made in a UNet call of ``batch`` rows, [B, N or L, h*d], and keep it no longer.
 
-        Raises ErasureError where the layer made none, or not those of all rows.
+        Raises ErasureError where the layer did not call it, or not for all rows.
         """
-        name, parts = self._layers[index].name, self._queries.pop(index, None)
+        name, parts = self._layers[index].name, self._kept.pop((index, part), None)
         self._inputs.pop(index, None)
         if parts is None:
-            raise ErasureError(f"attention layer {name} ran without calling its to_q; it cannot be erased from")
-        query = parts.get(0)
-        return query if query is not None and query.shape[0] == batch else _joined(parts, batch, name)
+            raise ErasureError(f"attention layer {name} ran without calling its {part}; it cannot be erased from")
+        whole = parts.get(0)
+        return whole if whole is not None and whole.shape[0] == batch else _joined(parts, batch, name)
 
     def _input_hook(self, index: int) -> Callable[[nn.Module, Args, Kwargs], None]:
         def keep_input(module: nn.Module, args: Args, kwargs: Kwargs) -> None:
             if self._is_wanted():
-                self._inputs[index] = args[0] if args else next(iter(kwargs.values()))  # [B, N, C]
+                self._inputs[index] = {QUERIES: args[0] if args else next(iter(kwargs.values()))}  # [B, N, C]
+                if self._hooked != {QUERIES}:
+                    self._inputs[index] |= dict.fromkeys((KEYS, VALUES), context_in(args, kwargs))  # [B, L, D]
 
         return keep_input
 
-    def _query_hook(self, index: int) -> Callable[[nn.Module, Args, torch.Tensor], None]:
-        def keep_query(module: nn.Module, args: Args, output: torch.Tensor) -> None:
+    def _projection_hook(self, index: int, part: str) -> Callable[[nn.Module, Args, torch.Tensor], None]:
+        def keep(module: nn.Module, args: Args, output: torch.Tensor) -> None:
             if self._is_wanted():
-                rows = rows_within(args[0], self._inputs[index]) if args and index in self._inputs else None
+                whole = self._inputs.get(index, {}).get(part)
+                rows = rows_within(args[0], whole) if args and whole is not None else None
                 first = 0 if rows is None else rows.start
-                self._queries.setdefault(index, {})[first] = output  # [rows, N, h*d]
+                self._kept.setdefault((index, part), {})[first] = output  # [rows, N or L, h*d]
 
-        return keep_query
+        return keep
 
 
 def _joined(parts: dict[int, torch.Tensor], batch: int, name: str) -> torch.Tensor:

@@ -23,7 +23,7 @@ from .call import Args, Rows, UNetCall
 from .layers import AttentionLayer, find_self_attention
 
 SELF_PIXELS = 16 * 16
-"""Self-attention maps of so many pixels and fewer are taken over: larger ones would bring the erased object back."""
+"""Self-attention maps of at most this many pixels are taken over: larger ones would bring the erased object back."""
 
 CROSS, SELF = "cross", "self"
 
@@ -55,7 +55,7 @@ class Composition:
         self._position = 0
 
     def kinds(self, progress: float) -> frozenset[str]:
-        """What is followed at this fraction of the sampling."""
+        """Return which kinds of attention are followed at this fraction of the sampling."""
         shares = {CROSS: self.cross, SELF: self.self_attention}
         return frozenset(kind for kind, share in shares.items() if progress < share)
 
@@ -115,7 +115,7 @@ class Follower:
     def attach(self) -> list[tuple[nn.Module, RemovableHandle]]:
         """Put hooks on, and return the modules with their handles.
 
-        They run before all others: whoever attends to a concept shall see these queries.
+        They run before all others, so that whoever attends to a concept sees these queries.
         """
         return [
             (part, part.register_forward_hook(self._hook(index), prepend=True))
@@ -133,7 +133,7 @@ class Follower:
             self._kinds = frozenset()
 
     def replace_in(self, rows: Rows, batch: int) -> None:
-        """In the next UNet call, of ``batch`` rows, these rows take over what was kept."""
+        """Have these rows of the next UNet call, which has ``batch`` rows, take over what was kept."""
         self._rows, self._batch = rows, batch
 
     def forget(self) -> None:
@@ -168,14 +168,14 @@ class Follower:
         return run
 
     def _is_small_map(self, output: torch.Tensor) -> bool:
-        """Whether self-attention's queries or keys [B, N, h*d] are of whole images, and few.
+        """Tell whether self-attention's queries or keys [B, N, h*d] are of whole images, and few.
 
         Where another extension cuts images into tiles, each tile is a row: that map is a large one's.
         """
         return output.shape[0] == self._count and output.shape[1] <= SELF_PIXELS
 
     def _replaced(self, name: str, output: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-        """``output`` [B, N, h*d] with ``kept`` [rows, N, h*d] in its conditional rows."""
+        """Return ``output`` [B, N, h*d] with ``kept`` [rows, N, h*d] in its conditional rows."""
         if output.shape[0] != self._batch or output[self._rows].shape != kept.shape:
             raise ErasureError(
                 f"attention layer {name} has {tuple(output.shape)} queries in a UNet call of {self._batch} rows where "

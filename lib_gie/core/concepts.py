@@ -65,7 +65,7 @@ class Concept:
 
     @property
     def key(self) -> str:
-        """What two concepts share when they are the same one: the text without regard to case."""
+        """The text without regard to case: two concepts that share it are the same one."""
         return self.text.casefold()
 
 

@@ -25,7 +25,7 @@ def check_length(text: str) -> None:
 
 
 def check_token_count(text: str, count: int) -> None:
-    """Raise ConceptError unless a concept of so many tokens (without BOS and EOS) fits into one context."""
+    """Raise ConceptError unless a concept of ``count`` tokens (without BOS and EOS) fits into one context."""
     if count > MAX_TOKENS:
         raise ConceptError(f"the concept {quoted(text)} has {count} tokens; at most {MAX_TOKENS} fit, so shorten it")
     if count < 1:

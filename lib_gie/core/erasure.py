@@ -13,14 +13,26 @@ from lib_gie.options import ErasureSettings
 from .composition import Composition, Trace
 from .recorder import AttentionRecorder
 from .rows import Identities, Name, RowLedger
+from .rules import erasing_rule
 from .scales.resolved import ResolvedScales, Target
-from .scales.rules import PromptFacts
+from .scales.rules import PromptFacts, ScaleRule
 
 __all__ = ["Erasure", "Target"]
 
 
+def check_adapter(rule: ScaleRule, settings: ErasureSettings) -> None:
+    """Raise OptionError where an adapter gives the scale of an erasing rule that takes none."""
+    if rule.reading is not None and not erasing_rule(settings.rule).takes_adapters:
+        raise OptionError(
+            f"an adapter gives the scale, and the erasing rule is {settings.rule!r}: adapters are fitted on growth "
+            f"inhibitors. Give a fixed scale, or take that rule"
+        )
+
+
 class Erasure:
-    """What one generation erases. The host announces its rows; a session (``session.attach``) does the rest.
+    """The concepts that one generation erases, and how far it has come.
+
+    The host announces its rows; a session (``session.attach``) does the rest.
 
     ``targets``: the concepts with their scale rules. ``settings``, or its fields by name: see ErasureSettings.
     ``ledger``: the rows that the host announces; erasures of the same rows share one.
@@ -56,7 +68,10 @@ class Erasure:
         self.targets = tuple(targets)
         self.settings = settings or ErasureSettings(**options)
         self.ledger = ledger or RowLedger()
-        self.resolved = ResolvedScales(targets, self.settings.strength)
+        self.rule = erasing_rule(self.settings.rule)
+        for target in targets:
+            check_adapter(target.rule, self.settings)
+        self.resolved = ResolvedScales(targets, self.settings.strength, self.rule)
         self.recorder, self.trace, self.composition = recorder, trace, composition
         self._steps = 0
         self._progress = 0.0
@@ -73,17 +88,17 @@ class Erasure:
 
     @property
     def injects(self) -> bool:
-        """Whether the sampling is between start and end."""
+        """Tell whether the sampling is between start and end."""
         return self.settings.includes(self._progress)
 
     @property
     def is_paired(self) -> bool:
-        """Whether another trajectory is written down or followed."""
+        """Tell whether another trajectory is written down or followed."""
         return self.trace is not None or self.composition is not None
 
     @property
     def in_first_tiles(self) -> bool:
-        """Whether the first step is being made in tiles."""
+        """Tell whether the first step is being made in tiles."""
         return self.ledger.is_tiled and self._steps == 1
 
     @property
@@ -130,5 +145,5 @@ class Erasure:
         self.resolved.go_on_from(other.resolved, changed)
 
     def doubts(self, row: Hashable) -> tuple[str, ...]:
-        """See ``ResolvedScales.doubts``."""
+        """Say why fixed scales took the place of weaker answers, see ``ResolvedScales.doubts``."""
         return self.resolved.doubts(row)

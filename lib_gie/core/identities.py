@@ -25,7 +25,9 @@ class Candidates:
 
 @dataclass(frozen=True, eq=False)
 class Identities:
-    """What a step's rows are told apart by. Every sequence has one entry per announced row, in their order.
+    """The tensors and shares that a step's rows are told apart by.
+
+    Every sequence has one entry per announced row, in their order.
 
     ``contexts``: float [rows, L, D] each; together they have all rows. A host may lengthen or shorten a context later,
     but not change what it begins with. ``images``: the number of each row's image.
@@ -116,7 +118,7 @@ class KnownRows:
         )
 
     def _fits(self, candidates: Sequence[Candidates], placed: Sequence[Name]) -> bool:
-        """Whether each row that is known is conditional where its place in the tiles says so, and only there."""
+        """Tell whether each row that is known is conditional where its place in the tiles says so, and only there."""
         known = [(row, name) for row, name in zip(candidates, placed, strict=False) if row.positions]
         return all((self._name_of(row) is None) == (name is None) for row, name in known)
 

@@ -51,7 +51,7 @@ class AttentionLayer:
 
     @property
     def output_factor(self) -> float:
-        """What the module divides its output by; only diffusers has such a thing, and it is 1 in all SD models."""
+        """The number that the module divides its output by. Only diffusers has one, and it is 1 in all SD models."""
         return float(getattr(self.module, "rescale_output_factor", 1.0))
 
 
@@ -75,7 +75,7 @@ def _is_cross(name: str, module: nn.Module) -> bool:
 
 
 def _refuse_joint(name: str, module: nn.Module) -> None:
-    """SD3, FLUX and their kin attend to text and image at once: there is no separate map of the prompt."""
+    """Raise UnsupportedModelError for a layer of SD3 or FLUX: it has no separate map of the prompt."""
     if isinstance(getattr(module, "add_q_proj", None), nn.Module):
         raise UnsupportedModelError(
             f"attention layer {name} attends to text and image jointly (SD3, FLUX); growth inhibitors need "
@@ -94,7 +94,7 @@ def _refuse_joint(name: str, module: nn.Module) -> None:
 
 
 def find_self_attention(unet: nn.Module) -> tuple[AttentionLayer, ...]:
-    """All attention layers of a UNet in which the image attends to itself, in the order of its modules."""
+    """Return all attention layers of a UNet in which the image attends to itself, in the order of its modules."""
     found = unet.named_modules()
     return tuple(
         AttentionLayer(name, part) for name, part in found if _is_attention(part) and not _is_cross(name, part)
@@ -102,7 +102,7 @@ def find_self_attention(unet: nn.Module) -> tuple[AttentionLayer, ...]:
 
 
 def find_cross_attention(unet: nn.Module) -> tuple[AttentionLayer, ...]:
-    """All cross-attention layers of a UNet, in the order of its modules.
+    """Return all cross-attention layers of a UNet, in the order of its modules.
 
     Raises UnsupportedModelError where there are none, or where they are of a kind that cannot be injected into.
     """
@@ -122,10 +122,10 @@ def find_cross_attention(unet: nn.Module) -> tuple[AttentionLayer, ...]:
 
 
 def family_of(layers: Sequence[AttentionLayer]) -> str:
-    """The model family of a UNet's cross-attention layers.
+    """Return the model family of a UNet's cross-attention layers; UNKNOWN where their width cannot be told.
 
-    One of another width is a family of its own, named by that ("width-384"), so that an adapter trained on it is never
-    taken for one of another model's; UNKNOWN where the width cannot be told.
+    A width that is not in FAMILIES names a family by itself ("width-384"), so that an adapter trained on it is never
+    taken for one of another model's.
     """
     width = _width(layers[0].module, "to_k")
     return UNKNOWN if width is None else FAMILIES.get(width, f"width-{width}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,16 +11,11 @@ import torch
 from lib_gie.errors import ErasureError
 
 from .call import Rows
-from .capture import QueryCapture
-from .encoding import EncodedConcept
+from .capture import KEYS, QUERIES, VALUES, ProjectionCapture
+from .folds import Encoded, Folds
 from .layers import AttentionLayer
 from .recorder import AttentionRecorder, token_means
-from .rules.growth_inhibitors import LayerConcepts
-
-Encoded = tuple[EncodedConcept, ...]
-Folds = Callable[[int, Encoded, float, torch.Tensor], LayerConcepts]
-"""Returns K* and U of concepts in a layer. It is called with the layer's number, the concepts, their padding and the
-layer's context [B, L, D]."""
+from .rules.protocol import ErasingRule, LayerRun
 
 Maps = dict[int, list[torch.Tensor]]
 """By layer the maps of each concept from a UNet pass of its own, float32 [rows, h, N, columns]."""
@@ -40,17 +35,18 @@ class Pass:
         self._contexts: dict[int, torch.Tensor] = {}  # by layer: what it attended to when it first ran
 
     def run_layer(
-        self, index: int, context: torch.Tensor, output: torch.Tensor, capture: QueryCapture
+        self, index: int, context: torch.Tensor, output: torch.Tensor, capture: ProjectionCapture
     ) -> torch.Tensor | None:
         """Do what is to be done after a layer has run. Returns the output that takes the place of the layer's, or None.
 
-        ``context``: [B, L, D]; ``output``: [B, N, C_out]; ``capture``: has the layer's queries. Raises ErasureError.
+        ``context``: [B, L, D]; ``output``: [B, N, C_out]; ``capture``: of the layer's projections. Raises
+        ErasureError.
         """
         self._check_run(index, context)
         return self.at_layer(index, context, output, capture)
 
     def at_layer(
-        self, index: int, context: torch.Tensor, output: torch.Tensor, capture: QueryCapture
+        self, index: int, context: torch.Tensor, output: torch.Tensor, capture: ProjectionCapture
     ) -> torch.Tensor | None:
         """Do the work of this kind of pass; see ``run_layer``."""
         raise NotImplementedError
@@ -104,10 +100,10 @@ class Probe(Pass):
         return list(self._means.values())
 
     def at_layer(
-        self, index: int, context: torch.Tensor, output: torch.Tensor, capture: QueryCapture
+        self, index: int, context: torch.Tensor, output: torch.Tensor, capture: ProjectionCapture
     ) -> torch.Tensor | None:
-        query = capture.take(index, self.batch)  # [B, N, h*d]
-        concepts = self.folds(index, self._encoded, self._padding, context)
+        query = capture.take(index, QUERIES, self.batch)  # [B, N, h*d]
+        concepts = self.folds.concepts(index, self._encoded, self._padding, context)
         numbers = range(len(self._encoded))
         means = [token_means(concepts.own(concepts.maps(query, number), number)) for number in numbers]
         self._means.pop(index, None)  # the last run is the image's own
@@ -129,22 +125,23 @@ class ConceptPass(Pass):
         self.maps: dict[int, torch.Tensor] = {}
 
     def at_layer(
-        self, index: int, context: torch.Tensor, output: torch.Tensor, capture: QueryCapture
+        self, index: int, context: torch.Tensor, output: torch.Tensor, capture: ProjectionCapture
     ) -> torch.Tensor | None:
-        query = capture.take(index, self.batch)  # [B, N, h*d]
-        concepts = self.folds(index, self._encoded, self._padding, context)
+        query = capture.take(index, QUERIES, self.batch)  # [B, N, h*d]
+        concepts = self.folds.concepts(index, self._encoded, self._padding, context)
         self.maps[index] = concepts.maps(query, self._number)
         return None
 
 
 @dataclass(frozen=True, eq=False)
 class Injection:
-    """The term of some concepts for some rows.
+    """A rule's term for some concepts and rows.
 
     ``scales``: w of all columns, float32 [rows, columns]. ``maps``: those of passes of the concepts' own; without them
     the maps are made from the queries of this run.
     """
 
+    rule: ErasingRule
     rows: Rows
     encoded: Encoded
     padding: float
@@ -180,38 +177,42 @@ class Inject(Pass):
         self._injections, self._recordings = injections, recordings
 
     def at_layer(
-        self, index: int, context: torch.Tensor, output: torch.Tensor, capture: QueryCapture
+        self, index: int, context: torch.Tensor, output: torch.Tensor, capture: ProjectionCapture
     ) -> torch.Tensor | None:
         pixels = capture.pixels(index)
         recordings = [one for one in self._recordings if pixels and one.recorder.wants(pixels)]
         if not self._injections and not recordings:
             capture.drop(index)
             return None
-        query = capture.take(index, self.batch)  # [B, N, h*d]
-        of_rows: dict[int, torch.Tensor] = {}  # by selector: [rows, N, h*d], taken once
-        for rows in [*(one.rows for one in recordings), *(one.rows for one in self._injections)]:
-            if id(rows) not in of_rows:
-                of_rows[id(rows)] = query[rows]
+        parts = {QUERIES}.union(*(one.rule.needs for one in self._injections))
+        taken = {part: capture.take(index, part, self.batch) for part in parts}  # [B, N or L, h*d]
+        of_rows: dict[tuple[int, str], torch.Tensor] = {}  # by selector and projection, taken once
+
+        def chosen(rows: Rows, part: str) -> torch.Tensor:
+            """Return what a projection made for these rows: [rows, N or L, h*d]."""
+            if (id(rows), part) not in of_rows:
+                of_rows[id(rows), part] = taken[part][rows]
+            return of_rows[id(rows), part]
+
         for recording in recordings:
-            self._record(recording, index, context, of_rows[id(recording.rows)])
+            self._record(recording, index, context, chosen(recording.rows, QUERIES))
         if not self._injections:
             return None
         # the layer has just made its output, so it may be changed in place unless it is part of a graph
         result = output.clone() if output.requires_grad else output  # [B, N, C_out]
         for one in self._injections:
-            chosen = result[one.rows]  # [rows, N, C_out], a view where the rows are neighbours
-            concepts = self.folds(index, one.encoded, one.padding, context)
-            if one.maps is None:
-                concepts.add(chosen, of_rows[id(one.rows)], one.scales)
-            else:
-                concepts.add_maps(chosen, one.maps.pop(index), one.scales)
+            own = result[one.rows]  # [rows, N, C_out], a view where the rows are neighbours
+            keys, values = (chosen(one.rows, part) if part in one.rule.needs else None for part in (KEYS, VALUES))
+            maps = None if one.maps is None else one.maps.pop(index)
+            term = self.folds.term(one.rule, index, one.encoded, one.padding, context)
+            term.add(own, LayerRun(chosen(one.rows, QUERIES), keys, values, maps), one.scales)
             if not isinstance(one.rows, slice):
-                result[one.rows] = chosen
+                result[one.rows] = own
         return result
 
     def _record(self, one: Recording, index: int, context: torch.Tensor, query: torch.Tensor) -> None:
-        """``query``: of the recorded rows, [rows, N, h*d]."""
-        concepts = self.folds(index, one.encoded, one.padding, context)
+        """Record the attention to each concept. ``query``: of the recorded rows, [rows, N, h*d]."""
+        concepts = self.folds.concepts(index, one.encoded, one.padding, context)
         for number in range(len(one.encoded)):
             found = concepts.maps(query, number) if one.maps is None else one.maps[index][number]
             one.recorder.add(number, one.names, concepts.own(found, number).detach())

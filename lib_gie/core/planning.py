@@ -14,10 +14,11 @@ from .call import Rows, UNetCall, select
 from .composition import CROSS, Follower
 from .encoding import EncodedConcept
 from .erasure import Erasure
-from .passes import ConceptPass, Encoded, Inject, Injection, Maps, Probe, Recording
+from .folds import Encoded
+from .passes import ConceptPass, Inject, Injection, Maps, Probe, Recording
 from .recorder import Reading
 from .rows import Name, RowLedger
-from .rules.growth_inhibitors import column_scales
+from .rules.protocol import ErasingRule
 from .runner import Undisturbed, UNetRunner
 
 Means = list[list[torch.Tensor]]
@@ -50,7 +51,7 @@ class Member:
 
     @property
     def is_separate(self) -> bool:
-        """Whether the concepts have passes of their own."""
+        """Tell whether the concepts have UNet passes of their own."""
         return self.erasure.settings.concept_pass == "separate"
 
 
@@ -87,12 +88,12 @@ class Part:
 
     @cached_property
     def any_scale(self) -> bool:
-        """Whether anything is inhibited at all."""
+        """Tell whether any scale is not zero."""
         return any(bool((scale != 0).any()) for scale in self.scales)
 
     @property
     def injects(self) -> bool:
-        """Whether something is inhibited in this step."""
+        """Tell whether something is erased in this step."""
         return self.member.erasure.injects and self.any_scale
 
 
@@ -117,7 +118,7 @@ def plan_call(runner: UNetRunner, members: Sequence[Member], call: UNetCall) -> 
         follower.replace_in(part.taken.rows, call.batch)
     device = call.context.device
     return Inject(
-        runner.layers, runner.fold, call.batch, _injections(ready, device), _recordings(ready),
+        runner.layers, runner.folds, call.batch, _injections(ready, device), _recordings(ready),
         runs_once=any(one.is_separate or one.erasure.is_paired for one in members),
     )  # fmt: skip
 
@@ -154,7 +155,7 @@ _Kind = tuple[int | None, tuple[int, int] | None]
 
 @dataclass(frozen=True, eq=False)
 class _Question:
-    """What the rules of one member must be asked anew: the numbers of its targets."""
+    """A question to the scale rules of one member: the numbers of the targets that must be read anew."""
 
     part: Part
     numbers: Sequence[int]
@@ -220,7 +221,7 @@ def read_means(
     """
 
     def read(of: UNetCall) -> Means:
-        probe = Probe(runner.layers, runner.fold, of.batch, encoded, padding)
+        probe = Probe(runner.layers, runner.folds, of.batch, encoded, padding)
         runner.run_own(probe, of, undisturbed)
         return probe.means
 
@@ -236,7 +237,7 @@ def read_means(
 
 
 def _is_replaced(runner: UNetRunner) -> bool:
-    """Tell whether another extension has put a forward of its own into this UNet, which may count on the image's size.
+    """Tell whether another extension has put another forward into this UNet, which may count on the image's size.
 
     The library that moves weights between devices does so, too; its forward changes nothing.
     """
@@ -262,7 +263,7 @@ def _concept_maps(runner: UNetRunner, part: Part, recorded: UNetCall | None) -> 
     found: Maps = {}
     for number, encoded in enumerate(member.encoded):
         states = encoded.states.to(call.context.device, call.context.dtype)  # [L*, D]
-        own = ConceptPass(runner.layers, runner.fold, call.batch, member.encoded, member.padding, number)
+        own = ConceptPass(runner.layers, runner.folds, call.batch, member.encoded, member.padding, number)
         runner.run_own(own, call.with_context(states.expand(call.batch, -1, -1)), member.undisturbed)
         for index, maps in own.maps.items():
             found.setdefault(index, []).append(maps)
@@ -285,7 +286,7 @@ def _repeat(runner: UNetRunner, part: Part, recorded: UNetCall, others: Sequence
     rows = ConditionalRows(recorded, slice(0, recorded.batch), part.taken.names)
     same = [replace(one, taken=rows, maps=None) for one in others if one.taken.names == part.taken.names]
     device = recorded.context.device
-    again = Inject(runner.layers, runner.fold, recorded.batch, _injections(same, device), runs_once=True)
+    again = Inject(runner.layers, runner.folds, recorded.batch, _injections(same, device), runs_once=True)
     runner.run_own(again, recorded, part.member.undisturbed)
 
 
@@ -293,18 +294,22 @@ def _repeat(runner: UNetRunner, part: Part, recorded: UNetCall, others: Sequence
 
 
 def _injections(parts: Sequence[Part], device: torch.device) -> list[Injection]:
-    """Return the terms to be added: one for all concepts of the same rows but those with passes of their own."""
-    groups: dict[tuple[RowLedger, float, Member | None], list[Part]] = {}
+    """Return the terms to be added: one for all concepts of the same rows where the rule sums them up.
+
+    Concepts with passes of their own, and those of a rule that does not, have a term by erasure.
+    """
+    groups: dict[tuple[ErasingRule, RowLedger, float, Member | None], list[Part]] = {}
     for part in parts:
         if part.injects:
-            alone = part.member if part.maps is not None else None
-            groups.setdefault((part.member.erasure.ledger, part.member.padding, alone), []).append(part)
+            rule = part.member.erasure.rule
+            alone = None if rule.is_sum and part.maps is None else part.member
+            groups.setdefault((rule, part.member.erasure.ledger, part.member.padding, alone), []).append(part)
     found = []
-    for (_, padding, _), group in groups.items():
+    for (rule, _, padding, _), group in groups.items():
         encoded = tuple(one for part in group for one in part.member.encoded)
         scales = [scale for part in group for scale in part.scales]
-        columns = column_scales(scales, encoded, padding).to(device)  # [rows, columns]
-        found.append(Injection(group[0].taken.rows, encoded, padding, columns, group[0].maps))
+        columns = rule.columns(scales, encoded, padding).to(device)  # [rows, columns]
+        found.append(Injection(rule, group[0].taken.rows, encoded, padding, columns, group[0].maps))
     return found
 
 

@@ -11,13 +11,13 @@ import torch
 
 
 def token_means(maps: torch.Tensor) -> torch.Tensor:
-    """Means over pixels, for every head: [B, h, N, n] -> [B, h, n]."""
+    """Return the means over pixels, for every head: [B, h, N, n] -> [B, h, n]."""
     return maps.mean(2)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What of the attention at t = T a scale is read from.
+    """How the attention at t = T, from which a scale is read, becomes numbers.
 
     ``per_head``: one input for every head of every layer; otherwise the means over heads, one per layer, as in the
     paper (section 3.3). ``noise``: the seed of noise that stands in for every image's latents, at the last timestep;
@@ -33,15 +33,15 @@ class Reading:
 
     @property
     def reads_prompt(self) -> bool:
-        """Whether the inputs depend on the prompt alone, so that they can be read again when it changes."""
+        """Tell whether the inputs depend on the prompt alone, so that they can be read again when it changes."""
         return self.noise is not None
 
     def count(self, heads: Sequence[int]) -> int:
-        """The number of inputs for a UNet with so many heads in each of its cross-attention layers."""
+        """Return the number of inputs for a UNet. ``heads``: of each of its cross-attention layers."""
         return sum(heads) if self.per_head else len(heads)
 
     def inputs(self, by_layer: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Token means of every layer, float32 [rows, h, n] each -> float32 [rows, inputs, n]."""
+        """Return the inputs: token means of every layer, float32 [rows, h, n] -> float32 [rows, inputs, n]."""
         if self.per_head:
             return torch.cat(list(by_layer), 1)  # [rows, inputs, n]
         return torch.stack([means.mean(1) for means in by_layer], 1)  # [rows, layers, n]
@@ -71,16 +71,16 @@ class AttentionRecorder:
         self._counts: dict[tuple[int, Hashable, int], dict[int, int]] = defaultdict(dict)
 
     def begin_step(self) -> None:
-        """The UNet is about to be evaluated."""
+        """Note that the UNet is about to be evaluated."""
         self._step += 1
 
     @property
     def is_due(self) -> bool:
-        """Whether this step is recorded."""
+        """Tell whether this step is recorded."""
         return self._step % self.every == 0
 
     def wants(self, pixels: int) -> bool:
-        """Whether a layer of so many pixels is recorded in this step."""
+        """Tell whether a layer with this number of pixels is recorded in this step."""
         return self.is_due and pixels <= self.largest
 
     def add(self, concept: int, rows: Sequence[Hashable], maps: torch.Tensor) -> None:
@@ -94,25 +94,25 @@ class AttentionRecorder:
             self._counts[key][step] = self._counts[key].get(step, 0) + 1
 
     def rows(self) -> list[Hashable]:
-        """The names of all rows."""
+        """Return the names of all rows."""
         return list(dict.fromkeys(row for _, row, _ in self._sums))
 
     def resolutions(self, concept: int, row: Hashable) -> list[int]:
-        """The numbers of pixels that were recorded, largest first."""
+        """Return the numbers of pixels that were recorded, largest first."""
         return sorted((n for number, name, n in self._sums if (number, name) == (concept, row)), reverse=True)
 
     def steps(self, concept: int, row: Hashable) -> list[int]:
-        """The steps that were recorded."""
+        """Return the steps that were recorded."""
         return sorted({step for n in self.resolutions(concept, row) for step in self._sums[concept, row, n]})
 
     def average(self, concept: int, row: Hashable, pixels: int, step: int | None = None) -> torch.Tensor:
-        """The mean over layers and steps (or of one) at one resolution: float32 [pixels], values from 0 to 1."""
+        """Return the mean over layers and steps (or of one) at one resolution: float32 [pixels], values from 0 to 1."""
         sums, counts = self._sums[concept, row, pixels], self._counts[concept, row, pixels]
         steps = sums if step is None else [step]
         return functools.reduce(torch.add, [sums[number] for number in steps]) / sum(counts[number] for number in steps)
 
     def strongest(self, concept: int, row: Hashable) -> float:
-        """How strongly a concept was present, 0 to 1: the greatest of the averages at the finest resolution.
+        """Return how strongly a concept was present, 0 to 1: the greatest of the averages at the finest resolution.
 
         0 where nothing was recorded.
         """

@@ -16,7 +16,7 @@ __all__ = ["Candidates", "Identities", "Name", "RowLedger"]
 
 
 class RowLedger:
-    """What a host has announced for the running step, and what of it the UNet has seen.
+    """The rows that a host has announced for the running step, and which of them the UNet has seen.
 
     Rows are known by their place, or, where the host says by what to tell them (``Identities``), by that: then UNet
     calls may have any of them in any order, and again.
@@ -33,7 +33,7 @@ class RowLedger:
 
     @property
     def is_tiled(self) -> bool:
-        """Whether a call is being made in tiles."""
+        """Tell whether a call is being made in tiles."""
         return self._tiles is not None
 
     # -- refusals ------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -15,10 +15,10 @@ from lib_gie.errors import ErasureError, told_to
 from lib_gie.handles import take_off
 
 from .call import Args, Kwargs, UNetCall, context_in
-from .capture import QueryCapture
+from .capture import QUERIES, ProjectionCapture
+from .folds import Folds
 from .layers import find_cross_attention
-from .passes import Encoded, Pass
-from .rules.growth_inhibitors import LayerConcepts
+from .passes import Pass
 
 Undisturbed = Callable[[], AbstractContextManager[Any]]
 """Makes a context around UNet calls that are not the host's, which leaves the host's own randomness as it was."""
@@ -28,7 +28,7 @@ _inner = threading.local()
 
 
 def is_inner_call() -> bool:
-    """Whether the running UNet call is none of the host's (a probe, a concept pass); hosts do not announce it."""
+    """Tell whether the running UNet call is none of the host's (a probe, a concept pass); hosts do not announce it."""
     return getattr(_inner, "owner", None) is not None
 
 
@@ -45,23 +45,22 @@ class UNetRunner:
         self.running: Pass | None = None
         """The pass of the UNet call that runs now."""
         self._refused = refused
-        self._capture = QueryCapture(self.layers, lambda: self.is_watching)
-        self._folded: dict[tuple[int, Encoded, float], LayerConcepts] = {}
+        self._capture = ProjectionCapture(self.layers, lambda: self.is_watching)
+        self.folds = Folds(self.layers)
         self._handles: list[tuple[nn.Module, RemovableHandle]] = []
         self._weights = [weight for weight in unet.parameters() if not weight.is_inference()]
         self._written: int | None = None  # how often they had been written to when the UNet was last seen
 
     @property
     def is_watching(self) -> bool:
-        """Whether the UNet call that runs has a pass of this runner."""
+        """Tell whether the UNet call that runs has a pass of this runner."""
         return self.running is not None and getattr(_inner, "owner", None) in (None, self)
 
-    def attach(self) -> None:
-        """Put the hooks on the layers; a second time changes nothing."""
-        if self._handles:
-            return
-        for index, layer in enumerate(self.layers):
-            self._handles += self._capture.attach(index)
+    def attach(self, parts: Iterable[str] = (QUERIES,)) -> None:
+        """Put the hooks on the layers and on these of their projections; a second time changes nothing."""
+        is_new = not self._handles
+        self._handles += self._capture.attach({QUERIES, *parts})
+        for index, layer in enumerate(self.layers if is_new else ()):
             handle = layer.module.register_forward_hook(self._layer_hook(index), with_kwargs=True)
             self._handles.append((layer.module, handle))
 
@@ -69,7 +68,8 @@ class UNetRunner:
         """Take the hooks off."""
         self.end()
         remove(self._handles)
-        self._folded.clear()
+        self._capture.detached()
+        self.folds.clear()
 
     def end(self) -> None:
         """End a UNet call, and forget what it has left."""
@@ -105,23 +105,12 @@ class UNetRunner:
 
     # -- what is made of the weights ------------------------------------------------
 
-    def fold(self, index: int, encoded: Encoded, padding: float, like: torch.Tensor) -> LayerConcepts:
-        """Return K* and U of concepts in a layer, made once. ``like``: the context [B, L, D] that it is given."""
-        key = index, encoded, padding
-        if key not in self._folded:
-            self._folded[key] = LayerConcepts(self.layers[index], encoded, like, padding)
-        return self._folded[key]
-
-    def forget_folds(self) -> None:
-        """Forget what was made of concepts that are not erased any more."""
-        self._folded.clear()
-
     def notices_writes(self) -> bool:
-        """Whether somebody has written to the weights since the last call; what was made of them is forgotten then."""
+        """Tell whether the weights were written to since the last call, and forget then what was made of them."""
         before, self._written = self._written, self._writes()
         if before in (None, self._written):
             return False
-        self._folded.clear()
+        self.folds.clear()
         return True
 
     def _writes(self) -> int:

@@ -65,7 +65,7 @@ class Session:
         self._handles.append((unet, unet.register_forward_pre_hook(self._before_unet, with_kwargs=True)))
         self._handles.append((unet, unet.register_forward_hook(self._after_unet)))
         self._handles.append((unet, unet.register_forward_hook(self._at_end, always_call=True)))
-        self._runner.attach()
+        self._runner.attach(member.erasure.rule.needs)
         if member.follower is not None:
             member.handles = member.follower.attach()
 
@@ -77,7 +77,7 @@ class Session:
             return
         self.members.remove(member)
         remove(member.handles)
-        self._runner.forget_folds()
+        self._runner.folds.clear()
         if not self.members:
             self._end_call()
             remove(self._handles)
@@ -143,7 +143,7 @@ _sessions: WeakKeyDictionary[nn.Module, Session] = WeakKeyDictionary()
 
 @contextmanager
 def attach(unet: nn.Module, erasure: Erasure, undisturbed: Undisturbed = undrawn) -> Iterator[Session]:
-    """Within the context, every call of ``unet`` erases what ``erasure`` says from its conditional rows.
+    """Have every call of ``unet`` within the context erase what ``erasure`` says from its conditional rows.
 
     Attaching the same erasure to the same UNet again changes nothing; different erasures on one UNet add up; several
     UNets are independent. Nothing stays behind, also after an exception.

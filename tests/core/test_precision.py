@@ -10,7 +10,7 @@ from tiny import build_ldm, make_batch, make_concept, multiplies_halves
 
 from lib_gie.core.erasure import Erasure, Target
 from lib_gie.core.recorder import PAPER
-from lib_gie.core.rules.growth_inhibitors import LayerConcepts
+from lib_gie.core.rules.growth_inhibitors import GrowthTerm
 from lib_gie.core.scales.rules import FixedScale
 from lib_gie.core.session import attach, read_attention
 
@@ -109,12 +109,12 @@ def test_folded_matrices_have_the_dtype_that_the_layer_computes_in(mode, monkeyp
     unet, _, dtype, compute, _ = mode
     made = []
 
-    class Kept(LayerConcepts):
+    class Kept(GrowthTerm):
         def __init__(self, *args):
             super().__init__(*args)
             made.append(self)
 
-    monkeypatch.setattr("lib_gie.core.runner.LayerConcepts", Kept)
+    monkeypatch.setattr("lib_gie.core.rules.growth_inhibitors.GrowthTerm", Kept)
     run(unet, dtype, compute, an_erasure())
     assert made
-    assert {part.dtype for kept in made for part in (kept.keys, kept.outputs)} == {compute or dtype}
+    assert {part.dtype for kept in made for part in (kept.concepts.keys, kept.outputs)} == {compute or dtype}

@@ -42,7 +42,7 @@ def test_a_dict_and_positions_are_the_same(webui):
         ([True, "knife", "Automatic", 1, -3, 0, 1, "double"], 422, "'fused', 'separate'"),
         ([True, "knife", "Automatic", 1, -3, 0, 1, "fused", "third"], 422, "'both', 'first only'"),
         ([True, "knife", "Automatic", 1, -3, 0, 1, "fused", "both", 1], 422, "keep_composition is 1; it must be true"),
-        ([True, "knife", *[None] * 13], 422, "15 arguments were given"),
+        ([True, "knife", *[None] * 14], 422, "16 arguments were given"),
         ([{"concepts": "knife", "keep_composition": True, "composition_self": 2}], 422, "composition_self is 2"),
         ([{"concepts": "knife", "scales": 1}], 422, "unknown argument 'scales'"),
         ([True, "knife", "../gietest"], 422, "there is no adapter"),
@@ -143,6 +143,7 @@ def test_axes_of_the_xyz_plot(webui):
     wanted = [
         "Concepts to erase", "Adapter", "Strength", "Scale", "Start", "End", "Concept pass", "Hires. fix pass",
         "Keep composition", "Composition: prompt's attention", "Composition: self-attention",
+        "Erasing rule",
     ]  # fmt: skip
     assert [axis for axis in axes if axis.startswith("[GIE]")] == [f"[GIE] {label}" for label in wanted]
     scale = axes.index("[GIE] Scale")

@@ -10,6 +10,7 @@ import torch
 from lib_gie.checks import number_from
 from lib_gie.core.call import Size
 from lib_gie.core.encoding import EncodedConcept
+from lib_gie.core.rules.protocol import ErasingRule, ScaleRange
 from lib_gie.errors import OptionError
 from lib_gie.options import LOWEST_SCALE
 
@@ -26,7 +27,7 @@ _NOTICED = 1.02
 class Target:
     """A concept to erase and the rule that gives its scale.
 
-    ``floor``: w is never weaker, whatever the rule, the concept's weight and the strength say; 0: there is none.
+    ``floor``: w is never weaker than this, also where rule, concept's weight or strength say so; 0: there is none.
     """
 
     encoded: EncodedConcept
@@ -38,7 +39,7 @@ class Target:
 
 
 def _identity(context: torch.Tensor) -> tuple[object, ...] | None:
-    """Equal for the same memory that nothing has written to in between; None where torch does not keep count."""
+    """Return what is equal for the same memory while nothing writes to it; None where torch does not keep count."""
     if context.is_inference():
         return None
     return context.data_ptr(), context.shape, context.stride(), context._version
@@ -66,7 +67,7 @@ class _Seen:
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """What a rule has said for one row: w before weight, strength and emphasis, float32 [n]; and why not that alone.
+    """The answer of a rule for one row: w before weight, strength and emphasis, float32 [n]; and why not that alone.
 
     ``doubt``: why the fixed scale took the place of a weaker answer, "" where it did not.
     """
@@ -74,19 +75,20 @@ class _Found:
     base: torch.Tensor
     doubt: str = ""
 
-    def or_stronger(self, other: _Found) -> _Found:
-        """The stronger of both, token by token."""
-        return _Found(torch.minimum(self.base, other.base), self.doubt or other.doubt)
+    def or_stronger(self, other: _Found, allowed: ScaleRange) -> _Found:
+        """Return the stronger of both, token by token."""
+        return _Found(allowed.stronger(self.base, other.base), self.doubt or other.doubt)
 
 
 class ResolvedScales:
     """The scales w of a generation's conditional rows, found when the UNet is first called for them.
 
     ``targets``: the concepts with their rules. ``strength``: multiplies every scale.
+    ``rule``: what w means.
     """
 
-    def __init__(self, targets: Sequence[Target], strength: float):
-        self.targets, self._strength = tuple(targets), strength
+    def __init__(self, targets: Sequence[Target], strength: float, rule: ErasingRule):
+        self.targets, self._strength, self._rule = tuple(targets), strength, rule
         self.values: dict[Hashable, tuple[torch.Tensor, ...]] = {}
         """By row: w of each concept, float32 [n]."""
         self.facts: dict[Hashable, PromptFacts] = {}
@@ -166,12 +168,13 @@ class ResolvedScales:
                 for index in range(len(self.targets))
             ]
             if old is not None:
-                values = [new.or_stronger(before) for new, before in zip(values, old, strict=True)]
+                values = [new.or_stronger(before, self._rule.range) for new, before in zip(values, old, strict=True)]
             self._found[row] = tuple(values)
             pairs = zip(self.targets, values, strict=True)
             scales = [self._scale(target, one, emphasis[number]) for target, one in pairs]
             if row in self.values:
-                scales = [torch.minimum(new, before) for new, before in zip(scales, self.values[row], strict=True)]
+                pairs_before = zip(scales, self.values[row], strict=True)
+                scales = [self._rule.range.stronger(new, before) for new, before in pairs_before]
             self.values[row] = tuple(scales)
             self._sizes[row] = size
         self._seen[tuple(rows)] = _Seen(context, facts, size)
@@ -209,18 +212,20 @@ class ResolvedScales:
         return [known.emphasis * more for known, more in zip(facts, most.tolist(), strict=True)]
 
     def _scale(self, target: Target, found: _Found, emphasis: float) -> torch.Tensor:
-        """w of one row and target, float32 [n]."""
-        plain = (found.base * target.encoded.concept.weight * self._strength).clamp(max=target.floor)  # [n]
-        if emphasis > MOST_EMPHASIS and bool((plain < 0).any()):
+        """Return w of one row and target, float32 [n]."""
+        rule, allowed = self._rule, self._rule.range
+        plain = allowed.limited(found.base * target.encoded.concept.weight * self._strength, target.floor)  # [n]
+        if not rule.emphasis_power:
+            return plain
+        if emphasis > MOST_EMPHASIS and bool((plain != 0).any()):
             raise OptionError(
                 f"the largest emphasis in the prompt is {emphasis:.3g}; {target.encoded.concept.text[:100]!r} can be "
                 f"erased up to {MOST_EMPHASIS:g}. Emphasise less, or all of it alike"
             )
-        grown = plain * emphasis_factor(emphasis)  # [n]
-        return torch.maximum(grown, plain.clamp(max=LOWEST_SCALE))  # emphasis alone leads no further than that
+        return allowed.grown(plain, emphasis_factor(emphasis, rule.emphasis_power))  # [n]
 
     def doubts(self, row: Hashable) -> tuple[str, ...]:
-        """For each target why a fixed scale took the place of a weaker answer for this row, "" where it did not."""
+        """Say for each target why a fixed scale took the place of a weaker answer for this row, "" where it did not."""
         return tuple(found.doubt for found in self._found.get(row, ())) or ("",) * len(self.targets)
 
     def batch(self, rows: Sequence[Hashable]) -> tuple[torch.Tensor, ...]:

@@ -14,9 +14,6 @@ from lib_gie.options import BY_NAME, LOWEST_SCALE
 
 from .adapter import Adapter
 
-EMPHASIS_POWER = 2.0
-"""w grows with the largest emphasis to this power: what is added grows with it, and so does the attention to it."""
-
 MOST_EMPHASIS = 5.0
 """The most emphasis up to which the demo model erases (docs/ADAPTERS.md); beyond, it draws nothing recognisable."""
 
@@ -30,7 +27,7 @@ MISREAD = "it had to be read at another size than the adapter was fitted at"
 
 @dataclass(frozen=True)
 class PromptFacts:
-    """What a host knows of a row's prompt beside its states.
+    """The facts that a host knows of a row's prompt beside its states.
 
     ``named``: folded texts of the concepts (``Concept.key``) whose own words are in it; None: not known, which counts
     as all of them. ``emphasis``: the largest in it, as its text says; 1: none.
@@ -40,16 +37,19 @@ class PromptFacts:
     emphasis: float = 1.0
 
     def names(self, key: str) -> bool:
-        """Whether a concept, by its folded text, is named, or may be."""
+        """Tell whether a concept, by its folded text, is named, or may be."""
         return self.named is None or key in self.named
 
 
 UNKNOWN_PROMPT = PromptFacts()
 
 
-def emphasis_factor(emphasis: float) -> float:
-    """Return what w is multiplied by for the largest emphasis of a prompt: at least 1, also for a weak one."""
-    return float(max(1.0, emphasis) ** EMPHASIS_POWER)
+def emphasis_factor(emphasis: float, power: float) -> float:
+    """Return what w is multiplied by for the largest emphasis of a prompt: at least 1, also for a weak one.
+
+    ``power``: see ``ErasingRule.emphasis_power``.
+    """
+    return float(max(1.0, emphasis) ** power)
 
 
 class ScaleRule(Protocol):
@@ -59,7 +59,7 @@ class ScaleRule(Protocol):
     """What ``scales`` needs of the attention at t = T, which costs half a UNet evaluation per image; None: nothing."""
 
     def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
-        """w <= 0, float32 [rows, tokens]; ``inputs``: what was read, float32 [rows, inputs, tokens], or None."""
+        """Return w, float32 [rows, tokens]. ``inputs``: what was read, float32 [rows, inputs, tokens], or None."""
         ...
 
     def check_model(self, family: str, heads: Sequence[int]) -> None:
@@ -76,11 +76,11 @@ class FixedScale:
         self.value: float = BY_NAME["scale"].check(value)
 
     def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
-        """w, float32 [rows, tokens]."""
+        """Return w, float32 [rows, tokens]."""
         return torch.full((rows, tokens), self.value)
 
     def check_model(self, family: str, heads: Sequence[int]) -> None:
-        """Fits every UNet."""
+        """Accept every UNet."""
 
     def __repr__(self) -> str:
         return f"FixedScale({self.value:g})"
@@ -102,7 +102,7 @@ class GivenScales:
         self._used = 0
 
     def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
-        """The next images' w, float32 [rows, tokens]."""
+        """Return the next images' w, float32 [rows, tokens]."""
         given = self.values[self._used : self._used + rows]  # [rows]
         if len(given) != rows:
             raise OptionError(f"{len(self.values)} scales were given, for fewer images than there are")
@@ -110,14 +110,14 @@ class GivenScales:
         return given[:, None].expand(rows, tokens)  # [rows, n]
 
     def check_model(self, family: str, heads: Sequence[int]) -> None:
-        """Fits every UNet."""
+        """Accept every UNet."""
 
 
 class Guarded:
     """A rule that takes an adapter's answer where the adapter can know, else the stronger of it and a fixed scale.
 
-    The adapter cannot know where a prompt names the concept (the concept is wanted then, whatever else is in the
-    prompt), where its inputs are unlike those of all prompts that it was fitted on, and where they had to be read at
+    The adapter cannot know where a prompt names the concept (the concept is wanted then, also beside other
+    things), where its inputs are unlike those of all prompts that it was fitted on, and where they had to be read at
     another size.
     """
 
@@ -144,7 +144,7 @@ class Guarded:
         return Guarded(self.adapter, max(LOWEST_SCALE, grown))
 
     def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
-        """The adapter's answer: w, float32 [rows, tokens]."""
+        """Return the adapter's answer: w, float32 [rows, tokens]."""
         return self.adapter.scales(inputs, rows, tokens)
 
     def doubts(self, inputs: torch.Tensor, named: Sequence[bool], misread: bool) -> list[str]:

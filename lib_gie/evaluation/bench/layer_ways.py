@@ -14,8 +14,10 @@ from tqdm import tqdm
 
 from lib_gie.core.concepts import Concept
 from lib_gie.core.encoding import EncodedConcept
+from lib_gie.core.layer_concepts import LayerConcepts
 from lib_gie.core.layers import AttentionLayer
-from lib_gie.core.rules.growth_inhibitors import LayerConcepts, column_scales
+from lib_gie.core.rules.growth_inhibitors import RULE, GrowthTerm
+from lib_gie.core.rules.protocol import LayerRun
 from lib_gie.randomness import undrawn
 
 SHAPES = ((4096, 320), (1024, 320), (256, 640), (64, 1280))
@@ -31,7 +33,7 @@ class Case:
     """One layer, its concepts and the tensors of one call, for one image."""
 
     layer: Attention
-    concepts: LayerConcepts
+    term: GrowthTerm
     count: int
     scales: torch.Tensor  # [1, columns]
     query: torch.Tensor  # [1, N, h*d]
@@ -45,9 +47,9 @@ class Case:
 
     def parts(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Yield each concept's K* [h, d, L], U [h*n, C_out] and w [1, n]."""
-        outputs = self.concepts.outputs.unflatten(0, (HEADS, self.count, TOKENS))  # [h, k, n, C_out]
+        outputs = self.term.outputs.unflatten(0, (HEADS, self.count, TOKENS))  # [h, k, n, C_out]
         for number in range(self.count):
-            keys = self.concepts.keys[..., number * LENGTH : (number + 1) * LENGTH]
+            keys = self.term.concepts.keys[..., number * LENGTH : (number + 1) * LENGTH]
             columns = slice(number * TOKENS, (number + 1) * TOKENS)
             yield keys, outputs[:, number].flatten(0, 1), self.scales[:, columns]
 
@@ -62,15 +64,15 @@ def make_case(device: torch.device, pixels: int, channels: int, count: int) -> C
         EncodedConcept(Concept(f"concept {k}"), torch.randn(LENGTH, WIDTH), ["a"] * TOKENS) for k in range(count)
     ]
     context = torch.randn(1, LENGTH, WIDTH, device=device, dtype=dtype)
-    made = LayerConcepts(AttentionLayer("layer", layer), encoded, context)
-    scales = column_scales([torch.full((1, TOKENS), -1.0)] * count, encoded).to(device)
+    made = RULE.term(LayerConcepts(AttentionLayer("layer", layer), encoded, context))
+    scales = RULE.columns([torch.full((1, TOKENS), -1.0)] * count, encoded).to(device)
     query, output = (torch.randn(1, pixels, channels, device=device, dtype=dtype) for _ in range(2))
     return Case(layer, made, count, scales, query, output, context)
 
 
 def used(case: Case) -> None:
     """Compute the term as it is used: one product for all concepts, measured from BOS, in chunks."""
-    case.concepts.add(case.output, case.query, case.scales)
+    case.term.add(case.output, LayerRun(case.query), case.scales)
 
 
 def one_by_one(case: Case) -> None:
@@ -86,10 +88,10 @@ def one_by_one(case: Case) -> None:
 
 def softmax(case: Case) -> None:
     """Compute the term by torch's softmax over all concepts at once, without chunks."""
-    scores = (case.split @ case.concepts.keys).unflatten(-1, (case.count, LENGTH))  # [1, h, N, k, L]
+    scores = (case.split @ case.term.concepts.keys).unflatten(-1, (case.count, LENGTH))  # [1, h, N, k, L]
     maps = scores.float().softmax(-1)[..., 1 : 1 + TOKENS].flatten(3)  # [1, h, N, columns]
     left = (maps * case.scales[:, None, None]).transpose(1, 2).flatten(2)  # [1, N, h*columns]
-    case.output += left.to(case.output.dtype) @ case.concepts.outputs
+    case.output += left.to(case.output.dtype) @ case.term.outputs
 
 
 def attention(case: Case) -> None:

@@ -14,15 +14,16 @@ from lib_gie.core.call import UNetCall
 from lib_gie.core.composition import Composition, Follower, Trace
 from lib_gie.core.concepts import Concept, parse_concepts
 from lib_gie.core.encoding import check_token_count
-from lib_gie.core.erasure import Erasure
+from lib_gie.core.erasure import Erasure, check_adapter
 from lib_gie.core.layers import find_cross_attention
 from lib_gie.core.recorder import AttentionRecorder
+from lib_gie.core.rules import erasing_rule
 from lib_gie.core.scales.adapter import Adapter, load_adapter
 from lib_gie.core.scales.rules import FixedScale, Guarded, ScaleRule
 from lib_gie.core.session import check_rules, is_inner_call
 from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.errors import ConceptError, ErasureError, OptionError
-from lib_gie.options import CROSS_SHARE, DEFAULT_SCALE, SELF_SHARE, ErasureSettings
+from lib_gie.options import CROSS_SHARE, SELF_SHARE, ErasureSettings
 
 from .calls import UNetWatch, watch_calls, wrap_encoder
 from .classes import layout_of
@@ -35,15 +36,17 @@ _generating: list[GrowthInhibitors] = []
 """Those whose pipelines are being called, innermost last."""
 
 
-def scale_rule(scale: float | None, adapter: ScaleRule | Path | str | None) -> ScaleRule:
-    """Make the rule for a fixed scale, an adapter (its file, or any ScaleRule), or neither: DEFAULT_SCALE.
+def scale_rule(
+    scale: float | None, adapter: ScaleRule | Path | str | None, rule: str = ErasureSettings.rule
+) -> ScaleRule:
+    """Make the rule for a fixed scale, an adapter (its file, or any ScaleRule), or neither: the erasing rule's usual.
 
     An adapter is guarded: where it cannot know, w is at least its model family's fixed scale (see ``Guarded``).
     """
     if scale is not None and adapter is not None:
         raise OptionError("both a scale and an adapter are given; give one of them, or strength to vary an adapter")
     if adapter is None:
-        return FixedScale(DEFAULT_SCALE if scale is None else scale)
+        return FixedScale(erasing_rule(rule).range.default if scale is None else scale)
     if isinstance(adapter, (Path, str)):
         adapter = load_adapter(adapter)
     return Guarded(adapter, default_scale(adapter.info.base)) if isinstance(adapter, Adapter) else adapter
@@ -91,8 +94,8 @@ class GrowthInhibitors:
     ``pipe``: of one of the classes in ``classes.LAYOUTS``, or of one that inherits from them.
     ``concepts``: a text such as ``knife, wine:0.5`` or a sequence of Concept. ``scale``: the same w for all (-20 to 0),
     or ``adapter``: an Adapter, its file or another ScaleRule. ``strength``, ``start``, ``end``, ``concept_pass``,
-    ``padding``: see ErasureSettings. Start and end are fractions of the steps that the call makes itself (img2img's
-    strength, SDXL's ``denoising_end``).
+    ``padding``, ``rule`` (the erasing rule): see ErasureSettings. Start and end are fractions of the steps that the
+    call makes itself (img2img's strength, SDXL's ``denoising_end``).
     ``record``: also collect where the concepts' attention is, in ``recorder`` (one per pipeline call).
     ``trace``: write down what the images are made from (with ``strength=0``: those without erasure). ``composition``:
     such a trace, of the same call with the same seeds, whose composition the images keep; for fractions of the steps
@@ -116,6 +119,7 @@ class GrowthInhibitors:
         end: float = ErasureSettings.end,
         concept_pass: str = ErasureSettings.concept_pass,
         padding: float = ErasureSettings.padding,
+        rule: str = ErasureSettings.rule,
         record: bool = False,
         trace: Trace | None = None,
         composition: Trace | None = None,
@@ -128,8 +132,9 @@ class GrowthInhibitors:
         self.concepts = _concepts(concepts)
         for concept in self.concepts:
             check_token_count(concept.text, len(concept_tokens(pipe, concept.text)))
-        self.rule = scale_rule(scale, adapter)
-        self.settings = ErasureSettings(strength, start, end, concept_pass, padding)
+        self.settings = ErasureSettings(strength, start, end, concept_pass, padding, rule)
+        self.rule = scale_rule(scale, adapter, self.settings.rule)
+        check_adapter(self.rule, self.settings)
         self.trace, self.composition = trace, composition
         self.recorder: AttentionRecorder | None = None
         self._wish = Wish(self.concepts, self.rule, self.settings, layout, rows_known)

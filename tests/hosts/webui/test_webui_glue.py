@@ -190,10 +190,10 @@ def test_weights_that_are_replaced_in_place_are_followed(host):
 
     host.callbacks.insert(0, swap)
     folded = []
-    runner = sys.modules["lib_gie.core.runner"]
-    original = runner.LayerConcepts
+    folds = sys.modules["lib_gie.core.folds"]
+    original = folds.LayerConcepts
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "LayerConcepts", lambda *args: folded.append(1) or original(*args))
+        patch.setattr(folds, "LayerConcepts", lambda *args: folded.append(1) or original(*args))
         host.process(ON)
     assert len(folded) == 2 * 7
 
@@ -631,3 +631,16 @@ def test_what_is_refused_between_two_batches_ends_the_job(host):
         host.process(ON, n_iter=2, after_image=refused)
     assert hooks_of(host.shared.sd_model.model.diffusion_model) == 0
     host.process([])
+
+
+def test_value_projection_erases_by_its_own_usual_scale(host):
+    """Adapters, and notes on lacking ones, are about growth inhibitors."""
+    p, done = host.process([{"concepts": "knife", "rule": "value projection"}])
+    written = infotext(p, 0, p.all_seeds)
+    assert (written["GIE rule"], written["GIE scale"], written["GIE fixed scale"]) == ("value projection", "-1", "-1")
+    assert "adapter" not in done.comments
+
+
+def test_an_adapter_is_refused_for_value_projection(host):
+    with pytest.raises(OptionError, match="adapters are fitted on growth inhibitors"):
+        host.process([{"concepts": "knife", "rule": "value projection", "adapter": "knife"}])

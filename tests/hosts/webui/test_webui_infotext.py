@@ -96,6 +96,13 @@ def test_every_option_comes_back():
     assert request_in(params) == request
 
 
+def test_the_erasing_rule_comes_back():
+    request = Request((Concept("knife"),), FIXED, scale=-1.0, rule="value projection")
+    params = write_params(request, [Rule(None, None, -1.0)])
+    assert params["GIE rule"] == "value projection"
+    assert request_in(params) == request
+
+
 def test_what_is_shown_comes_back():
     request = Request((Concept("knife"),), FIXED, keep_composition=True, show_before=True, show_attention=True)
     params = write_params(request, [Rule(None, None, -3.0)])

@@ -73,6 +73,8 @@ def test_axes_switch_erasure_on():
         ({"scale": -(10**400)}, "must be a number"),
         ({"start": 0.5, "end": 0.5}, "start must be below end"),
         ({"concept_pass": "both"}, "must be one of 'fused', 'separate'"),
+        ({"rule": "gie"}, "must be one of 'growth inhibitors', 'value projection'"),
+        ({"rule": "value projection", "concept_pass": "separate"}, "asks for no concept's attention"),
         ({"concept_pass": ["fused"]}, "must be one of"),
         ({"hires": "third"}, "must be one of 'both', 'first only', 'second only'"),
         ({"concept": "knife"}, "unknown argument 'concept'; known are enabled, concepts"),
@@ -138,6 +140,7 @@ def test_every_option_is_complete():
     assert [option.name for option in OPTIONS] == [
         "enabled", "concepts", "adapter", "strength", "scale", "start", "end", "concept_pass", "hires",
         "keep_composition", "composition_cross", "composition_self", "show_before", "show_attention",
+        "rule",
     ]  # fmt: skip
     for option in OPTIONS:
         assert option.help.endswith(".")

@@ -15,6 +15,7 @@ from modules.ui_components import InputAccordion
 
 from lib_gie.checks import quoted
 from lib_gie.core.concepts import MAX_TOKENS, Concept, parse_concepts
+from lib_gie.core.rules.growth_inhibitors import RULE
 from lib_gie.core.scales.rules import emphasis_factor
 from lib_gie.errors import GieError, OptionError
 from lib_gie.hosts.webui.host.model import loaded_model, split_tokens, text_encoders
@@ -84,7 +85,9 @@ def _factor(prompt: str, concepts: Sequence[Concept]) -> float:
     """Return what w grows by for a prompt's emphasis; 1 where that cannot be told here."""
     model = loaded_model()
     try:
-        return 1.0 if model is None else emphasis_factor(facts_of(prompt, concepts, model, 20, 20).emphasis)
+        if model is None:
+            return 1.0
+        return emphasis_factor(facts_of(prompt, concepts, model, 20, 20).emphasis, RULE.emphasis_power)
     except GieError:
         return 1.0
 
@@ -214,7 +217,7 @@ def build(is_img2img: bool) -> tuple[list[Any], list[PasteField]]:
             fields["strength"] = _field(BY_NAME["strength"], prefix)
             fields["scale"] = _field(BY_NAME["scale"], prefix)
         with gr.Row():
-            for name in ("start", "end", "concept_pass", "hires"):
+            for name in ("start", "end", "concept_pass", "hires", "rule"):
                 fields[name] = _field(BY_NAME[name], prefix)
         with gr.Row():
             for name in ("keep_composition", "composition_cross", "composition_self"):

@@ -90,7 +90,7 @@ def write_params(request: Request, rules: Sequence[Rule]) -> dict[str, str]:
     else:
         params[BY_NAME["adapter"].infotext] = AUTOMATIC
         params[ADAPTERS] = "; ".join(map(str, rules))
-    for name in ("strength", "concept_pass", "hires"):
+    for name in ("strength", "concept_pass", "hires", "rule"):
         value = getattr(request, name)
         if value != BY_NAME[name].default:
             params[BY_NAME[name].infotext] = _number(value) if isinstance(value, float) else value

@@ -32,6 +32,7 @@ class Request:
     composition_self: float = BY_NAME["composition_self"].default
     show_before: bool = BY_NAME["show_before"].default
     show_attention: bool = BY_NAME["show_attention"].default
+    rule: str = BY_NAME["rule"].default
 
     def __post_init__(self) -> None:
         _ = self.settings  # raises
@@ -39,7 +40,7 @@ class Request:
     @cached_property
     def settings(self) -> ErasureSettings:
         """How strongly, when and by which pass. Raises OptionError for values out of range."""
-        return ErasureSettings(self.strength, self.start, self.end, self.concept_pass)
+        return ErasureSettings(self.strength, self.start, self.end, self.concept_pass, rule=self.rule)
 
 
 def _from_mapping(values: Mapping) -> dict[str, Any]:

@@ -200,7 +200,7 @@ def _read_adapters(text: str) -> dict[str, Any]:
 
 _READERS: dict[str, Callable[[str], dict[str, Any]]] = {
     **{BY_NAME[name].infotext: _read_number(name) for name in ("strength", "scale")},
-    **{BY_NAME[name].infotext: _read_choice(name) for name in ("concept_pass", "hires")},
+    **{BY_NAME[name].infotext: _read_choice(name) for name in ("concept_pass", "hires", "rule")},
     **{BY_NAME[name].infotext: _read_flag(name) for name in FLAGS},
     BY_NAME["start"].infotext: _read_steps,
     BY_NAME[SHARES[0]].infotext: _read_shares,

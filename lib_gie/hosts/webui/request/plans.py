@@ -11,10 +11,11 @@ from modules import paths_internal, shared
 
 from lib_gie.checks import quoted
 from lib_gie.core.concepts import MAX_TOKENS, Concept
+from lib_gie.core.rules import erasing_rule
 from lib_gie.core.scales.adapter import Adapter
 from lib_gie.core.scales.rules import FixedScale, Guarded, ScaleRule
 from lib_gie.demo.fixed_scale import default_scale
-from lib_gie.errors import AdapterError, GieError
+from lib_gie.errors import AdapterError, GieError, OptionError
 from lib_gie.hosts.webui.host import forge
 from lib_gie.hosts.webui.host.model import family_of, inversions_in, split_tokens, unet_of
 from lib_gie.options import AUTOMATIC, BY_NAME, DEFAULT_SCALE, FIXED
@@ -53,6 +54,14 @@ def _rule(
 ) -> tuple[ScaleRule, Rule]:
     if request.adapter == FIXED:
         return FixedScale(request.scale), Rule(None, None, request.scale)
+    erasing = erasing_rule(request.rule)
+    if not erasing.takes_adapters:
+        if request.adapter != AUTOMATIC:
+            raise OptionError(
+                f"adapter is {quoted(request.adapter)} and rule is {request.rule!r}: adapters are fitted on growth "
+                f"inhibitors. Set the adapter to {AUTOMATIC} or {FIXED}, or take that rule"
+            )
+        return FixedScale(erasing.range.default), Rule(None, None, erasing.range.default)
     if request.adapter == AUTOMATIC:
         installed = adapter_for(concept.key, base, heads, adapter_folders(), trusted=enforced)
         if installed is None:
@@ -142,7 +151,9 @@ def differences(plan: Plan, p: Any) -> list[str]:
 
 
 def _notes(request: Request, described: Sequence[Rule], base: str, enforced: bool) -> tuple[str, ...]:
-    """What Automatic did where no adapter fits."""
+    """Say what Automatic did where no adapter fits."""
+    if not erasing_rule(request.rule).takes_adapters:
+        return ()
     lacking = [
         (concept.text, rule.scale)
         for concept, rule in zip(request.concepts, described, strict=True)

@@ -6,9 +6,11 @@ import pytest
 import torch
 from tiny import CONTEXT_WIDTH, build_ldm, make_concept
 
+from lib_gie.core import layer_concepts
+from lib_gie.core.layer_concepts import LayerConcepts
 from lib_gie.core.layers import find_cross_attention
-from lib_gie.core.rules import growth_inhibitors
-from lib_gie.core.rules.growth_inhibitors import LayerConcepts, column_scales
+from lib_gie.core.rules.growth_inhibitors import RULE
+from lib_gie.core.rules.protocol import LayerRun
 
 CONCEPTS = [make_concept("knife", 1), make_concept("red wine", 2, seed=9), make_concept("beer", 1, seed=4)]
 PIXELS = 16
@@ -39,7 +41,7 @@ def literal_scores(layer, encoded, query) -> torch.Tensor:
 @pytest.mark.parametrize("padding", [0.0, 0.5])
 @pytest.mark.parametrize("chunk", [1, 500, 2**19])
 def test_all_concepts_at_once_in_any_pieces(layer, padding, chunk, monkeypatch):
-    monkeypatch.setattr(growth_inhibitors, "_CHUNK", chunk)
+    monkeypatch.setattr(layer_concepts, "_CHUNK", chunk)
     query, output = query_of(layer), torch.randn(2, PIXELS, layer.out_projection.out_features)
     scales = [torch.rand(2, encoded.count) - 1 for encoded in CONCEPTS]
     expected = output.clone()
@@ -52,13 +54,14 @@ def test_all_concepts_at_once_in_any_pieces(layer, padding, chunk, monkeypatch):
             values = layer.module.to_v(encoded.states).unflatten(-1, (layer.heads, -1))  # [L, h, d]
             added = torch.einsum("bhnl,bl,lhd->bnhd", maps, weights, values).flatten(2)  # [B, N, h*d]
             expected += added @ layer.out_projection.weight.T
-        make(layer, padding=padding).add(output, query, column_scales(scales, CONCEPTS, padding))
+        term = RULE.term(make(layer, padding=padding))
+        term.add(output, LayerRun(query), RULE.columns(scales, CONCEPTS, padding))
     torch.testing.assert_close(output, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("chunk", [1, 2**19])
 def test_maps_of_each_concept(layer, chunk, monkeypatch):
-    monkeypatch.setattr(growth_inhibitors, "_CHUNK", chunk)
+    monkeypatch.setattr(layer_concepts, "_CHUNK", chunk)
     concepts, query = make(layer), query_of(layer)
     with torch.no_grad():
         for number, encoded in enumerate(CONCEPTS):

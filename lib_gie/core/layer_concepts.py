@@ -1,0 +1,139 @@
+"""The concepts in one layer: where it attends to them, and what it makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import torch
+
+from .encoding import EncodedConcept
+from .layers import AttentionLayer
+
+_CHUNK = 2**19
+"""Scores that are worked on at once: what is made of them stays in the processor's cache, and memory does not grow."""
+
+_MOST = 80.0
+"""exp of it, summed over a context, is still finite in float32."""
+
+
+def span_of(encoded: EncodedConcept, padding: float) -> slice:
+    """Return the positions of a concept that count: its own tokens, with ``padding`` also EOS and what follows."""
+    return slice(1, len(encoded.states)) if padding else encoded.span
+
+
+def pieces(query: torch.Tensor, heads: int, positions: int) -> Iterator[slice]:
+    """Return runs of pixels of ``query`` [B, N, h*d]. A run has no more than _CHUNK scores for these positions."""
+    pixels = max(1, _CHUNK // (len(query) * heads * positions))
+    return (slice(start, start + pixels) for start in range(0, query.shape[1], pixels))
+
+
+class LayerConcepts:
+    """Concepts in one layer, made once per generation: their keys K*, their attention maps M*, and values V*.
+
+    A column is a position of a concept that counts: its own tokens, concept by concept. With ``padding`` those of a
+    concept are followed by its EOS and padding.
+    """
+
+    def __init__(
+        self, layer: AttentionLayer, concepts: Sequence[EncodedConcept], like: torch.Tensor, padding: float = 0.0
+    ):
+        """Keep what they are made of. ``like``: the layer's context, whose device and dtype are what it expects."""
+        self.layer, self.concepts, self.heads, self.length = layer, concepts, layer.heads, len(concepts[0].states)
+        self._like = like.new_empty(0)
+        self._spans = [span_of(encoded, padding) for encoded in concepts]
+        positions = [torch.arange(self.length, device=like.device)[span] for span in self._spans]
+        self._owners = torch.cat([torch.full_like(p, k) for k, p in enumerate(positions)])  # [columns]
+        self._columns = torch.cat(positions) + self.length * self._owners  # [columns], of the k*L
+
+    def states(self, kind: str) -> torch.Tensor:
+        """Return what K* ("key_states") or V* ("value_states") of all concepts is made of: [k, L, D]."""
+        found = [one.states if getattr(one, kind) is None else getattr(one, kind) for one in self.concepts]
+        return torch.stack(found).to(self._like.device, self._like.dtype)
+
+    # -- attention ------------------------------------------------
+
+    @cached_property
+    def keys(self) -> torch.Tensor:
+        """K* of k concepts, split by heads, transposed, divided by sqrt(d): [h, d, k*L].
+
+        Each is less the key of the concept's first token (BOS): a softmax does not change by what is added to all of
+        its scores, and measured from BOS, which gets most of the attention, they need no search for their maximum.
+        """
+        with torch.no_grad():
+            keys: torch.Tensor = self.layer.to_k(self.states("key_states"))  # [k, L, h*d]
+            split: torch.Tensor = (keys - keys[:, :1]).flatten(0, 1).unflatten(-1, (self.heads, -1))  # [k*L, h, d]
+            factor: float = split.shape[-1] ** -0.5
+            return split.permute(1, 2, 0) * factor  # [h, d, k*L]
+
+    def pieces(self, query: torch.Tensor) -> Iterator[slice]:
+        """Return runs of pixels that are worked on at once."""
+        return pieces(query, self.heads, len(self.concepts) * self.length)
+
+    def _attention(self, query: torch.Tensor, keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return exp of the scores, float32 [B, h, N, k*L], and their sums over each context, [B, h, N, k]."""
+        split = query.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, h, N, d]
+        grown = (split @ keys.to(query.dtype)).float().clamp_(max=_MOST).exp_()  # [B, h, N, k*L]
+        return grown, grown.unflatten(-1, (-1, self.length)).sum(-1)
+
+    def all_maps(self, query: torch.Tensor) -> torch.Tensor:
+        """Return M* of all columns: [B, N, h*d] -> float32 [B, h, N, columns]. It makes all scores at once."""
+        grown, sums = self._attention(query, self.keys)
+        if len(self._spans) == 1:
+            return grown[..., self._spans[0]] / sums
+        return grown.index_select(-1, self._columns) / sums.index_select(-1, self._owners)
+
+    def maps(self, query: torch.Tensor, number: int) -> torch.Tensor:
+        """Return M*[..., C] of one concept, the attention to its columns among all of its context.
+
+        ``query``: [B, N, h*d], as ``to_q`` returned it. Returns float32 [B, h, N, columns of the concept].
+        """
+        keys = self.keys[..., number * self.length : (number + 1) * self.length]  # [h, d, L]
+        parts = []
+        for pixels in self.pieces(query):
+            grown, sums = self._attention(query[:, pixels], keys)
+            parts.append(grown[..., self._spans[number]] / sums)  # [B, h, part of N, columns]
+        return torch.cat(parts, 2)
+
+    def own(self, maps: torch.Tensor, number: int) -> torch.Tensor:
+        """Return the columns of a concept's own tokens: [B, h, N, columns of the concept] -> [B, h, N, n]."""
+        return maps[..., : self.concepts[number].count]
+
+    # -- values ------------------------------------------------
+
+    def values(self) -> torch.Tensor:
+        """Return V* of every column: [columns, h*d]."""
+        states = self.states("value_states")  # [k, L, D]
+        counted = torch.cat([one[span] for one, span in zip(states, self._spans, strict=True)])  # [columns, D]
+        values: torch.Tensor = self.layer.to_v(counted[None])[0]
+        return values
+
+    def outputs(self, values: torch.Tensor) -> torch.Tensor:
+        """Fold values and W_o into one matrix: [columns, h*d] -> [h*columns, C_out].
+
+        Its row (head, column) is W_o applied to that head's part of the column's value.
+        """
+        split = values.unflatten(-1, (self.heads, -1))  # [columns, h, d]
+        own_head = torch.eye(self.heads, device=values.device).to(values.dtype)  # [h, h]; torch 2.1 has no bf16 eye
+        by_head = torch.einsum("nhd,gh->gnhd", split, own_head)  # [h, columns, h, d]
+        return _out_without_bias(self.layer, by_head.flatten(2).flatten(0, 1))  # [h*columns, C_out]
+
+
+def _out_without_bias(layer: AttentionLayer, values: torch.Tensor) -> torch.Tensor:
+    """Return W_o of each row of ``values`` [rows, h*d], through the module, so that a LoRA counts: [rows, C_out]."""
+    project = layer.out_projection
+    padded = torch.cat([values, torch.zeros_like(values[:1])])[None]  # [1, rows + 1, h*d]
+    projected: torch.Tensor = project(padded)[0]  # [rows + 1, C_out]
+    return (projected[:-1] - projected[-1:]) / layer.output_factor  # [rows, C_out]
+
+
+def add_product(output: torch.Tensor, weights: torch.Tensor, outputs: torch.Tensor) -> None:
+    """Add to ``output`` [B, N, C_out], in place, what columns contribute.
+
+    ``weights``: of each column, float32 [B, h, N, columns]; ``outputs``: [h*columns, C_out], see LayerConcepts.
+    """
+    left = weights.transpose(1, 2).flatten(2).to(outputs.dtype)  # [B, N, h*columns]
+    if output.dtype == outputs.dtype and not left.requires_grad:
+        output.baddbmm_(left, outputs.expand(len(left), -1, -1))
+    else:
+        output += (left @ outputs).to(output.dtype)

@@ -1,0 +1,57 @@
+"""The examples of docs/EXTENDING.md, run as they stand there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def blocks(section: str) -> list[str]:
+    """Return the Python code under a heading of the page, block by block."""
+    page = (ROOT / "docs" / "EXTENDING.md").read_text(encoding="utf-8")
+    own = page.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    return re.findall(r"```python\n(.*?)```", own, re.DOTALL)
+
+
+def run(code: str) -> str:
+    """Run code in a process of its own, with the tests' helpers, and return what it prints."""
+    path = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "core")]
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}\n{code}"],
+        capture_output=True, text=True, encoding="utf-8", check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+TRY_RULE = """
+import torch
+from test_algorithm import erase, stock
+from tiny import build_ldm, make_batch, make_concept
+from lib_gie.core.erasure import Target
+from lib_gie.core.scales.rules import FixedScale
+from lib_gie.options import BY_NAME
+
+print(BY_NAME["rule"].choices)
+unet, batch, knife = build_ldm(), make_batch(), make_concept("knife")
+before = stock(unet, batch)
+for scale in (0.0, -0.5, -2.0):
+    after = erase(unet, batch, [Target(knife, FixedScale(scale))], rule="value bias")
+    unconditional = [index for index, row in enumerate(batch.rows) if row is None]
+    assert torch.equal(after[unconditional], before[unconditional])
+    print(float((after - before).abs().mean()))
+"""
+
+
+def test_an_erasing_rule(tmp_path):
+    rule, line = blocks("An erasing rule")
+    (tmp_path / "value_bias.py").write_text(rule, encoding="utf-8")
+    added = f"import lib_gie.core.rules as rules; rules.__path__.append({str(tmp_path)!r}); RULES = rules.RULES\n"
+    choices, *changes = run(added + line + TRY_RULE).splitlines()
+    assert choices == "('growth inhibitors', 'value projection', 'value bias')"
+    none, some, more = map(float, changes)
+    assert none == 0 < some < more
