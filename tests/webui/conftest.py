@@ -30,6 +30,8 @@ DEFAULTS = {
     "hypertile_max_tile_unet": 256,
     "CLIP_stop_at_last_layers": 1, "live_preview_content": "Prompt", "sd_unet": "None", "sd_vae": "Automatic",
     "emphasis": "Original", "use_old_emphasis_implementation": False, "hires_fix_use_firstpass_conds": False,
+    "sdxl_clip_l_skip": False, "sdxl_crop_top": 0, "sdxl_crop_left": 0, "cross_attention_optimization": "Automatic",
+    "img2img_color_correction": False, "save_incomplete_images": False, "grid_only_if_multiple": True,
 }  # fmt: skip
 """Options that requests override. The WebUI puts them back only where they have been set before."""
 
