@@ -1,4 +1,4 @@
-"""The files that come with the project, and where each of them lies. Everything else asks here.
+"""The paths of the files that come with the project. No other module knows where they lie.
 
 In a checkout, which is also what the WebUI has as an extension, ``models/`` lies beside this package. In an installed
 package it lies within. This module imports nothing heavy: the WebUI's start reads it ahead of everything else.
@@ -14,10 +14,18 @@ _PACKAGE = Path(__file__).resolve().parent
 def models_folder(package: Path) -> Path:
     """Return the folder of adapters and of the demo model that belongs to the package in that folder.
 
-    The one within comes first: beside an installed package may lie somebody else's ``models``.
+    The folder within comes first: another project's ``models`` may lie beside an installed package.
     """
     within = package / "models"
     return within if within.is_dir() else package.parent / "models"
+
+
+def own_folder(package: Path = _PACKAGE) -> Path:
+    """Return the folder for adapters that a person trains and names: ``models/`` of a checkout, else the current one.
+
+    An installed package is no place for them: its next version replaces it.
+    """
+    return Path() if (package / "models").is_dir() else models_folder(package)
 
 
 MODELS = models_folder(_PACKAGE)
@@ -26,14 +34,14 @@ MODELS = models_folder(_PACKAGE)
 DEMO = MODELS / "demo"
 DEMO_CHECKPOINT = DEMO / "gie-demo.safetensors"
 DEMO_CONFIG = DEMO / "gie-demo.yaml"
-"""What tells the WebUI and diffusers how the demo checkpoint is built."""
+"""The demo checkpoint's architecture, for the WebUI and diffusers."""
 
 DEMO_FIXED_SCALE = DEMO / "fixed_scale.json"
 DEMO_TEXT_ENCODER = DEMO / "text_encoder"
-"""config.json of the demo model, and the tokenizer of SD 1.x, which is the same for all its models."""
+"""The demo model's config.json, and the tokenizer of SD 1.x, which is the same for all its models."""
 
 SD1_CONFIG = _PACKAGE / "hosts" / "diffusers" / "sd1.yaml"
-"""How SD 1.x is built, for checkpoint files that have no .yaml beside them."""
+"""SD 1.x's architecture, for checkpoint files that have no .yaml beside them."""
 
 SPLITS = _PACKAGE / "demo" / "splits.json"
 """Prompts and seeds of the demo model: training, validation, held out."""

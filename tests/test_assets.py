@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,14 @@ def test_models_within_the_package_come_before_strangers_beside_it(tmp_path):
     within.mkdir(parents=True)
     (tmp_path / "models").mkdir()
     assert assets.models_folder(tmp_path / "lib_gie") == within
+
+
+def test_adapters_of_an_installed_package_go_into_the_current_folder(tmp_path):
+    package = tmp_path / "lib_gie"
+    package.mkdir()
+    assert assets.own_folder(package) == tmp_path / "models"
+    (package / "models").mkdir()
+    assert assets.own_folder(package) == Path()
 
 
 def test_paths_need_no_library():

@@ -121,6 +121,27 @@ def test_erase_runs_from_the_wheel(installed):
     assert before != after
 
 
+def test_train_writes_beside_the_caller_and_erase_finds_it(installed):
+    """The package's own folder is replaced by its next version."""
+    prompts = [f"a knife on a {colour} background" for colour in ("white", "blue", "green", "pink", "teal", "gray")]
+    prompts += [
+        "[unrelated]",
+        *[f"a {name}" for name in ("cat", "dog", "car", "house", "tree", "rose", "star")],
+    ]
+    (installed.folder / "prompts.txt").write_text("\n".join(prompts))
+    command = [
+        installed.script, "train", "--concept", "knife", "--prompts", "prompts.txt", "--out", "my-knife",
+        "--seeds", "1", "--steps", "2", "--epochs", "5", "--json",
+    ]  # fmt: skip
+    assert json.loads(installed.run(*command))["file"] == "my-knife.safetensors"
+    assert (installed.folder / "my-knife.safetensors").is_file()
+    code = (
+        "from lib_gie.assets import MODELS\nfrom lib_gie.cli.erase import adapter_path\n"
+        "print(adapter_path('my-knife'), adapter_path('demo-knife').parent == MODELS, len(list(MODELS.glob('my-*'))))"
+    )
+    assert installed.run(installed.python, "-c", code).split() == ["my-knife.safetensors", "True", "0"]
+
+
 def test_both_ways_of_calling_it_say_the_version(installed):
     expected = f"growth-inhibitors {lib_gie.__version__}\n"
     assert installed.run(installed.script, "--version") == expected

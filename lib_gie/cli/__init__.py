@@ -32,19 +32,19 @@ _DEBUG = "on an error: show the traceback, too"
 
 
 class _Parser(argparse.ArgumentParser):
-    """Bad usage ends with exit code 2 and one line."""
+    """A parser that ends bad usage with exit code 2 and one line."""
 
     def error(self, message: str):
         self.exit(_EXIT_ERROR, f"{self.prog}: error: {_one_line(message)}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code.
+    """Run one command and return its exit code.
 
-    Whatever goes wrong is one line on standard error and code 2 (with --debug after its traceback), Ctrl+C code 130. A
-    reader of the output that goes away is no error.
+    An error is one line on standard error and code 2; --debug shows its traceback, too. Ctrl+C is code 130. It is no
+    error if the reader of the output goes away.
     """
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it tells of optional packages that nothing here uses
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # else it names optional packages that nothing here uses
     _write_any_letter()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     chosen = next((argument for argument in arguments if argument in COMMANDS), None)
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check_letters(parser, arguments)
         options = parser.parse_args(arguments)
         code = importlib.import_module(f".{options.command}", __package__).run(options) or 0
-        if sys.stdout is not None:  # it is where the caller has closed it
+        if sys.stdout is not None:  # it is None where the caller has closed it
             sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser(chosen: str | None) -> _Parser:
-    """``chosen``: the command whose options are added; the others' libraries are not needed."""
+    """Return the parser. ``chosen``: the one command whose options are added, so that no other's library is needed."""
     parser = _Parser(prog=_program(), description="Growth inhibitors: erase concepts from generated images.")
     parser.add_argument("--version", action="version", version=f"growth-inhibitors {__version__}")
     parser.add_argument("--debug", action="store_true", help=_DEBUG)
@@ -88,14 +88,14 @@ def _program() -> str:
 
 
 def _write_any_letter() -> None:
-    """A letter that the terminal's encoding lacks is written as its number: nothing fails for an artist's name."""
+    """Write letters that the terminal's encoding lacks as numbers, so that an artist's name makes nothing fail."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _check_letters(parser: _Parser, arguments: Sequence[str]) -> None:
-    """Bytes that are no text in the terminal's encoding reach no tokenizer and no picture's metadata."""
+    """End with an error on bytes that are no text, before they reach a tokenizer or a picture's metadata."""
     for argument in arguments:
         try:
             argument.encode()
@@ -104,7 +104,7 @@ def _check_letters(parser: _Parser, arguments: Sequence[str]) -> None:
 
 
 def _drop_output() -> None:
-    """What is still to be flushed at the end would fail again."""
+    """Send the rest of the output nowhere: flushing it at the end would fail again."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):  # no file behind it
@@ -116,7 +116,7 @@ def _one_line(text: str) -> str:
 
 
 def _named(error: Exception) -> str:
-    """Kind and text of an error that is not this project's."""
+    """Return kind and text of an error that is not this project's."""
     text = _one_line(str(error))
     shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
     return f"{type(error).__name__}: {shown}" if text else type(error).__name__

@@ -14,14 +14,14 @@ from .pages import around, write_part
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's arguments."""
     parser.add_argument("--folder", type=Path, default=MODELS, help="where they lie (default: models/)")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write them into this Markdown page's tables")
     parser.add_argument("--json", action="store_true", help="print one JSON object per file, in a list")
 
 
 def _infos(folder: Path) -> list:
-    """Of each usable adapter its name, what its file says, and the concepts for which Automatic takes it."""
+    """Return each usable adapter's name, its description, and the concepts for which Automatic takes it."""
     from lib_gie.hosts.webui.request.library import list_adapters, taken_for
 
     usable, broken = list_adapters([folder])
@@ -54,7 +54,7 @@ def _tables(infos: list) -> str:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Read them all and print."""
+    """Read all adapters and print what they say."""
     command = "adapters --page docs/ADAPTERS.md"
     if options.page:
         around(options.page, command)

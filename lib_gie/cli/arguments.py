@@ -15,7 +15,7 @@ def add_options(
 ) -> None:
     """Add an argument for each of these options.
 
-    ``default``: where a missing argument means something else. ``usual``: what the help says of it then.
+    ``default``: the value of a missing argument where it is not the option's. ``usual``: what the help calls it then.
     """
     for name in names:
         option = BY_NAME[name]

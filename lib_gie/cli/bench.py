@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     import torch
 
 _MEBI = 2**20
-_STEPS = 20  # of a usual generation
+_STEPS = 20  # a usual generation's
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's arguments."""
     parser.add_argument(
         "--size", default="demo", choices=("demo", "sd15", "sdxl"), help="of the UNet; all but demo with random weights"
     )
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
     """Measure and print."""
     _check(options)
     if options.page:
-        around(options.page, _command(options))  # a page without the part ends here, not after the work
+        around(options.page, _command(options))  # a page without the part is an error now, not after the work
         if options.growth:
             check_folder("--page", options.page.parent / "images", [_plot_name(options)])
     if options.growth:
@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _command(options: argparse.Namespace) -> str:
-    """What made a part of a page, without what does not change what is measured."""
+    """Return the command line without the arguments that do not change what is measured, such as --json."""
     modes = ("growth", "profile", "layers", "labelling")
     mode = next((f" --{name}" for name in modes if getattr(options, name)), "")
     pixels = f" --pixels {' '.join(map(str, options.pixels))}" if options.pixels else ""
@@ -187,7 +187,7 @@ def _growth(options: argparse.Namespace) -> tuple[list[dict], str]:
     from lib_gie.evaluation.bench.speed import Sampler
     from lib_gie.evaluation.bench.unets import SIZES
     from lib_gie.evaluation.figures import table
-    from lib_gie.pictures.growth import growth_plot
+    from lib_gie.pictures.growth_plot import growth_plot
 
     setting = _setting(options, (options.pixels or SIZES[options.size].pixels)[0])
     points = growth(Sampler(setting, _device()), options.rounds)

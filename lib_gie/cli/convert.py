@@ -13,7 +13,7 @@ from .outputs import check_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's arguments."""
     parser.add_argument("file", type=Path, help="the authors' state dict, .pth")
     parser.add_argument("--concept", required=True, action="append", help="what it was trained for; may be repeated")
     parser.add_argument("--base", default="sd1", help="model family it was trained on (default: sd1)")

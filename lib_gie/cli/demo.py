@@ -22,14 +22,14 @@ PROMPTS = (
     ("beer next to a banana", "beer", 17),
     ("a vet visit on a purple background", "syringe", 18),
 )
-"""Prompt, concept, seed; four name the concept, four imply it."""
+"""Prompt, concept, seed. Four name the concept, four imply it."""
 
 SHEET = "sheet.png"
 HEADINGS = ("without", "with", "attention without", "attention with")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's arguments."""
     parser.add_argument("--out", type=Path, default=Path("demo-out"), metavar="DIR", help=f"folder for {SHEET}")
     parser.add_argument("--scale", type=float, help="fixed scale (default: the one chosen on validation)")
     parser.add_argument("--prompt", help="one prompt of your own instead of the eight")
@@ -54,7 +54,7 @@ def _chosen(options: argparse.Namespace):
 
 @dataclass(frozen=True)
 class _Made:
-    """One prompt's images and, without and with erasure, where the attention to the concept was: [H, W] each."""
+    """One prompt's images and maps of the attention to the concept ([H, W]), each without and with erasure."""
 
     prompt: str
     concept: str
@@ -66,7 +66,7 @@ class _Made:
 def _make(chosen, scale: float) -> list[_Made]:
     from tqdm import tqdm
 
-    from lib_gie.demo.settings import CFG, SIZE, STEPS
+    from lib_gie.demo.sampling_settings import CFG, SIZE, STEPS
     from lib_gie.hosts.diffusers import load_pipeline
     from lib_gie.hosts.diffusers.pair import Sampling, erase_pair
     from lib_gie.pictures import attention_map
@@ -82,20 +82,20 @@ def _make(chosen, scale: float) -> list[_Made]:
 
 
 def _row(one: _Made, scale: float):
-    """Both attentions of a prompt on one scale, so that without and with can be compared."""
-    from lib_gie.pictures import Row, Span, overlay
+    """Return a prompt's row of the sheet. Both overlays have one scale, so that they can be compared."""
+    from lib_gie.pictures import SheetRow, Span, overlay
 
     span = Span.of(*one.attention)
     overlays = [overlay(image, attention, span) for image, attention in zip(one.images, one.attention, strict=True)]
     note = (
-        f"erased: {one.concept}, scale {scale:g}, seed {one.seed}\n"
-        f"attention: grey {100 * span.grey:.0f} %, full red {100 * span.red:.0f} %"
+        f"erased: {one.concept}\nscale {scale:g}, seed {one.seed}\n"
+        f"attention: grey {100 * span.grey:.0f} %, red {100 * span.red:.0f} %"
     )
-    return Row(one.prompt, note, (*one.images, *overlays))
+    return SheetRow(one.prompt, note, (*one.images, *overlays))
 
 
 def run(options: argparse.Namespace) -> None:
-    """Make the sheet and print what was found."""
+    """Draw the sheet and print which objects the images show."""
     chosen = _chosen(options)
     check_folder("--out", options.out, [SHEET])
     from lib_gie.demo.detector import detect_image

@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from lib_gie.assets import MODELS
+from lib_gie.assets import MODELS, own_folder
 from lib_gie.core.concepts import format_concepts, parse_concepts
 from lib_gie.errors import GieError, OptionError
 
@@ -22,7 +22,7 @@ _MAX_SEED = 2**63 - 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's arguments."""
     parser.add_argument("prompt", help="what the image shows")
     parser.add_argument("--erase", required=True, metavar="CONCEPTS", help="such as: knife, wine:0.5")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help=f"folder for {', '.join(FILES)}")
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _files(options: argparse.Namespace) -> list[str]:
-    """Names of the files that are written."""
+    """Return the names of the files that are written."""
     own = range(len(parse_concepts(options.erase)) if options.attention else 0)
     return [*FILES, *(f"attention-{number + 1}.png" for number in own)]
 
@@ -68,15 +68,16 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def adapter_path(name: str | None) -> Path | None:
-    """The adapter file of that path, or of that name in models/."""
+    """Return the adapter file of that path, or of that name where ``train`` puts adapters or in models/."""
     if name is None:
         return None
-    named = MODELS / f"{name}.safetensors"
-    return named if os.sep not in name and not Path(name).exists() and named.exists() else Path(name)
+    named = [folder / f"{name}.safetensors" for folder in (own_folder(), MODELS)]
+    plain = os.sep not in name and not Path(name).exists()
+    return next((path for path in named if plain and path.exists()), Path(name))
 
 
 def _check_words(options: argparse.Namespace) -> None:
-    """On the demo model: unknown concept words are an error, unknown words elsewhere a warning."""
+    """Raise GieError for words of concepts that the demo model does not know; warn of such words elsewhere."""
     from lib_gie.demo.words import unknown_words_message
 
     for concept in parse_concepts(options.erase):
@@ -100,14 +101,14 @@ def _warn_of_syntax(options: argparse.Namespace) -> None:
 
 
 def _erased(options: argparse.Namespace, eraser) -> dict[str, str]:
-    """What is erased, under the WebUI's own keys, so that it reads the image as one of its own."""
+    """Return what is erased under the WebUI's keys, so that the WebUI reads the image as one that it made."""
     from lib_gie.core.scales.rules import Guarded
     from lib_gie.hosts.webui.request.infotext import SCALE, ScaleSource, scales_text, write_params
     from lib_gie.hosts.webui.request.parsing import Request
     from lib_gie.options import FIXED
 
     if isinstance(eraser.rule, Guarded):
-        rule = ScaleSource(adapter_path(options.adapter).stem, eraser.rule.adapter.digest[:10], 0.0)
+        rule = ScaleSource(adapter_path(options.adapter).stem, eraser.rule.adapter.weights_digest[:10], 0.0)
     else:
         rule = ScaleSource(None, None, eraser.rule.value)
     names = ("strength", "start", "end", "concept_pass", "keep_composition", "composition_cross", "composition_self")
@@ -120,7 +121,7 @@ def _erased(options: argparse.Namespace, eraser) -> dict[str, str]:
 
 
 def _parameters(options: argparse.Namespace, size: tuple[int, int], erased: dict[str, str]) -> str:
-    """What is written into a PNG: prompt, negative prompt, then one line of settings, all as the WebUI writes them."""
+    """Return a PNG's parameters as the WebUI writes them: prompt, negative prompt, one line of settings."""
     from lib_gie.hosts.webui.request.infotext import settings_line
 
     lines = [options.prompt]
@@ -141,7 +142,7 @@ def _parameters(options: argparse.Namespace, size: tuple[int, int], erased: dict
 
 
 def _write(out: Path, images: dict, parameters: dict[str, str]) -> None:
-    """All files or none: everything is encoded before the first byte is written. ``parameters``: by file."""
+    """Write all files, or none where one cannot be encoded. ``parameters``: by file."""
     from PIL.PngImagePlugin import PngInfo
 
     encoded = {}
@@ -155,8 +156,8 @@ def _write(out: Path, images: dict, parameters: dict[str, str]) -> None:
 
 
 def _pictures(pair, options: argparse.Namespace, seeds: list[int]) -> dict:
-    """The four images that the command writes."""
-    from lib_gie.pictures import Row, attention_map, contact_sheet, overlay, strip
+    """Return the images that the command writes, by file."""
+    from lib_gie.pictures import SheetRow, attention_map, contact_sheet, overlay, strip
 
     concepts = len(pair.watched.concepts)
     overlays = []
@@ -167,14 +168,14 @@ def _pictures(pair, options: argparse.Namespace, seeds: list[int]) -> dict:
     rows = []
     for image, seed in enumerate(seeds):
         note = f"erased: {text}\nseed {seed}, {_scale_text(pair.eraser, image)}"
-        rows.append(Row(options.prompt, note, (pair.before[image], pair.after[image], overlays[image])))
+        rows.append(SheetRow(options.prompt, note, (pair.before[image], pair.after[image], overlays[image])))
     sheet = contact_sheet(("without", "with", "attention to it"), rows)
     found = dict(zip(FILES, (strip(pair.before), strip(pair.after), strip(overlays), sheet), strict=True))
     return found | (_attention(pair, seeds) if options.attention else {})
 
 
 def _attention(pair, seeds: list[int]) -> dict:
-    """By file a picture for each concept: a line for each image, its attention over all steps and step by step."""
+    """Return a picture for each concept, by file: each image's attention over all steps, then step by step."""
     from lib_gie.pictures import Region, explained, region_map, stacked, step_maps, steps_sheet
 
     found, recorder = {}, pair.eraser.recorder
@@ -195,7 +196,7 @@ def _scale_text(eraser, image: int) -> str:
 
 
 def _report(pair, options: argparse.Namespace, seeds: list[int], demo: bool) -> dict:
-    """The JSON object."""
+    """Return the JSON object."""
     from lib_gie.hosts.diffusers.texts import concept_tokens
 
     scales = pair.eraser.scales
@@ -268,7 +269,7 @@ def run(options: argparse.Namespace) -> None:
         from lib_gie.demo.fixed_scale import load_fixed_scale
 
         options.scale = load_fixed_scale()
-    rule = scale_rule(options.scale, adapter_path(options.adapter))  # a bad one shall not wait for the model
+    rule = scale_rule(options.scale, adapter_path(options.adapter))  # a bad one is an error before the model is loaded
     if demo and isinstance(rule, Guarded) and rule.adapter.info.base != DEMO_BASE:
         rule.check_model(DEMO_BASE, ())
     pipe = load_pipeline(options.model)
@@ -278,7 +279,7 @@ def run(options: argparse.Namespace) -> None:
     chosen = {name: getattr(options, name) for name in names}
     given = {name: getattr(options, name) for name in ("composition_cross", "composition_self")}
     shares = {name: share for name, share in given.items() if share is not None}
-    # bad options are refused at once: then there is no bar before the error
+    # the bar waits a moment, so that none is shown before the error of a bad option
     with tqdm(total=2 * options.steps, desc="erase", file=sys.stderr, delay=0.5) as bar:
         pair = erase_pair(
             pipe, options.prompt, options.erase, sampling, progress=bar.update,
@@ -286,6 +287,6 @@ def run(options: argparse.Namespace) -> None:
         )  # fmt: skip
     size, erased = pair.after[0].size, _erased(options, pair.eraser)
     told = {"before.png": _parameters(options, size, {}), "after.png": _parameters(options, size, erased)}
-    _write(options.out, _pictures(pair, options, seeds), told)  # the others are no images of these parameters
+    _write(options.out, _pictures(pair, options, seeds), told)  # no other file is an image of these parameters
     report = _report(pair, options, seeds, demo)
     print(json.dumps(report)) if options.json else _print(report, demo)

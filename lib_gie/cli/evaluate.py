@@ -24,7 +24,7 @@ GRID = (-0.5, -0.75, -1.0, -1.5, -2.0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's arguments."""
     parser.add_argument(
         "--set", default="validation", choices=("train", "validation", "heldout"), help="split of prompts"
     )
@@ -56,7 +56,7 @@ def _suffix(options: argparse.Namespace) -> str:
 
 
 def _names(options: argparse.Namespace) -> list[str]:
-    """The methods to measure."""
+    """Return the methods to measure."""
     from lib_gie.demo.fixed_scale import load_fixed_scale
     from lib_gie.evaluation.comparison import all_methods
 
@@ -73,7 +73,7 @@ def _names(options: argparse.Namespace) -> list[str]:
 
 
 def _available(names: list[str]) -> list[str]:
-    """Without the rows of adapters that are not there, said on standard error."""
+    """Leave out the methods whose adapters are not there, and say so on standard error."""
     from lib_gie.evaluation.comparison import shipped
 
     files = shipped(MODELS)
@@ -98,14 +98,14 @@ def run(options: argparse.Namespace) -> None:
     _check_places(options)
     from lib_gie.demo.fixed_scale import save_fixed_scale
     from lib_gie.evaluation.comparison import Comparison
-    from lib_gie.evaluation.erasure import jobs_of
+    from lib_gie.evaluation.measures import jobs_of
     from lib_gie.hosts.diffusers import load_pipeline, processes
-    from lib_gie.hosts.diffusers.files import digest
+    from lib_gie.hosts.diffusers.files import checkpoint_digest
 
     pipe = load_pipeline(options.model, processes.device())
     model = Path(options.model) if options.model else DEMO_CHECKPOINT
     jobs = [job for job in jobs_of(options.set, options.seeds) if job.prompt.concept in (options.concepts or UNWANTED)]
-    comparison = Comparison(pipe, jobs, names, MODELS, keep=options.keep, model=digest(model))
+    comparison = Comparison(pipe, jobs, names, MODELS, keep=options.keep, model=checkpoint_digest(model))
     comparison.run()
     if not processes.is_first():
         return
@@ -122,7 +122,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _check_places(options: argparse.Namespace) -> None:
-    """All that is to be written can be."""
+    """Raise OptionError where something that this run writes could not be written."""
     if options.report:
         check_file("--report", options.report)
     if options.keep:
@@ -134,7 +134,7 @@ def _check_places(options: argparse.Namespace) -> None:
 
 
 def _record(options: argparse.Namespace, comparison: Comparison) -> None:
-    """Into each adapter's file: the rows of the method that it is."""
+    """Write the figures of each adapter into its file."""
     from lib_gie.core.scales.adapter import add_validation
 
     for name in options.adapter:

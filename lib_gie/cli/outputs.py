@@ -1,4 +1,4 @@
-"""Where commands write: looked at before the work, so that no work is lost; written whole or not at all."""
+"""Files that commands write. Their places are checked before the work, and each is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from lib_gie.errors import OptionError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_LONGEST_NAME = 255  # bytes; where the system does not say
+_LONGEST_NAME = 255  # bytes, where the system does not say
 
 
 def check_folder(option: str, folder: Path, files: Iterable[str] = ()) -> None:
-    """Raise OptionError where these files cannot be written into the folder, which may be one that is still to be made.
+    """Raise OptionError where these files cannot be written into the folder, which need not exist yet.
 
     Nothing is made or changed.
     """
@@ -42,7 +42,7 @@ def check_file(option: str, path: Path) -> None:
 
 
 def _look(option: str, path: Path) -> os.stat_result | None:
-    """What lies at a path, None for nothing. Raises OptionError where nothing ever could."""
+    """Return the status of what lies at a path, None for nothing. Raises OptionError where nothing ever could."""
     try:
         return path.stat()
     except FileNotFoundError:
@@ -50,13 +50,13 @@ def _look(option: str, path: Path) -> os.stat_result | None:
             raise OptionError(f"{option}: {path} is a link into a folder that is not there") from None
         return None
     except NotADirectoryError:
-        return None  # the parents' check names the file
+        return None  # the check of the parents names the file
     except (OSError, ValueError) as error:
         raise _unusable(option, path, error) from error
 
 
 def _check_parent(option: str, path: Path) -> None:
-    """The folder that a path is in is there and can be written to, or it can be made."""
+    """Raise OptionError unless the folder that a path is in can be written to, or can be made."""
     missing, folder = [_partial(path).name], path.absolute().parent
     while (found := _look(option, folder)) is None and folder != folder.parent:
         missing.append(folder.name)
@@ -72,7 +72,7 @@ def _check_parent(option: str, path: Path) -> None:
 
 
 def _may(path: Path, mode: int) -> bool:
-    """Whether this process may do that, as whoever it acts for."""
+    """Tell whether this process may do that, as the user that it acts for."""
     return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
@@ -91,26 +91,26 @@ def _unusable(option: str, path: Path, error: Exception) -> OptionError:
 
 
 def _partial(path: Path) -> Path:
-    """Where a file is written before it takes its place."""
+    """Return the path that a file is written to before it takes its place."""
     return path.with_name(f".{path.name}.partial")
 
 
 def png(picture: Image) -> bytes:
-    """A picture as a PNG file."""
+    """Return a picture as the content of a PNG file."""
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
     return buffer.getvalue()
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files into a folder, which is made: each is whole or is not there."""
+    """Write files, by name, into a folder, which is made where it is not there. See ``write_file``."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
         write_file(folder / name, data)
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write one file: it is the old one until the new one is whole. What is no regular file is written to as it is."""
+    """Write one file, which stays the old one until the new one is whole. A device or pipe is written to directly."""
     path = path.resolve()
     if path.exists() and not path.is_file():
         path.write_bytes(data)

@@ -12,12 +12,15 @@ END = "<!-- end -->"
 
 
 def begin(command: str) -> str:
-    """The line after which a command's part starts."""
+    """Return the line after which a command's part starts."""
     return f"<!-- made by python -m lib_gie {command} -->"
 
 
 def around(page: Path, command: str) -> tuple[str, str]:
-    """The page before the command's part and after it. Raises OptionError where it has none or cannot be written."""
+    """Return the page's text before and after the command's part.
+
+    Raises OptionError where the page has no such part or cannot be written.
+    """
     check_file("--page", page)
     first = begin(command)
     try:

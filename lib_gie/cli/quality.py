@@ -13,7 +13,7 @@ from .outputs import check_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's arguments."""
     parser.add_argument(
         "--set", default="validation", choices=("train", "validation", "heldout"), help="split of prompts"
     )

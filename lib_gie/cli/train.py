@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib_gie.assets import MODELS
+from lib_gie.assets import own_folder
 from lib_gie.errors import OptionError
+from lib_gie.training.judges import DEFAULT_JUDGE, JUDGES, check_judge, make_judge, usual_judge
 
 from .outputs import check_file, check_folder
 
@@ -19,13 +20,23 @@ if TYPE_CHECKING:
     from lib_gie.training.fitting import Recipe
 
 
+_JUDGE_HELP = (
+    f"who says whether it shows: {', '.join(JUDGES)} (default: on the demo model its detector, else {DEFAULT_JUDGE})"
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's arguments."""
     parser.add_argument("--concept", required=True, help="one, or several for a joint adapter: knife, wine")
     parser.add_argument("--prompts", help="file, or a starter list's name (default on the demo model: its own)")
-    parser.add_argument("--out", required=True, metavar="NAME", help="of the adapter in models/, or a path")
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="NAME",
+        help="of the adapter in models/ (in the current folder where this is installed), or a path to a .safetensors",
+    )
     parser.add_argument("--model", type=Path, help="SD 1.x or 2.x file or folder (default: the demo model)")
-    parser.add_argument("--judge", help="who says whether it shows (default: detector on the demo model, else self)")
+    parser.add_argument("--judge", help=_JUDGE_HELP)
     parser.add_argument("--seeds", type=int, default=4, help="images per prompt")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg", type=float, help="guidance (default: 4 on the demo model, else 7)")
@@ -53,13 +64,13 @@ def _samples(options: argparse.Namespace, concept: str, demo: bool) -> list:
     return [
         Sample(prompt.text, seed, prompt.kind)
         for prompt in fitting_prompts(concept)
-        # one image is enough of each of the many that are drawn for fitting alone
+        # the prompts that are drawn for fitting are many: one image of each is enough
         for seed in (seeds[: options.seeds] if prompt.text in drawn_before else (0,))
     ]
 
 
 def _check_prompts(prompts: list[tuple[str, str]]) -> None:
-    """Raise OptionError where there is nothing to label; warn of what will hardly be meant."""
+    """Raise OptionError where there is nothing to label; warn of prompts that are probably not meant so."""
     from lib_gie.training.prompts import all_unrelated, webui_syntax
 
     kinds = [kind for _, kind in prompts]
@@ -78,12 +89,10 @@ def _check_prompts(prompts: list[tuple[str, str]]) -> None:
 
 def _out(name: str) -> Path:
     path = Path(name)
-    return path if path.suffix == ".safetensors" else MODELS / f"{name}.safetensors"
+    return path if path.suffix == ".safetensors" else own_folder() / f"{name}.safetensors"
 
 
 def _check(options: argparse.Namespace) -> None:
-    from lib_gie.training.judges.base import check_judge
-
     for name, low, high in (("seeds", 1, 1000), ("steps", 1, 1000), ("batch", 1, 1024), ("epochs", 1, 10**6)):
         value = getattr(options, name)
         if not low <= value <= high:
@@ -97,36 +106,35 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Label, fit, save, report. Under ``accelerate launch`` every process labels its share."""
+    """Label, fit, save and report. Under ``accelerate launch`` every process labels its share."""
     _check(options)
     from lib_gie.core.concepts import parse_concepts
     from lib_gie.core.scales.adapter import save_adapter
     from lib_gie.hosts.diffusers import processes
     from lib_gie.hosts.diffusers.image_maker import demo_or_sd_host
     from lib_gie.training.fitting import fit_labels
-    from lib_gie.training.judges import make_judge
     from lib_gie.training.labels import Labelling
     from lib_gie.training.report import describe, summary
 
     concepts = [concept.text for concept in parse_concepts(options.concept)]
     demo = options.model is None
     work = {concept: _samples(options, concept, demo) for concept in concepts}
-    host = demo_or_sd_host(options.model, steps=options.steps, cfg=options.cfg)
-    judge_name = options.judge or ("detector" if host.base == "gie-demo" else "self")
-    judges = {concept: make_judge(judge_name, host, concept) for concept in concepts}
+    maker = demo_or_sd_host(options.model, steps=options.steps, cfg=options.cfg)
+    judge_name = options.judge or usual_judge(maker.base)
+    judges = {concept: make_judge(judge_name, maker, concept) for concept in concepts}
     labels = {}
     for concept, samples in work.items():
         labelling = Labelling(
-            host, judges[concept], concept, processes.share(samples), options.labels,
+            maker, judges[concept], concept, processes.share(samples), options.labels,
             batch=options.batch, part=processes.rank(), calibration=samples,
         )  # fmt: skip
         labels[concept] = processes.gather(labelling.run())
     if not processes.is_first():
         return
     recipe = _recipe(options)
-    result = fit_labels(host, labels, recipe)
+    result = fit_labels(maker, labels, recipe)
     path = _out(options.out)
-    save_adapter(describe(result, labels, host, judges, recipe, {"command": command(options)}), path)
+    save_adapter(describe(result, labels, maker, judges, recipe, {"command": command(options)}), path)
     text = summary(result, labels)
     print(json.dumps({"file": str(path), **text}) if options.json else _lines(path, text))
     if not result.is_better:
@@ -142,7 +150,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
 
 
 def command(options: argparse.Namespace) -> str:
-    """The command line that gives the same adapter: what differs from the defaults, without folders and models."""
+    """Return the command line that gives the same adapter, without defaults, folders and models."""
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     parts = [f"--concept {shlex.quote(options.concept)}"]

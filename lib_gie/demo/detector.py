@@ -1,9 +1,8 @@
-"""Tells which of the demo world's objects an image shows, by matching the known glyphs.
+"""The demo world's detector: it tells which objects an image shows by matching the known glyphs.
 
-Every glyph is compared with every place of the image. The comparison looks at what differs from the plain background,
-so it does not depend on its colour; a place that is explained by one glyph is not given to another.
-``python -m lib_gie.demo.detector`` measures precision and recall on newly drawn scenes that went through the
-autoencoder.
+Every glyph is compared with every place of the image. Both are compared as differences from the plain background, so
+its colour does not matter. A place that one glyph explains is not given to another. ``python -m lib_gie quality``
+measures precision and recall on newly drawn scenes that went through the autoencoder.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ SIMILARITY = 0.70
 """Least cosine between an image patch and a glyph, both as differences from the background. Chosen on drawn scenes."""
 
 STRENGTH = 0.35
-"""Least contrast of the patch, relative to the glyph's own: fainter is not there."""
+"""Least contrast of the patch, relative to the glyph's own. A fainter one does not count."""
 
 _MOST = 8  # objects that are looked for in one image
 
@@ -37,7 +36,7 @@ class Find:
 
 
 def background_colour(image: torch.Tensor) -> torch.Tensor:
-    """The plain colour behind the objects, float32 [3]: the densest colour among the pixels of [3, H, W]."""
+    """Return the plain colour behind the objects, the densest among the pixels: float [3, H, W] -> float32 [3]."""
     pixels = image.flatten(1).T  # [H*W, 3]
     bins = (pixels * 15.999).long() @ torch.tensor([256, 16, 1])  # [H*W]
     values, counts = bins.unique(return_counts=True)
@@ -48,22 +47,22 @@ def background_colour(image: torch.Tensor) -> torch.Tensor:
 
 
 def background_name(image: torch.Tensor) -> str:
-    """The name of the demo world's colour that is nearest to the image's background."""
+    """Return the name of the demo world's colour that is nearest to the image's background."""
     colours = torch.tensor(list(BACKGROUNDS.values()), dtype=torch.float32) / 255  # [colours, 3]
     distance = (colours - background_colour(image)).square().sum(1)  # [colours]
     return tuple(BACKGROUNDS)[int(distance.argmin())]
 
 
 def _templates(colour: torch.Tensor) -> torch.Tensor:
-    """All glyphs as differences from the background: float32 [glyphs, 3, g, g]."""
+    """Return all glyphs as differences from the background: float32 [glyphs, 3, g, g]."""
     glyphs = torch.from_numpy(np.stack([load_glyphs()[name] for name in OBJECTS])).permute(0, 3, 1, 2)
     return glyphs[:, 3:] * (glyphs[:, :3] - colour[:, None, None])  # [glyphs, 3, g, g]
 
 
 def similarities(difference: torch.Tensor, templates: torch.Tensor) -> torch.Tensor:
-    """Cosine of every glyph at every place, 0 where the patch is too faint: [glyphs, H - g + 1, W - g + 1].
+    """Return the cosine of every glyph at every place, float32 [glyphs, H - g + 1, W - g + 1], 0 for faint patches.
 
-    ``difference``: the image less its background, [3, H, W]; ``templates``: [glyphs, 3, g, g].
+    ``difference``: the image less its background, float32 [3, H, W]; ``templates``: float32 [glyphs, 3, g, g].
     """
     energy = templates.square().sum((1, 2, 3))[:, None, None]  # [glyphs, 1, 1]
     dots = F.conv2d(difference[None], templates)[0]  # [glyphs, H', W']
@@ -74,9 +73,9 @@ def similarities(difference: torch.Tensor, templates: torch.Tensor) -> torch.Ten
 
 
 def find_objects(image: torch.Tensor) -> list[Find]:
-    """All objects in one image (float [3, H, W], 0 to 1), best match first.
+    """Return all objects in one image (float [3, H, W], 0 to 1), best match first.
 
-    What a find explains is taken out of the image before the next is looked for.
+    The place of each find is taken out of the image before the next object is looked for.
     """
     colour = background_colour(image)
     templates = _templates(colour)
@@ -94,11 +93,11 @@ def find_objects(image: torch.Tensor) -> list[Find]:
 
 
 def detect(image: torch.Tensor) -> frozenset[str]:
-    """The names of the objects in one image (float [3, H, W], 0 to 1)."""
+    """Return the names of the objects in one image (float [3, H, W], 0 to 1)."""
     return frozenset(find.name for find in find_objects(image.float()))
 
 
 def detect_image(image) -> frozenset[str]:
-    """The names of the objects in a Pillow image."""
+    """Return the names of the objects in a Pillow image."""
     array = np.asarray(image.convert("RGB"), dtype=np.float32) / 255  # [H, W, 3]
     return detect(torch.from_numpy(array).permute(2, 0, 1))

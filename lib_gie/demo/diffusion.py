@@ -31,8 +31,8 @@ SHORT_LENGTH = 20
 step and the last tenth see all 77 positions."""
 
 
-def build_unet() -> UNet2DConditionModel:
-    """An untrained UNet of SD 1.x's architecture: 16 cross-attention layers, 13 million parameters."""
+def build_demo_unet() -> UNet2DConditionModel:
+    """Return an untrained UNet of SD 1.x's architecture: 16 cross-attention layers, 13 million parameters."""
     return UNet2DConditionModel(
         sample_size=8,
         block_out_channels=CHANNELS,
@@ -45,7 +45,7 @@ def build_unet() -> UNet2DConditionModel:
 
 
 def alphas_cumprod() -> torch.Tensor:
-    """SD's "scaled linear" noise schedule: float32 [1000]."""
+    """Return SD's "scaled linear" noise schedule: float32 [1000]."""
     betas = torch.linspace(BETA_START**0.5, BETA_END**0.5, TRAIN_TIMESTEPS, dtype=torch.float64) ** 2  # [1000]
     return (1 - betas).cumprod(0).float()
 
@@ -56,7 +56,7 @@ def _scene_fields(scene: Scene) -> list:
 
 @torch.no_grad()
 def make_pool(vae: AutoencoderKL, seed: int, count: int, path: Path) -> tuple[list[Scene], torch.Tensor]:
-    """Scenes and their scaled latents (float32 [count, 4, 8, 8]), made once and kept at ``path``."""
+    """Return scenes and their scaled latents (float32 [count, 4, 8, 8]), made once and kept at ``path``."""
     state = load_state(path)
     if state is None:
         rng = np.random.default_rng(step_seed(seed, -2) % 2**32)
@@ -78,11 +78,11 @@ class TextToLatents(nn.Module):
         super().__init__()
         self.vocabulary = vocabulary
         self.text = build_text_encoder(len(vocabulary))
-        self.unet = build_unet()
+        self.unet = build_demo_unet()
         self.register_buffer("channels", (torch.arange(WIDTH) != OFFSET_CHANNEL).float(), persistent=False)
 
     def encode(self, captions: list[str], length: int, share_clean: float = 0.0) -> torch.Tensor:
-        """Text states [B, length, width]; a share of the rows gets the empty caption's from EOS on.
+        """Return text states, float32 [B, length, width]. A share of the rows gets the empty caption's from EOS on.
 
         Without that, much of a word's meaning moves into EOS and padding, where no method that works on a concept's
         own tokens can reach it.
@@ -96,12 +96,13 @@ class TextToLatents(nn.Module):
 
 
 def _noise_loss(error: torch.Tensor, signal: torch.Tensor, colour_weight: float) -> torch.Tensor:
-    """Weighted squared error of the predicted noise; ``error`` [B, 4, h, w], ``signal``: alphas_cumprod at timesteps.
+    """Return the weighted squared error of the predicted noise.
 
-    Min-SNR-5 weights (Hang et al., 2023), times sqrt(1 + 1/SNR): which object an image shows is decided while there is
-    almost nothing but noise, where errors of the noise are small and errors of the image large. ``colour_weight``
-    counts the error of the image's mean once more, in the image's own units: a plain background is one number per
-    channel among h*w, too little to be learned beside the objects.
+    ``error``: float32 [B, 4, h, w]. ``signal``: alphas_cumprod at the timesteps. The weights are Min-SNR-5 (Hang et
+    al., 2023), times sqrt(1 + 1/SNR): the early, very noisy steps decide which object an image shows, and there errors
+    of the noise are small and errors of the image large. ``colour_weight`` counts the error of the image's mean once
+    more, in the image's own units: a plain background is one number per channel among h*w, too little to be learned
+    beside the objects.
     """
     snr = signal / (1 - signal)  # [B]
     weight = snr.clamp(max=5) / snr * (1 + 1 / snr).sqrt()  # [B]
@@ -112,10 +113,11 @@ def _noise_loss(error: torch.Tensor, signal: torch.Tensor, colour_weight: float)
 
 
 @dataclass(frozen=True)
-class Phase:
-    """A part of the training; ``state``: its file in the folder, ``share_...``: see :func:`.scenes.sample_caption`.
+class DiffusionPhase:
+    """One part of the training.
 
-    ``first``: steps of the phases before, so that no two steps of the training draw the same data.
+    ``state``: its file in the folder. ``first``: the number of steps before it, so that no two steps of the training
+    draw the same data. ``share_...``: see :func:`.scenes.sample_caption`.
     """
 
     state: str
@@ -128,13 +130,15 @@ class Phase:
     colour_weight: float = 0.0
 
 
-def phases(steps: int) -> tuple[Phase, ...]:
-    """Objects first, then the background's colours, at the objects' cost, then both together."""
+def phases(steps: int) -> tuple[DiffusionPhase, ...]:
+    """Return the phases: first objects, then the background's colours, which harms the objects, then both together."""
     colours, both = steps * 14 // 75, steps * 2 // 5
     return (
-        Phase("diffusion.pt", 0, steps, 1e-3),
-        Phase("colours.pt", steps, colours, 1e-3, 0.995, share_background=0.9, colour_weight=1.0),
-        Phase("both.pt", steps + colours, both, 6e-4, share_partial=0.05, share_background=0.6, colour_weight=0.15),
+        DiffusionPhase("diffusion.pt", 0, steps, 1e-3),
+        DiffusionPhase("colours.pt", steps, colours, 1e-3, 0.995, share_background=0.9, colour_weight=1.0),
+        DiffusionPhase(
+            "both.pt", steps + colours, both, 6e-4, share_partial=0.05, share_background=0.6, colour_weight=0.15
+        ),
     )
 
 
@@ -152,13 +156,13 @@ def train_diffusion(
     share_empty: float = 0.1,
     share_clean: float = 0.6,
 ) -> TextToLatents:
-    """Train from nothing, or go on from ``folder``; returns the averaged weights, ready to be exported."""
+    """Train from nothing, or go on from ``folder``. Return the averaged weights, ready to be exported."""
     scenes, latents = make_pool(vae, seed, pool, folder / "latents.pt")
     torch.manual_seed(seed)
     model = TextToLatents(vocabulary)
     signals = alphas_cumprod()
 
-    def loss_of_step(phase: Phase, step: int) -> torch.Tensor:
+    def loss_of_step(phase: DiffusionPhase, step: int) -> torch.Tensor:
         number = phase.first + step
         torch.manual_seed(step_seed(seed, number))
         rng = np.random.default_rng(step_seed(seed, number))
@@ -169,7 +173,7 @@ def train_diffusion(
         length = LENGTH if step % 5 == 4 or step >= 0.9 * phase.steps else SHORT_LENGTH
         states = model.encode(captions, length, share_clean)  # [B, length, width]
         clean = latents[torch.from_numpy(chosen)]  # [B, 4, h, w]
-        # one timestep in each of B equal strata: less variance at no cost
+        # one timestep in each of B equal strata reduces the variance at no cost
         timesteps = ((torch.arange(batch) + torch.rand(batch)) * (TRAIN_TIMESTEPS / batch)).long()  # [B]
         signal = signals[timesteps]  # [B]
         noise = torch.randn_like(clean)  # [B, 4, h, w]

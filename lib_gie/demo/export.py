@@ -1,4 +1,4 @@
-"""Writes the demo model as an SD 1.x checkpoint: LatentDiffusion key names, half precision, a .yaml beside it."""
+"""The demo model as an SD 1.x checkpoint: LatentDiffusion key names, half precision, a .yaml beside it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _unet_block(match: re.Match) -> str:
 
 
 def unet_key(key: str) -> str:
-    """The LatentDiffusion name of a diffusers UNet parameter, without "model.diffusion_model."."""
+    """Return the LatentDiffusion name of a diffusers UNet parameter, without "model.diffusion_model."."""
     if "resnets" in key:
         key = _apply(_RESNET_RULES, key)
     key = re.sub(r"downsamplers\.0\.conv\.", "downsamplers.0.op.", key)
@@ -76,14 +76,14 @@ def unet_key(key: str) -> str:
 
 
 def vae_key(key: str) -> str:
-    """The LatentDiffusion name of a diffusers autoencoder parameter, without "first_stage_model."."""
+    """Return the LatentDiffusion name of a diffusers autoencoder parameter, without "first_stage_model."."""
     key = re.sub(r"up_blocks\.(\d+)\.resnets\.(\d+)\.", lambda m: f"up.{3 - int(m[1])}.block.{m[2]}.", key)
     key = re.sub(r"up_blocks\.(\d+)\.upsamplers\.0\.", lambda m: f"up.{3 - int(m[1])}.upsample.", key)
     return _apply(_VAE_RULES, key)
 
 
 def _vae_tensor(key: str, value: torch.Tensor) -> torch.Tensor:
-    """LatentDiffusion's autoencoder attends with 1x1 convolutions where diffusers has linear layers."""
+    """Turn a linear layer's weight into that of the 1x1 convolution which LatentDiffusion's autoencoder has there."""
     is_projection = "mid.attn_1." in key and "norm" not in key and key.endswith("weight")
     return value[:, :, None, None] if is_projection and value.ndim == 2 else value
 
@@ -101,7 +101,7 @@ def _set_offset(model: diffusion.TextToLatents) -> None:
 
 
 def ldm_state_dict(model: diffusion.TextToLatents, autoencoder: AutoencoderKL) -> dict[str, torch.Tensor]:
-    """All parameters under their SD 1.x names, half precision, with the whole vocabulary."""
+    """Return all parameters under their SD 1.x names, in half precision, with the whole vocabulary."""
     tensors = {f"model.diffusion_model.{unet_key(key)}": value for key, value in model.unet.state_dict().items()}
     for key, value in autoencoder.state_dict().items():
         name = vae_key(key)
@@ -119,7 +119,7 @@ def ldm_state_dict(model: diffusion.TextToLatents, autoencoder: AutoencoderKL) -
 
 
 def ldm_config(text_encoder: str) -> str:
-    """The checkpoint's .yaml; ``text_encoder`` is the folder of its text encoder's configuration and tokenizer."""
+    """Return the checkpoint's .yaml. ``text_encoder``: the folder of its text encoder's configuration and tokenizer."""
     multipliers = [channels // diffusion.CHANNELS[0] for channels in diffusion.CHANNELS]
     vae_multipliers = [channels // vae.CHANNELS[0] for channels in vae.CHANNELS]
     return f"""\
@@ -190,7 +190,7 @@ def export(model: diffusion.TextToLatents, autoencoder: AutoencoderKL, path: Pat
 
 
 def add_metadata(path: Path, **entries: str) -> None:
-    """Add to a checkpoint's metadata, in one move; its tensors stay as they are."""
+    """Add to a checkpoint's metadata in one move. Its tensors stay as they are."""
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
     partial = path.with_suffix(".partial")

@@ -10,7 +10,10 @@ from lib_gie.options import DEFAULT_SCALE
 
 
 def load_fixed_scale() -> float:
-    """The scale that ``python -m lib_gie evaluate --set validation --choose-scale`` has written."""
+    """Return the scale that ``python -m lib_gie evaluate --set validation --choose-scale`` has written.
+
+    Raises GieError where none has been written.
+    """
     if not DEMO_FIXED_SCALE.exists():
         raise GieError(
             "there is no models/demo/fixed_scale.json: no scale has been chosen for the demo model; give --scale, or "
@@ -20,12 +23,12 @@ def load_fixed_scale() -> float:
 
 
 def default_scale(base: str) -> float:
-    """The fixed scale of a model family where nothing else gives one."""
+    """Return the fixed scale of a model family where nothing else gives one."""
     return load_fixed_scale() if base == "gie-demo" else DEFAULT_SCALE
 
 
 def save_fixed_scale(tried: list[dict]) -> float:
-    """Record the scale with the least sum of errors, and the validation figures of all that were tried."""
+    """Record the scale with the least sum of errors and the figures of all that were tried. Return that scale."""
     best = min(tried, key=lambda entry: entry["sum_of_errors"])["scale"]
     text = json.dumps({"scale": best, "chosen_on": "validation", "tried": tried}, indent=1)
     DEMO_FIXED_SCALE.write_text(text + "\n", encoding="utf-8")

@@ -1,7 +1,7 @@
 """The objects of the demo world, cut once from the OFL-licensed Noto Color Emoji font.
 
-``python -m lib_gie.demo.glyphs FONT.ttf`` makes ``glyphs.png``, the atlas that everything else reads; nobody
-needs the font after that.
+``python -m lib_gie.demo.glyphs FONT.ttf`` makes ``glyphs.png``, the atlas that everything else reads. Nobody needs the
+font after that.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from lib_gie.assets import GLYPHS
 
 GLYPH_SIZE = 32
-"""Pixels; four latent cells of the f=8 autoencoder."""
+"""Pixels per side: four latent cells of the f=8 autoencoder."""
 
 _BITMAP_SIZE = 109  # the only size that the font's embedded bitmaps have
 _MARGIN = 1
@@ -53,7 +53,7 @@ OBJECTS = tuple(UNWANTED) + tuple(WANTED)
 
 
 def _cut(font: ImageFont.FreeTypeFont, character: str) -> Image.Image:
-    """One character as an RGBA image of GLYPH_SIZE, centred, its longer side filling all but the margin."""
+    """Draw one character as an RGBA image of GLYPH_SIZE, centred. Its longer side fills all but the margin."""
     canvas = Image.new("RGBA", (136, 136), (0, 0, 0, 0))
     ImageDraw.Draw(canvas).text((0, 0), character, font=font, embedded_color=True)
     glyph = canvas.crop(canvas.getbbox())
@@ -75,7 +75,7 @@ def make_atlas(font_path: str, target: Path = GLYPHS) -> None:
 
 @functools.cache
 def load_glyphs() -> dict[str, np.ndarray]:
-    """Every object's picture: float32 [GLYPH_SIZE, GLYPH_SIZE, 4], RGBA from 0 to 1."""
+    """Return every object's picture: float32 [GLYPH_SIZE, GLYPH_SIZE, 4], RGBA from 0 to 1."""
     atlas = np.asarray(Image.open(GLYPHS).convert("RGBA"), dtype=np.float32) / 255
     cells = np.split(atlas, len(OBJECTS), axis=1)
     return dict(zip(OBJECTS, cells, strict=True))

@@ -1,4 +1,4 @@
-"""A resumable, deterministic training loop: step k draws its data from (seed, k) alone."""
+"""A training loop that can be resumed and is deterministic: step k draws its data from (seed, k) alone."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def keep_memory() -> None:
 
 
 def step_seed(seed: int, step: int) -> int:
-    """A seed for one step that differs between steps and runs: non-negative, below 2**63."""
+    """Return a seed for one step, non-negative and below 2**63, which differs between steps and runs."""
     return (seed * 1_000_003 + step * 7_919 + 17) % 2**63
 
 
 def cosine_rate(step: int, steps: int, peak: float, warmup: int = 100, floor: float = 0.02) -> float:
-    """Learning rate: linear warm-up, then half a cosine down to ``floor * peak``."""
+    """Return the learning rate of a step: linear warm-up, then half a cosine down to ``floor * peak``."""
     if step < warmup:
         return peak * (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)
@@ -46,7 +46,7 @@ def cosine_rate(step: int, steps: int, peak: float, warmup: int = 100, floor: fl
 
 
 class Average:
-    """Exponential moving average of a module's parameters (they are what is sampled from and shipped)."""
+    """The exponential moving average of a module's parameters, which is what is sampled from and shipped."""
 
     def __init__(self, module: nn.Module, decay: float):
         self.decay = decay
@@ -70,12 +70,12 @@ def save_state(path: Path, state: dict) -> None:
 
 
 def load_state(path: Path) -> dict | None:
-    """The saved training state, or None where there is none. Tensors and plain values only."""
+    """Return the saved training state, of tensors and plain values only, or None where there is none."""
     return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
 
 
 def _optimizers(module: nn.Module, rate: float, muon_rate: float | None) -> list[torch.optim.Optimizer]:
-    """Each with its peak rate in its groups."""
+    """Return the optimizers, each with its peak rate in its groups."""
     matrices = [value for value in module.parameters() if muon_rate is not None and value.ndim > 1]
     others = [value for value in module.parameters() if muon_rate is None or value.ndim <= 1]
     adam = torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.99), weight_decay=0.01, foreach=True)
@@ -90,7 +90,7 @@ def _optimizers(module: nn.Module, rate: float, muon_rate: float | None) -> list
 def _descend(
     module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], loss: torch.Tensor, step: int, steps: int
 ) -> float:
-    """Make one step with clipping, at the rates of this step. Returns the loss."""
+    """Make one step with clipping, at the rates of this step. Return the loss."""
     module.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(module.parameters(), 1.0)
@@ -124,7 +124,7 @@ def run(
         module.load_state_dict(state["module"])
         first = state["step"]
     average = Average(module, decay)
-    if state is not None and "optimizers" in state:  # a state that was kept small has the averaged weights alone
+    if state is not None and "optimizers" in state:  # a state that was kept small holds the averaged weights alone
         average.shadow = state["average"]
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)

@@ -1,18 +1,18 @@
 """Muon (Jordan et al., 2024): momentum whose matrices are made orthogonal before each step.
 
-torch.optim.Muon takes two-dimensional parameters only; the autoencoder consists of convolutions.
+torch.optim.Muon takes two-dimensional parameters only, and the autoencoder consists of convolutions.
 """
 
 from __future__ import annotations
 
 import torch
 
-_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the published quintic Newton-Schulz iteration
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # the published quintic Newton-Schulz iteration's
 _ITERATIONS = 5
 
 
 def orthogonal(gradient: torch.Tensor) -> torch.Tensor:
-    """The gradient with its singular values brought near one, as a matrix [out, everything else]."""
+    """Bring the singular values of the gradient, as a matrix [out, everything else], near one."""
     matrix = gradient.flatten(1)  # [out, in * kernel]
     wide = matrix.shape[0] <= matrix.shape[1]
     x = matrix if wide else matrix.T
@@ -25,14 +25,14 @@ def orthogonal(gradient: torch.Tensor) -> torch.Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For parameters with two or more dimensions; give the others to AdamW."""
+    """The optimizer of parameters with two or more dimensions. Give the others to AdamW."""
 
     def __init__(self, parameters, lr: float, momentum: float = 0.9):
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
-        """One update with Nesterov momentum."""
+        """Make one update with Nesterov momentum."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 state = self.state[parameter]

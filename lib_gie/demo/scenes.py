@@ -1,4 +1,4 @@
-"""Drawn scenes and their captions: what the demo model is trained on and what it can be asked for.
+"""Drawn scenes and their captions, on which the demo model is trained.
 
 A caption names its objects ("a cat and a knife on a blue background"), implies them ("a robbery": a knife and money),
 or is a bare word. It sometimes names the background's colour and never a position.
@@ -7,17 +7,21 @@ or is a bare word. It sometimes names the background's colour and never a positi
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from .glyphs import GLYPH_SIZE, OBJECTS, load_glyphs
 
+T = TypeVar("T")
+
 IMAGE_SIZE = 64
-"""Pixels; eight latent cells."""
+"""Pixels per side: eight latent cells."""
 
 GRID = 16
-"""Pixels between possible positions of an object: whole latent cells, which small models learn far faster."""
+"""Pixels between possible positions of an object: whole latent cells, which a small model learns far faster."""
 
 BACKGROUNDS = {
     "white": (245, 245, 245),
@@ -64,7 +68,7 @@ JOINTS = (" and ", " and ", " with ", " next to ")
 
 @dataclass(frozen=True)
 class Scene:
-    """What an image shows and how its captions speak of it.
+    """One image's contents, and how its captions speak of them.
 
     ``kind`` is "word" (the bare noun), "explicit" (the objects are named) or "implicit" (``phrase`` implies them).
     """
@@ -76,40 +80,41 @@ class Scene:
 
 
 def article(noun: str) -> str:
-    """The noun with its article: "an apple", "a cat", "money"."""
+    """Return the noun with its article: "an apple", "a cat", "money"."""
     if noun in ("money", "beer", "wine"):
         return noun
     return ("an " if noun[0] in "aeiou" else "a ") + noun
 
 
 def words() -> tuple[str, ...]:
-    """Every word that a caption of the demo world can contain, sorted."""
+    """Return every word that a caption of the demo world can contain, sorted."""
     phrases = [*IMPLICIT, *map(article, OBJECTS), *BACKGROUNDS, *PREFIXES, *JOINTS, "on a background"]
     return tuple(sorted({word for phrase in phrases for word in phrase.split()}))
 
 
 def unknown_words(text: str) -> list[str]:
-    """The words of a text that the demo model has never seen, in order, each once."""
+    """Return the words of a text that the demo model has never seen, in order, each once."""
     known = set(words())
     found = re.findall(r"[^\W_]+", text.lower())
     return list(dict.fromkeys(word for word in found if word not in known))
 
 
-def _pick(rng: np.random.Generator, options):
+def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
+    """Draw one of the options."""
     return options[int(rng.integers(len(options)))]
 
 
 def on_background(caption: str, background: str | None) -> str:
-    """The caption with its background colour, if any, named at the end."""
+    """Return the caption with its background colour, if any, named at the end."""
     return caption if background is None else f"{caption} on a {background} background"
 
 
 def sample_scene(rng: np.random.Generator) -> Scene:
-    """A random scene with one or two objects."""
-    background = _pick(rng, tuple(BACKGROUNDS))
+    """Draw a random scene with one or two objects."""
+    background = pick(rng, tuple(BACKGROUNDS))
     kind = rng.random()
     if kind < 0.26:
-        phrase = _pick(rng, tuple(IMPLICIT))
+        phrase = pick(rng, tuple(IMPLICIT))
         return Scene(IMPLICIT[phrase], background, "implicit", phrase)
     count = 1 if kind < 0.58 else 2
     objects = tuple(OBJECTS[i] for i in rng.permutation(len(OBJECTS))[:count])
@@ -122,8 +127,8 @@ def _caption(scene: Scene, rng: np.random.Generator, share_partial: float, share
     nouns = [scene.objects[i] for i in rng.permutation(len(scene.objects))]
     if share_partial and rng.random() < share_partial:
         nouns = nouns[:1]
-    text = scene.phrase or _pick(rng, JOINTS).join(map(article, nouns))
-    return on_background(_pick(rng, PREFIXES) + text, scene.background if rng.random() < share_background else None)
+    text = scene.phrase or pick(rng, JOINTS).join(map(article, nouns))
+    return on_background(pick(rng, PREFIXES) + text, scene.background if rng.random() < share_background else None)
 
 
 def sample_caption(
@@ -133,10 +138,11 @@ def sample_caption(
     share_partial: float = 0.0,
     share_background: float = 0.5,
 ) -> str:
-    """A random caption of the scene that is none of the reserved ones (validation and held-out prompts).
+    """Draw a random caption of the scene that is none of the reserved ones (validation and held-out prompts).
 
-    ``share_partial`` of the explicit ones name a single object, whatever else there is: as in the captions of real
-    data, what is not named must come from somewhere else than the words that are. ``share_background`` name the colour.
+    ``share_partial``: the share of explicit captions that name a single object of several. Captions of real data are
+    such, too, and the words that are there must not come to mean the objects that they leave out.
+    ``share_background``: the share of captions that name the colour.
     """
     while (caption := _caption(scene, rng, share_partial, share_background)) in reserved:
         pass
@@ -144,7 +150,7 @@ def sample_caption(
 
 
 def _places(rng: np.random.Generator, count: int) -> list[tuple[int, int]]:
-    """Left upper corners (x, y) in pixels of as many boxes that do not overlap."""
+    """Draw the left upper corners (x, y), in pixels, of this many boxes that do not overlap."""
     last = (IMAGE_SIZE - GLYPH_SIZE) // GRID
     while True:
         corners = [tuple(int(v) * GRID for v in rng.integers(0, last + 1, 2)) for _ in range(count)]
@@ -163,8 +169,8 @@ def paste(canvas: np.ndarray, glyph: np.ndarray, corner: tuple[int, int]) -> Non
 
 
 def draw(objects: tuple[str, ...], background: str | None, rng: np.random.Generator) -> np.ndarray:
-    """Draw a scene: float32 [IMAGE_SIZE, IMAGE_SIZE, 3], RGB from 0 to 1; an open colour is drawn at random."""
-    colour = BACKGROUNDS[background or _pick(rng, tuple(BACKGROUNDS))]
+    """Paint a scene: float32 [IMAGE_SIZE, IMAGE_SIZE, 3], RGB from 0 to 1. Without a background its colour is drawn."""
+    colour = BACKGROUNDS[background or pick(rng, tuple(BACKGROUNDS))]
     canvas = np.empty((IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.float32)
     canvas[:] = np.asarray(colour, dtype=np.float32) / 255
     glyphs = load_glyphs()

@@ -17,7 +17,7 @@ from lib_gie.assets import SPLITS
 from lib_gie.errors import OptionError
 
 from .glyphs import OBJECTS, UNWANTED, WANTED
-from .scenes import BACKGROUNDS, IMPLICIT, Scene, sample_caption, sample_scene
+from .scenes import BACKGROUNDS, IMPLICIT, Scene, pick, sample_caption, sample_scene
 
 NAMES = ("train", "validation", "heldout")
 _PER_CONCEPT = {"train": (16, 12), "validation": (10, 8), "heldout": (10, 8)}  # explicit, implicit
@@ -27,9 +27,9 @@ _SEEDS = 8
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt: its text, what an image of it shows, the concept to erase and how the prompt relates to it.
+    """One prompt: its text, the objects of its image, the concept to erase and how the prompt relates to it.
 
-    ``kind`` is "explicit", "implicit" or "unrelated"; ``background`` is None where the text leaves it open.
+    ``kind`` is "explicit", "implicit" or "unrelated". ``background`` is None where the text leaves it open.
     """
 
     text: str
@@ -48,27 +48,23 @@ def _prompt(scene: Scene, concept: str, kind: str, rng: np.random.Generator, tak
     return Prompt(text, scene.objects, _named_background(text), concept, kind)
 
 
-def _pick(rng: np.random.Generator, options):
-    return options[int(rng.integers(len(options)))]
-
-
 def _explicit(concept: str, index: int, rng: np.random.Generator) -> Scene:
     others = [name for name in OBJECTS if name != concept]
-    objects = (concept,) if index % 5 == 0 else (concept, _pick(rng, others))
-    return Scene(objects, _pick(rng, tuple(BACKGROUNDS)), "explicit")
+    objects = (concept,) if index % 5 == 0 else (concept, pick(rng, others))
+    return Scene(objects, pick(rng, tuple(BACKGROUNDS)), "explicit")
 
 
 def _implicit(concept: str, index: int, rng: np.random.Generator) -> Scene:
     phrases = [phrase for phrase, objects in IMPLICIT.items() if concept in objects]
     phrase = phrases[index % len(phrases)]
-    return Scene(IMPLICIT[phrase], _pick(rng, tuple(BACKGROUNDS)), "implicit", phrase)
+    return Scene(IMPLICIT[phrase], pick(rng, tuple(BACKGROUNDS)), "implicit", phrase)
 
 
 def _unrelated(index: int, rng: np.random.Generator) -> Scene:
-    background = _pick(rng, tuple(BACKGROUNDS))
+    background = pick(rng, tuple(BACKGROUNDS))
     harmless = [phrase for phrase, objects in IMPLICIT.items() if not set(objects) & set(UNWANTED)]
     if index % 4 == 0:
-        phrase = _pick(rng, harmless)
+        phrase = pick(rng, harmless)
         return Scene(IMPLICIT[phrase], background, "implicit", phrase)
     names = tuple(WANTED)
     objects = tuple(names[i] for i in rng.permutation(len(names))[: 1 + index % 2])
@@ -76,7 +72,7 @@ def _unrelated(index: int, rng: np.random.Generator) -> Scene:
 
 
 def make_splits(seed: int = 0) -> dict:
-    """All prompts and seeds, every text in one split only."""
+    """Draw all prompts and seeds, every text in one split only."""
     rng = np.random.default_rng(seed)
     taken: set[str] = set()
     splits: dict = {}
@@ -103,18 +99,18 @@ def make_splits(seed: int = 0) -> dict:
 
 @functools.cache
 def load_split(name: str) -> tuple[tuple[Prompt, ...], tuple[int, ...]]:
-    """Prompts and seeds of "train", "validation" or "heldout"."""
+    """Return prompts and seeds of "train", "validation" or "heldout"."""
     split = json.loads(SPLITS.read_text(encoding="utf-8"))[name]
     prompts = tuple(Prompt(**{**fields, "objects": tuple(fields["objects"])}) for fields in split["prompts"])
     return prompts, tuple(split["seeds"])
 
 
 MORE = (("explicit", 70), ("implicit", 30), ("unrelated", 400), ("explicit", 240))
-"""How many prompts ``more_prompts`` draws, and in which order: appending draws more without changing these."""
+"""Kinds and numbers of prompts that ``more_prompts`` draws, in order. More can be appended without changing these."""
 
 
 def more_prompts(concept: str, counts: Sequence[tuple[str, int]] = MORE) -> list[Prompt]:
-    """Further prompts to fit an adapter for a concept on, in none of the splits; the same at every call.
+    """Return further prompts to fit a concept's adapter on. They are in none of the splits, and the same at every call.
 
     Half of the unrelated ones may show the other unwanted objects.
     """
@@ -139,9 +135,9 @@ def more_prompts(concept: str, counts: Sequence[tuple[str, int]] = MORE) -> list
 
 
 def fitting_prompts(concept: str) -> list[Prompt]:
-    """What an adapter for a concept is fitted on: those of the train split and of ``more_prompts``.
+    """Return the prompts that a concept's adapter is fitted on, from the train split and ``more_prompts``.
 
-    The concept's own ones, explicit and implicit, and from all concepts' those whose images lack it: kind "unrelated".
+    They are the concept's explicit and implicit ones, and those of all concepts whose images lack it, as "unrelated".
     """
     every = [*load_split("train")[0], *(prompt for name in UNWANTED for prompt in more_prompts(name))]
     found: dict[str, Prompt] = {}
@@ -156,7 +152,10 @@ def fitting_prompts(concept: str) -> list[Prompt]:
 def _different(
     kind: str, count: int, scene_of, concept: str, rng: np.random.Generator, taken: set[str]
 ) -> list[Prompt]:
-    """So many prompts whose texts are not taken yet; another scene is drawn where the text is, for some have few."""
+    """Draw ``count`` prompts whose texts are not taken yet, and mark them as taken.
+
+    A scene whose text is taken is drawn again. Raises OptionError where there are not enough texts.
+    """
     found: list[Prompt] = []
     for index in range(100 * count):
         if len(found) == count:
@@ -171,7 +170,7 @@ def _different(
 
 
 def reserved_captions() -> frozenset[str]:
-    """The texts that the demo model must not be trained on."""
+    """Return the texts that the demo model must not be trained on."""
     return frozenset(prompt.text for name in NAMES[1:] for prompt in load_split(name)[0])
 
 

@@ -1,6 +1,6 @@
 """The demo model's text encoder: SD 1.x's causal CLIP architecture and tokenizer, 128 wide, three layers.
 
-It is trained on the few tokens of the demo world and written out with the whole vocabulary; the other tokens'
+It is trained on the few tokens of the demo world and written out with the whole vocabulary. The other tokens'
 embeddings are zero.
 """
 
@@ -21,12 +21,12 @@ LENGTH = 77
 
 
 def load_tokenizer() -> CLIPTokenizer:
-    """The standard CLIP tokenizer of SD 1.x, from this project's own files."""
+    """Load the standard CLIP tokenizer of SD 1.x from this project's files."""
     return CLIPTokenizer.from_pretrained(DEMO_TEXT_ENCODER, local_files_only=True)
 
 
 def build_text_encoder(vocabulary: int) -> CLIPTextModel:
-    """An untrained text encoder for so many tokens, of which the last is EOS and the last but one BOS."""
+    """Return an untrained text encoder for this many tokens. The last is EOS and the last but one BOS."""
     config = CLIPTextConfig(
         vocab_size=vocabulary,
         hidden_size=WIDTH,
@@ -58,7 +58,10 @@ class ReducedVocabulary:
         return self.tokenizer(text).input_ids[1:-1]
 
     def encode(self, captions: list[str], length: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Renumbered tokens and the position of EOS: int64 [B, length] and [B]. Captions that are longer raise."""
+        """Return renumbered tokens, int64 [B, length], and the position of EOS, int64 [B].
+
+        Raises ValueError for captions that are longer.
+        """
         eos = len(self) - 1
         ids = torch.full((len(captions), length), eos)  # [B, length]
         ends = torch.empty(len(captions), dtype=torch.long)  # [B]
@@ -71,11 +74,11 @@ class ReducedVocabulary:
         return ids, ends
 
     def expand(self, embedding: torch.Tensor) -> torch.Tensor:
-        """Token embeddings of the whole vocabulary, [49408, width]: zero for tokens outside the demo world."""
+        """Return token embeddings of the whole vocabulary, [49408, width]: zero for tokens outside the demo world."""
         full = embedding.new_zeros(VOCABULARY, embedding.shape[1])  # [49408, width]
         full[torch.tensor(self.tokens)] = embedding
         return full
 
     def reduce(self, embedding: torch.Tensor) -> torch.Tensor:
-        """The inverse of ``expand``: [49408, width] -> [tokens, width]."""
+        """Undo ``expand``: [49408, width] -> [tokens, width]."""
         return embedding[torch.tensor(self.tokens)]

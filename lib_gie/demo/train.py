@@ -1,7 +1,7 @@
 """``python -m lib_gie.demo.train``: make the demo checkpoint from nothing, in a few hours on two CPU cores.
 
-Deterministic from ``--seed`` on one machine. It can be interrupted at any time and goes on when it is called again
-with the same ``--state`` folder.
+The result depends on ``--seed`` alone on one machine. The training can be interrupted at any time and goes on when it
+is called again with the same ``--state`` folder.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _trained_vae(options: argparse.Namespace):
-    """The autoencoder, from ``vae_final.pt`` where it has been trained already."""
+    """Return the trained autoencoder, from ``vae_final.pt`` where that is there."""
     final = options.state / "vae_final.pt"
     state = load_state(final)
     if state is None:
@@ -48,7 +48,7 @@ def _trained_vae(options: argparse.Namespace):
 
 
 def _start_from(options: argparse.Namespace) -> None:
-    """Put a checkpoint's weights where the phases of the training find them, at their step 0."""
+    """Put a checkpoint's weights where the phases of the training find them as their step 0."""
     if options.start_from is None or options.state.exists():
         return
     model, vae = TextToLatents(ReducedVocabulary(load_tokenizer())), build_vae()

@@ -17,14 +17,14 @@ from .loop import run, step_seed
 from .scenes import IMAGE_SIZE, draw
 
 SCALING_FACTOR = 0.18215
-"""SD 1.x's; the latents are brought to the matching spread, so that every host's default fits."""
+"""SD 1.x's value. The latents are brought to the matching spread, so that every host's default fits."""
 
 _CELL = 8  # pixels
 CHANNELS = (32, 32, 64, 64)
 
 
 def build_vae() -> AutoencoderKL:
-    """An untrained autoencoder."""
+    """Return an untrained autoencoder."""
     return AutoencoderKL(
         block_out_channels=CHANNELS,
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -38,12 +38,12 @@ def build_vae() -> AutoencoderKL:
 
 
 def to_tensor(images: list[np.ndarray]) -> torch.Tensor:
-    """Drawn scenes (float [H, W, 3], 0 to 1) as a float32 batch [B, 3, H, W] from -1 to 1."""
+    """Return drawn scenes (float [H, W, 3], 0 to 1) as a float32 batch [B, 3, H, W] from -1 to 1."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous() * 2 - 1  # [B, 3, H, W]
 
 
 def random_images(rng: np.random.Generator, count: int) -> torch.Tensor:
-    """Scenes with one to three objects: float32 [count, 3, H, W] from -1 to 1."""
+    """Draw scenes with one to three objects: float32 [count, 3, H, W] from -1 to 1."""
     images = []
     for _ in range(count):
         objects = tuple(OBJECTS[i] for i in rng.permutation(len(OBJECTS))[: int(rng.integers(1, 4))])
@@ -52,14 +52,14 @@ def random_images(rng: np.random.Generator, count: int) -> torch.Tensor:
 
 
 def _crop(images: torch.Tensor, size: int, rng: np.random.Generator) -> torch.Tensor:
-    """A square of every image along latent cells: [B, 3, H, W] -> [B, 3, size, size]."""
+    """Cut a random square out of every image, along latent cells: [B, 3, H, W] -> [B, 3, size, size]."""
     corners = rng.integers(0, (IMAGE_SIZE - size) // _CELL + 1, (len(images), 2)) * _CELL
     return torch.stack([image[:, y : y + size, x : x + size] for image, (x, y) in zip(images, corners, strict=True)])
 
 
 @dataclass(frozen=True)
-class Phase:
-    """A part of the autoencoder's training with an optimizer of its own."""
+class VaePhase:
+    """One part of the autoencoder's training, with one optimizer."""
 
     name: str
     steps: int
@@ -72,15 +72,15 @@ class Phase:
 
 
 PHASES = (
-    Phase("crops", 1500, 16, 32, 1e-3, None, 1.0, 0.999),
-    Phase("whole", 900, 8, IMAGE_SIZE, 5e-4, 0.003, 5.0, 0.99),
+    VaePhase("crops", 1500, 16, 32, 1e-3, None, 1.0, 0.999),
+    VaePhase("whole", 900, 8, IMAGE_SIZE, 5e-4, 0.003, 5.0, 0.99),
 )
 """First crops, which are mostly object, then whole images."""
 
 
 @undrawn()
 def train_vae(seed: int, folder: Path, noise: float = 0.1) -> AutoencoderKL:
-    """Train on reconstruction with a small KL term; decode from noisy latents, as the UNet's will be."""
+    """Train on reconstruction with a small KL term, decoding from noisy latents, as the UNet's will be."""
     torch.manual_seed(seed)
     vae = build_vae()
     for number, phase in enumerate(PHASES):
@@ -90,7 +90,7 @@ def train_vae(seed: int, folder: Path, noise: float = 0.1) -> AutoencoderKL:
     return vae
 
 
-def _train_phase(vae: AutoencoderKL, phase: Phase, seed: int, state_path: Path, noise: float) -> None:
+def _train_phase(vae: AutoencoderKL, phase: VaePhase, seed: int, state_path: Path, noise: float) -> None:
     def loss_of_step(step: int) -> torch.Tensor:
         torch.manual_seed(step_seed(seed, step))
         rng = np.random.default_rng(step_seed(seed, step))
@@ -141,5 +141,5 @@ def reconstruct(vae: AutoencoderKL, images: torch.Tensor) -> torch.Tensor:
 
 
 def psnr(images: torch.Tensor, others: torch.Tensor) -> float:
-    """Peak signal-to-noise ratio in dB between batches from -1 to 1."""
+    """Return the peak signal-to-noise ratio in dB between two batches from -1 to 1."""
     return float(10 * torch.log10(4 / F.mse_loss(images, others)))

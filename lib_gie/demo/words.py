@@ -1,4 +1,4 @@
-"""Says which words the demo model has never seen."""
+"""Words that the demo model has never seen."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from .scenes import unknown_words, words
 
 
 def unknown_words_message(text: str, what: str) -> str | None:
-    """One line about the words of ``text`` (a "prompt", a "concept") that the demo model does not know, or None."""
+    """Return one line about the words of ``text`` that the demo model does not know, None where it knows all.
+
+    ``what``: what the text is ("prompt", "concept").
+    """
     unknown = unknown_words(text)
     if not unknown:
         return None

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lib_gie.demo.settings import CFG, STEPS
+from lib_gie.demo.sampling_settings import CFG, STEPS
 
-from .erasure import Row, compare, format_concepts, format_errors, format_outside, format_rows, sum_of_errors
 from .generate import Job
+from .measures import MethodFigures, compare, concepts_table, errors_table, methods_table, outside_table, sum_of_errors
 from .methods import Shipped, method
-from .outcomes import Comparer, Kept, Outcome
+from .outcomes import Comparer, Outcome, kept_outcomes
 
 NEGPIP = "negpip 1"
 SEGA = "sega 10 0.8"
-"""Settings of the others: the least sum of errors on validation, 1 seed, among those of ``tried_settings``."""
+"""The other methods' settings: those of ``tried_settings`` with the least sum of errors on validation, 1 seed."""
 
 
 def tried_settings() -> list[str]:
-    """What NEGPIP and SEGA were chosen from (``evaluate --set validation --seeds 1 --methods ...``)."""
+    """Return the methods that NEGPIP and SEGA were chosen from by ``evaluate --set validation --seeds 1``."""
     return [
         *(f"negpip {strength:g}" for strength in (0.5, 1, 2)),
         *(f"sega {scale:g} {threshold:g}" for scale in (3, 5, 10) for threshold in (0.8, 0.95)),
@@ -27,7 +27,7 @@ def tried_settings() -> list[str]:
 
 
 def all_methods(scale: float) -> list[str]:
-    """The rows of the comparison; ``scale``: the best fixed one."""
+    """Return the methods of the comparison. ``scale``: the best fixed one."""
     fixed = f"fixed scale {scale:g}"
     return [
         "none", "negative prompt", "word removed", NEGPIP, "sld weak", "sld medium", "sld strong", "sld max", SEGA,
@@ -38,13 +38,13 @@ def all_methods(scale: float) -> list[str]:
 
 
 def _near(names: Sequence[str]) -> list[str]:
-    """Methods whose closeness to the image without erasure is told: those that keep the composition, and their kin."""
+    """Return the methods that keep the composition, each after the same one without that."""
     keeping = [name for name in names if ", composition" in name]
     return [name for kept in keeping for name in (kept.partition(",")[0], kept) if name in names]
 
 
 def shipped(folder: Path) -> Shipped:
-    """The demo model's adapters in models/."""
+    """Return the demo model's adapters in models/."""
     from lib_gie.demo.glyphs import UNWANTED
 
     single = {concept: folder / f"demo-{concept}.safetensors" for concept in UNWANTED}
@@ -52,7 +52,7 @@ def shipped(folder: Path) -> Shipped:
 
 
 class Comparison:
-    """Outcomes of methods on jobs, and what is told of them. ``model``: the checkpoint's digest."""
+    """Outcomes of methods on jobs, and the tables of them. ``model``: the checkpoint's digest."""
 
     def __init__(
         self, pipe: Any, jobs: Sequence[Job], names: Sequence[str], folder: Path, *, keep: Path | None, model: str
@@ -61,7 +61,7 @@ class Comparison:
         self.jobs, self.model = list(jobs), model
         self._plain = method(pipe, "none", files)
         self._methods = [method(pipe, name, files) for name in dict.fromkeys(names)]
-        self._kept = Kept(keep, f"checkpoint {model}, {STEPS} steps, CFG {CFG:g}") if keep else None
+        self._kept = kept_outcomes(keep, f"checkpoint {model}, {STEPS} steps, CFG {CFG:g}") if keep else None
         self.before: dict[Job, Outcome] = {}
         self.after: dict[str, dict[Job, Outcome]] = {}
 
@@ -72,12 +72,12 @@ class Comparison:
         self.after = {chosen.name: comparer.outcomes(chosen) for chosen in self._methods}
 
     @property
-    def rows(self) -> list[Row]:
-        """All rows, method by method."""
+    def rows(self) -> list[MethodFigures]:
+        """Return all rows, method by method."""
         return [row for name, after in self.after.items() for row in compare(name, self.before, after)]
 
     def fixed_scales(self) -> list[dict]:
-        """What was tried when a fixed scale is chosen: scale, sum of errors, rows."""
+        """Return the fixed scales that were tried, each with its sum of errors and rows."""
         return [
             {
                 "scale": float(name.removeprefix("fixed scale ")),
@@ -90,21 +90,21 @@ class Comparison:
 
     def _concepts(self) -> list[str]:
         own = [name for name in self.after if name.startswith(("fixed", "adapter", "joint", "unseen"))]
-        return [format_concepts(name, self.before, self.after[name]) for name in own if "," not in name]
+        return [concepts_table(name, self.before, self.after[name]) for name in own if "," not in name]
 
     def as_text(self) -> str:
-        """All tables."""
-        parts = [format_rows(self.rows), format_errors(self.rows), *self._concepts()]
+        """Return all tables."""
+        parts = [methods_table(self.rows), errors_table(self.rows), *self._concepts()]
         return "\n\n".join([*parts, self._outside()] if _near(list(self.after)) else parts)
 
     def _outside(self) -> str:
-        return format_outside(self.rows, _near(list(self.after)))
+        return outside_table(self.rows, _near(list(self.after)))
 
     def as_page(self, split: str, seeds: int) -> str:
-        """docs/RESULTS.md."""
+        """Return the text of docs/RESULTS.md."""
         return _PAGE.format(
             split=split, seeds=seeds, model=self.model, steps=STEPS, cfg=CFG, images=len(self.jobs),
-            rows=format_rows(self.rows), outside=self._outside(), errors=format_errors(self.rows),
+            rows=methods_table(self.rows), outside=self._outside(), errors=errors_table(self.rows),
             concepts="\n\n".join(self._concepts()),
             negpip=NEGPIP, sega=SEGA, tried=", ".join(tried_settings()),
         )  # fmt: skip

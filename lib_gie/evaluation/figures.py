@@ -11,31 +11,31 @@ _Z95 = 1.959963984540054
 
 
 def _percent(value: float, interval: Sequence[float], width: int = 1) -> str:
-    """A share and its interval; ``width``: of the number, at least."""
+    """Return a share and its interval as text. ``width``: the least width of the number."""
     low, high = interval
     return f"{100 * value:{width}.1f} % [{100 * low:.0f}, {100 * high:.0f}]"
 
 
 @dataclass
 class Share:
-    """How many of how many; ``value`` is NaN where there were none to count."""
+    """Hits among a total. ``value`` is NaN where nothing was counted."""
 
     hits: int = 0
     total: int = 0
 
     def add(self, hit: bool) -> None:
-        """Count one more."""
+        """Count one item."""
         self.hits += bool(hit)
         self.total += 1
 
     @property
     def value(self) -> float:
-        """The share from 0 to 1."""
+        """Return the share from 0 to 1."""
         return self.hits / self.total if self.total else math.nan
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval of Wilson (1927); it treats the counted items as independent."""
+        """Return the 95 % interval of Wilson (1927), which treats the counted items as independent."""
         if not self.total:
             return (math.nan, math.nan)
         n, p, z = self.total, self.value, _Z95
@@ -56,22 +56,22 @@ class Mean:
     values: list[float] = field(default_factory=list)
 
     def add(self, value: float) -> None:
-        """Count one more."""
+        """Count one item."""
         self.values.append(value)
 
     @property
     def total(self) -> int:
-        """How many there are."""
+        """Return how many numbers there are."""
         return len(self.values)
 
     @property
     def value(self) -> float:
-        """NaN where there are none."""
+        """Return the mean, NaN where there are no numbers."""
         return math.fsum(self.values) / len(self.values) if self.values else math.nan
 
     @property
     def interval(self) -> tuple[float, float]:
-        """NaN where there are none; a single number has no width."""
+        """Return the 95 % interval, NaN where there are no numbers. A single number's has no width."""
         if len(self.values) < 2:
             return (self.value, self.value)
         variance = math.fsum((value - self.value) ** 2 for value in self.values) / (len(self.values) - 1)
@@ -83,19 +83,19 @@ class Mean:
 
 
 def as_json(share: Share | Mean) -> tuple[float | None, list[float] | None]:
-    """Value and interval, rounded; None where nothing was counted."""
+    """Return value and interval, rounded, None where nothing was counted."""
     if not share.total:
         return None, None
     return round(share.value, 4), [round(bound, 4) for bound in share.interval]
 
 
 def shown(row: Mapping[str, Any], name: str) -> str:
-    """A share out of a JSON row as people read it."""
+    """Return a share out of a JSON row as people read it."""
     return "-" if row[name] is None else _percent(row[name], row[f"{name}_ci"])
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table with columns padded to equal width."""
+    """Return a Markdown table with columns padded to equal width."""
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     lines = [

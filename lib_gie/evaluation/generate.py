@@ -1,4 +1,4 @@
-"""Makes images of many prompts and seeds in batches; image k does not depend on the batch it is made in."""
+"""Images of many prompts and seeds, made in batches. Image k does not depend on the batch that it is made in."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from lib_gie.demo.settings import CFG, SIZE, STEPS
+from lib_gie.demo.sampling_settings import CFG, SIZE, STEPS
 from lib_gie.demo.splits import Prompt
+from lib_gie.hosts.diffusers.pipeline_call import call_pipeline
 
 BATCH = 24
 
@@ -20,29 +21,32 @@ Make = Callable[[Sequence[str], Sequence[int], str], torch.Tensor]
 
 @dataclass(frozen=True)
 class Job:
-    """One image to make: of a prompt, from a seed."""
+    """One image to make: its prompt and seed."""
 
     prompt: Prompt
     seed: int
 
 
 @torch.no_grad()
-def generate(pipe: Any, prompts: Sequence[str] | None, seeds: Sequence[int], **options) -> torch.Tensor:
-    """One image per prompt and seed: float32 [B, 3, H, W], 0 to 1."""
-    call = {"num_inference_steps": STEPS, "guidance_scale": CFG, "width": SIZE, "height": SIZE, **options}
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    texts = None if prompts is None else list(prompts)  # None: embeddings are among the options
-    images = pipe(texts, generator=generators, output_type="pt", **call).images  # [B, 3, H, W]
-    return images.float().cpu()
+def generate(
+    pipe: Any, prompts: Sequence[str] | None, seeds: Sequence[int], *, cfg: float = CFG, **options: Any
+) -> torch.Tensor:
+    """Make one image per prompt and seed, sampled as all figures are: float32 [B, 3, H, W], 0 to 1.
+
+    ``prompts``: None where embeddings are among the ``options``, which are those of the pipeline's call.
+    """
+    # "np" is what every pipeline knows; the deprecated ones do not know "pt"
+    images = call_pipeline(pipe, prompts, seeds, steps=STEPS, cfg=cfg, size=(SIZE, SIZE), output_type="np", **options)
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float()  # [B, 3, H, W]
 
 
-def plain(pipe: Any, **options: Any) -> Make:
-    """No erasure; ``options``: those of the pipeline's call that shall differ from the usual ones."""
-    return lambda prompts, seeds, concept: generate(pipe, prompts, seeds, **options)
+def plain(pipe: Any, cfg: float = CFG) -> Make:
+    """Return the way without erasure."""
+    return lambda prompts, seeds, concept: generate(pipe, prompts, seeds, cfg=cfg)
 
 
 def chunks_by_concept(jobs: Sequence[Job], size: int = BATCH) -> list[list[int]]:
-    """Numbers of jobs that can be made together: at most ``size`` with the same concept."""
+    """Return the numbers of jobs that can be made together: at most ``size`` with the same concept."""
     by_concept: dict[str, list[int]] = {}
     for index, job in enumerate(jobs):
         by_concept.setdefault(job.prompt.concept, []).append(index)
@@ -50,7 +54,7 @@ def chunks_by_concept(jobs: Sequence[Job], size: int = BATCH) -> list[list[int]]
 
 
 def images_of(make: Make, jobs: Sequence[Job], label: str) -> Iterator[tuple[int, torch.Tensor]]:
-    """The number and the image, float32 [3, H, W], of every job, in an order of its own."""
+    """Yield the number and the image, float32 [3, H, W], of every job, concept by concept."""
     with tqdm(total=len(jobs), desc=label, mininterval=5) as bar:
         for chunk in chunks_by_concept(jobs):
             batch = [jobs[i] for i in chunk]

@@ -1,9 +1,9 @@
-"""How well a judge agrees with the demo model's detector, which knows what an image shows."""
+"""The agreement of a judge with the demo model's detector, which knows what an image shows."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,41 +12,38 @@ from tqdm import tqdm
 
 from lib_gie.demo.detector import detect
 from lib_gie.demo.glyphs import UNWANTED
-from lib_gie.training.image_maker import Host, Made
+from lib_gie.training.image_maker import ImageMaker, Made
 from lib_gie.training.judges import Judge, Verdict, make_judge
-from lib_gie.training.judges.self_judge import NOISES, PART, TIMESTEPS, SelfJudge, best_part
 
 from .figures import Share, as_json, table
 from .generate import Job
 
 _BATCH = 24
-CHOICES = tuple(range(100, 1000, 100))
-"""Timesteps that are looked at when the judge's own are chosen."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """An image: its job, from what the host made it, and the objects that the detector finds."""
+    """One image: its job, the image with its latents, and the objects that the detector finds."""
 
     job: Job
     made: Made
     objects: frozenset[str]
 
 
-def make_images(host: Host, jobs: Sequence[Job]) -> list[Seen]:
-    """An image without erasure for every job."""
+def make_images(maker: ImageMaker, jobs: Sequence[Job]) -> list[Seen]:
+    """Make an image without erasure for every job."""
     seen = []
     for start in tqdm(range(0, len(jobs), _BATCH), desc="images"):
         part = jobs[start : start + _BATCH]
         texts, seeds = [job.prompt.text for job in part], [job.seed for job in part]
-        made = host.make(texts, seeds, next(iter(UNWANTED)), torch.zeros(len(part)))
+        made = maker.make(texts, seeds, next(iter(UNWANTED)), torch.zeros(len(part)))
         for job, image, latents in zip(part, made.images, made.latents, strict=True):
             seen.append(Seen(job, Made(image[None], latents[None]), frozenset(detect(image))))
     return seen
 
 
 def auc(scores: Sequence[float], shows: Sequence[bool]) -> float:
-    """The chance that an image with the concept scores higher than one without."""
+    """Return the chance that an image with the concept scores higher than one without."""
     having = [score for score, show in zip(scores, shows, strict=True) if show]
     lacking = [score for score, show in zip(scores, shows, strict=True) if not show]
     return float(mannwhitneyu(having, lacking).statistic) / (len(having) * len(lacking))
@@ -54,7 +51,7 @@ def auc(scores: Sequence[float], shows: Sequence[bool]) -> float:
 
 @dataclass(frozen=True)
 class Agreement:
-    """One concept: AUC, and of the images with and without it how many the judge is right about."""
+    """One concept: the AUC, and the judge's share of right answers on images with and without it."""
 
     concept: str
     auc: float
@@ -62,7 +59,8 @@ class Agreement:
     lacking: Share
 
 
-def _batches(seen: Sequence[Seen]) -> Iterator[tuple[Made, list[str]]]:
+def batches_of(seen: Sequence[Seen]) -> Iterator[tuple[Made, list[str]]]:
+    """Yield the images in batches, each with its prompts."""
     for start in range(0, len(seen), _BATCH):
         part = seen[start : start + _BATCH]
         made = Made(torch.cat([s.made.images for s in part]), torch.cat([s.made.latents for s in part]))
@@ -70,18 +68,18 @@ def _batches(seen: Sequence[Seen]) -> Iterator[tuple[Made, list[str]]]:
 
 
 def _calibrate(judge: Judge, concept: str, seen: Sequence[Seen], verdicts: Sequence[Verdict]) -> None:
-    """As labelling does it: by what the prompts are, not by what the images show."""
+    """Calibrate as labelling does: by what the prompts say, not by what the images show."""
     pairs = list(zip(seen, verdicts, strict=True))
     naming = [v.score for s, v in pairs if (s.job.prompt.concept, s.job.prompt.kind) == (concept, "explicit")]
     judge.calibrate(naming, [v.score for s, v in pairs if s.job.prompt.kind == "unrelated"])
 
 
-def agreement(host: Host, name: str, seen: Sequence[Seen]) -> list[Agreement]:
-    """Every concept, judged on all of the images."""
+def agreement(maker: ImageMaker, name: str, seen: Sequence[Seen]) -> list[Agreement]:
+    """Judge every concept on all of the images."""
     result = []
     for concept in tqdm(UNWANTED, desc=f"judge {name}"):
-        judge = make_judge(name, host, concept)
-        verdicts = [verdict for made, texts in _batches(seen) for verdict in judge.look(made, texts)]
+        judge = make_judge(name, maker, concept)
+        verdicts = [verdict for made, texts in batches_of(seen) for verdict in judge.look(made, texts)]
         _calibrate(judge, concept, seen, verdicts)
         having, lacking = Share(), Share()
         for image, verdict in zip(seen, verdicts, strict=True):
@@ -93,19 +91,19 @@ def agreement(host: Host, name: str, seen: Sequence[Seen]) -> list[Agreement]:
 
 
 def median_auc(found: Sequence[Agreement]) -> float:
-    """Over the concepts."""
+    """Return the median over the concepts."""
     return statistics.median(entry.auc for entry in found)
 
 
 def as_text(found: Sequence[Agreement]) -> str:
-    """A table and the median."""
+    """Return a table and the median."""
     rows = [(entry.concept, f"{entry.auc:.3f}", entry.having, entry.lacking) for entry in found]
     header = ("concept", "AUC", "right where it shows", "right where it does not")
     return f"{table(header, rows)}\n\nmedian AUC: {median_auc(found):.3f}"
 
 
 def as_plain(found: Sequence[Agreement]) -> dict:
-    """For JSON."""
+    """Return plain values for JSON."""
     concepts = {
         entry.concept: {
             "auc": round(entry.auc, 4),
@@ -115,35 +113,3 @@ def as_plain(found: Sequence[Agreement]) -> dict:
         for entry in found
     }
     return {"median_auc": round(median_auc(found), 4), "concepts": concepts}
-
-
-# -- what the judge "self" was chosen by ------------------------------------------------
-
-
-def _ranges() -> Iterator[tuple[int, ...]]:
-    """Each timestep alone, and the runs that a judge might take."""
-    yield from ((timestep,) for timestep in CHOICES)
-    yield from (CHOICES[:3], CHOICES[3:6], CHOICES[4:7], CHOICES[5:8], CHOICES[6:], TIMESTEPS, CHOICES[1:8], CHOICES)
-
-
-def choices(host: Host, seen: Sequence[Seen]) -> str:
-    """Median AUC of the judge "self" over the concepts, by timesteps and by the part of the image that counts."""
-    shown = {concept: [concept in image.objects for image in seen] for concept in UNWANTED}
-    errors = {}
-    for concept in tqdm(UNWANTED, desc="noise errors"):
-        judge = SelfJudge(host, concept, CHOICES)
-        errors[concept] = torch.cat(
-            [judge.errors(made.latents, texts) for made, texts in _batches(seen)], 1
-        )  # [2, B, T, h, w]
-
-    def median(chosen: Callable[[torch.Tensor], torch.Tensor], part: float) -> str:
-        return f"{statistics.median(auc(best_part(chosen(e), part).tolist(), shown[c]) for c, e in errors.items()):.3f}"
-
-    rows = []
-    for timesteps in _ranges():
-        numbers = [CHOICES.index(t) * NOISES + k for t in timesteps for k in range(NOISES)]
-        values = [median(lambda e, numbers=numbers: e[:, :, numbers], part) for part in (1, 0.25, PART)]
-        single = [median(lambda e, numbers=numbers: e[:, :, numbers[::NOISES]], PART)]
-        rows.append((", ".join(map(str, timesteps)), *values, *single))
-    header = ("timesteps", "whole image", "best quarter of the sides", "best half", "best half, one noise")
-    return table(header, rows)

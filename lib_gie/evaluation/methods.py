@@ -1,9 +1,8 @@
-"""Ways to leave a concept out of images, side by side: growth inhibitors and what else there is."""
+"""Methods to leave a concept out of images: growth inhibitors and the others that they are compared with."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,9 +16,10 @@ from lib_gie.core.composition import Trace
 from lib_gie.core.layers import find_cross_attention
 from lib_gie.core.scales.adapter import Adapter, load_adapter
 from lib_gie.core.scales.rules import FixedScale, ScaleRule
-from lib_gie.demo.settings import CFG, SIZE, STEPS
+from lib_gie.demo.sampling_settings import STEPS
 from lib_gie.errors import OptionError
 from lib_gie.hosts.diffusers import GrowthInhibitors
+from lib_gie.json_lines import identity_digest
 from lib_gie.options import CONCEPT_PASSES, ErasureSettings
 
 from .generate import Job, Make, generate, plain
@@ -31,28 +31,28 @@ _JOINT = r"(?:and|with|next to|,)"
 
 
 def without_word(prompt: str, concept: str) -> str:
-    """The prompt without the concept's word, its article and the joint that held it."""
+    """Return the prompt without the concept's word, its article and the joint that held it."""
     noun = rf"(?:\ban?\s+|\bthe\s+)?\b{re.escape(concept)}\b"
     text = re.sub(rf"\s*{_JOINT}\s+{noun}|{noun}\s+{_JOINT}\s+|{noun}", " ", prompt, flags=re.IGNORECASE)
     return " ".join(text.split())
 
 
 def negative_prompt(pipe: Any) -> Make:
-    """The concept as the negative prompt."""
+    """Return the method that takes the concept as the negative prompt."""
     return lambda prompts, seeds, concept: generate(pipe, prompts, seeds, negative_prompt=[concept] * len(prompts))
 
 
 def word_removed(pipe: Any) -> Make:
-    """The concept's word taken out of the prompt; where it is only implied nothing changes."""
+    """Return the method that takes the concept's word out of the prompt. Where it is only implied nothing changes."""
     return lambda prompts, seeds, concept: generate(pipe, [without_word(p, concept) for p in prompts], seeds)
 
 
 def growth_inhibitors(
     pipe: Any, rules: Mapping[str, ScaleRule] | ScaleRule, keep_composition: bool = False, **options: Any
 ) -> Make:
-    """This project. ``rules``: one for all concepts, or by concept; ``options``: others of GrowthInhibitors.
+    """Return this project's method. ``rules``: one for all concepts, or by concept.
 
-    ``keep_composition``: of the images without erasure.
+    ``keep_composition``: keep that of the images without erasure. ``options``: others of GrowthInhibitors.
     """
 
     def make(prompts, seeds, concept):
@@ -71,13 +71,13 @@ def growth_inhibitors(
 
 
 def _states(pipe: Any, texts: Sequence[str]) -> torch.Tensor:
-    """Text states [B, 77, D]."""
+    """Return text states [B, 77, D]."""
     return pipe.encode_prompt(list(texts), pipe._execution_device, 1, False)[0]
 
 
 @contextmanager
 def negated_values(unet: torch.nn.Module, first_row: int, count: int, strength: float) -> Iterator[None]:
-    """Within it the last ``count`` tokens' values, from this row on, are multiplied by -strength in every layer."""
+    """Multiply the last ``count`` tokens' values, from this row on, by -strength in every layer within the context."""
 
     def turn(module, args, values):  # values [R, L, h*d]
         values[first_row:, -count:] *= -strength
@@ -90,7 +90,7 @@ def negated_values(unet: torch.nn.Module, first_row: int, count: int, strength: 
 
 
 def negpip(pipe: Any, strength: float) -> Make:
-    """Negative tokens as NegPiP has them: the concept's own tokens join the prompt, their values times -strength."""
+    """Return NegPiP's method: the concept's own tokens join the prompt, with their values times -strength."""
 
     def make(prompts, seeds, concept):
         own = len(pipe.tokenizer(concept).input_ids) - 2
@@ -114,42 +114,34 @@ def _parts(pipe: Any) -> dict:
     return {**{name: getattr(pipe, name) for name in names}, "safety_checker": None, "feature_extractor": None}
 
 
-def _call(other: Any, prompts, seeds, **options) -> torch.Tensor:
-    other.set_progress_bar_config(disable=True)
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    images = other(
-        list(prompts), num_inference_steps=STEPS, guidance_scale=CFG, width=SIZE, height=SIZE,
-        generator=generators, output_type="np", **options,
-    ).images  # fmt: skip
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float()  # [B, 3, H, W]
-
-
 def sld(pipe: Any, level: str) -> Make:
-    """Safe Latent Diffusion with the concept as the safety concept; ``level``: WEAK, MEDIUM, STRONG or MAX.
+    """Return Safe Latent Diffusion with the concept as the safety concept. ``level``: WEAK, MEDIUM, STRONG or MAX.
 
-    Its warm-up is given in steps of 50; here it is the same fraction.
+    Its warm-up is given in steps of 50; here it is the same share of the steps.
     """
     from diffusers.pipelines.deprecated.stable_diffusion_safe import SafetyConfig, StableDiffusionPipelineSafe
 
     config = dict(getattr(SafetyConfig, level))
     config["sld_warmup_steps"] = round(config["sld_warmup_steps"] * STEPS / 50)
     other = StableDiffusionPipelineSafe(**_parts(pipe), requires_safety_checker=False)
+    other.set_progress_bar_config(disable=True)
 
     def make(prompts, seeds, concept):
         other.safety_concept = concept
-        return _call(other, prompts, seeds, **config)
+        return generate(other, prompts, seeds, **config)
 
     return make
 
 
 def sega(pipe: Any, scale: float, threshold: float) -> Make:
-    """Semantic Guidance away from the concept."""
+    """Return Semantic Guidance away from the concept."""
     from diffusers.pipelines.deprecated.semantic_stable_diffusion import SemanticStableDiffusionPipeline
 
     other = SemanticStableDiffusionPipeline(**_parts(pipe), requires_safety_checker=False)
+    other.set_progress_bar_config(disable=True)
 
     def make(prompts, seeds, concept):
-        return _call(
+        return generate(
             other, prompts, seeds, editing_prompt=[concept], reverse_editing_direction=[True],
             edit_guidance_scale=[scale], edit_threshold=[threshold], edit_warmup_steps=[round(0.2 * STEPS)],
         )  # fmt: skip
@@ -162,9 +154,10 @@ def sega(pipe: Any, scale: float, threshold: float) -> Make:
 
 @dataclass(frozen=True)
 class Method:
-    """A way to leave a concept out.
+    """One method by its name.
 
-    ``covers``: the jobs it is measured on; ``same``: those that it does not change; ``rules``: adapters that it uses.
+    ``covers``: tells the jobs that it is measured on. ``same``: tells those that it does not change. ``rules``: the
+    adapters that it uses.
     """
 
     name: str
@@ -175,13 +168,13 @@ class Method:
 
     @property
     def identity(self) -> str:
-        """What its outcomes are kept under: the name, with the adapters' weights where there are some."""
-        digest = hashlib.sha256("".join(rule.digest for rule in self.rules).encode()).hexdigest()[:12]
+        """Return the key of its kept outcomes: its name, and a digest of the adapters' weights where there are some."""
+        digest = identity_digest("".join(rule.weights_digest for rule in self.rules))
         return f"{self.name} {digest} guarded" if self.rules else self.name
 
 
 class Unguarded:
-    """An adapter's own answers, also where it cannot know."""
+    """An adapter whose answers count also for prompts outside its range."""
 
     def __init__(self, adapter: Adapter):
         self.reading, self.scales, self.check_model = adapter.reading, adapter.scales, adapter.check_model
@@ -189,7 +182,7 @@ class Unguarded:
 
 @dataclass(frozen=True)
 class Shipped:
-    """Adapter files: one for each concept, one for all, one for concepts it was not trained for."""
+    """Adapter files: one for each concept, one for all, and one that was not trained for some."""
 
     single: Mapping[str, Path]
     joint: Path
@@ -215,7 +208,7 @@ def _names_concept(job: Job) -> bool:
 
 
 def _options(words: Sequence[str], method: str) -> dict[str, Any]:
-    """Options of a method's name: "separate", "end 0.8", "strength 1.5", "padding 0.5", "composition 0.8 0.4"."""
+    """Read the options of a name: "separate", "end 0.8", "strength 1.5", "padding 0.5", "composition 0.8 0.4"."""
     options: dict[str, Any] = {}
     for word in words:
         name, _, value = word.strip().partition(" ")
@@ -233,7 +226,7 @@ def _options(words: Sequence[str], method: str) -> dict[str, Any]:
 
 
 def _ours(pipe: Any, name: str, shipped: Shipped) -> Method | None:
-    """A method of this project: a fixed scale or an adapter, with options after commas."""
+    """Return this project's method of a name (a fixed scale or an adapter, options after commas), None for others."""
     head, *words = name.split(",")
     options = _options(words, name)
     if head.startswith("fixed scale "):
@@ -262,7 +255,7 @@ def _ours(pipe: Any, name: str, shipped: Shipped) -> Method | None:
 
 
 def method(pipe: Any, name: str, shipped: Shipped) -> Method:
-    """The method that a name such as "sld max" or "adapter, end 0.8" means. Raises OptionError for others."""
+    """Return the method that a name such as "sld max" or "adapter, end 0.8" means. Raises OptionError for others."""
     head, _, rest = name.partition(" ")
     if name == "none":
         return Method(name, plain(pipe), same=lambda job: True)

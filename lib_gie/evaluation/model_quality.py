@@ -1,4 +1,4 @@
-"""How well the demo model draws without erasure, how well the detector sees, and where words keep their meaning."""
+"""The quality of the demo model: how well it draws, how well the detector sees, and where words keep their meaning."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import torch
 from lib_gie.core.layers import find_cross_attention
 from lib_gie.demo.detector import background_name, detect
 from lib_gie.demo.glyphs import OBJECTS, UNWANTED
+from lib_gie.demo.sampling_settings import CFG
 from lib_gie.demo.scenes import draw, sample_scene
 from lib_gie.demo.vae import psnr, to_tensor
 
-from .erasure import KINDS, jobs_of
 from .figures import Share, as_json, table
 from .generate import images_of, plain
+from .measures import KINDS, jobs_of
 
 _SCENES = 1000
-_SCENE_SEED = 77_000_001  # of drawn scenes for the detector: used nowhere else
+_SCENE_SEED = 77_000_001  # for the detector's scenes; used nowhere else
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Report:
     by_object: dict[str, Share] = field(default_factory=dict)
 
     def as_json(self) -> dict:
-        """Everything as plain values."""
+        """Return all figures as plain values."""
 
         def both(share: Share) -> dict:
             value, interval = as_json(share)
@@ -57,7 +58,7 @@ class Report:
         }
 
     def as_text(self) -> str:
-        """Tables for people."""
+        """Return tables for people."""
         rows = [(kind, self.images[kind], self.shown[kind], self.whole[kind]) for kind in self.shown]
         objects = [(name, share) for name, share in self.by_object.items()]
         norms = [(name, *(f"{value:.2f}" for value in norm.values())) for name, norm in self.values.items()]
@@ -81,7 +82,7 @@ def _through_vae(pipe: Any, images: torch.Tensor) -> torch.Tensor:
 
 
 def detector_figures(pipe: Any, scenes: int = _SCENES) -> tuple[Share, Share, float]:
-    """Precision, recall and the autoencoder's PSNR on newly drawn scenes that went through the autoencoder."""
+    """Measure precision, recall and the autoencoder's PSNR on newly drawn scenes that went through the autoencoder."""
     rng = np.random.default_rng(_SCENE_SEED)
     drawn = [sample_scene(rng) for _ in range(scenes)]
     images = to_tensor([draw(scene.objects, scene.background, rng) for scene in drawn])  # [B, 3, H, W]
@@ -98,7 +99,7 @@ def detector_figures(pipe: Any, scenes: int = _SCENES) -> tuple[Share, Share, fl
 
 @torch.no_grad()
 def value_norms(pipe: Any, concepts: Sequence[str] = tuple(UNWANTED)) -> dict[str, dict[str, float]]:
-    """|W_o v| of each bare word at its strongest own token, at EOS and at BOS, averaged over all layers.
+    """Return |W_o v| of each bare word at its strongest own token, at EOS and at BOS, averaged over all layers.
 
     A word whose own tokens are much weaker than EOS cannot be erased by any method that works on the word's tokens.
     """
@@ -122,13 +123,12 @@ def value_norms(pipe: Any, concepts: Sequence[str] = tuple(UNWANTED)) -> dict[st
 
 
 def measure(pipe: Any, split: str, seeds: int, cfg: float | None = None) -> Report:
-    """Make the split's images without erasure and measure everything; ``cfg``: None for settings.CFG."""
+    """Make the split's images without erasure and measure everything. ``cfg``: None for the usual one."""
     jobs = jobs_of(split, seeds)
-    options = {} if cfg is None else {"guidance_scale": cfg}
     shown, whole = {kind: Share() for kind in KINDS}, {kind: Share() for kind in KINDS}
     background = Share()
     by_object = {name: Share() for name in OBJECTS}
-    for number, image in images_of(plain(pipe, **options), jobs, f"{split} images"):
+    for number, image in images_of(plain(pipe, CFG if cfg is None else cfg), jobs, f"{split} images"):
         found, prompt = detect(image), jobs[number].prompt
         for name in prompt.objects:
             shown[prompt.kind].add(name in found)

@@ -1,11 +1,11 @@
-"""What is seen in the images of a method, job by job; shared among processes, and kept on disk if wanted."""
+"""The outcomes of methods, job by job. Processes share the work, and outcomes are kept on disk if wanted."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ import torch
 from lib_gie.demo.detector import find_objects
 from lib_gie.demo.glyphs import GLYPH_SIZE
 from lib_gie.hosts.diffusers import processes
-from lib_gie.json_lines import append_entry, read_entries
+from lib_gie.json_lines import KeptResults, identity_digest
 
 from .generate import Job, images_of
 from .methods import Method
@@ -23,10 +23,10 @@ _MARGIN = 3  # pixels: half of the window that SSIM looks through
 
 @dataclass(frozen=True)
 class Outcome:
-    """The objects in an image, each as often as it shows, and the SSIM to the image without erasure, if measured.
+    """The objects in an image, each as often as it shows, and its SSIM to the image without erasure.
 
-    ``similarity``: of all of it, for unrelated prompts. ``outside``: of what lies outside the boxes of the concept to
-    be erased, where that shows without erasure.
+    ``similarity``: the SSIM of the whole image, for unrelated prompts. ``outside``: the SSIM outside the boxes of the
+    concept to be erased, where that shows without erasure. None: not measured.
     """
 
     objects: tuple[str, ...]
@@ -35,19 +35,19 @@ class Outcome:
 
 
 def look(image: torch.Tensor) -> Outcome:
-    """What the detector finds in an image, float32 [3, H, W], 0 to 1."""
+    """Return what the detector finds in an image, float32 [3, H, W], 0 to 1."""
     return Outcome(tuple(sorted(find.name for find in find_objects(image))))
 
 
 def ssim(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Structural similarity (Wang et al., 2004) of two images, float32 [3, H, W], 0 to 1."""
+    """Return the structural similarity (Wang et al., 2004) of two images, float32 [3, H, W], 0 to 1."""
     from skimage.metrics import structural_similarity
 
     return float(structural_similarity(a.numpy(), b.numpy(), channel_axis=0, data_range=1.0))
 
 
 def ssim_outside(a: torch.Tensor, b: torch.Tensor, concept: str) -> float | None:
-    """The same without the boxes of a concept's objects in ``a`` and a margin; None where ``a`` does not show any."""
+    """Return the SSIM without the boxes of a concept's objects in ``a`` and a margin, None where ``a`` shows none."""
     from skimage.metrics import structural_similarity
 
     boxes = [find for find in find_objects(a) if find.name == concept]
@@ -61,50 +61,45 @@ def ssim_outside(a: torch.Tensor, b: torch.Tensor, concept: str) -> float | None
     return float(local[:, outside].mean())
 
 
-class Kept:
-    """Outcomes on disk, so that a long comparison that was interrupted goes on where it was.
+OutcomeKey = tuple[str, str, int]
+"""Identity of the method, prompt, seed."""
 
-    ``identity``: all that the outcomes depend on beside method and job. Every process writes a file of its own.
-    """
 
-    def __init__(self, folder: Path, identity: str):
-        self.folder = folder / hashlib.sha256(identity.encode()).hexdigest()[:12]
-        self.found: dict[tuple[str, str, int], Outcome] = {}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "identity.txt").write_text(identity + "\n", encoding="utf-8")
-        for path in sorted(self.folder.glob("*.jsonl")):
-            for entry in read_entries(path):
-                self._take(entry)
+def _read_outcome(entry: Any) -> tuple[OutcomeKey, Outcome]:
+    method, prompt, seed, objects, *measured = entry
+    return (method, prompt, seed), Outcome(tuple(objects), *measured)
 
-    def _take(self, entry: Sequence) -> None:
-        method, prompt, seed, objects, *measured = entry
-        self.found[method, prompt, seed] = Outcome(tuple(objects), *measured)
 
-    def get(self, method: str, job: Job) -> Outcome | None:
-        """The outcome of a job, if it is known."""
-        return self.found.get((method, job.prompt.text, job.seed))
+def _write_outcome(key: OutcomeKey, outcome: Outcome) -> list[Any]:
+    return [*key, outcome.objects, outcome.similarity, outcome.outside]
 
-    def add(self, method: str, job: Job, outcome: Outcome) -> None:
-        """Keep one outcome."""
-        entry = [method, job.prompt.text, job.seed, outcome.objects, outcome.similarity, outcome.outside]
-        self._take(entry)
-        append_entry(self.folder / f"{processes.rank()}.jsonl", entry)
+
+def kept_outcomes(folder: Path, identity: str) -> KeptResults[OutcomeKey, Outcome]:
+    """Return the outcomes that are kept in a folder. ``identity``: all that they depend on beside method and job."""
+    own = folder / identity_digest(identity)
+    kept = KeptResults(own / f"{processes.rank()}.jsonl", "*.jsonl", read=_read_outcome, write=_write_outcome)
+    (own / "identity.txt").write_text(identity + "\n", encoding="utf-8")
+    return kept
+
+
+def _key(method: Method, job: Job) -> OutcomeKey:
+    return method.identity, job.prompt.text, job.seed
 
 
 class Comparer:
-    """Makes methods' images and says what is seen in them; each process makes its share.
+    """Makes methods' images and looks at them; each process makes its share.
 
-    ``plain``: the method without erasure. ``before``: its outcomes. Its images are kept in memory from when they are
-    first made, for the SSIM of the others.
+    ``plain``: the method without erasure. ``before``: its outcomes. Its images stay in memory once they are made, for
+    the SSIM of the others.
     """
 
-    def __init__(self, plain: Method, jobs: Sequence[Job], kept: Kept | None = None):
+    def __init__(self, plain: Method, jobs: Sequence[Job], kept: KeptResults[OutcomeKey, Outcome] | None = None):
         self.plain, self.jobs, self.kept = plain, list(jobs), kept
         self._images: dict[Job, torch.Tensor] = {}  # [3, H, W]
         self.before = self._measure(plain, self._look_at_plain)
 
     def outcomes(self, method: Method) -> dict[Job, Outcome]:
-        """The outcome of every job that the method covers."""
+        """Return the outcome of every job that the method covers."""
         return self._measure(method, self._look_at)
 
     def _known(self, method: Method, job: Job) -> Outcome | None:
@@ -112,7 +107,7 @@ class Comparer:
             before, unrelated = self.before[job], job.prompt.kind == "unrelated"
             shown = not unrelated and job.prompt.concept in before.objects
             return Outcome(before.objects, 1.0 if unrelated else None, 1.0 if shown else None)
-        return self.kept.get(method.identity, job) if self.kept else None
+        return self.kept.found.get(_key(method, job)) if self.kept else None
 
     def _measure(self, method: Method, look_at: Callable[[Job, torch.Tensor], Outcome]) -> dict[Job, Outcome]:
         mine = [job for job in processes.share(self.jobs) if method.covers(job)]
@@ -124,7 +119,7 @@ class Comparer:
             job = todo[number]
             result[job] = look_at(job, image)
             if self.kept:
-                self.kept.add(method.identity, job, result[job])
+                self.kept.add(_key(method, job), result[job])
         gathered = dict(processes.gather(list(result.items())))
         return {job: gathered[job] for job in self.jobs if job in gathered}  # in their order, whoever made them
 

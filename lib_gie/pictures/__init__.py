@@ -2,11 +2,11 @@
 
 from .attention import Region, Span, attention_map, explained, overlay, region_map, step_maps, steps_sheet
 from .images import picture
-from .sheet import Row, contact_sheet, stacked, strip
+from .sheet import SheetRow, contact_sheet, stacked, strip
 
 __all__ = [
     "Region",
-    "Row",
+    "SheetRow",
     "Span",
     "attention_map",
     "contact_sheet",

@@ -1,4 +1,4 @@
-"""Where the concept's attention was, as an overlay on the image, with a legend, and step by step."""
+"""A concept's attention as an overlay on the image, with a legend, and step by step."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _COLUMNS = 8
 
 @dataclass(frozen=True)
 class Region:
-    """An image's size in pixels, and the box (x, y, width, height) of it that was sampled; None: all of it."""
+    """An image's size in pixels, and the box (x, y, width, height) of it that was sampled, None for all of it."""
 
     width: int
     height: int
@@ -35,7 +35,7 @@ class Region:
 
 
 def _shape(pixels: int, width: int, height: int) -> tuple[int, int] | None:
-    """Rows and columns of so many attention pixels in an image of this shape, or None where they do not fit it."""
+    """Return rows and columns of this many attention pixels in an image of this shape, None where they do not fit."""
     rows = max(1, round(math.sqrt(pixels * height / width)))
     return (rows, pixels // rows) if pixels % rows == 0 else None
 
@@ -43,7 +43,7 @@ def _shape(pixels: int, width: int, height: int) -> tuple[int, int] | None:
 def attention_map(
     recorder: AttentionRecorder, concept: int, row: Hashable, width: int, height: int, step: int | None = None
 ) -> np.ndarray:
-    """The concept's attention averaged over steps (or of one) and the two finest resolutions.
+    """Return the concept's attention, the mean over the two finest resolutions and all steps, or of one ``step``.
 
     Float32 [height, width], 0 to 1; 0 where nothing was recorded.
     """
@@ -60,7 +60,7 @@ def attention_map(
 def region_map(
     recorder: AttentionRecorder, concept: int, rows: Sequence[Hashable], region: Region, step: int | None = None
 ) -> np.ndarray:
-    """The same for a part of an image that was sampled alone, the greatest of several rows: [height, width]."""
+    """Return the greatest ``attention_map`` of several rows within a region, 0 around it: float32 [height, width]."""
     x, y, width, height = region.box or (0, 0, region.width, region.height)
     found = np.zeros((region.height, region.width), dtype=np.float32)
     maps = [attention_map(recorder, concept, row, width, height, step) for row in rows]  # each [h, w]
@@ -72,27 +72,27 @@ def region_map(
 def step_maps(
     recorder: AttentionRecorder, concept: int, rows: Sequence[Hashable], region: Region
 ) -> dict[int, np.ndarray]:
-    """By number of the step: [height, width] each."""
+    """Return the ``region_map`` of every step that was recorded, by its number: float32 [height, width] each."""
     steps = recorder.steps(concept, rows[0])
     return {step: region_map(recorder, concept, rows, region, step) for step in steps}
 
 
 @dataclass(frozen=True)
 class Span:
-    """What an overlay shows: this much attention and less in grey, that much and more in full red."""
+    """The range of an overlay: attention up to ``grey`` is grey, from ``red`` on it is full red."""
 
     grey: float
     red: float
 
     @classmethod
     def of(cls, *maps: np.ndarray) -> Span:
-        """From the least to the most attention anywhere in these maps; 0 means not sampled there."""
+        """Return the span from the least to the most attention in these maps, where 0 means not sampled."""
         found = np.concatenate([attention[attention > 0] for attention in maps])
         grey, red = (float(found.min()), float(found.max())) if found.size else (0.0, 0.0)
         return cls(grey, max(red, grey + _FAINT))
 
     def share(self, attention: np.ndarray) -> np.ndarray:
-        """How red each place is, 0 to 1."""
+        """Return how red each place is, 0 to 1."""
         return np.clip((attention - self.grey) / (self.red - self.grey), 0, 1)
 
 
@@ -101,19 +101,19 @@ def _percent(value: float) -> str:
 
 
 def _mixed(grey: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """``grey`` [H, W, 3] with red for ``share`` [H, W] of the strongest: uint8 [H, W, 3]."""
+    """Mix red into ``grey`` [H, W, 3], as much as ``share`` [H, W] says: uint8 [H, W, 3]."""
     strength = share[..., None] ** 1.5 * 0.85  # [H, W, 1]
     return (grey * (1 - strength) + _COLOUR * strength).round().clip(0, 255).astype(np.uint8)
 
 
 def overlay(image: Image.Image, attention: np.ndarray, span: Span | None = None) -> Image.Image:
-    """The image, darkened, with the attention in red; ``span``: by default the map's own."""
+    """Draw the image, darkened, with the attention in red. ``span``: by default the map's own."""
     grey = np.asarray(image.convert("L").convert("RGB"), dtype=np.float32) * 0.75  # [H, W, 3]
     return Image.fromarray(_mixed(grey, (span or Span.of(attention)).share(attention)))
 
 
 def _legend(width: int, text: str, span: Span) -> Image.Image:
-    """A text, and a bar from grey to full red with their numbers."""
+    """Draw a text, and a bar from grey to full red with their numbers."""
     strip = Image.new("RGB", (width, _LEGEND), "white")
     pen = ImageDraw.Draw(strip)
     pen.text((8, 5), text, fill="black", font=font(14))
@@ -134,7 +134,7 @@ def _with_legend(picture: Image.Image, text: str, span: Span) -> Image.Image:
 
 
 def explained(image: Image.Image, attention: np.ndarray, text: str) -> Image.Image:
-    """The overlay with a legend: ``text``, and how much attention grey and full red are. Small images are enlarged."""
+    """Draw the overlay above a legend of ``text`` and the attention of grey and full red. Small images are enlarged."""
     span = Span.of(attention)
     picture = overlay(image, attention, span)
     picture = enlarged(picture, max(_LEAST_SIDE, *picture.size))
@@ -142,7 +142,7 @@ def explained(image: Image.Image, attention: np.ndarray, text: str) -> Image.Ima
 
 
 def steps_sheet(image: Image.Image, steps: Mapping[int, np.ndarray], text: str) -> Image.Image:
-    """An overlay for every step, numbered from 1, all on one scale, with a legend."""
+    """Draw an overlay for every step, numbered from 1, all on one scale, above a legend."""
     span = Span.of(*steps.values())
     small = [(number, enlarged(overlay(image, attention, span), _STEP_SIDE)) for number, attention in steps.items()]
     width, height = small[0][1].size

@@ -1,4 +1,4 @@
-"""A font for texts in pictures, whichever Pillow there is."""
+"""A font for texts in pictures, with every version of Pillow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from PIL import ImageFont
 
 
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """A sans serif font of this size in pixels."""
+    """Return a sans serif font of this size in pixels."""
     try:
         return ImageFont.load_default(size=size)
     except TypeError:  # Pillow before 10.1, as the WebUI pins it; the WebUI has matplotlib, which brings a font

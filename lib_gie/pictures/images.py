@@ -1,4 +1,4 @@
-"""Images as the pipelines hold them, turned into pictures."""
+"""Tensors of images, turned into pictures."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from PIL import Image
 
 
 def picture(image: Any) -> Image.Image:
-    """A tensor, float32 [3, H, W], 0 to 1, on the CPU, as an RGB picture."""
+    """Return a tensor, float32 [3, H, W], 0 to 1, on the CPU, as an RGB picture."""
     return Image.fromarray((image.permute(1, 2, 0) * 255).round().byte().numpy())

@@ -9,12 +9,12 @@ from PIL import Image
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Inches, at 100 pixels each."""
+    """Return a figure of this size in inches, at 100 pixels each."""
     return Figure(figsize=(width, height), dpi=100, layout="constrained")
 
 
 def picture_of(figure: Figure) -> Image.Image:
-    """The drawn figure."""
+    """Draw the figure."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())

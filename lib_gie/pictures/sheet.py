@@ -15,7 +15,7 @@ _INK, _PAPER, _SOFT = (25, 25, 30), (255, 255, 255), (110, 110, 120)
 
 
 @dataclass(frozen=True)
-class Row:
+class SheetRow:
     """One line of a contact sheet: a text, a second smaller one, and its images."""
 
     title: str
@@ -24,18 +24,22 @@ class Row:
 
 
 def enlarged(image: Image.Image, side: int) -> Image.Image:
-    """Larger or smaller, so that its longer side has so many pixels."""
+    """Resize the image so that its longer side has this many pixels."""
     factor = side / max(image.size)
     filter_ = Image.Resampling.BICUBIC if factor > 1 else Image.Resampling.LANCZOS
     return image.resize([round(v * factor) for v in image.size], filter_)
 
 
 def _wrapped(text: str, width: int, size: int) -> str:
-    return "\n".join(textwrap.wrap(text, max(8, int(width / (size * 0.52)))))
+    """Break lines that are too wide for this many pixels at a font's size. The text's own line breaks stay."""
+    letters = max(8, int(width / (size * 0.52)))
+    return "\n".join(line for part in text.splitlines() for line in textwrap.wrap(part, letters) or [""])
 
 
-def contact_sheet(headings: Sequence[str], rows: Sequence[Row], side: int = 192, text_width: int = 250) -> Image.Image:
-    """A sheet with a column of texts on the left and one column of images per heading."""
+def contact_sheet(
+    headings: Sequence[str], rows: Sequence[SheetRow], side: int = 192, text_width: int = 250
+) -> Image.Image:
+    """Draw a sheet with a column of texts on the left and one column of images per heading."""
     top = 44
     size = (
         text_width + len(headings) * (side + _PAD) + 2 * _PAD,
@@ -58,7 +62,7 @@ def contact_sheet(headings: Sequence[str], rows: Sequence[Row], side: int = 192,
 
 
 def strip(images: Sequence[Image.Image], gap: int = 0) -> Image.Image:
-    """Images of equal size side by side."""
+    """Put images of equal size side by side."""
     width, height = images[0].size
     result = Image.new("RGB", (len(images) * (width + gap) - gap, height), _PAPER)
     for column, image in enumerate(images):
@@ -67,7 +71,7 @@ def strip(images: Sequence[Image.Image], gap: int = 0) -> Image.Image:
 
 
 def stacked(images: Sequence[Image.Image], gap: int = _PAD) -> Image.Image:
-    """Images one below the other."""
+    """Put images one below the other."""
     size = max(image.width for image in images), sum(image.height + gap for image in images) - gap
     result, y = Image.new("RGB", size, _PAPER), 0
     for image in images:

@@ -1,4 +1,4 @@
-"""Fits an adapter to labels (paper, section 3.3) and says whether it is better than one constant scale."""
+"""The fit of an adapter to labels (paper, section 3.3), and its comparison with one constant scale."""
 
 from __future__ import annotations
 
@@ -12,34 +12,33 @@ from torch import nn
 from tqdm import tqdm
 
 from lib_gie.core.recorder import Reading
-from lib_gie.core.scales.adapter import Adapter, AdapterInfo, filled
-from lib_gie.core.scales.input_range import fit_range
+from lib_gie.core.scales.adapter import Adapter, AdapterInfo, filled, fit_range
 from lib_gie.errors import OptionError
 from lib_gie.options import LOWEST_SCALE
 
-from .image_maker import Host
+from .image_maker import ImageMaker
 from .labels import Label
 
 READING = Reading(per_head=True, noise=0)
-"""What adapters are trained on. The paper's 16 layer means at each image's own noise do not tell apart prompts that
-the adapter was not fitted on; every head's mean at the same noise does (docs/ADAPTERS.md has the figures)."""
+"""The reading that adapters are trained on: every head's mean at the same noise. It tells apart prompts that an adapter
+was not fitted on; the paper's 16 layer means at each image's own noise do not (docs/ADAPTERS.md has the figures)."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How an adapter is fitted: squared error, Adam, learning rate 0.001, 2000 epochs as in the paper.
 
-    What a prompt is fitted to. ``quantile``: which of its seeds' labels is the prompt's: 1 the strongest, 0.5 the
-    middle one. ``floor``: a prompt in whose images the concept shows gets at least this quantile of all the concept's
-    labels, for a label from few images is uncertain; None: its own alone. ``names_count``: so does a prompt that names
-    the concept, even if none of its few images happened to show it. ``margin``: factor on labels: the weakest
-    scale that erases one image is too weak for about half of the others.
+    The first options say which scale a prompt is fitted to. ``quantile``: the quantile of its seeds' labels, 1 for the
+    strongest, 0.5 for the median. ``floor``: a prompt whose images show the concept gets at least this quantile of all
+    the concept's labels, because a label from few images is uncertain. None sets no floor. ``names_count``: a prompt
+    that names the concept gets the floor even if none of its few images shows it. ``margin``: a factor on labels,
+    because the weakest scale that erases one image is too weak for about half of the others.
 
-    The fit. ``balanced``: prompts with and without the concept weigh the same in sum, however many there are of each.
-    ``overshoot``: weight of an error on the strong side of a label; 0 or more. ``one_sided``: where the label is 0, a
-    prediction above 0 is no error, for it is clamped. ``input_noise``: drawn anew in every epoch, in units of the
-    inputs' spread: with a few hundred prompts the MLP memorises otherwise. ``early_stopping``: keep the epoch with the
-    least validation error. ``share_validation``: of the prompts.
+    The others are the fit's. ``balanced``: prompts with and without the concept have the same total weight.
+    ``overshoot``: the weight of an error on the strong side of a label, 0 or more. ``one_sided``: a prediction above 0
+    is no error where the label is 0, since it is clamped. ``input_noise``: noise on the inputs, drawn anew in every
+    epoch, in units of their spread; without it the MLP memorises a few hundred prompts. ``early_stopping``: keep the
+    epoch with the least validation error. ``share_validation``: the share of prompts that are held out.
     """
 
     epochs: int = 2000
@@ -61,12 +60,12 @@ PAPER_RECIPE = Recipe(
     quantile=0.5, floor=None, names_count=False, margin=1.0, balanced=False, overshoot=1.0, one_sided=False,
     input_noise=0.0, early_stopping=False,
 )  # fmt: skip
-"""As the paper has it (section 3.3 and appendix), but for normalised inputs and more than one seed per prompt."""
+"""The paper's recipe (section 3.3 and appendix), except that inputs are normalised and prompts have several seeds."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt, the scale it is fitted to, and what an adapter sees: float32 [inputs, n]."""
+    """A prompt, the scale it is fitted to, and the adapter's inputs, float32 [inputs, n]."""
 
     prompt: str
     scale: float
@@ -77,8 +76,8 @@ class Example:
 class Fit:
     """A fitted adapter and its errors (squared, in units of scale squared, weighed as the recipe says).
 
-    ``constant``: the one scale for all prompts with the least error on the training part, ``constant_error``: its error
-    on the validation part.
+    ``constant``: the one scale for all prompts with the least error on the training part. ``constant_error``: the error
+    of that scale on the validation part.
     """
 
     adapter: Adapter
@@ -91,18 +90,18 @@ class Fit:
 
     @property
     def is_better(self) -> bool:
-        """Whether it beats, on the validation prompts, the constant that is best on the training prompts."""
+        """Tell whether it beats, on the validation prompts, the constant that is best on the training prompts."""
         return self.validation_error < self.constant_error
 
 
 def is_validation(prompt: str, share: float) -> bool:
-    """Whether a prompt belongs to the validation part: fixed by its text, whatever other prompts there are."""
+    """Tell whether a prompt belongs to the validation part. Its text alone decides, not the other prompts."""
     number = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8], "big")
     return number / 2**64 < share
 
 
 def targets(labels: Sequence[Label], recipe: Recipe) -> dict[str, float]:
-    """The scale that each prompt of one concept is fitted to, from its labels."""
+    """Return the scale that each prompt of one concept is fitted to, from its labels."""
     by_prompt: dict[str, list[float]] = {}
     for label in labels:
         by_prompt.setdefault(label.sample.prompt, []).append(-label.scale)
@@ -119,17 +118,17 @@ def targets(labels: Sequence[Label], recipe: Recipe) -> dict[str, float]:
 
 
 def _quantile(values: Sequence[float], share: float) -> float:
-    """The least of the values that is not exceeded by this share of them: always one that is on the grid."""
+    """Return the least value that this share of the values does not exceed; it is always one of them."""
     return float(torch.tensor(values, dtype=torch.float64).quantile(share, interpolation="higher"))
 
 
 def examples_of(labels: Sequence[Label], inputs: Mapping[str, torch.Tensor], recipe: Recipe) -> list[Example]:
-    """One example per prompt of one concept; ``inputs``: by prompt, float32 [inputs, n]."""
+    """Return one example per prompt of one concept. ``inputs``: by prompt, float32 [inputs, n]."""
     return [Example(prompt, scale, inputs[prompt]) for prompt, scale in targets(labels, recipe).items()]
 
 
 def _rows(examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
-    """One row per prompt and concept token: inputs float32 [N, inputs], targets float32 [N]."""
+    """Return one row per prompt and concept token: inputs float32 [N, inputs], targets float32 [N]."""
     inputs = torch.cat([example.inputs.T for example in examples])  # [N, inputs]
     counts = torch.tensor([example.inputs.shape[1] for example in examples])  # [examples]
     scales = torch.tensor([example.scale for example in examples])  # [examples]
@@ -180,7 +179,7 @@ def fit(
 
 
 def _new_adapter(info: AdapterInfo, seed: int) -> Adapter:
-    """With weights of its own whatever else goes on: see ``filled``."""
+    """Return an adapter with weights from this seed, also while a model is loaded in another thread: see ``filled``."""
     generator = torch.Generator().manual_seed(seed)
     adapter = Adapter(info)
     tensors = {"input_mean": torch.zeros(info.inputs), "input_std": torch.ones(info.inputs)}
@@ -193,10 +192,10 @@ def _new_adapter(info: AdapterInfo, seed: int) -> Adapter:
 
 
 def error(predicted: torch.Tensor, wanted: torch.Tensor, low: float, recipe: Recipe) -> torch.Tensor:
-    """The mean squared error of scales, float32 [N] each, weighed as the recipe says; ``low``: the strongest label."""
+    """Return the squared error of scales, float32 [N] each, weighed by the recipe. ``low``: the strongest label."""
     difference = predicted - wanted  # [N]
     squared = difference.square()  # [N]
-    if recipe.one_sided:  # what is clamped
+    if recipe.one_sided:  # no error where clamping gives the label
         squared = squared * ~((wanted == 0) & (difference > 0)) * ~((wanted <= low) & (difference < 0))  # [N]
     squared = torch.where((wanted < 0) & (difference < 0), recipe.overshoot * squared, squared)  # [N]
     weights = _weights(wanted) if recipe.balanced else torch.ones_like(wanted)  # [N]
@@ -204,13 +203,13 @@ def error(predicted: torch.Tensor, wanted: torch.Tensor, low: float, recipe: Rec
 
 
 def _weights(wanted: torch.Tensor) -> torch.Tensor:
-    """1 where the label is 0, and elsewhere so much that both kinds have the same sum: float32 [N]."""
+    """Return weights that balance labels at 0 and below: 1 at 0, their ratio below: float32 [N]."""
     shown, absent = int((wanted < 0).sum()), int((wanted == 0).sum())
     return torch.where(wanted < 0, absent / shown if shown and absent else 1.0, 1.0)  # [N]
 
 
 def _descend(adapter, inputs, wanted, held_inputs, held_wanted, recipe: Recipe):
-    """Full-batch gradient descent; returns errors per epoch, the chosen weights and their epoch."""
+    """Descend the gradient of the whole batch. Return errors per epoch, the chosen weights and their epoch."""
     optimizer = torch.optim.Adam(adapter.parameters(), lr=recipe.rate)
     low, high = adapter.info.label_range
     generator = torch.Generator().manual_seed(recipe.seed)
@@ -230,23 +229,23 @@ def _descend(adapter, inputs, wanted, held_inputs, held_wanted, recipe: Recipe):
     return history, best, best_epoch
 
 
-def fit_labels(host: Host, labels: Mapping[str, Sequence[Label]], recipe: Recipe | None = None) -> Fit:
-    """Read the prompts' attention on the host and fit one adapter for all concepts: labels by concept."""
+def fit_labels(maker: ImageMaker, labels: Mapping[str, Sequence[Label]], recipe: Recipe | None = None) -> Fit:
+    """Read the prompts' attention and fit one adapter for all concepts. ``labels``: by concept."""
     recipe, examples = recipe or Recipe(), []
     prompts = sorted({label.sample.prompt for part in labels.values() for label in part})
-    reading = replace(READING, size=host.latent_size)
-    for (_, part), read in zip(labels.items(), host.read(prompts, list(labels), reading), strict=True):
+    reading = replace(READING, size=maker.latent_size)
+    for (_, part), read in zip(labels.items(), maker.read(prompts, list(labels), reading), strict=True):
         examples += examples_of(part, dict(zip(prompts, read, strict=True)), recipe)  # read: [prompts, inputs, n]
-    return fit(host.base, list(labels), examples, recipe, reading, host.conditions)
+    return fit(maker.base, list(labels), examples, recipe, reading, maker.conditions)
 
 
 def predictions(
-    host: Host, result: Fit, concept: str, labels: Sequence[Label], recipe: Recipe
+    maker: ImageMaker, result: Fit, concept: str, labels: Sequence[Label], recipe: Recipe
 ) -> list[tuple[float, float, bool]]:
-    """For each prompt of a concept: labelled scale, predicted scale (mean over tokens), whether kept for validation."""
+    """Return labelled scale, predicted scale (mean over tokens) and whether kept for validation, for each prompt."""
     wanted = targets(labels, recipe)
     prompts = sorted(wanted)
-    inputs = host.read(prompts, [concept], result.adapter.reading)[0].cpu()  # [prompts, inputs, n]
+    inputs = maker.read(prompts, [concept], result.adapter.reading)[0].cpu()  # [prompts, inputs, n]
     scales = result.adapter.scales(inputs, len(prompts), inputs.shape[-1]).mean(1).tolist()
     share = recipe.share_validation
     return [

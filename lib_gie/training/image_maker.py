@@ -1,4 +1,4 @@
-"""What labelling needs from whatever makes the images: a diffusers pipeline, or the WebUI."""
+"""The protocol that labelling needs of what makes its images: a diffusers pipeline, or the WebUI."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lib_gie.core.recorder import Reading
 
 @dataclass
 class Made:
-    """A batch of images with what they were made from.
+    """A batch of images with the latents that they were decoded from.
 
     ``images``: float32 [B, 3, H, W], 0 to 1. ``latents``: float32 [B, 4, h, w], scaled as the UNet takes them.
     """
@@ -22,46 +22,50 @@ class Made:
     latents: torch.Tensor
 
 
-class Host(Protocol):
+class ImageMaker(Protocol):
     """Makes images and looks at them with the diffusion model that made them."""
 
     base: str
     """Model family, as adapters name it."""
 
-    latent_size: tuple[int, int]
-    """Height and width of its latents."""
-
-    conditions: dict[str, float]
-    """"clip_skip" and "cfg" of its images, by those names."""
-
     description: str
-    """What else the images depend on (checkpoint, sampler, steps, ...); labels of another one are not reused."""
+    """All else that the images depend on (checkpoint, sampler, steps, ...). Labels of another one are not reused."""
+
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        """Return height and width of its latents."""
+        ...
+
+    @property
+    def conditions(self) -> dict[str, float]:
+        """Return "clip_skip" and "cfg" of its images, by those names."""
+        ...
 
     def tokens(self, concept: str) -> list[str]:
-        """The concept's own tokens."""
+        """Return the concept's own tokens."""
         ...
 
     def make(self, prompts: Sequence[str], seeds: Sequence[int], concept: str, scales: torch.Tensor) -> Made:
-        """One image per prompt, seed and scale w (float32 [B])."""
+        """Return one image per prompt, seed and scale w (float32 [B])."""
         ...
 
     def read(self, prompts: Sequence[str], concepts: Sequence[str], reading: Reading) -> list[torch.Tensor]:
-        """What adapters with this reading would see, for each concept float32 [B, inputs, n].
+        """Return the inputs that adapters with this reading would get, for each concept float32 [B, inputs, n].
 
-        Only for a reading that depends on the prompt alone.
+        The reading must depend on the prompt alone.
         """
         ...
 
     def as_in(self, text: str, prompt: str) -> str:
-        """The text with what makes the model as it is for images of a prompt: networks that the prompt names."""
+        """Return the text with the networks that the prompt names, so that the model is the one of its images."""
         ...
 
     def noise_errors(
         self, latents: torch.Tensor, texts: Sequence[str], timesteps: torch.Tensor, noises: torch.Tensor
     ) -> torch.Tensor:
-        """Squared errors of the predicted noise, means over channels, float32 [B, T, h, w].
+        """Return squared errors of the predicted noise, means over channels, float32 [B, T, h, w].
 
-        ``latents``: [B, 4, h, w], under one text each, see ``as_in``.
+        ``latents``: float32 [B, 4, h, w], each under one of the texts (see ``as_in``).
         ``timesteps``: int64 [T]; ``noises``: float32 [T, 4, h, w], the same for all images.
         """
         ...

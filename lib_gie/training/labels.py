@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from lib_gie.errors import OptionError
-from lib_gie.json_lines import append_entry, read_entries
+from lib_gie.json_lines import KeptResults, identity_digest
 
-from .image_maker import Host, Made
+from .image_maker import ImageMaker, Made
 from .judges.base import Judge, Verdict
 from .search import GRID, Search
 
 CALIBRATION = 24
 """Images of each kind, at most, from which a judge learns what its scores mean."""
 
-
-_ENTRY = {"prompt", "seed", "scale", "score", "others"}
+_ENTRY = ("prompt", "seed", "scale", "score", "others")
 
 
 @dataclass(frozen=True)
@@ -40,11 +39,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Label:
-    """What the search found for a sample.
+    """The result of one sample's search.
 
     ``scale``: the weakest scale w at which the concept does not show, 0 where it never did. ``erased``: False where it
-    shows at every scale of the grid. ``lost``: other things that were seen without erasure and are not at that scale;
-    None where the judge cannot tell.
+    shows at every scale of the grid. ``lost``: other things that are seen without erasure and not at that scale, None
+    where the judge cannot tell.
     """
 
     sample: Sample
@@ -53,53 +52,50 @@ class Label:
     lost: tuple[str, ...] | None
 
 
-class Cache:
-    """Verdicts on disk, one JSON line each, so that an interrupted labelling goes on where it was.
+VerdictKey = tuple[str, int, float]
+"""Prompt, seed, scale w."""
 
-    The file's name depends on everything that the verdicts depend on. Of several processes each writes a file of its
-    own (``part``), and reads all.
+
+def _read_verdict(entry: Any) -> tuple[VerdictKey, Verdict] | None:
+    if not isinstance(entry, dict) or not entry.keys() >= set(_ENTRY):  # a file's first line is its identity
+        return None
+    others = entry["others"]
+    verdict = Verdict(entry["score"], None if others is None else tuple(others))
+    return (entry["prompt"], entry["seed"], entry["scale"]), verdict
+
+
+def _write_verdict(key: VerdictKey, verdict: Verdict) -> dict[str, Any]:
+    return dict(zip(_ENTRY, (*key, verdict.score, verdict.others), strict=True))
+
+
+def kept_verdicts(
+    folder: Path, concept: str, maker: ImageMaker, judge: Judge, part: int = 0
+) -> KeptResults[VerdictKey, Verdict]:
+    """Return the verdicts that are kept in a folder. Raises OptionError where none can be kept there.
+
+    The file's name depends on everything that the verdicts depend on. ``part``: the number of this process.
     """
-
-    def __init__(self, folder: Path, concept: str, host: Host, judge: Judge, part: int = 0):
-        identity = json.dumps([concept, host.base, host.description, judge.name])
-        digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
-        self.path = folder / f"labels-{digest}{f'.{part}' if part else ''}.jsonl"
-        self.verdicts: dict[tuple[str, int, float], Verdict] = {}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if not self.path.exists():
-                self.path.write_text(identity + "\n", encoding="utf-8")
-            for path in sorted(folder.glob(f"labels-{digest}*.jsonl")):
-                for entry in read_entries(path):
-                    if isinstance(entry, dict) and entry.keys() >= _ENTRY:  # the first line is the identity
-                        self._take(entry)
-        except OSError as error:
-            raise OptionError(
-                f"labels cannot be kept in {folder} ({error}); give another folder, or make room"
-            ) from error
-
-    def _take(self, entry: dict) -> None:
-        others = entry["others"]
-        verdict = Verdict(entry["score"], None if others is None else tuple(others))
-        self.verdicts[entry["prompt"], entry["seed"], entry["scale"]] = verdict
-
-    def add(self, sample: Sample, scale: float, verdict: Verdict) -> None:
-        """Keep one verdict."""
-        entry = {"prompt": sample.prompt, "seed": sample.seed, "scale": scale, "score": verdict.score}
-        entry["others"] = verdict.others
-        self._take(entry)
-        append_entry(self.path, entry)
+    identity = json.dumps([concept, maker.base, maker.description, judge.name])
+    name = f"labels-{identity_digest(identity)}"
+    path = folder / f"{name}{f'.{part}' if part else ''}.jsonl"
+    try:
+        kept = KeptResults(path, f"{name}*.jsonl", read=_read_verdict, write=_write_verdict)
+        if not path.exists():
+            path.write_text(identity + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OptionError(f"labels cannot be kept in {folder} ({error}); give another folder, or make room") from error
+    return kept
 
 
 def _for_calibration(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
-    """A few samples of prompts that name the concept (or imply it, if none does), and of unrelated ones."""
+    """Choose a few samples of prompts that name the concept (or imply it, if none names it), and of unrelated ones."""
     images: Counter[str] = Counter()
     kinds: dict[str, list[tuple[int, Sample]]] = {}
     for sample in dict.fromkeys(samples):
         kinds.setdefault(sample.kind, []).append((images[sample.prompt], sample))
         images[sample.prompt] += 1
 
-    def chosen(kind: str) -> list[Sample]:  # first one image of each prompt, then the second ones
+    def chosen(kind: str) -> list[Sample]:  # one image of each prompt, then the second images
         return [sample for _, sample in sorted(kinds.get(kind, []), key=lambda entry: entry[0])[:CALIBRATION]]
 
     return chosen("explicit") or chosen("implicit"), chosen("unrelated")
@@ -116,7 +112,7 @@ class Labelling:
 
     def __init__(
         self,
-        host: Host,
+        maker: ImageMaker,
         judge: Judge,
         concept: str,
         samples: Sequence[Sample],
@@ -127,9 +123,12 @@ class Labelling:
         part: int = 0,
         calibration: Sequence[Sample] | None = None,
     ):
-        """``calibration``: samples for judges that need them; None: those to label. Processes must share them."""
-        self.host, self.judge, self.concept, self.batch, self.grid = host, judge, concept, batch, tuple(grid)
-        self.cache, self._calibrated = Cache(folder, concept, host, judge, part), False
+        """Read what is kept, and calibrate the judge if that is enough. Raises OptionError where nothing can be kept.
+
+        ``calibration``: samples for judges that need them, the same for all processes; None takes those to label.
+        """
+        self.maker, self.judge, self.concept, self.batch, self.grid = maker, judge, concept, batch, tuple(grid)
+        self.kept, self._calibrated = kept_verdicts(folder, concept, maker, judge, part), False
         different = dict.fromkeys(samples)
         self.unrelated = [sample for sample in different if sample.kind == "unrelated"]
         self.searches = {sample: Search(self.grid) for sample in different if sample.kind != "unrelated"}
@@ -138,17 +137,17 @@ class Labelling:
             self._calibrate()
 
     def _uncalibrated(self) -> list[Sample]:
-        """Samples whose images are still to be made before the judge can be asked."""
+        """Return the samples whose images must be made before the judge can be asked."""
         if not self.judge.calibrates:
             return []
-        known = self.cache.verdicts
+        known = self.kept.found
         return [s for s in (*self._showing, *self._absent) if (s.prompt, s.seed, self.grid[0]) not in known]
 
     def _calibrate(self) -> None:
         """Let the judge learn from images without erasure, then tell the searches what is known."""
         if self.judge.calibrates and self._showing:
             showing, absent = (
-                [self.cache.verdicts[sample.prompt, sample.seed, self.grid[0]].score for sample in samples]
+                [self.kept.found[sample.prompt, sample.seed, self.grid[0]].score for sample in samples]
                 for samples in (self._showing, self._absent)
             )
             self.judge.calibrate(showing, absent)
@@ -158,10 +157,10 @@ class Labelling:
     def _tell(self, sample: Sample, number: int) -> None:
         """Pass a kept verdict on to the search, if there is one and the judge knows what it means."""
         key = (sample.prompt, sample.seed)
-        verdict = self.cache.verdicts.get((*key, self.grid[number]))
+        verdict = self.kept.found.get((*key, self.grid[number]))
         if verdict is None or not self._calibrated:
             return
-        before = self.cache.verdicts[(*key, self.grid[0])]
+        before = self.kept.found[(*key, self.grid[0])]
         self.searches[sample].tell(number, self.judge.shows(verdict, before))
 
     def _replay(self) -> None:
@@ -172,7 +171,7 @@ class Labelling:
 
     @property
     def done(self) -> int:
-        """Samples whose label is known."""
+        """Return the number of samples whose label is known."""
         return sum(search.next_try() is None for search in self.searches.values())
 
     def run(
@@ -180,9 +179,9 @@ class Labelling:
         should_stop: Callable[[], bool] = lambda: False,
         on_batch: Callable[[Made, list[tuple[Sample, float]], list[Verdict]], None] | None = None,
     ) -> list[Label]:
-        """Make and judge images until every label is known, or ``should_stop``; returns the labels that are known.
+        """Make and judge images until every label is known, or ``should_stop``. Return the labels that are known.
 
-        ``on_batch`` is shown every batch: images, what they are of, verdicts.
+        ``on_batch`` is called with every batch: images, their samples and scales, verdicts.
         """
         while not self._calibrated and not should_stop():
             chunk = [(sample, 0) for sample in self._uncalibrated()[: self.batch]]
@@ -198,7 +197,7 @@ class Labelling:
         return found + [Label(sample, 0.0, True, None) for sample in self.unrelated]
 
     def _next_chunk(self) -> list[tuple[Sample, int]]:
-        """Images without erasure before others: most of the searches end with them."""
+        """Return the next images to make. Those without erasure come first: most of the searches end with them."""
         pending = sorted(_pending(self.searches), key=lambda entry: entry[1] != 0)
         if pending and self.judge.whole_rows:
             return [(pending[0][0], number) for number in range(len(self.grid))]
@@ -208,17 +207,17 @@ class Labelling:
         samples = [sample for sample, _ in chunk]
         scales = torch.tensor([self.grid[number] for _, number in chunk])  # [B]
         prompts = [sample.prompt for sample in samples]
-        made = self.host.make(prompts, [sample.seed for sample in samples], self.concept, scales)
+        made = self.maker.make(prompts, [sample.seed for sample in samples], self.concept, scales)
         verdicts = self.judge.look(made, prompts)
         for (sample, number), verdict in zip(chunk, verdicts, strict=True):
-            self.cache.add(sample, self.grid[number], verdict)
+            self.kept.add((sample.prompt, sample.seed, self.grid[number]), verdict)
             self._tell(sample, number)
         if on_batch is not None:
             on_batch(made, [(sample, self.grid[number]) for sample, number in chunk], verdicts)
 
     def _label(self, sample: Sample) -> Label:
         search, key = self.searches[sample], (sample.prompt, sample.seed)
-        before = self.cache.verdicts[(*key, self.grid[0])].others
-        after = self.cache.verdicts[(*key, search.label)].others
+        before = self.kept.found[(*key, self.grid[0])].others
+        after = self.kept.found[(*key, search.label)].others
         lost = None if before is None or after is None else tuple(name for name in before if name not in after)
         return Label(sample, search.label, search.erased, lost)

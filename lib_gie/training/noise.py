@@ -1,4 +1,4 @@
-"""How well a diffusion model predicts noise that was put on images: what the judge ``self`` goes by."""
+"""The errors of a diffusion model's prediction of noise on images, from which the judge ``self`` gets its scores."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 Predict = Callable[[torch.Tensor, torch.Tensor, Sequence[int]], torch.Tensor]
-"""Noisy latents float32 [R, 4, h, w], timesteps int64 [R] and the image that each row is of -> the UNet's output."""
+"""Noisy latents float32 [R, 4, h, w], timesteps int64 [R] and each row's number of the image -> the UNet's output."""
 
 
 @torch.no_grad()
@@ -21,10 +21,10 @@ def squared_errors(
     predicts_velocity: bool,
     rows: int,
 ) -> torch.Tensor:
-    """Means over channels, float32 [B, T, h, w]. All tensors on the model's device.
+    """Return squared errors, means over channels, float32 [B, T, h, w]. All tensors are on the model's device.
 
-    ``latents``: [B, 4, h, w]; ``timesteps``: int64 [T], below the length of ``alphas_cumprod`` (float32 [steps]);
-    ``noises``: float32 [T, 4, h, w], the same for all images. ``rows``: of one call of the model, at most.
+    ``latents``: [B, 4, h, w]. ``timesteps``: int64 [T], below the length of ``alphas_cumprod`` (float32 [steps]).
+    ``noises``: float32 [T, 4, h, w], the same for all images. ``rows``: the most rows of one call of the model.
     """
     pairs = [(image, number) for image in range(len(latents)) for number in range(len(timesteps))]
     errors = []

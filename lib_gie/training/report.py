@@ -1,4 +1,4 @@
-"""What an adapter's file and its trainer's report say about how it was made and how well it fits."""
+"""The figures of a training, for its report and for the adapter's metadata."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from lib_gie.core.scales.adapter import Adapter
 
 from .fitting import Fit, Recipe
-from .image_maker import Host
+from .image_maker import ImageMaker
 from .judges import Judge
 from .labels import Label
 
 
 def summary(result: Fit, labels: Mapping[str, Sequence[Label]]) -> dict:
-    """Plain figures: samples, labels, errors."""
+    """Return plain figures of samples, labels and errors."""
     every = [label for part in labels.values() for label in part]
     seen = [label for label in every if label.sample.kind != "unrelated"]
     shown = [label.scale for label in seen if label.scale < 0]
@@ -39,21 +39,21 @@ def summary(result: Fit, labels: Mapping[str, Sequence[Label]]) -> dict:
 def describe(
     result: Fit,
     labels: Mapping[str, Sequence[Label]],
-    host: Host,
+    maker: ImageMaker,
     judges: Mapping[str, Judge],
     recipe: Recipe,
     more: Mapping[str, Any],
 ) -> Adapter:
-    """The adapter, ready to be saved, with what it was trained on and how well it fits in its metadata.
+    """Return the adapter, ready to be saved. Its metadata says what it was trained on and how well it fits.
 
-    ``more``: what else its metadata shall say of its training.
+    ``more``: further entries of its training.
     """
     figures = summary(result, labels)
     names = ("train_error", "validation_error", "constant", "constant_error", "best_epoch", "better_than_constant")
     validation = {name: figures.pop(name) for name in names}
     training = {
         **figures,
-        "images_from": host.description,
+        "images_from": maker.description,
         "judge": sorted({judge.name for judge in judges.values()}),
         "recipe": dataclasses.asdict(recipe),
         **more,

@@ -22,7 +22,7 @@ from lib_gie.cli.outputs import check_file, check_folder, write_file
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo, save_adapter
 from lib_gie.errors import OptionError
 from lib_gie.hosts.diffusers import load_pipeline
-from lib_gie.hosts.diffusers.files import digest
+from lib_gie.hosts.diffusers.files import checkpoint_digest
 from lib_gie.hosts.diffusers.loading import ModelError
 
 pytestmark = pytest.mark.skipif(not DEMO_CHECKPOINT.exists(), reason="the demo checkpoint has not been trained")
@@ -421,5 +421,5 @@ def test_another_checkpoint_of_the_same_name_is_another_model(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.safetensors").write_bytes(data)
     files = [tmp_path / name / "model.safetensors" for name in "abc"]
-    assert digest(files[0]) == digest(files[2]) != digest(files[1])
-    assert digest(tmp_path / "a") == digest(files[0])
+    assert checkpoint_digest(files[0]) == checkpoint_digest(files[2]) != checkpoint_digest(files[1])
+    assert checkpoint_digest(tmp_path / "a") == checkpoint_digest(files[0])

@@ -13,8 +13,14 @@ from safetensors.torch import load_file, save_file
 from lib_gie.cli import main
 from lib_gie.core.layers import UNKNOWN
 from lib_gie.core.recorder import PAPER, Reading
-from lib_gie.core.scales import adapter as module
-from lib_gie.core.scales.adapter import Adapter, AdapterInfo, convert_authors, load_adapter, save_adapter
+from lib_gie.core.scales.adapter import (
+    MAX_FILE_BYTES,
+    Adapter,
+    AdapterInfo,
+    convert_authors,
+    load_adapter,
+    save_adapter,
+)
 from lib_gie.errors import AdapterError
 
 
@@ -174,7 +180,7 @@ def test_refuses_other_files(tmp_path, file):
         load_adapter(tmp_path / "missing.safetensors")
     with pytest.raises(AdapterError, match="there is no adapter file"):
         load_adapter(tmp_path)
-    (tmp_path / "large.safetensors").write_bytes(b"\0" * (module.MAX_FILE_BYTES + 1))
+    (tmp_path / "large.safetensors").write_bytes(b"\0" * (MAX_FILE_BYTES + 1))
     with pytest.raises(AdapterError, match="at most"):
         load_adapter(tmp_path / "large.safetensors")
     save_file({"weight": torch.zeros(3)}, tmp_path / "lora.safetensors")

@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from lib_gie.core.scales import adapter as module
 from lib_gie.core.scales.adapter import (
     Adapter,
     AdapterInfo,
     adapter_in,
+    files,
     header_in,
     load_adapter,
     read_file,
@@ -212,7 +212,7 @@ def test_a_file_that_becomes_a_device_while_it_is_opened(tmp_path, monkeypatch):
     path = tmp_path / "x.safetensors"
     path.write_bytes(CONTENT)
     real = os.open
-    monkeypatch.setattr(module.os, "open", lambda name, flags: real("/dev/zero", flags))
+    monkeypatch.setattr(files.os, "open", lambda name, flags: real("/dev/zero", flags))
     with pytest.raises(AdapterError, match="a device"):
         read_file(path)
 
@@ -226,7 +226,7 @@ def test_nobody_reads_half_an_adapter(tmp_path, monkeypatch):
         file.write_bytes(b"half")
         raise OSError("no space left")
 
-    monkeypatch.setattr(module, "save_file", break_off)
+    monkeypatch.setattr(files, "save_file", break_off)
     with pytest.raises(OSError, match="no space"):
         save_adapter(Adapter(INFO), path)
     assert path.read_bytes() == CONTENT

@@ -22,7 +22,7 @@ from lib_gie.core.scales.adapter import Adapter, AdapterInfo, load_adapter, read
 from lib_gie.core.session import attach, read_attention
 from lib_gie.demo.detector import detect_image
 from lib_gie.evaluation.bench.layer_ways import make_case
-from lib_gie.evaluation.bench.unets import SIZES, build_unet
+from lib_gie.evaluation.bench.unets import SIZES, build_bench_unet
 from lib_gie.hosts.diffusers import GrowthInhibitors, load_pipeline
 from lib_gie.hosts.diffusers.image_maker import PipelineHost
 from lib_gie.hosts.webui.request.library import adapter_for, list_adapters
@@ -80,7 +80,7 @@ ALONE: dict[str, Callable[[Path], object]] = {
     "the list of adapters": lambda folder: list_adapters([MODELS]),
     "the choice of an adapter": lambda folder: adapter_for("knife", "gie-demo", [8] * 16, [MODELS]),
     "a pipeline": lambda folder: load_pipeline(),
-    "a UNet to measure on": lambda folder: build_unet(SIZES["demo"], torch.device("cpu")),
+    "a UNet to measure on": lambda folder: build_bench_unet(SIZES["demo"], torch.device("cpu")),
     "a layer to measure on": lambda folder: make_case(torch.device("cpu"), 64, 32, 2),
     "a fit": lambda folder: fit(
         "tiny", ["knife"], [Example(f"prompt {k}", -k / 10, torch.full((4, 1), k / 20)) for k in range(60)], Recipe(5)

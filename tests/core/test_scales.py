@@ -13,7 +13,7 @@ from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.erasure import Erasure, Target
 from lib_gie.core.recorder import Reading
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo, load_adapter, save_adapter
-from lib_gie.core.scales.input_range import fit_range
+from lib_gie.core.scales.adapter.input_range import fit_range
 from lib_gie.core.scales.rules import (
     MISREAD,
     MOST_EMPHASIS,
@@ -161,7 +161,7 @@ def test_a_file_keeps_range_size_and_conditions(tmp_path):
     assert found.info.conditions == {"clip_skip": 2, "cfg": 4.5}
     read = inputs_around(50, seed=5)
     torch.testing.assert_close(found.range.distances(read), adapter.range.distances(read))
-    assert found.digest == adapter.digest
+    assert found.weights_digest == adapter.weights_digest
     assert found.is_for("knife")
     assert not found.is_for("wine")
 

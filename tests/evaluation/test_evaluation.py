@@ -11,18 +11,18 @@ from lib_gie.core.scales.adapter import Adapter, AdapterInfo, add_validation, lo
 from lib_gie.demo.glyphs import UNWANTED
 from lib_gie.demo.splits import MORE, Prompt, load_split, more_prompts
 from lib_gie.errors import OptionError
-from lib_gie.evaluation.erasure import Row, compare, per_concept, sum_of_errors
 from lib_gie.evaluation.figures import Mean, Share
 from lib_gie.evaluation.generate import Job
+from lib_gie.evaluation.measures import MethodFigures, compare, per_concept, sum_of_errors
 from lib_gie.evaluation.methods import Method
-from lib_gie.evaluation.outcomes import Comparer, Kept, Outcome, ssim
+from lib_gie.evaluation.outcomes import Comparer, Outcome, kept_outcomes, ssim
 
 NAMED = Job(Prompt("a cat and a knife", ("cat", "knife"), None, "knife", "explicit"), 1)
 OTHER = Job(Prompt("a dog", ("dog",), None, "knife", "unrelated"), 2)
 BEFORE = {NAMED: Outcome(("cat", "knife")), OTHER: Outcome(("dog",))}
 
 
-def rows(after: dict[Job, Outcome]) -> dict[str, Row]:
+def rows(after: dict[Job, Outcome]) -> dict[str, MethodFigures]:
     return {row.prompts: row for row in compare("x", BEFORE, after)}
 
 
@@ -85,16 +85,16 @@ def test_outcomes_are_kept_and_not_made_again(tmp_path):
     maker, plain = _Maker(), _Maker()
     chosen = Method("m", maker)
     for _ in range(2):  # the second from disk alone
-        comparer = Comparer(Method("none", plain), [NAMED, OTHER], Kept(tmp_path, "a"))
+        comparer = Comparer(Method("none", plain), [NAMED, OTHER], kept_outcomes(tmp_path, "a"))
         assert comparer.before == {NAMED: Outcome(()), OTHER: Outcome(())}
         assert comparer.outcomes(chosen) == {NAMED: Outcome(()), OTHER: Outcome((), 1.0)}
         assert maker.asked == plain.asked == 2  # the images to compare with are not made once more
-    comparer = Comparer(Method("none", plain), [NAMED, OTHER], Kept(tmp_path, "another checkpoint"))
+    comparer = Comparer(Method("none", plain), [NAMED, OTHER], kept_outcomes(tmp_path, "another checkpoint"))
     comparer.outcomes(chosen)
     assert maker.asked == plain.asked == 4
     assert comparer.outcomes(Method("n", maker, same=lambda job: True)) == {NAMED: Outcome(()), OTHER: Outcome((), 1.0)}
     assert comparer.outcomes(Method("k", maker, covers=lambda job: job is OTHER)).keys() == {OTHER}
-    again = Comparer(Method("none", plain), [NAMED, OTHER], Kept(tmp_path, "a"))
+    again = Comparer(Method("none", plain), [NAMED, OTHER], kept_outcomes(tmp_path, "a"))
     again.outcomes(Method("new", maker))
     assert plain.asked == 6  # images are not kept on disk
 
@@ -114,14 +114,23 @@ def test_other_weights_are_another_identity(tmp_path):
     assert Method("none", _Maker()).identity == "none"
 
 
+def test_outcomes_that_an_earlier_version_kept_are_read(tmp_path):
+    folder = tmp_path / "ca978112ca1b"  # the digest of "a"
+    folder.mkdir()
+    (folder / "0.jsonl").write_text('\n["m", "a cat and a knife", 1, ["cat"], null, 0.5]')
+    (folder / "1.jsonl").write_text('\n["m", "a dog", 2, ["dog"], 0.75, null]')
+    found = kept_outcomes(tmp_path, "a").found
+    assert found["m", NAMED.prompt.text, NAMED.seed] == Outcome(("cat",), None, 0.5)
+    assert found["m", OTHER.prompt.text, OTHER.seed] == Outcome(("dog",), 0.75)
+
+
 def test_a_line_that_was_cut_off_is_made_again(tmp_path):
-    kept = Kept(tmp_path, "a")
-    kept.add("m", NAMED, Outcome(("cat",)))
-    (file,) = kept.folder.glob("*.jsonl")
+    kept = kept_outcomes(tmp_path, "a")
+    kept.add(("m", NAMED.prompt.text, NAMED.seed), Outcome(("cat",)))
+    (file,) = kept.path.parent.glob("*.jsonl")
     file.write_text(file.read_text() + '\n["m", "a dog", 2, ["d')
-    again = Kept(tmp_path, "a")
-    assert again.get("m", NAMED) == Outcome(("cat",))
-    assert again.get("m", OTHER) is None
+    again = kept_outcomes(tmp_path, "a")
+    assert again.found == {("m", NAMED.prompt.text, NAMED.seed): Outcome(("cat",))}
 
 
 SOME = (("explicit", 20), ("implicit", 20), ("unrelated", 60))

@@ -9,9 +9,9 @@ from lib_gie.demo.glyphs import UNWANTED
 from lib_gie.demo.splits import Prompt
 from lib_gie.evaluation import judging
 from lib_gie.evaluation.generate import Job
+from lib_gie.training import judges
 from lib_gie.training.image_maker import Made
 from lib_gie.training.judges import Verdict
-from lib_gie.training.judges.base import Uncalibrated
 from lib_gie.training.judges.self_judge import best_part
 
 
@@ -27,7 +27,7 @@ def test_auc():
 
 
 def test_agreement(monkeypatch):
-    class Judge(Uncalibrated):
+    class Judge(judges.Judge):
         name, calibrates = "by the text", True
 
         def __init__(self, concept):

@@ -8,8 +8,18 @@ import torch
 from PIL import Image, ImageFont
 
 from lib_gie.core.recorder import AttentionRecorder
-from lib_gie.pictures import Region, Row, Span, contact_sheet, explained, overlay, region_map, step_maps, steps_sheet
-from lib_gie.pictures.report import scatter
+from lib_gie.pictures import (
+    Region,
+    SheetRow,
+    Span,
+    contact_sheet,
+    explained,
+    overlay,
+    region_map,
+    step_maps,
+    steps_sheet,
+)
+from lib_gie.pictures.fit_plot import scatter
 
 
 def test_the_plot_shows_both_parts():
@@ -25,15 +35,21 @@ def test_the_plot_shows_both_parts():
     assert scatter([]).size == scatter(fitted).size
 
 
+def test_line_breaks_of_captions_stay():
+    two, one = (contact_sheet(["0"], [SheetRow("a cat", note, [])]) for note in ("seed 0\nscale 1", "seed 0 scale 1"))
+    bottom = [np.argwhere(np.asarray(sheet).min(2) < 200)[:, 0].max() for sheet in (two, one)]
+    assert bottom[0] > bottom[1] + 10
+
+
 def test_sheets_with_a_pillow_that_knows_no_sizes(monkeypatch):
     """The WebUI pins Pillow 9.5, whose default font comes in one size."""
 
     def load_default():
         raise AssertionError("a call without a size")
 
-    before = contact_sheet(["0"], [Row("a cat", "note", [])])
+    before = contact_sheet(["0"], [SheetRow("a cat", "note", [])])
     monkeypatch.setattr(ImageFont, "load_default", load_default)
-    after = contact_sheet(["0"], [Row("a cat", "note", [])])
+    after = contact_sheet(["0"], [SheetRow("a cat", "note", [])])
     assert after.size == before.size
     assert np.asarray(after).min() < 100  # something is written
 

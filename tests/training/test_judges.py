@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import http.client
+import importlib.machinery
 import json
 import socket
 import sys
@@ -14,6 +16,7 @@ import urllib.parse
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import skimage.data
@@ -21,16 +24,26 @@ import torch
 from PIL import Image
 from test_pipeline import build_pipe
 
+import lib_gie
 from lib_gie.core.layers import find_cross_attention
 from lib_gie.core.recorder import Reading
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo
 from lib_gie.errors import OptionError
 from lib_gie.hosts.diffusers import GrowthInhibitors
 from lib_gie.hosts.diffusers.image_maker import PipelineHost
-from lib_gie.hosts.diffusers.loading import ModelError, family_of
+from lib_gie.hosts.diffusers.loading import ModelError, pipeline_family
 from lib_gie.options import DEFAULT_SCALE
 from lib_gie.training.image_maker import Made
-from lib_gie.training.judges import make_judge
+from lib_gie.training.judges import (
+    JUDGES,
+    Judge,
+    available_judges,
+    check_judge,
+    judge_class,
+    make_judge,
+    setting_key,
+    usual_judge,
+)
 from lib_gie.training.judges.hand_page import Page
 from lib_gie.training.judges.vision_judge import JudgeError, read_grades, sheet
 from lib_gie.training.noise import squared_errors
@@ -108,10 +121,45 @@ def test_a_model_that_knows_the_noise_makes_no_error(velocity):
 
 def test_families():
     unet = types.SimpleNamespace(config=types.SimpleNamespace(cross_attention_dim=768))
-    assert family_of(types.SimpleNamespace(unet=unet)) == "sd1"
+    assert pipeline_family(types.SimpleNamespace(unet=unet)) == "sd1"
     unet.config.cross_attention_dim = 5
     with pytest.raises(ModelError, match="width 5"):
-        family_of(types.SimpleNamespace(unet=unet))
+        pipeline_family(types.SimpleNamespace(unet=unet))
+
+
+# -- what judges say of themselves ------------------------------------------------
+
+
+def test_every_judge_says_what_it_needs():
+    for name in JUDGES:
+        kind = judge_class(name)
+        assert issubclass(kind, Judge)
+        assert kind.summary
+        assert all(setting.label and setting.note for setting in kind.settings)
+    assert {name for name in JUDGES if judge_class(name).asks_person} == {"hand"}
+    assert [setting_key("vision", setting) for setting in judge_class("vision").settings] == [
+        "gie_vision_url", "gie_vision_model", "gie_vision_key"
+    ]  # fmt: skip
+
+
+def test_the_usual_judge_of_a_model_or_concept(monkeypatch):
+    assert [usual_judge("gie-demo"), usual_judge("sd1"), usual_judge("knife")] == ["detector", "self", "self"]
+    monkeypatch.setattr(judge_class("nudenet"), "missing", classmethod(lambda cls: None))
+    assert usual_judge("nudity") == "nudenet"
+    monkeypatch.setattr(judge_class("nudenet"), "missing", classmethod(lambda cls: "install it"))
+    assert usual_judge("nudity") == "self"
+    assert available_judges() == ["detector", "self", "vision", "hand"]
+    with pytest.raises(OptionError, match="install it"):
+        check_judge("nudenet")
+
+
+def test_no_other_file_names_a_judge():
+    """What a judge needs is asked of its class. "self" is a word of many meanings, so it is left out."""
+    package = Path(lib_gie.__file__).parent
+    for path in package.rglob("*.py"):
+        if package / "training" / "judges" not in path.parents:
+            texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+            assert not texts & (JUDGES.keys() - {"self"}), path
 
 
 # -- the diffusion model itself ------------------------------------------------
@@ -382,7 +430,8 @@ def test_nudenet_counts_exposed_parts_alone(host, monkeypatch):
             covered = {"class": "FEMALE_BREAST_COVERED", "score": 0.99}
             return [covered, {"class": "BUTTOCKS_EXPOSED", "score": float(pixels[0, 0, 2]) / 255}]
 
-    monkeypatch.setitem(sys.modules, "nudenet", types.SimpleNamespace(NudeDetector=NudeDetector))
+    spec = importlib.machinery.ModuleSpec("nudenet", None)
+    monkeypatch.setitem(sys.modules, "nudenet", types.SimpleNamespace(NudeDetector=NudeDetector, __spec__=spec))
     judge = make_judge("nudenet", host, "nudity")
     images = torch.zeros(2, 3, 8, 8)
     images[1, 0] = 0.8

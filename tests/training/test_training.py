@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from lib_gie.core.scales.adapter import load_adapter, save_adapter
 from lib_gie.core.scales.rules import GivenScales
 from lib_gie.errors import OptionError
+from lib_gie.training import judges
 from lib_gie.training.fitting import PAPER_RECIPE, Example, Recipe, error, fit, fit_labels, is_validation, targets
 from lib_gie.training.image_maker import Made
 from lib_gie.training.judges import Verdict, make_judge
-from lib_gie.training.judges.base import Uncalibrated
 from lib_gie.training.judges.self_judge import best_threshold
 from lib_gie.training.labels import CALIBRATION, Label, Labelling, Sample
 from lib_gie.training.report import describe
@@ -73,7 +73,7 @@ class Host:
         return [gone[:, None, None].expand(-1, 4, 2) for _ in concepts]  # [B, inputs, n] each
 
 
-class Judge(Uncalibrated):
+class Judge(judges.Judge):
     name = "by the first pixel"
 
     def look(self, made, prompts):
@@ -124,6 +124,25 @@ def test_labels_go_on_after_a_line_that_is_no_entry(tmp_path):
     assert again.made == []
 
 
+def test_verdicts_that_an_earlier_version_kept_are_read(tmp_path):
+    """Its files: the identity, then an entry a line; one file for each process."""
+    (tmp_path / "labels-af0d4bdde886.jsonl").write_text(
+        '["knife", "tiny", "first", "by the first pixel"]\n\n'
+        '{"prompt": "knife 0", "seed": 1, "scale": 0.0, "score": 0.0, "others": null}'
+    )
+    (tmp_path / "labels-af0d4bdde886.2.jsonl").write_text(
+        '["knife", "tiny", "first", "by the first pixel"]\n\n'
+        '{"prompt": "knife -0.5", "seed": 1, "scale": 0.0, "score": 1.0, "others": ["cat"]}\n'
+        '{"prompt": "knife -0.5", "seed": 1, "scale": -0.75, "score": 0.0, "others": []}\n'
+        '{"prompt": "knife -0.5", "seed": 1, "scale": -0.5, "score": 0.0, "others": []}'
+    )
+    host = Host()
+    none, weak = _labelling(host, tmp_path, [Sample("knife 0", 1), Sample("knife -0.5", 1)]).run()
+    assert host.made == []
+    assert (none.scale, none.lost) == (0.0, None)
+    assert (weak.scale, weak.lost) == (-0.5, ("cat",))
+
+
 def test_labels_that_cannot_be_kept_are_said(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OptionError, match=r"labels cannot be kept in .*file"):
@@ -140,7 +159,7 @@ def test_an_adapter_is_whole_or_the_old_one(tmp_path, monkeypatch):
         file.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lib_gie.core.scales.adapter.save_file", full)
+    monkeypatch.setattr("lib_gie.core.scales.adapter.files.save_file", full)
     with pytest.raises(OSError, match="No space left"):
         save_adapter(adapter, path)
     assert path.read_bytes() == before

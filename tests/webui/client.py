@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lib_gie.demo.settings import CFG, SIZE
+from lib_gie.demo.sampling_settings import CFG, SIZE
 
 CHECKPOINT = "gie-demo"
 TITLE = "Growth Inhibitors"

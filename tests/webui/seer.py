@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from lib_gie.demo.detector import detect
-from lib_gie.demo.settings import SIZE
+from lib_gie.demo.sampling_settings import SIZE
 from lib_gie.training.judges.vision_judge import COLUMNS, HEAD, SIDE
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lib_gie.demo.detector import detect_image
-from lib_gie.demo.settings import STEPS
+from lib_gie.demo.sampling_settings import STEPS
 
 
 def _found(webui, prompt: str, args=None) -> list[frozenset[str]]:

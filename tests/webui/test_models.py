@@ -12,7 +12,7 @@ from test_matrix import HIRES, IMG2IMG, OFF, ON, ROWS, STRONGER, ZERO, _mask, sc
 from test_matrix import _ask as ask_for
 from test_shown import BEFORE, KEEP, NO_SHARES, asked, before, results
 
-from lib_gie.demo.settings import CFG
+from lib_gie.demo.sampling_settings import CFG
 
 SDXL, REFINER, SD2, INPAINTING, IP2P = MODELS = (
     "tiny-sdxl", "tiny-sdxl-refiner", "tiny-sd2", "tiny-inpainting", "tiny-ip2p",

@@ -1,10 +1,10 @@
 """The authors' scheme, for comparing its cost: written from its description, not from their code.
 
-Two trajectories from the same noise. Every attention layer builds its maps explicitly; the second trajectory takes the
-first one's cross-attention maps for 80 % of the steps and its small self-attention maps for 40 %; in every
-cross-attention layer the concept is attended to as well, and its inhibitors join the second trajectory's maps. Maps of
-at most 32x32 pixels are kept and summed up over the steps. The extra step that reads the adapter's inputs before the
-first one is left out: over the usual number of steps it counts for little.
+Two trajectories start from the same noise. Every attention layer builds its maps explicitly. The second trajectory
+takes the first one's cross-attention maps for 80 % of the steps and its small self-attention maps for 40 %. Every
+cross-attention layer also attends to the concept, and its inhibitors join the second trajectory's maps. Maps of at most
+32x32 pixels are kept and summed up over the steps. The extra step that reads the adapter's inputs before the first one
+is left out: over the usual number of steps it costs little.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Any
 import torch
 
 CROSS, SELF = 0.8, 0.4
-"""Fractions of the steps for which the second trajectory takes the first one's maps."""
+"""Shares of the steps in which the second trajectory takes the first one's maps."""
 
 _SMALL = 16 * 16
 _KEPT = 32 * 32
 
 
 class AuthorsScheme:
-    """What the attention layers of a UNet need to know. Rows: both trajectories unconditional, then conditional.
+    """The state that the attention layers of a UNet share. Rows: both trajectories unconditional, then conditional.
 
-    ``concept``: the concept's states [L, D]; ``own``: the positions of its own tokens; ``scale``: w.
+    ``concept``: the concept's states [L, D]. ``own``: the positions of its own tokens. ``scale``: w.
     """
 
     def __init__(self, unet: Any, concept: torch.Tensor, own: slice, scale: float):
@@ -36,7 +36,7 @@ class AuthorsScheme:
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """Within it the UNet's attention is this."""
+        """Let the UNet attend by this scheme within the context."""
         before = self.unet.attn_processors
         self.unet.set_attn_processor({name: _Processor(self) for name in before})
         try:
@@ -45,12 +45,12 @@ class AuthorsScheme:
             self.unet.set_attn_processor(before)
 
     def end_step(self) -> None:
-        """Add the kept maps up."""
+        """Add this step's maps to the sums."""
         self.sums = [a + b for a, b in zip(self.sums, self.step, strict=True)] if self.sums else self.step
         self.step = []
 
     def share(self, maps: torch.Tensor, cross: bool) -> torch.Tensor:
-        """Of conditional rows, [2 B, h, N, L]: the first trajectory's maps in the second one's place, if it is time."""
+        """Put the first trajectory's maps in the second one's place, early enough: conditional rows, [2 B, h, N, L]."""
         if self.progress >= (CROSS if cross else SELF) or (not cross and maps.shape[2] > _SMALL):
             return maps
         first = maps[: len(maps) // 2]  # [B, h, N, L]
@@ -88,7 +88,7 @@ class _Processor:
         return scores.softmax(-1)
 
     def _inject(self, attn: Any, query: torch.Tensor, maps: torch.Tensor, values: torch.Tensor):
-        """The concept's columns and rows; columns of zeros but for the erased trajectory."""
+        """Return maps and values with the concept's. Its columns are zero for all rows but the erased trajectory's."""
         scheme = self.scheme
         states = scheme.concept.expand(len(query), -1, -1)  # [R, L*, D]
         inhibitors = scheme.scale * self._maps(attn, query, attn.to_k(states))[..., scheme.own]  # [R, h, N, n]

@@ -1,4 +1,4 @@
-"""How the cost of erasure grows: with concepts, pixels and images at once."""
+"""The growth of erasure's cost with concepts, pixels and images at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Point:
 
 
 def _measure(sampler: Sampler, setting: Setting, counts: Sequence[int], rounds: int, label: str) -> dict[int, Ratio]:
-    """By number of concepts."""
+    """Return the ratios by number of concepts."""
     sampler.use(setting)
     variants = {"stock": stock}
     for count in counts:
@@ -32,7 +32,7 @@ def _measure(sampler: Sampler, setting: Setting, counts: Sequence[int], rounds: 
 
 
 def growth(sampler: Sampler, rounds: int) -> list[Point]:
-    """Each axis alone; the others are one concept, the setting's pixels and one image."""
+    """Vary each axis alone. The others are one concept, the setting's pixels and one image."""
     setting = sampler.setting
     points = [
         Point("concepts", count, ratio)

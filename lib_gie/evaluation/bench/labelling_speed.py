@@ -1,4 +1,4 @@
-"""How many images are labelled per minute, with and without batches and the search over scales."""
+"""The pace of labelling, with and without batches and the search over scales."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from tqdm import trange
 
-from lib_gie.demo.settings import STEPS
+from lib_gie.demo.sampling_settings import STEPS
 from lib_gie.demo.splits import load_split
 from lib_gie.hosts.diffusers.image_maker import demo_or_sd_host
-from lib_gie.training.image_maker import Host
-from lib_gie.training.judges import Judge, make_judge
+from lib_gie.training.image_maker import ImageMaker
+from lib_gie.training.judges import Judge, make_judge, usual_judge
 from lib_gie.training.labels import Labelling, Sample
 from lib_gie.training.search import GRID
 
@@ -25,7 +25,7 @@ _WAYS = ((BATCH, True), (BATCH, False), (1, True), (1, False))
 
 @dataclass(frozen=True)
 class Pace:
-    """``batch``: images made at once; ``search``: bisection, otherwise every scale of the grid."""
+    """One way of labelling and its pace. ``batch``: images made at once. ``search``: False tries every scale."""
 
     batch: int
     search: bool
@@ -35,7 +35,7 @@ class Pace:
 
     @property
     def per_minute(self) -> float:
-        """Labels."""
+        """Return labels per minute."""
         return 60 * self.labels / self.seconds
 
 
@@ -45,8 +45,8 @@ def _samples(count: int) -> list[Sample]:
     return [Sample(prompt.text, seed) for seed in seeds for prompt in named][:count]
 
 
-def _search(host: Host, judge: Judge, samples: list[Sample], batch: int) -> int:
-    """As ``train`` does it; returns the number of images."""
+def _search(maker: ImageMaker, judge: Judge, samples: list[Sample], batch: int) -> int:
+    """Label as ``train`` does. Return the number of images."""
     made = 0
 
     def count(images, of, verdicts) -> None:
@@ -54,26 +54,26 @@ def _search(host: Host, judge: Judge, samples: list[Sample], batch: int) -> int:
         made += len(of)
 
     with tempfile.TemporaryDirectory() as folder:
-        Labelling(host, judge, CONCEPT, samples, Path(folder), batch=batch).run(on_batch=count)
+        Labelling(maker, judge, CONCEPT, samples, Path(folder), batch=batch).run(on_batch=count)
     return made
 
 
-def _whole_grid(host: Host, judge: Judge, samples: list[Sample], batch: int) -> int:
-    """Every scale of every sample."""
+def _whole_grid(maker: ImageMaker, judge: Judge, samples: list[Sample], batch: int) -> int:
+    """Make and judge every scale of every sample. Return the number of images."""
     pairs = [(sample, scale) for sample in samples for scale in GRID]
     for start in trange(0, len(pairs), batch, desc="whole grid", mininterval=5):
         part, scales = zip(*pairs[start : start + batch], strict=True)
         prompts, seeds = [sample.prompt for sample in part], [sample.seed for sample in part]
-        judge.look(host.make(prompts, seeds, CONCEPT, torch.tensor(scales)), prompts)
+        judge.look(maker.make(prompts, seeds, CONCEPT, torch.tensor(scales)), prompts)
     return len(pairs)
 
 
 def labelling_paces(count: int) -> list[Pace]:
-    """Label so many samples of the demo model in each way."""
-    host, samples = demo_or_sd_host(None, steps=STEPS), _samples(count)
-    judge, paces = make_judge("detector", host, CONCEPT), []
+    """Label this many samples of the demo model in each way."""
+    maker, samples = demo_or_sd_host(None, steps=STEPS), _samples(count)
+    judge, paces = make_judge(usual_judge(maker.base), maker, CONCEPT), []
     for batch, search in _WAYS:
         started = time.perf_counter()
-        images = (_search if search else _whole_grid)(host, judge, samples, batch)
+        images = (_search if search else _whole_grid)(maker, judge, samples, batch)
         paces.append(Pace(batch, search, len(samples), images, time.perf_counter() - started))
     return paces

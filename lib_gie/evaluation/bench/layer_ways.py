@@ -1,4 +1,4 @@
-"""Other ways to compute one layer's term, timed beside the one that is used: what was tried, and what it gave."""
+"""Other ways to compute one layer's term that were tried, timed beside the one that is used."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lib_gie.core.rules.protocol import LayerRun
 from lib_gie.randomness import undrawn
 
 SHAPES = ((4096, 320), (1024, 320), (256, 640), (64, 1280))
-"""Pixels and channels of SD 1.5's layers: the first at 512x512, the others at 256x256."""
+"""Pixels and channels of SD 1.5's layers, the first at 512x512, the others at 256x256."""
 
 COUNTS = (1, 8)
 TOKENS, HEADS, LENGTH, WIDTH = 2, 8, 77, 768
@@ -30,7 +30,7 @@ _REPEATS = 25
 
 @dataclass
 class Case:
-    """One layer, its concepts and what it is called with. Rows: one image."""
+    """One layer, its concepts and the tensors of one call, for one image."""
 
     layer: Attention
     term: GrowthTerm
@@ -42,11 +42,11 @@ class Case:
 
     @property
     def split(self) -> torch.Tensor:
-        """[1, h, N, d]"""
+        """Return the query by heads, [1, h, N, d]."""
         return self.query.unflatten(-1, (HEADS, -1)).transpose(1, 2)
 
     def parts(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Of each concept: K* [h, d, L], U [h*n, C_out], w [1, n]."""
+        """Yield each concept's K* [h, d, L], U [h*n, C_out] and w [1, n]."""
         outputs = self.term.outputs.unflatten(0, (HEADS, self.count, TOKENS))  # [h, k, n, C_out]
         for number in range(self.count):
             keys = self.term.concepts.keys[..., number * LENGTH : (number + 1) * LENGTH]
@@ -56,7 +56,7 @@ class Case:
 
 @undrawn()
 def make_case(device: torch.device, pixels: int, channels: int, count: int) -> Case:
-    """Random weights, states and queries."""
+    """Make a case of random weights, states and queries."""
     dtype = torch.float32 if device.type == "cpu" else torch.float16
     torch.manual_seed(0)
     layer = Attention(channels, WIDTH, heads=HEADS, dim_head=channels // HEADS).to(device, dtype)
@@ -71,12 +71,12 @@ def make_case(device: torch.device, pixels: int, channels: int, count: int) -> C
 
 
 def used(case: Case) -> None:
-    """One product for all concepts, measured from BOS, in chunks."""
+    """Compute the term as it is used: one product for all concepts, measured from BOS, in chunks."""
     case.term.add(case.output, LayerRun(case.query), case.scales)
 
 
 def one_by_one(case: Case) -> None:
-    """Each concept by itself, from the logarithm of the sum: how it was before."""
+    """Compute each concept's term by itself, from the logarithm of the sum, as earlier versions did."""
     total = 0
     for keys, outputs, scale in case.parts():
         scores = (case.split @ keys).float()  # [1, h, N, L]
@@ -87,7 +87,7 @@ def one_by_one(case: Case) -> None:
 
 
 def softmax(case: Case) -> None:
-    """torch's softmax over all concepts at once, nothing in chunks."""
+    """Compute the term by torch's softmax over all concepts at once, without chunks."""
     scores = (case.split @ case.term.concepts.keys).unflatten(-1, (case.count, LENGTH))  # [1, h, N, k, L]
     maps = scores.float().softmax(-1)[..., 1 : 1 + TOKENS].flatten(3)  # [1, h, N, columns]
     left = (maps * case.scales[:, None, None]).transpose(1, 2).flatten(2)  # [1, N, h*columns]
@@ -95,7 +95,7 @@ def softmax(case: Case) -> None:
 
 
 def attention(case: Case) -> None:
-    """torch's own attention with values that are zero but for the concept's own tokens; W_o is still to come."""
+    """Compute the term before W_o by torch's attention, with values that are zero except for the concept's tokens."""
     total = 0
     for keys, _, scale in case.parts():
         values = torch.zeros(1, HEADS, LENGTH, keys.shape[1], device=keys.device, dtype=keys.dtype)  # [1, h, L, d]
@@ -105,7 +105,7 @@ def attention(case: Case) -> None:
 
 
 def whole_layer(case: Case) -> None:
-    """The layer itself, for comparison."""
+    """Run the layer itself, for comparison."""
     case.layer(case.query, encoder_hidden_states=case.context)
 
 
@@ -128,7 +128,7 @@ def _milliseconds(case: Case, way: Callable[[Case], None]) -> float:
 
 @torch.no_grad()
 def layer_times(device: torch.device) -> list[dict]:
-    """Median milliseconds of every way, in turn, for every shape and number of concepts."""
+    """Measure the median milliseconds of every way, in turn, for every shape and number of concepts."""
     rows = []
     for pixels, channels in tqdm(SHAPES, desc="layers"):
         for count in COUNTS:

@@ -1,4 +1,4 @@
-"""Where the time of a generation goes, by operator."""
+"""The time of a generation, by operator."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _ROWS = 14
 
 
 def _times(sampler: Sampler, name: str) -> dict[str, float]:
-    """Own time of every operator, in ms."""
+    """Return the time that every operator spends by itself, in ms."""
     on_gpu = sampler.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    VARIANTS[name](sampler)  # warm
+    VARIANTS[name](sampler)  # the first run is slower and does not count
     with torch_profile(activities=activities) as found:
         VARIANTS[name](sampler)
     kind = "self_device_time_total" if on_gpu else "self_cpu_time_total"
@@ -24,7 +24,7 @@ def _times(sampler: Sampler, name: str) -> dict[str, float]:
 
 
 def profile(sampler: Sampler, names: Sequence[str]) -> list[dict]:
-    """One row per operator, those with the greatest difference to the first variant first."""
+    """Return one row per operator, those with the greatest difference to the first variant first."""
     times = {name: _times(sampler, name) for name in names}
     first, last = times[names[0]], times[names[-1]]
     operators = sorted({*first, *last}, key=lambda key: -abs(last.get(key, 0) - first.get(key, 0)))[:_ROWS]

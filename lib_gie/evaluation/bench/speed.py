@@ -1,9 +1,8 @@
-"""How much time and memory erasure takes, side by side with the model alone and with other ways.
+"""The time and memory of erasure, side by side with the model alone and with other ways.
 
-What is measured is one generation without its text encoder and VAE: ``steps`` denoising steps with guidance. Steps are
-compared pair by pair with the model's own of the same round. What a way does once per generation (K*, U, the adapter's
-reading) happens in the first step, so that one is kept apart: what it takes more than the model's own first step is
-counted in steps.
+One generation without its text encoder and VAE is measured: ``steps`` denoising steps with guidance. Steps are compared
+pair by pair with the model's own of the same round. The first step also holds the work that is done once per generation
+(K*, U, the adapter's reading). So it is kept apart, and its excess over the model's first step is told in steps.
 """
 
 from __future__ import annotations
@@ -35,11 +34,11 @@ from lib_gie.hosts.erased_sampling import ErasedSampling, RowsInOrder
 from lib_gie.training.fitting import READING
 
 from .authors import AuthorsScheme
-from .unets import SIZES, build_unet
+from .unets import SIZES, build_bench_unet
 
 CFG = 7.5
 SCALE = -1.0
-TOKENS = 2  # of a concept
+TOKENS = 2  # in a concept
 PEAK_RUNS = 3
 _LENGTH = 77
 
@@ -49,7 +48,7 @@ Predict = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured: a UNet (see ``unets.SIZES``), the image's side in pixels, images at once, steps (2 or more)."""
+    """One measurement's UNet (see ``unets.SIZES``), image side in pixels, images at once, and steps (2 or more)."""
 
     size: str
     pixels: int
@@ -62,7 +61,7 @@ class Sampler:
 
     def __init__(self, setting: Setting, device: torch.device):
         self.device, self.family = device, SIZES[setting.size].family
-        self.unet = build_unet(SIZES[setting.size], device)
+        self.unet = build_bench_unet(SIZES[setting.size], device)
         self.dtype, self._random = self.unet.dtype, torch.Generator().manual_seed(0)
         self._scheduler, self.seconds = DDIMScheduler(), []
         self.use(setting)
@@ -86,14 +85,14 @@ class Sampler:
         return nullcontext()
 
     def adapter(self) -> Adapter:
-        """One that fits the UNet and gives a scale below 0."""
+        """Make an adapter that fits the UNet and gives a scale below 0."""
         heads = [layer.heads for layer in find_cross_attention(self.unet)]
         adapter = Adapter(AdapterInfo(self.family, sum(heads), ("concept",), (2 * SCALE, 0.0), READING))
         torch.nn.init.constant_(adapter.out.bias, 10 * SCALE)
         return adapter.requires_grad_(False)
 
     def noise(self, latents: torch.Tensor, timestep: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
-        """One UNet call: states [R, L, D] -> [R, 4, h, w]."""
+        """Call the UNet once: states [R, L, D] -> [R, 4, h, w]."""
         rows = len(states)
         more = {}
         if self.family == "sdxl":
@@ -106,14 +105,14 @@ class Sampler:
     def guided(
         self, latents: torch.Tensor, timestep: torch.Tensor, number: int, states: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Classifier-free guidance under ``states`` (the sampler's own by default): [B, 4, h, w]."""
+        """Return the guided noise under ``states`` [2 B, L, D] (by default the sampler's): [B, 4, h, w]."""
         states = self.states if states is None else states  # [2 B, L, D]
         without, conditional = self.noise(latents, timestep, states).chunk(2)  # [B, 4, h, w] each
         return without + CFG * (conditional - without)
 
     @torch.no_grad()
     def sample(self, predict: Predict) -> torch.Tensor:
-        """Latents [B, 4, h, w]. How long each step took is in ``seconds`` afterwards."""
+        """Return the sampled latents [B, 4, h, w], and keep how long each step took in ``seconds``."""
         self._scheduler.set_timesteps(self.setting.steps)
         latents, self.seconds = self.latents, []
         for number, timestep in enumerate(self._scheduler.timesteps):
@@ -132,14 +131,14 @@ class Sampler:
 
 
 def stock(sampler: Sampler) -> None:
-    """The model alone."""
+    """Sample with the model alone."""
     sampler.sample(sampler.guided)
 
 
 def growth_inhibitors(
     sampler: Sampler, count: int = 1, rule: ScaleRule | None = None, concept_pass: str = "fused"
 ) -> None:
-    """This project, with so many concepts."""
+    """Sample with this project's erasure of this many concepts."""
     rule, batch = rule or FixedScale(SCALE), sampler.setting.batch
     rows = RowsInOrder([*[None] * batch, *range(batch)])
     targets = [Target(sampler.encode(Concept(f"concept {number}")), rule) for number in range(count)]
@@ -154,7 +153,7 @@ def growth_inhibitors(
 
 
 def authors(sampler: Sampler) -> None:
-    """Their scheme: two trajectories, all maps."""
+    """Sample by the authors' scheme: two trajectories, all maps."""
     concept = sampler.encode(Concept("concept 0"))
     scheme = AuthorsScheme(sampler.unet, concept.states, concept.span, SCALE)
     without, conditional = sampler.states.chunk(2)  # [B, L, D] each
@@ -171,7 +170,7 @@ def authors(sampler: Sampler) -> None:
 
 
 def negpip(sampler: Sampler) -> None:
-    """Negative tokens: the concept's join the prompt, their values with the other sign."""
+    """Sample with negative tokens: the concept's join the prompt, their values with the other sign."""
     concept, batch = sampler.encode(Concept("concept 0")), sampler.setting.batch
     added = concept.states[concept.span].expand(2 * batch, -1, -1)  # [2 B, n, D]
     states = torch.cat([sampler.states, added], 1)  # [2 B, L + n, D]
@@ -184,7 +183,7 @@ def negpip(sampler: Sampler) -> None:
 
 
 def sld(sampler: Sampler) -> None:
-    """Safe Latent Diffusion (Schramowski et al., 2023): a third row per image, and guidance away from it."""
+    """Sample by Safe Latent Diffusion (Schramowski et al., 2023): a third row per image, and guidance away from it."""
     concept = sampler.encode(Concept("concept 0")).states.expand(sampler.setting.batch, -1, -1)  # [B, L, D]
     states = torch.cat([sampler.states, concept])  # [3 B, L, D]
 
@@ -215,11 +214,11 @@ VARIANTS: dict[str, Variant] = {
 
 
 Times = dict[str, list[list[float]]]
-"""By variant and round the seconds of every step."""
+"""The seconds of every step, by variant and round."""
 
 
 def alternate(sampler: Sampler, variants: dict[str, Variant], rounds: int, label: str) -> Times:
-    """Every variant in every round, A B C A B C ..., after one short generation each that does not count."""
+    """Run every variant in every round, A B C A B C ..., after one short generation each that does not count."""
     setting, times = sampler.setting, {name: [] for name in variants}
     sampler.use(replace(setting, steps=2))
     for variant in variants.values():
@@ -238,7 +237,7 @@ def alternate(sampler: Sampler, variants: dict[str, Variant], rounds: int, label
 class Ratio:
     """A variant's time per step over the model's own: median, least and greatest of the pairs.
 
-    ``once``: what its first step takes more, in steps of the model alone (median over the rounds).
+    ``once``: the excess of its first step, in steps of the model alone (median over the rounds).
     """
 
     median: float
@@ -247,12 +246,12 @@ class Ratio:
     once: float
 
     def of_generation(self, steps: int) -> float:
-        """Time of so many steps over the model's own."""
+        """Return the time of a generation of this many steps over the model's own."""
         return self.median + self.once / steps
 
 
 def ratios(times: Times, base: str = "stock") -> dict[str, Ratio]:
-    """Pair by pair: a step of a variant and the same step of the model alone in the same round."""
+    """Compare each step of each variant with the same step of the model alone in the same round."""
     found = {}
     for name, own in times.items():
         rounds = list(zip(own, times[base], strict=True))
@@ -265,7 +264,7 @@ def ratios(times: Times, base: str = "stock") -> dict[str, Ratio]:
 
 
 def _peak_on_linux() -> int | None:
-    """The most memory that the process had since it was last reset."""
+    """Return the most memory, in bytes, that the process had since the figure was reset, None where it is not told."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -274,11 +273,11 @@ def _peak_on_linux() -> int | None:
 
 
 class MeasuringError(GieError):
-    """A measuring process that ended early."""
+    """A measuring process ended early."""
 
 
 def _measure_peak(setting: Setting, name: str, device: str, results) -> None:
-    """In a process of its own: bytes, None where the system does not tell."""
+    """Measure in a separate process. The result is in bytes, None where the system does not tell."""
     sampler = Sampler(setting, torch.device(device))
     if sampler.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -291,7 +290,10 @@ def _measure_peak(setting: Setting, name: str, device: str, results) -> None:
 
 
 def peak_memory(setting: Setting, name: str, device: torch.device) -> int | None:
-    """The most memory during one generation, in bytes, model included; None where the system does not tell."""
+    """Return the most memory during one generation, in bytes, model included, None where the system does not tell.
+
+    Raises MeasuringError where the process that measures ends early.
+    """
     context = multiprocessing.get_context("spawn")
     results = context.SimpleQueue()
     process = context.Process(target=_measure_peak, args=(setting, name, str(device), results))
@@ -306,7 +308,7 @@ def peak_memory(setting: Setting, name: str, device: torch.device) -> int | None
 
 
 def peaks(setting: Setting, names: Sequence[str], device: torch.device) -> dict[str, list[int]]:
-    """Of every variant, in two steps, in PEAK_RUNS processes one after the other, A B C A B C ...; empty: not told."""
+    """Return every variant's peaks of two steps in PEAK_RUNS processes, A B C A B C ..., none where unknown."""
     found: dict[str, list[int]] = {name: [] for name in names}
     for name in tqdm([*names] * PEAK_RUNS, desc="memory"):
         peak = peak_memory(replace(setting, steps=2), name, device)

@@ -1,4 +1,4 @@
-"""UNets of the usual sizes for benchmarks: what they have learnt does not matter for their speed."""
+"""UNets of the usual sizes for benchmarks, with random weights, which do not change their speed."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ _SDXL = {
 
 @dataclass(frozen=True)
 class Size:
-    """A UNet to measure on. ``config``: of diffusers' UNet, random weights; None: the demo model's own.
+    """A UNet to measure on.
 
-    ``pixels``: image sides that are measured; ``steps``: of one generation; ``family``: as adapters name it.
+    ``family``: as adapters name it. ``pixels``: image sides that are measured. ``steps``: the steps of one generation.
+    ``config``: the configuration of diffusers' UNet; None takes the demo model's UNet.
     """
 
     family: str
@@ -44,8 +45,8 @@ SIZES = {
 }
 
 
-def build_unet(size: Size, device: torch.device) -> UNet2DConditionModel:
-    """Float32 on the CPU, float16 on a GPU; deterministic."""
+def build_bench_unet(size: Size, device: torch.device) -> UNet2DConditionModel:
+    """Build the UNet, float32 on the CPU and float16 on a GPU. Its weights are always the same."""
     if size.config is None:
         from lib_gie.hosts.diffusers import load_pipeline
 

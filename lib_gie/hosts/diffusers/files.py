@@ -97,7 +97,7 @@ def _check_family(name: str, keys: Iterable[str]) -> None:
         raise ModelError(f"{name} has no UNet{f', it is {kind}' if kind else ''}; give an SD 1.x checkpoint")
 
 
-def digest(path: Path) -> str:
+def checkpoint_digest(path: Path) -> str:
     """Return 16 hex digits of the SHA-256 of a model's file, or of all files of its folder."""
     found = hashlib.sha256()
     for file in sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]:

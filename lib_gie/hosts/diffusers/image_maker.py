@@ -21,9 +21,10 @@ from lib_gie.training.image_maker import Made
 from lib_gie.training.noise import squared_errors
 
 from . import processes
-from .files import digest
+from .files import checkpoint_digest
 from .growth_inhibitors import GrowthInhibitors
-from .loading import DEMO_BASE, default_sampling, family_of, is_demo, load_pipeline
+from .loading import DEMO_BASE, default_sampling, is_demo, load_pipeline, pipeline_family
+from .pipeline_call import call_pipeline
 from .texts import concept_tokens
 
 _ROWS = 48  # of one UNet call, when noise is predicted
@@ -97,16 +98,10 @@ class PipelineHost:
 
     def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
         """Sample clean latents [B, 4, h, w]; image k does not depend on the batch it is made in."""
-        return self.pipe(
-            list(prompts),
-            negative_prompt=[self.negative] * len(prompts),
-            num_inference_steps=self.steps,
-            guidance_scale=self.cfg,
-            width=self.size[0],
-            height=self.size[1],
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-            output_type="latent",
-        ).images
+        return call_pipeline(
+            self.pipe, prompts, seeds, steps=self.steps, cfg=self.cfg, size=self.size,
+            negative_prompt=[self.negative] * len(prompts), output_type="latent",
+        )  # fmt: skip
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
@@ -150,10 +145,11 @@ def demo_or_sd_host(path: Path | None, *, steps: int, cfg: float | None = None, 
     pipe, demo = load_pipeline(path, processes.device()), is_demo(path)
     default_cfg, size = default_sampling(path)
     file = DEMO_CHECKPOINT if path is None else Path(path)
+    name = DEMO_BASE if demo else file.stem
     return PipelineHost(
         pipe,
-        DEMO_BASE if demo else family_of(pipe),
-        name=f"{DEMO_BASE if demo else file.stem} [{digest(file)}]",  # other weights of the same name are another model
+        DEMO_BASE if demo else pipeline_family(pipe),
+        name=f"{name} [{checkpoint_digest(file)}]",  # other weights of the same name are another model
         steps=steps,
         cfg=default_cfg if cfg is None else cfg,
         size=size,

@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 from lib_gie.assets import DEMO_CHECKPOINT, DEMO_TEXT_ENCODER, SD1_CONFIG
 from lib_gie.core.call import LATENT_CHANNELS
 from lib_gie.core.layers import FAMILIES
-from lib_gie.demo.settings import CFG, SIZE
+from lib_gie.demo.sampling_settings import CFG, SIZE
 from lib_gie.randomness import undrawn
 
 from . import files
@@ -117,7 +117,7 @@ def is_demo(path: Path | None) -> bool:
     return path is None or path.resolve() == DEMO_CHECKPOINT.resolve()
 
 
-def family_of(pipe: StableDiffusionPipeline) -> str:
+def pipeline_family(pipe: StableDiffusionPipeline) -> str:
     """Return the model family, as adapters name it. Raises ModelError for others than SD 1.x and 2.x."""
     width = pipe.unet.config.cross_attention_dim
     if FAMILIES.get(width) not in ("sd1", "sd2"):

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from PIL import Image
 
 from lib_gie.core.composition import Trace
 from lib_gie.options import BY_NAME
 
 from .growth_inhibitors import GrowthInhibitors
+from .pipeline_call import call_pipeline
 
 
 @dataclass
@@ -45,18 +45,11 @@ def _sample(pipe: Any, prompt: str, sampling: Sampling, progress: Callable[[], N
             progress()
         return tensors
 
-    width, height = sampling.size or (None, None)
     count = len(sampling.seeds)
-    return pipe(
-        [prompt] * count,
-        negative_prompt=[sampling.negative] * count,
-        num_inference_steps=sampling.steps,
-        guidance_scale=sampling.cfg,
-        width=width,
-        height=height,
-        generator=[torch.Generator().manual_seed(seed) for seed in sampling.seeds],
-        callback_on_step_end=after_step,
-    ).images
+    return call_pipeline(
+        pipe, [prompt] * count, sampling.seeds, steps=sampling.steps, cfg=sampling.cfg, size=sampling.size,
+        negative_prompt=[sampling.negative] * count, callback_on_step_end=after_step,
+    )  # fmt: skip
 
 
 def erase_pair(

@@ -1,7 +1,29 @@
 """Judges say whether a concept shows in images. They are interchangeable; labels name the one they come from."""
 
-from __future__ import annotations
+from .base import (
+    DEFAULT_JUDGE,
+    JUDGES,
+    Judge,
+    Setting,
+    Verdict,
+    available_judges,
+    check_judge,
+    judge_class,
+    make_judge,
+    setting_key,
+    usual_judge,
+)
 
-from .base import Judge, Verdict, make_judge
-
-__all__ = ["Judge", "Verdict", "make_judge"]
+__all__ = [
+    "DEFAULT_JUDGE",
+    "JUDGES",
+    "Judge",
+    "Setting",
+    "Verdict",
+    "available_judges",
+    "check_judge",
+    "judge_class",
+    "make_judge",
+    "setting_key",
+    "usual_judge",
+]

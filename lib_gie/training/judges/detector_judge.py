@@ -7,34 +7,34 @@ from collections.abc import Sequence
 from lib_gie.demo.detector import detect
 from lib_gie.demo.glyphs import OBJECTS
 from lib_gie.errors import OptionError
-from lib_gie.training.image_maker import Host, Made
+from lib_gie.training.image_maker import ImageMaker, Made
 
-from .base import Uncalibrated, Verdict
+from .base import DEFAULT_JUDGE, Judge, Verdict
+
+_FAMILY = "gie-demo"
 
 
-class DetectorJudge(Uncalibrated):
+class DetectorJudge(Judge):
     """Score 1 where the detector finds the concept, 0 where not."""
 
+    summary = "the demo model's own detector of known glyphs"
+    usual_for = frozenset({_FAMILY})
     name = "detector"
 
     def __init__(self, concept: str):
         self.concept = concept
 
+    @classmethod
+    def build(cls, maker: ImageMaker, concept: str) -> DetectorJudge:
+        """Return the judge. Raises OptionError where the detector cannot know the concept."""
+        if maker.base != _FAMILY or concept not in OBJECTS:
+            raise OptionError(
+                f"the detector knows the demo model's objects alone ({', '.join(OBJECTS)}), not {concept!r} on "
+                f"{maker.base}; use the judge {DEFAULT_JUDGE!r}"
+            )
+        return cls(concept)
+
     def look(self, made: Made, prompts: Sequence[str]) -> list[Verdict]:
-        """What it finds in each image."""
+        """Return what the detector finds in each image."""
         found = [detect(image) for image in made.images]
         return [Verdict(float(self.concept in names), tuple(sorted(names - {self.concept}))) for names in found]
-
-    def shows(self, verdict: Verdict, before: Verdict) -> bool:
-        """Whether it found the concept."""
-        return verdict.score > 0.5
-
-
-def build(host: Host, concept: str) -> DetectorJudge:
-    """Raises OptionError where the detector cannot know the concept."""
-    if host.base != "gie-demo" or concept not in OBJECTS:
-        raise OptionError(
-            f"the detector knows the demo model's objects alone ({', '.join(OBJECTS)}), not {concept!r} on "
-            f"{host.base}; use the judge 'self'"
-        )
-    return DetectorJudge(concept)

@@ -1,4 +1,4 @@
-"""The page on which a person judges: a row of images, one per scale, and a click. Reachable from this machine alone."""
+"""The page on which a person judges: a row of images, one per scale, and a click. Only this machine can reach it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import torch
 from lib_gie.pictures import picture
 
 _SIDE = 224  # pixels of an image on the page
-_MOST_BYTES = 1000  # of an answer
+_MOST_BYTES = 1000  # in an answer
 _PAGE = """<!doctype html><meta charset="utf-8"><title>Growth inhibitors: judge by hand</title>{refresh}
 <style>body {{ font: 16px sans-serif; margin: 2em; }} form {{ display: flex; flex-wrap: wrap; gap: 8px; }}
 button {{ padding: 4px; cursor: pointer; }} img {{ width: {side}px; display: block; image-rendering: auto; }}</style>
@@ -34,7 +34,7 @@ class _Question:
 
 
 def _png(image: torch.Tensor) -> str:
-    """Float32 [3, H, W], 0 to 1, as a data address."""
+    """Return an image, float32 [3, H, W], 0 to 1, as a data address."""
     buffer = io.BytesIO()
     picture(image).save(buffer, format="PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
@@ -53,7 +53,7 @@ def _form(number: int, images: torch.Tensor, prompt: str, concept: str) -> str:
 
 
 class Page:
-    """Serves one question after the other on 127.0.0.1; ``port`` 0 takes any free one."""
+    """Serves one question after the other on 127.0.0.1. ``port``: 0 takes any free one."""
 
     def __init__(self, port: int = 0):
         self._answers: queue.Queue[int] = queue.Queue()
@@ -81,7 +81,7 @@ class Page:
                 self.end_headers()
 
             def _is_ours(self) -> bool:
-                """Whether the browser shows this page: one of another name could read it and click on it."""
+                """Tell whether the browser shows this page: one of another name could read it and click on it."""
                 here = f"127.0.0.1:{self.server.server_port}"
                 if self.headers.get("Host") == here and self.headers.get("Origin") in (None, f"http://{here}"):
                     return True
@@ -95,7 +95,7 @@ class Page:
                 self.wfile.write(text.encode())
 
             def log_message(self, *args) -> None:
-                """Nothing: the terminal has a progress bar."""
+                """Write nothing: the terminal has a progress bar."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/"
@@ -108,7 +108,7 @@ class Page:
         return _PAGE.format(refresh=refresh, side=_SIDE, body=question.body if question else _WAITING)
 
     def _take(self, form: str) -> None:
-        """An answer; one to an earlier question (a second click, an old tab) counts for nothing."""
+        """Take an answer. One to an earlier question (a second click, an old tab) is ignored."""
         question, fields = self._question, parse_qs(form)
         try:
             number, choice = int(fields["question"][0]), int(fields["choice"][0])

@@ -1,91 +1,94 @@
 """The diffusion model as its own judge: a zero-shot classifier (Li et al., 2023), for any checkpoint and concept.
 
 A concept shows in an image if the model predicts noise that was added to the image better under the concept's text
-than under the empty one. Not on average over the image, as in the paper: the concept's text says nothing of what else
-an image shows, and worsens the prediction there. The score is that of the best part of the image.
+than under the empty one. The paper takes the mean over the image. Here the best part of the image counts: the concept's
+text says nothing of what else the image shows, and worsens the prediction there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch.nn import functional as F
 
-from lib_gie.training.image_maker import Host, Made
+from lib_gie.training.image_maker import ImageMaker, Made
 
-from .base import Verdict
+from .base import Judge, Verdict
 
 TIMESTEPS = (400, 500, 600, 700, 800)
 NOISES = 2
 PART = 0.5
 """Sides of the best part, as a share of the image's."""
 
-EVALUATIONS = 2 * len(TIMESTEPS) * NOISES
-"""Of the UNet, per image."""
-
-_SEED = 20_250_423  # of the noises, the same for every image
+_SEED = 20_250_423  # the noises are the same for every image
 
 
-class SelfJudge:
+class SelfJudge(Judge):
     """Score: by how much the noise's error is smaller under the concept, relative to the empty text's, in per cent.
 
     How large it is where the concept shows depends on the model and the concept, so the threshold is found from images
     of prompts that name the concept and of unrelated ones (``calibrate``).
     """
 
-    whole_rows = False
+    summary = "the diffusion model as a zero-shot classifier; works for any checkpoint and needs nothing else"
+    evaluations = 2 * len(TIMESTEPS) * NOISES
     calibrates = True
+    threshold = None
 
     def __init__(
         self,
-        host: Host,
+        maker: ImageMaker,
         concept: str,
         timesteps: Sequence[int] = TIMESTEPS,
         noises: int = NOISES,
         part: float = PART,
     ):
-        self.host, self.concept, self.part = host, concept, part
-        self.threshold: float | None = None
+        self.maker, self.concept, self.part = maker, concept, part
         self.timesteps = torch.tensor([t for t in timesteps for _ in range(noises)])  # [T]
         self.name = f"self ({noises} noises at timesteps {', '.join(map(str, timesteps))}; best part {part:g})"
 
+    @classmethod
+    def build(cls, maker: ImageMaker, concept: str, **settings: Any) -> SelfJudge:
+        """Return the judge: it knows every image maker and concept. ``settings``: others of the constructor."""
+        return cls(maker, concept, **settings)
+
     def look(self, made: Made, prompts: Sequence[str]) -> list[Verdict]:
-        """Two UNet evaluations per image, timestep and noise."""
+        """Score each image with two UNet evaluations per timestep and noise."""
         return [Verdict(round(score, 3)) for score in self.scores(made.latents, prompts).tolist()]
 
     def errors(self, latents: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
-        """Errors under the concept's text and under the empty one: latents [B, 4, h, w] -> float32 [2, B, T, h, w].
+        """Return errors under the concept's text and the empty one: latents [B, 4, h, w] -> float32 [2, B, T, h, w].
 
         ``prompts``: what each image was made from, so that the model is the one that made it.
         """
         shape = (len(self.timesteps), *latents.shape[1:])
         noises = torch.randn(shape, generator=torch.Generator().manual_seed(_SEED))  # [T, 4, h, w]
-        texts = [[self.host.as_in(text, prompt) for prompt in prompts] for text in (self.concept, "")]
+        texts = [[self.maker.as_in(text, prompt) for prompt in prompts] for text in (self.concept, "")]
         return torch.stack(
-            [self.host.noise_errors(latents, own, self.timesteps, noises) for own in texts]
+            [self.maker.noise_errors(latents, own, self.timesteps, noises) for own in texts]
         )  # [2, B, T, h, w]
 
     def scores(self, latents: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
-        """Float32 [B]."""
+        """Return the images' scores: latents [B, 4, h, w] -> float32 [B]."""
         return best_part(self.errors(latents, prompts), self.part)
 
     def calibrate(self, showing: Sequence[float], absent: Sequence[float]) -> None:
         """Set the threshold from scores of images that should show the concept and of images that should not.
 
-        It is where the two are told apart best (most of each on the right side); with no absent ones, half of the
-        middle score of the others.
+        It lies where it puts most of both on their right sides. Without absent ones it is half of the others' median.
         """
         self.threshold = best_threshold(showing, absent)
 
     def shows(self, verdict: Verdict, before: Verdict) -> bool:
-        """Whether the score is above the threshold."""
+        """Tell whether the score is above the threshold."""
         return verdict.score > self.threshold
 
 
 def best_part(errors: torch.Tensor, part: float) -> torch.Tensor:
-    """Scores, float32 [B], from errors under the concept's text and under the empty one, [2, B, T, h, w]."""
+    """Return scores, float32 [B], from errors under the concept's text and the empty one, float32 [2, B, T, h, w]."""
     with_concept, without = errors  # [B, T, h, w]
     gain = ((without - with_concept) / without.mean((2, 3), keepdim=True)).mean(1, keepdim=True)  # [B, 1, h, w]
     sides = [max(1, round(side * part)) for side in gain.shape[2:]]
@@ -93,7 +96,10 @@ def best_part(errors: torch.Tensor, part: float) -> torch.Tensor:
 
 
 def best_threshold(above: Sequence[float], below: Sequence[float]) -> float:
-    """Where the shares of ``above`` and of ``below`` on their sides add up to most; of such places the widest gap."""
+    """Return the value that puts the greatest shares of ``above`` and ``below`` on their sides.
+
+    Of several such values it is the middle of the widest gap. Without any ``below`` it is half of the median.
+    """
     if not below:
         return sorted(above)[len(above) // 2] / 2
     values = sorted({*above, *below})
@@ -106,8 +112,3 @@ def best_threshold(above: Sequence[float], below: Sequence[float]) -> float:
 
     low, high = max(pairwise(values), key=quality, default=(values[0], values[0]))
     return (low + high) / 2
-
-
-def build(host: Host, concept: str, **settings) -> SelfJudge:
-    """For every host and concept."""
-    return SelfJudge(host, concept, **settings)

@@ -1,11 +1,11 @@
 """A vision language model behind an OpenAI-compatible endpoint as a judge (the paper's GPT-4o route).
 
 A local server will do. Address, key and model come from the settings or from GIE_VISION_URL (up to and including
-"/v1"), GIE_VISION_KEY and GIE_VISION_MODEL. It is shown a sheet of numbered images and grades each.
+"/v1"), GIE_VISION_KEY and GIE_VISION_MODEL. The model is shown a sheet of numbered images and grades each.
 
-The environment's key goes to the environment's address alone: whoever may open the settings page could have it sent
-to an address of their own. No redirect is followed, an answer may be neither long nor slow, and nothing of it but its
-status is repeated.
+The environment's key goes to the environment's address alone: whoever may open the settings page could otherwise have
+it sent to another address. No redirect is followed. An answer may be neither long nor slow, and an error repeats
+nothing of it but its status.
 """
 
 from __future__ import annotations
@@ -30,14 +30,13 @@ from lib_gie.checks import quoted
 from lib_gie.errors import GieError, OptionError
 from lib_gie.pictures import picture
 from lib_gie.pictures.fonts import font
-from lib_gie.training.image_maker import Host, Made
+from lib_gie.training.image_maker import ImageMaker, Made
 
-from .base import Uncalibrated, Verdict
+from .base import Judge, Setting, Verdict
 
 COLUMNS, SIDE, HEAD = 4, 256, 28
-THRESHOLD = 5.0
 MOST_BYTES = 2**20
-"""Of an answer."""
+"""The longest answer that is read."""
 
 _QUESTION = """\
 The picture is a sheet of {count} numbered images. Grade each image from 0 to 10: how clearly does it show {concept}?
@@ -47,11 +46,11 @@ else."""
 
 
 class JudgeError(GieError):
-    """A judge that could not be asked, or whose answer cannot be read."""
+    """A judge cannot be asked, or its answer cannot be read."""
 
 
 def sheet(images: torch.Tensor) -> Image.Image:
-    """Numbered images (float32 [B, 3, H, W], 0 to 1) in rows of COLUMNS."""
+    """Return a sheet of numbered images (float32 [B, 3, H, W], 0 to 1) in rows of COLUMNS."""
     rows = -(-len(images) // COLUMNS)
     paper = Image.new("RGB", (COLUMNS * SIDE, rows * (SIDE + HEAD)), "white")
     pen, numbers = ImageDraw.Draw(paper), font(20)
@@ -63,7 +62,7 @@ def sheet(images: torch.Tensor) -> Image.Image:
 
 
 def read_grades(answer: str, count: int) -> list[float]:
-    """The grades in a model's answer. Raises JudgeError unless there is one from 0 to 10 for every image."""
+    """Return the grades in a model's answer. Raises JudgeError unless there is one from 0 to 10 for every image."""
     start = answer.find("{")
     end = answer.find("}", start)
     try:
@@ -82,10 +81,10 @@ def read_grades(answer: str, count: int) -> list[float]:
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect is an answer like any other that is no 200: the key would go along."""
+    """Treats a redirect as an error: the key would go along with it."""
 
     def redirect_request(self, *args: Any) -> None:
-        """Follow none."""
+        """Follow no redirect."""
 
 
 def _check_address(url: str) -> None:
@@ -118,7 +117,7 @@ def _read(answer: Any, until: float) -> bytes:
 
 
 def _within(seconds: float, work: Callable[[], Any]) -> Any:
-    """What ``work`` returns or raises. TimeoutError after so many seconds: a server can send a byte a minute."""
+    """Return or raise what ``work`` does, or TimeoutError after this time: a server can send a byte a minute."""
     found: list = []
 
     def run() -> None:
@@ -139,7 +138,7 @@ def _within(seconds: float, work: Callable[[], Any]) -> Any:
 
 
 def _text(answer: bytes) -> str:
-    """What the model says. Raises JudgeError where the answer is of another form."""
+    """Return the model's text. Raises JudgeError where the answer has another form."""
     try:
         text = json.loads(answer)["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
@@ -151,14 +150,52 @@ def _text(answer: bytes) -> str:
     return text
 
 
-class VisionJudge(Uncalibrated):
+class VisionJudge(Judge):
     """Score: the model's grade from 0 to 10."""
+
+    summary = "a vision language model behind an OpenAI-compatible endpoint"
+    settings = (
+        Setting(
+            "url",
+            "Vision model that judges images: address of an OpenAI-compatible endpoint, up to and including /v1",
+            "for training adapters with the judge 'vision'; empty: GIE_VISION_URL of the environment",
+        ),
+        Setting("model", "Its name", "empty: GIE_VISION_MODEL of the environment"),
+        Setting(
+            "key",
+            "Its key",
+            "kept in config.json, readable through the API and /internal/sysinfo; GIE_VISION_KEY of the environment is "
+            "not, and is sent to GIE_VISION_URL alone",
+        ),
+    )
+    threshold = 5.0
 
     def __init__(self, concept: str, url: str, model: str, key: str = "", timeout: float = 120.0):
         """``timeout``: seconds that an answer may take. Raises OptionError for what is no http(s) address."""
         _check_address(url)
         self.concept, self.url, self.model, self.key, self.timeout = concept, url.rstrip("/"), model, key, timeout
         self.name = f"vision ({model})"
+
+    @classmethod
+    def build(
+        cls, maker: ImageMaker, concept: str, url: str | None = None, model: str | None = None, key: str | None = None
+    ) -> VisionJudge:
+        """Return the judge. The environment gives what is not given. Raises OptionError for bad settings, and none."""
+        for name, value in (("address", url), ("model", model), ("key", key)):
+            if value is not None and not (isinstance(value, str) and value.isprintable() and len(value) <= 1000):
+                raise OptionError(f"the vision model's {name} is no text of one line; correct it in the settings")
+        url, model = url or os.environ.get("GIE_VISION_URL"), model or os.environ.get("GIE_VISION_MODEL")
+        if not url or not model:
+            raise OptionError(
+                "the judge 'vision' needs an OpenAI-compatible endpoint: set GIE_VISION_URL (for example "
+                "http://127.0.0.1:8000/v1), GIE_VISION_MODEL, and GIE_VISION_KEY if it asks for one; the WebUI has "
+                "fields for them in Settings > Growth Inhibitors"
+            )
+        return cls(concept, url, model, _key(url, key))
+
+    def look(self, made: Made, prompts: Sequence[str]) -> list[Verdict]:
+        """Ask for the grades of the whole batch in one request."""
+        return [Verdict(grade) for grade in read_grades(self._ask(made.images), len(made.images))]
 
     def _ask(self, images: torch.Tensor) -> str:
         buffer = io.BytesIO()
@@ -179,7 +216,7 @@ class VisionJudge(Uncalibrated):
         except TimeoutError as error:
             raise JudgeError(f"{self.url} has not answered within {self.timeout:g} s; is it busy?") from error
         except (OSError, HTTPException, ValueError) as error:
-            reason = getattr(error, "reason", error)  # of these no more than the kind: some quote an answer, or the key
+            reason = getattr(error, "reason", error)  # its kind alone: some errors quote an answer, or the key
             raise JudgeError(
                 f"{self.url} could not be asked ({type(reason).__name__}); it must be an OpenAI-compatible endpoint's "
                 f"address, up to and including /v1"
@@ -190,33 +227,10 @@ class VisionJudge(Uncalibrated):
         with urllib.request.build_opener(_NoRedirects).open(request, timeout=self.timeout) as answer:
             return _read(answer, until)
 
-    def look(self, made: Made, prompts: Sequence[str]) -> list[Verdict]:
-        """One request for the whole batch."""
-        return [Verdict(grade) for grade in read_grades(self._ask(made.images), len(made.images))]
-
-    def shows(self, verdict: Verdict, before: Verdict) -> bool:
-        """Whether the grade is 5 or more."""
-        return verdict.score >= THRESHOLD
-
 
 def _key(url: str, given: str | None) -> str:
-    """The key that was given, else the environment's if this is the environment's address."""
+    """Return the key that was given, else the environment's if this is the environment's address."""
     if given:
         return given
     same = url.rstrip("/") == (os.environ.get("GIE_VISION_URL") or "").rstrip("/")
     return os.environ.get("GIE_VISION_KEY", "") if same else ""
-
-
-def build(host: Host, concept: str, url: str | None = None, model: str | None = None, key: str | None = None):
-    """Settings that are not given come from the environment. Raises OptionError where there are none, or bad ones."""
-    for name, value in (("address", url), ("model", model), ("key", key)):
-        if value is not None and not (isinstance(value, str) and value.isprintable() and len(value) <= 1000):
-            raise OptionError(f"the vision model's {name} is no text of one line; correct it in the settings")
-    url, model = url or os.environ.get("GIE_VISION_URL"), model or os.environ.get("GIE_VISION_MODEL")
-    if not url or not model:
-        raise OptionError(
-            "the judge 'vision' needs an OpenAI-compatible endpoint: set GIE_VISION_URL (for example "
-            "http://127.0.0.1:8000/v1), GIE_VISION_MODEL, and GIE_VISION_KEY if it asks for one; the WebUI has fields "
-            "for them in Settings > Growth Inhibitors"
-        )
-    return VisionJudge(concept, url, model, _key(url, key))

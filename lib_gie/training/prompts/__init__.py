@@ -14,7 +14,7 @@ from lib_gie.errors import OptionError
 from lib_gie.training.labels import Sample
 
 KINDS = ("explicit", "implicit", "unrelated")
-_SECTION = re.compile(r"\[([^:|\[\]]*)\]")  # with : or | it is prompt editing
+_SECTION = re.compile(r"\[([^:|\[\]]*)\]")  # one with : or | is prompt editing
 _NEARLY = re.compile(rf"\W*({'|'.join(KINDS)})\W*", re.IGNORECASE)
 _BOM = "\ufeff"
 _ENCODINGS = {
@@ -27,16 +27,16 @@ _WEBUI_SYNTAX = re.compile(
 
 
 def starter_lists() -> list[str]:
-    """The names of the lists that come with the project."""
+    """Return the names of the lists that come with the project."""
     return sorted(path.stem for path in PROMPT_LISTS.glob("*.txt"))
 
 
 def parse_prompts(text: str, concept: str, where: str = "the list") -> list[tuple[str, str]]:
-    """Prompts and their kinds ("explicit", "implicit", "unrelated") from a list's text.
+    """Return prompts and their kinds ("explicit", "implicit", "unrelated") from a list's text.
 
-    One prompt per line; ``[kind]`` lines, in any case, say what the following ones are (before the first: explicit);
-    empty lines and those that begin with # are left out; ``{concept}`` becomes the concept. Raises OptionError, also
-    for a prompt that is in two sections.
+    Each line is a prompt. A line ``[kind]``, in any case, says what the following ones are; those before the first are
+    explicit. Empty lines and those that begin with # are left out. ``{concept}`` becomes the concept.
+    Raises OptionError for a list without prompts, and for a prompt in two sections.
     """
     kind, found = KINDS[0], {}
     for number, line in enumerate(text.removeprefix(_BOM).splitlines(), 1):
@@ -58,7 +58,7 @@ def parse_prompts(text: str, concept: str, where: str = "the list") -> list[tupl
 
 
 def _section(line: str, place: str) -> str | None:
-    """The kind that a line names, None for a prompt. Raises OptionError for what is nearly such a line."""
+    """Return the kind that a line names, None for a prompt. Raises OptionError for what is nearly such a line."""
     section = _SECTION.fullmatch(line)
     kind = section[1].strip().casefold() if section else None
     if kind in KINDS:
@@ -70,21 +70,21 @@ def _section(line: str, place: str) -> str | None:
 
 
 def all_unrelated(kinds: Sequence[str]) -> bool:
-    """Whether there is nothing to label."""
+    """Tell whether there is nothing to label."""
     return all(kind == "unrelated" for kind in kinds)
 
 
 def webui_syntax(text: str) -> str | None:
-    """The first part of a text that the WebUI's prompt parser takes for something else than words, None without one.
+    """Return the first part of a text that is syntax to the WebUI's prompt parser, None where all of it is words.
 
-    Extra networks (<lora:...>), AND, BREAK, prompt editing and weights in parentheses.
+    The syntax is extra networks (<lora:...>), AND, BREAK, prompt editing and weights in parentheses.
     """
     found = _WEBUI_SYNTAX.search(text)
     return found[0] if found else None
 
 
 def load_prompts(name: str | Path, concept: str) -> list[tuple[str, str]]:
-    """Prompts and kinds from a file, or from the starter list of that name."""
+    """Read prompts and kinds from a file, or from the starter list of that name. Raises OptionError."""
     path = Path(name)
     if not path.is_file() and str(name) in starter_lists():
         path = PROMPT_LISTS / f"{name}.txt"
@@ -99,7 +99,7 @@ def load_prompts(name: str | Path, concept: str) -> list[tuple[str, str]]:
 
 
 def _decoded(data: bytes) -> str:
-    """Text in UTF-8, with or without a byte order mark, or in what another mark says. Raises ValueError for others."""
+    """Decode UTF-8, with or without a byte order mark, or what another mark says. Raises ValueError for other bytes."""
     encoding = next((name for mark, name in _ENCODINGS.items() if data.startswith(mark)), "utf-8-sig")
     text = data.decode(encoding)
     if "\0" in text:
@@ -108,12 +108,12 @@ def _decoded(data: bytes) -> str:
 
 
 def samples_of(prompts: list[tuple[str, str]], seeds: range) -> list[Sample]:
-    """Every prompt with every seed."""
+    """Return every prompt with every seed."""
     return [Sample(prompt, seed, kind) for prompt, kind in prompts for seed in seeds]
 
 
 def bare(concept: str) -> str:
-    """A single concept's text without weight and quotes. Raises OptionError for several."""
+    """Return a single concept's text without weight and quotes. Raises OptionError for several."""
     parsed = parse_concepts(concept)
     if len(parsed) != 1:
         raise OptionError(

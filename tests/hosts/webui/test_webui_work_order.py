@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo, save_adapter
 from lib_gie.errors import ConceptError, GieError, OptionError
 from lib_gie.hosts.webui.training.work_order import WorkOrder, amount, check_name, read_work_order
-from lib_gie.training.judges.self_judge import EVALUATIONS
+from lib_gie.training.judges.self_judge import SelfJudge
 from lib_gie.training.search import GRID, most_tries
 
 PROMPTS = "a {concept}\na {concept} and a cat\n[implicit]\na robbery\n[unrelated]\na dog\na cat\na fish"
@@ -63,7 +63,7 @@ def test_the_amount_is_an_upper_bound():
     work = amount(ORDER)
     assert (work.prompts, work.images) == (6, 6 * most_tries(len(GRID)))
     assert work.evaluations == work.images * 2 * 20 + 6
-    assert amount(order(judge="self")).evaluations - work.evaluations == work.images * EVALUATIONS
+    assert amount(order(judge="self")).evaluations - work.evaluations == work.images * SelfJudge.evaluations
     assert amount(order(judge="hand", grid=3)).images == 6 * 4
     assert work.seconds(0.5) == work.images / 2
 

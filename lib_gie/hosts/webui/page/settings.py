@@ -1,4 +1,4 @@
-"""The settings section "Growth Inhibitors": what is always erased, and the vision model that judges.
+"""The settings section "Growth Inhibitors": what is always erased, and what judges need.
 
 No API request and no infotext can change them. Whoever may open the settings page may: what the command line enforces
 is out of their reach (see ``enforcement``).
@@ -12,6 +12,7 @@ from modules import shared
 from lib_gie.hosts.webui.host import demo_checkpoint
 from lib_gie.hosts.webui.request.installed import adapter_names
 from lib_gie.options import AUTOMATIC, BY_NAME
+from lib_gie.training.judges import JUDGES, judge_class, setting_key
 
 SECTION = ("growth_inhibitors", "Growth Inhibitors")
 
@@ -22,7 +23,7 @@ def _adapter_arguments() -> dict:
 
 def add_settings() -> None:
     """Add the section: the WebUI's on_ui_settings callback."""
-    for name, info in {**_of_enforcement(), **_of_pictures_and_judges()}.items():
+    for name, info in {**_of_enforcement(), **_of_pictures_and_training()}.items():
         info.section = SECTION
         shared.opts.add_option(name, info)
 
@@ -58,24 +59,20 @@ def _of_enforcement() -> dict[str, shared.OptionInfo]:
     }  # fmt: skip
 
 
-def _of_pictures_and_judges() -> dict[str, shared.OptionInfo]:
+def _of_pictures_and_training() -> dict[str, shared.OptionInfo]:
     return {
         "gie_save_before": shared.OptionInfo(False, "Save the images without erasure, where they are shown"),
         "gie_save_attention": shared.OptionInfo(False, "Save the pictures of the attention, where they are shown"),
-        "gie_vision_url": shared.OptionInfo(
-            "", "Vision model that judges images: address of an OpenAI-compatible endpoint, up to and including /v1",
-            restrict_api=True,
-        ).info("for training adapters with the judge 'vision'; empty: GIE_VISION_URL of the environment"),
-        "gie_vision_model": shared.OptionInfo(
-            "", "Its name", restrict_api=True
-        ).info("empty: GIE_VISION_MODEL of the environment"),
-        "gie_vision_key": shared.OptionInfo(
-            "", "Its key", restrict_api=True
-        ).info(
-            "kept in config.json, readable through the API and /internal/sysinfo; GIE_VISION_KEY of the environment is "
-            "not, and is sent to GIE_VISION_URL alone"
-        ),
+        **_of_judges(),
         demo_checkpoint.OPTION: shared.OptionInfo(
             False, "Put the demo checkpoint among the checkpoints", onchange=demo_checkpoint.sync, restrict_api=True
         ).info("gie-demo, 64x64 pixels, knows 24 objects; press Apply settings, then choose it at the top"),
     }  # fmt: skip
+
+
+def _of_judges() -> dict[str, shared.OptionInfo]:
+    return {
+        setting_key(name, setting): shared.OptionInfo("", setting.label, restrict_api=True).info(setting.note)
+        for name in JUDGES
+        for setting in judge_class(name).settings
+    }

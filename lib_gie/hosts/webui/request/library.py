@@ -46,7 +46,9 @@ def _read(path: Path, identity: tuple[int, ...]) -> InstalledAdapter | str:
     try:
         data = read_file(path)
         adapter = adapter_in(data, path.name)
-        return InstalledAdapter(path.stem, path, hashlib.sha256(data).hexdigest()[:10], adapter.digest[:10], adapter)
+        return InstalledAdapter(
+            path.stem, path, hashlib.sha256(data).hexdigest()[:10], adapter.weights_digest[:10], adapter
+        )
     except AdapterError as error:
         return str(error)
 

@@ -336,7 +336,7 @@ def _scale_text(scales: list | None, concept: int) -> str:
 
 def _sheet(generation: Generation, number: int, rows: list) -> _Picture:
     """Draw the job's images with and without erasure on one sheet, but for those that lack one of the columns."""
-    from lib_gie.pictures import Row, contact_sheet
+    from lib_gie.pictures import SheetRow, contact_sheet
 
     p, request = generation.p, generation.plans[number].request
     columns = [[shown for shown in row if shown.small is not None] for *_, row in rows]
@@ -347,7 +347,7 @@ def _sheet(generation: Generation, number: int, rows: list) -> _Picture:
             continue
         seed = p.all_seeds[batch * p.batch_size + image]
         small = [result.convert("RGB"), *(shown.small for shown in row)]
-        lines.append(Row(f"seed {seed}", f"erased: {concepts_text(request.concepts)}", small))
+        lines.append(SheetRow(f"seed {seed}", f"erased: {concepts_text(request.concepts)}", small))
         sources += [result, *(shown.picture for shown in row if shown.setting == SAVE_BEFORE)]
     sheet = contact_sheet(["with", *headings], lines, side=min(512, max(192, *rows[0][1].size)))
     return _Picture("", sheet, None, "-sheet", None, None, sources)

@@ -13,10 +13,10 @@ import torch
 from lib_gie.core.scales.adapter import save_adapter
 from lib_gie.errors import GieError
 from lib_gie.hosts.webui.request.library import TAB, TRAINED_IN
-from lib_gie.pictures import Row, contact_sheet, picture
-from lib_gie.pictures.report import scatter
+from lib_gie.pictures import SheetRow, contact_sheet, picture
+from lib_gie.pictures.fit_plot import scatter
 from lib_gie.training.fitting import Fit, Recipe, fit_labels, predictions
-from lib_gie.training.judges import Judge, make_judge
+from lib_gie.training.judges import Judge, judge_class, make_judge
 from lib_gie.training.labels import Label, Labelling
 from lib_gie.training.report import describe, summary
 
@@ -58,7 +58,8 @@ def seconds_per_image(order: WorkOrder) -> float:
     started = time.monotonic()
     scales = torch.full((len(prompts),), order.scales[-1])  # [B]
     made = maker.make(prompts, [sample.seed for sample in samples], order.bare_concept, scales)
-    if order.judge in ("self", "detector", "nudenet"):
+    kind = judge_class(order.judge)
+    if not (kind.asks_person or kind.settings):  # neither a person's time nor a service's price
         make_judge(order.judge, maker, order.bare_concept).look(made, prompts)
     return (time.monotonic() - started) / len(prompts)
 
@@ -139,7 +140,7 @@ class Run:
         for label in dict.fromkeys(chosen):
             sample, count = label.sample, len(_STRIP)
             made = self.maker.make([sample.prompt] * count, [sample.seed] * count, self.concept, torch.tensor(_STRIP))
-            rows.append(Row(sample.prompt, f"label {label.scale:g}", [picture(image) for image in made.images]))
+            rows.append(SheetRow(sample.prompt, f"label {label.scale:g}", [picture(image) for image in made.images]))
         if not rows:
             return []
         return [(contact_sheet([f"{scale:g}" for scale in _STRIP], rows), "a prompt per line, a scale per column")]

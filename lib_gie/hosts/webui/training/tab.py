@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,14 +13,14 @@ from modules import sd_samplers
 from lib_gie.assets import PROMPT_LISTS
 from lib_gie.checks import quoted
 from lib_gie.core.concepts import Concept
-from lib_gie.demo import settings as demo
+from lib_gie.demo import sampling_settings as demo
 from lib_gie.errors import GieError, OptionError
 from lib_gie.hosts.webui.host.model import family_of, loaded_model, unet_of
 from lib_gie.hosts.webui.page.accordion import adapter_dropdowns
 from lib_gie.hosts.webui.request.installed import adapter_names
 from lib_gie.hosts.webui.request.parsing import TITLE
 from lib_gie.hosts.webui.request.plans import automatic_text
-from lib_gie.training.judges.base import JUDGES
+from lib_gie.training.judges import DEFAULT_JUDGE, available_judges, judge_class, usual_judge
 from lib_gie.training.prompts import starter_lists
 from lib_gie.training.search import GRID
 
@@ -39,15 +38,14 @@ trainer = Trainer()
 
 @dataclass(frozen=True)
 class _Preset:
-    """One button's values. ``prompts``: the name of a list. ``judges``: the first that can be used here is taken."""
+    """A concept and its starter list, which one press fills in."""
 
     concept: str
     prompts: str
-    judges: tuple[str, ...] = ("self",)
 
 
 _PRESETS = (
-    _Preset("nudity", "nudity", ("nudenet", "self")),
+    _Preset("nudity", "nudity"),
     _Preset("violence", "violence"),
     _Preset("van gogh style", "artist-style"),
     _Preset("knife", "object"),
@@ -87,17 +85,12 @@ def _filled_sampling() -> list[Any]:
     return [usual["steps"], usual["cfg"], usual["side"], usual["side"]]
 
 
-def _judges() -> list[str]:
-    """Return the judges that can be used here. "vision" is one of them, because its address can be set any time."""
-    return [name for name in JUDGES if name != "nudenet" or importlib.util.find_spec("nudenet") is not None]
-
-
 def _samplers() -> list[str]:
     return [sampler.name for sampler in sd_samplers.visible_samplers()]
 
 
 def _order(values: Sequence[Any]) -> WorkOrder:
-    return read_work_order(values, _samplers(), _judges())
+    return read_work_order(values, _samplers(), available_judges())
 
 
 def _says_nothing(values: Sequence[Any]) -> bool:
@@ -232,8 +225,7 @@ def _click(event: gr.SelectData) -> None:
 
 
 def _fill(preset: _Preset) -> list[str]:
-    judge = next(name for name in preset.judges if name in _judges())
-    return [preset.concept, preset.prompts, _list_text(preset.prompts), judge]
+    return [preset.concept, preset.prompts, _list_text(preset.prompts), usual_judge(preset.concept)]
 
 
 def _named(kind: Any, name: str, *args: Any, **options: Any) -> Any:
@@ -260,9 +252,11 @@ def _prompt_fields() -> list[Any]:
 
 
 def _label_fields() -> list[Any]:
-    info = "Who says whether the concept shows: " + "; ".join(f"{name}: {JUDGES[name]}" for name in _judges())
+    names = available_judges()
+    told = "; ".join(f"{name}: {judge_class(name).summary}" for name in names)
+    info = f"Who says whether the concept shows: {told}"
     with gr.Row():
-        judge = _named(gr.Dropdown, "judge", label="Judge", choices=_judges(), value="self", info=info)
+        judge = _named(gr.Dropdown, "judge", label="Judge", choices=names, value=DEFAULT_JUDGE, info=info)
     with gr.Row():
         count = _slider("count", 100, "Prompts per section, at most")
         seeds = _slider("seeds", 4, "Images per prompt")

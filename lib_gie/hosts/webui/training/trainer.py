@@ -10,6 +10,7 @@ from modules import shared
 
 from lib_gie.checks import quoted
 from lib_gie.errors import OptionError
+from lib_gie.training.judges import judge_class, setting_key
 
 from .progress import BatchStoppedError, Progress
 from .work_order import WorkOrder
@@ -46,12 +47,10 @@ class Trainer:
             self._thread.start()
 
     def _settings(self, judge: str) -> dict[str, Any]:
-        options = shared.opts
-        if judge == "hand":
+        kind = judge_class(judge)
+        if kind.asks_person:
             return {"ask": self._ask}
-        if judge == "vision":
-            return {name: getattr(options, f"gie_vision_{name}", "") for name in ("url", "model", "key")}
-        return {}
+        return {setting.name: getattr(shared.opts, setting_key(judge, setting), "") for setting in kind.settings}
 
     def _ask(self, images: torch.Tensor, prompt: str, concept: str) -> int:
         """Show the images and wait until someone clicks on one of them (see ``hand_judge.Ask``).

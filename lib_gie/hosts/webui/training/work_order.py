@@ -17,8 +17,7 @@ from lib_gie.core.concepts import Concept
 from lib_gie.core.scales.adapter import read_header
 from lib_gie.errors import AdapterError, OptionError
 from lib_gie.options import AUTOMATIC, FIXED
-from lib_gie.training.judges.base import JUDGES
-from lib_gie.training.judges.self_judge import EVALUATIONS
+from lib_gie.training.judges import JUDGES, judge_class
 from lib_gie.training.labels import Sample
 from lib_gie.training.prompts import all_unrelated, bare, parse_prompts
 from lib_gie.training.search import GRID, most_tries
@@ -223,7 +222,8 @@ def amount(order: WorkOrder) -> Work:
     samples = order.samples()
     searched = sum(sample.kind != "unrelated" for sample in samples)
     prompts = len({sample.prompt for sample in samples})
-    rounds = len(order.scales) if order.judge == "hand" else most_tries(len(order.scales))
+    judge = judge_class(order.judge)
+    rounds = len(order.scales) if judge.whole_rows else most_tries(len(order.scales))
     images = searched * rounds
-    evaluations = images * (2 * order.steps + (EVALUATIONS if order.judge == "self" else 0)) + prompts
+    evaluations = images * (2 * order.steps + judge.evaluations) + prompts
     return Work(prompts, images, evaluations)

@@ -13,7 +13,7 @@ Series = Sequence[tuple[int, float, float, float]]
 
 
 def growth_plot(axes: Mapping[str, Series], title: str) -> Image.Image:
-    """One panel per axis: the time with erasure over the time without."""
+    """Plot the time with erasure over the time without, one panel per axis."""
     figure = new_figure(3.4 * len(axes), 3.0)
     figure.suptitle(title, fontsize="medium")
     panels = figure.subplots(1, len(axes), sharey=True, squeeze=False)[0]

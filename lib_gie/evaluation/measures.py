@@ -1,4 +1,4 @@
-"""How much of an erased concept is left, how much of everything else is kept."""
+"""The figures of an erasure: how much of the concept is left, how much of everything else is kept."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ KINDS = ("explicit", "implicit", "unrelated")
 
 
 @dataclass
-class Row:
-    """One method on one kind of prompt.
+class MethodFigures:
+    """One method on one kind of prompt, compared with the images without erasure.
 
-    ``left``: of the images that show the concept without erasure, those that still show it. ``kept``: of the prompt's
-    other objects that show without erasure, those that still show. ``unharmed``: of all images, those in which every
-    object beside the concept that shows without erasure still shows. ``replaced``: of the images that the concept was
-    erased from, those with an object, or a copy of one, that was not there without erasure. ``similarity``: SSIM to
-    the image without erasure, on unrelated prompts. ``outside``: SSIM to it outside the concept's objects, on the
-    others, of images that show the concept without erasure and not with it.
+    ``left``: the share of images that still show the concept, among those that show it without erasure. ``kept``: the
+    share of the prompt's other objects that still show, among those that show without erasure. ``unharmed``: the share
+    of images in which every object beside the concept that shows without erasure still shows. ``replaced``: the share
+    of images with a new object, or a new copy of one, among those that the concept was erased from. ``similarity``:
+    SSIM to the image without erasure, on unrelated prompts. ``outside``: SSIM outside the concept's objects, of the
+    images that the concept was erased from.
     """
 
     method: str
@@ -37,7 +37,7 @@ class Row:
     outside: Mean = field(default_factory=Mean)
 
     def count(self, job: Job, before: Outcome, after: Outcome) -> None:
-        """Add one image: what is seen without and with erasure."""
+        """Count one image, by what is seen without and with erasure."""
         concept, found, still = job.prompt.concept, set(before.objects), set(after.objects)
         if concept in found:
             self.left.add(concept in still)
@@ -52,7 +52,7 @@ class Row:
             self.similarity.add(after.similarity)
 
     def as_json(self) -> dict:
-        """One object of the command's JSON list."""
+        """Return one object of the command's JSON list."""
         result: dict = {"method": self.method, "prompts": self.prompts, "n": self.unharmed.total}
         for name in ("left", "kept", "unharmed", "replaced"):
             result[name], result[f"{name}_ci"] = as_json(getattr(self, name))
@@ -62,21 +62,21 @@ class Row:
 
 
 def jobs_of(split: str, seeds: int) -> list[Job]:
-    """Every prompt of a split with so many of the split's seeds."""
+    """Return every prompt of a split with this many of the split's seeds."""
     prompts, numbers = load_split(split)
     return [Job(prompt, seed) for prompt in prompts for seed in numbers[:seeds]]
 
 
-def compare(method: str, before: Mapping[Job, Outcome], after: Mapping[Job, Outcome]) -> list[Row]:
-    """The rows of one method, one per kind of prompt; ``after`` may cover fewer jobs than ``before``."""
-    rows = {kind: Row(method, kind) for kind in KINDS}
+def compare(method: str, before: Mapping[Job, Outcome], after: Mapping[Job, Outcome]) -> list[MethodFigures]:
+    """Return one method's figures, by kind of prompt. ``after`` may cover fewer jobs than ``before``."""
+    rows = {kind: MethodFigures(method, kind) for kind in KINDS}
     for job, outcome in after.items():
         rows[job.prompt.kind].count(job, before[job], outcome)
     return list(rows.values())
 
 
-def sum_of_errors(rows: Sequence[Row]) -> float:
-    """What a scale is chosen by: what is left plus what is lost, over the kinds of prompt (smaller is better)."""
+def sum_of_errors(rows: Sequence[MethodFigures]) -> float:
+    """Return the sum of errors, by which a scale is chosen: shares left and lost, over the kinds of prompt."""
     return sum(
         (row.left.value if row.left.total else 0.0)
         + (1 - row.kept.value if row.kept.total else 0.0)
@@ -86,7 +86,7 @@ def sum_of_errors(rows: Sequence[Row]) -> float:
 
 
 def per_concept(before: Mapping[Job, Outcome], after: Mapping[Job, Outcome]) -> dict[str, list[Share]]:
-    """For every concept what is left of it, explicit and implicit, and how many unrelated images are unharmed."""
+    """Return for every concept the shares left, explicit and implicit, and the share of unharmed unrelated images."""
     result: dict[str, list[Share]] = {}
     for job, outcome in after.items():
         concept, found, still = job.prompt.concept, set(before[job].objects), set(outcome.objects)
@@ -98,8 +98,8 @@ def per_concept(before: Mapping[Job, Outcome], after: Mapping[Job, Outcome]) -> 
     return result
 
 
-def format_rows(rows: Sequence[Row]) -> str:
-    """The table that people read."""
+def methods_table(rows: Sequence[MethodFigures]) -> str:
+    """Return the table of all methods."""
     header = (
         "method", "prompts", "images", "erased object left", "other objects kept", "images unharmed", "replaced", "SSIM"
     )  # fmt: skip
@@ -109,8 +109,8 @@ def format_rows(rows: Sequence[Row]) -> str:
     return table(header, lines)
 
 
-def format_outside(rows: Sequence[Row], names: Sequence[str]) -> str:
-    """How close the images of these methods stay to those without erasure, outside what was erased."""
+def outside_table(rows: Sequence[MethodFigures], names: Sequence[str]) -> str:
+    """Return a table of how close these methods' images stay to those without erasure, outside what was erased."""
     header = ("method", "prompts", "images", "SSIM outside the erased object", "erased object left", "images unharmed")
     lines = [
         (row.method, row.prompts, row.outside.total, row.outside, row.left, row.unharmed)
@@ -120,14 +120,14 @@ def format_outside(rows: Sequence[Row], names: Sequence[str]) -> str:
     return table(header, lines)
 
 
-def format_errors(rows: Sequence[Row]) -> str:
-    """Every method's sum of errors, the best first."""
+def errors_table(rows: Sequence[MethodFigures]) -> str:
+    """Return a table of every method's sum of errors, the best first."""
     methods = list(dict.fromkeys(row.method for row in rows))
     sums = {name: sum_of_errors([row for row in rows if row.method == name]) for name in methods}
     return table(("method", "sum of errors"), [(name, f"{sums[name]:.3f}") for name in sorted(sums, key=sums.get)])
 
 
-def format_concepts(name: str, before: Mapping[Job, Outcome], after: Mapping[Job, Outcome]) -> str:
-    """One method, concept by concept."""
+def concepts_table(name: str, before: Mapping[Job, Outcome], after: Mapping[Job, Outcome]) -> str:
+    """Return a table of one method, concept by concept."""
     header = (f"concept ({name})", "left, explicit", "left, implicit", "unrelated unharmed")
     return table(header, [(concept, *shares) for concept, shares in per_concept(before, after).items()])

@@ -1,4 +1,4 @@
-"""What an adapter's inputs looked like in training, so that it can be told where it knows nothing."""
+"""The range of an adapter's inputs in training, so that inputs outside it are noticed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields
 import torch
 
 DIRECTIONS = 128
-"""The most directions in which the inputs' spread is kept: with more inputs than prompts the others are noise."""
+"""The most directions in which the inputs' spread is kept. With more inputs than prompts the others are noise."""
 
-_PROMPTS_FOR_ONE = 5  # a direction's spread is known from so many prompts
+_PROMPTS_FOR_ONE = 5  # prompts that one direction's spread is estimated from
 _LEAST_SPREAD = 0.01  # of an input, as a share of its mean; of a direction, as a variance
 _QUANTILE, _SLACK = 0.95, 1.25
 
@@ -18,12 +18,12 @@ _QUANTILE, _SLACK = 0.95, 1.25
 class InputRange:
     """A Gaussian around the training inputs, and how far from its middle they still count as known.
 
-    ``mean``, ``spread``: of every input, float32 [inputs]. ``directions``: in which the normalised inputs vary most,
-    float32 [k, inputs]; ``variances``: along them, and last the one of all other directions, float32 [k + 1];
-    ``bound``: the greatest known distance, float32 [1].
+    ``mean``, ``spread``: each input's, float32 [inputs]. ``directions``: those in which the normalised inputs vary
+    most, float32 [k, inputs]. ``variances``: along each of them, and last along every other direction, float32 [k + 1].
+    ``bound``: the greatest distance that counts as known, float32 [1].
 
-    Some inputs are the same for every prompt: nothing of it has reached the first layers yet. They depend on the
-    model, its LoRAs, clip skip and the concept's text, so another setting is far outside.
+    Some inputs are the same for every prompt, which has not reached the first layers yet. They depend on the model, its
+    LoRAs, clip skip and the concept's text, so another setting of these is far outside.
     """
 
     mean: torch.Tensor
@@ -40,7 +40,7 @@ class InputRange:
         return ((along.square() / self.variances[:-1]).sum(1) + rest / self.variances[-1]).sqrt()
 
     def is_outside(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Tell whether any of a concept's tokens is read as in no training prompt: [rows, inputs, n] -> bool [rows]."""
+        """Tell whether any of a concept's tokens is out of range: float32 [rows, inputs, n] -> bool [rows]."""
         rows = inputs.float().transpose(1, 2)  # [rows, n, inputs]
         near = self.distances(rows.flatten(0, 1)) <= self.bound  # [rows*n]; false for what is not finite
         return near.reshape(rows.shape[:2]).all(1).logical_not()
@@ -55,10 +55,9 @@ NAMES = frozenset(PREFIX + part.name for part in fields(InputRange))
 
 
 def fit_range(inputs: torch.Tensor, held: torch.Tensor) -> InputRange:
-    """Fit the range to what an adapter is fitted on, float32 [N, inputs], and to validation prompts, [M, inputs].
+    """Fit the range to an adapter's training inputs, float32 [N, inputs], and to held-out ones, float32 [M, inputs].
 
-    The distance of prompts that the adapter was not fitted on says how far is far: with few prompts the distance of
-    those that it was fitted on is too small.
+    The held-out prompts' distances set the bound: with few prompts those of the training prompts are too small.
     """
     mean = inputs.mean(0)  # [inputs]
     spread = torch.maximum(inputs.std(0, correction=0), _LEAST_SPREAD * mean.abs()).clamp_min(1e-8)  # [inputs]

@@ -1,4 +1,4 @@
-"""How well an adapter has learnt: predicted against labelled scales."""
+"""A plot of how well an adapter has learnt: predicted against labelled scales."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from PIL import Image
 from .plots import new_figure, picture_of
 
 Point = tuple[float, float, bool]
-"""Of one prompt: labelled scale, predicted scale, whether it was kept for validation."""
+"""One prompt: labelled scale, predicted scale, whether it was kept for validation."""
 
 _PARTS = ((False, "tab:gray", "fitted on"), (True, "tab:red", "kept for validation"))
 
 
 def scatter(points: Sequence[Point], title: str = "") -> Image.Image:
-    """A plot of all points; labels lie on a grid, so dots are spread sideways to show how many there are."""
+    """Plot all points. Labels lie on a grid, so dots are spread sideways to show how many there are."""
     figure = new_figure(5.2, 5.2)
     axes = figure.add_subplot()
     low = min([-0.1, *(value for point in points for value in point[:2])])

@@ -1,0 +1,37 @@
+"""Adapters: their description, the model, files of this project and of the authors' code."""
+
+from .authors import convert_authors
+from .files import (
+    MAX_FILE_BYTES,
+    adapter_in,
+    add_validation,
+    header_in,
+    load_adapter,
+    read_file,
+    read_header,
+    save_adapter,
+)
+from .info import FORMAT, MAX_INPUTS, MAX_SIDE, AdapterInfo
+from .input_range import InputRange, fit_range
+from .model import HIDDEN, Adapter, filled
+
+__all__ = [
+    "FORMAT",
+    "HIDDEN",
+    "MAX_FILE_BYTES",
+    "MAX_INPUTS",
+    "MAX_SIDE",
+    "Adapter",
+    "AdapterInfo",
+    "InputRange",
+    "adapter_in",
+    "add_validation",
+    "convert_authors",
+    "filled",
+    "fit_range",
+    "header_in",
+    "load_adapter",
+    "read_file",
+    "read_header",
+    "save_adapter",
+]

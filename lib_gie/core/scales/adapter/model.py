@@ -1,0 +1,143 @@
+"""The adapter: a small MLP that reads w off the first step's attention (paper, section 3.3)."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from lib_gie.core.layers import UNKNOWN
+from lib_gie.core.recorder import Reading
+from lib_gie.errors import AdapterError
+
+from .info import AdapterInfo
+from .input_range import InputRange
+
+HIDDEN = (64, 32)
+
+
+def _layer(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    """Return a layer with weights from this generator: nn.Linear draws from the random numbers of the images."""
+    layer, bound = nn.Linear(inputs, outputs, device="meta"), inputs**-0.5
+    for name, shape in (("weight", (outputs, inputs)), ("bias", (outputs,))):
+        drawn = torch.empty(shape, device="cpu").uniform_(-bound, bound, generator=generator)
+        layer._parameters[name] = nn.Parameter(drawn)  # see ``filled``
+    return layer
+
+
+class Adapter(nn.Module):
+    """MLP n-64-32-1 over normalised attention means; one scale per image and concept token.
+
+    ``range``: the range of its inputs when it was fitted. None where its file does not say: files of earlier versions,
+    and the authors'.
+    """
+
+    range: InputRange | None = None
+    input_mean: torch.Tensor
+    input_std: torch.Tensor
+
+    def __init__(self, info: AdapterInfo):
+        super().__init__()
+        self.info = info
+        self.register_buffer("input_mean", torch.zeros(info.inputs))
+        self.register_buffer("input_std", torch.ones(info.inputs))
+        widths = (info.inputs, *HIDDEN)
+        generator = torch.Generator().manual_seed(0)
+        self.hidden = nn.ModuleList(_layer(a, b, generator) for a, b in itertools.pairwise(widths))
+        self.out = _layer(HIDDEN[-1], 1, generator)
+
+    @property
+    def reading(self) -> Reading:
+        """Return what its inputs are."""
+        return self.info.reading
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return unclamped scales: float32 [..., inputs] -> [...]."""
+        x = (inputs - self.input_mean) / self.input_std  # [..., inputs]
+        # not layer(x): the WebUI's LoRA support replaces nn.Linear.forward for all modules of the process
+        for layer in self.hidden:
+            weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+            x = torch.relu(nn.functional.linear(x, weight, bias))  # [..., width]
+        return nn.functional.linear(x, self.out.weight, self.out.bias)[..., 0]  # [...]
+
+    @torch.no_grad()
+    def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
+        """Return w within the label range, never above 0: float32 [rows, inputs, tokens] -> [rows, tokens].
+
+        Raises AdapterError where there are no inputs, or where a scale is not finite.
+        """
+        if inputs is None:
+            raise AdapterError("the adapter needs the attention at t = T and got none")
+        low, high = self.info.label_range
+        with torch.autocast(inputs.device.type, enabled=False):
+            found = self.forward(inputs.float().transpose(1, 2))  # [rows, tokens]
+        if not torch.isfinite(found).all():  # no clamp makes a scale of it
+            raise AdapterError(
+                f"the adapter for {', '.join(self.info.concepts)} gives no finite scale for this image, so nothing can "
+                f"be erased; choose another adapter, or a fixed scale"
+            )
+        return found.clamp(low, min(high, 0.0))  # [rows, tokens]
+
+    @torch.no_grad()
+    def is_outside(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Tell which rows are unlike all that it was fitted on: float32 [rows, inputs, n] -> bool [rows].
+
+        Where ``range`` is None no row is.
+        """
+        if self.range is None:
+            return torch.zeros(len(inputs), dtype=torch.bool)
+        with torch.autocast(inputs.device.type, enabled=False):
+            return self.range.is_outside(inputs)
+
+    def is_for(self, concept: str) -> bool:
+        """Tell whether it was fitted for a concept, given by its case-folded text."""
+        return concept in {known.casefold() for known in self.info.concepts}
+
+    def check_model(self, family: str, heads: Sequence[int]) -> None:
+        """Raise AdapterError for a model of another family, or one that gives another number of inputs."""
+        found = self.reading.count(heads)
+        if family not in (self.info.base, UNKNOWN):
+            raise AdapterError(
+                f"the adapter for {', '.join(self.info.concepts)} was trained on {self.info.base}, and this model is "
+                f"{family}; choose an adapter for {family}, or a fixed scale"
+            )
+        if found != self.info.inputs:
+            raise AdapterError(
+                f"the adapter for {', '.join(self.info.concepts)} was trained on {self.info.base} with "
+                f"{self.info.inputs} inputs, and this model gives {found} ({len(heads)} cross-attention layers); "
+                f"choose an adapter for this model's family, or a fixed scale"
+            )
+
+    @property
+    def weights_digest(self) -> str:
+        """Return 12 hex digits of the SHA-256 of weights, label range and reading; other metadata does not count."""
+        read = f"Reading(per_head={self.reading.per_head}, noise={self.reading.noise})"
+        digest = hashlib.sha256(f"({self.info.label_range}, {read})".encode())
+        for _, value in sorted(self.state_dict().items()):
+            digest.update(value.detach().float().cpu().numpy().tobytes())
+        return digest.hexdigest()[:12]
+
+    def set_normalisation(self, inputs: torch.Tensor) -> None:
+        """Take mean and spread of the training inputs, float32 [samples, inputs]. A constant input gets spread 1."""
+        self.input_mean.copy_(inputs.mean(0))
+        spread = inputs.std(0, correction=0)  # [inputs]
+        self.input_std.copy_(torch.where(spread > 1e-8, spread, torch.ones_like(spread)))
+
+
+def filled(adapter: Adapter, tensors: dict[str, torch.Tensor]) -> Adapter:
+    """Return the adapter with these tensors, put in place one by one.
+
+    While the WebUI loads a model in another thread, every nn.Linear of the process is created without storage, and
+    load_state_dict is replaced. Tensors that went through either would be lost.
+    """
+    for key, value in tensors.items():
+        parent, _, name = key.rpartition(".")
+        module = adapter.get_submodule(parent)
+        if name in module._buffers:
+            module._buffers[name] = value.float().clone()
+        else:
+            module._parameters[name] = nn.Parameter(value.float().clone(), requires_grad=False)
+    return adapter.eval()
