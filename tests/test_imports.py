@@ -26,11 +26,13 @@ ALLOWED = {
     "training.judges.nudenet_judge": ("training", "torch nudenet"),
     "hosts": ("core", "torch"),
     "hosts.diffusers": (
-        "hosts.protocol hosts.erased_sampling core training.image_maker training.noise demo.settings demo.fixed_scale",
+        "hosts.protocol hosts.erased_sampling core training.image_maker training.noise "
+        "demo.sampling_settings demo.fixed_scale",
         "torch safetensors PIL tqdm diffusers transformers accelerate",
     ),
     "hosts.webui": (
-        "hosts.protocol hosts.erased_sampling hosts.marked_rows core pictures training demo.settings demo.fixed_scale",
+        "hosts.protocol hosts.erased_sampling hosts.marked_rows core pictures training "
+        "demo.sampling_settings demo.fixed_scale",
         "torch numpy PIL fastapi pydantic gradio modules backend",
     ),
     "evaluation": (
