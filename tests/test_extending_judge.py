@@ -13,7 +13,7 @@ import pytest
 from lib_gie.assets import DEMO_CHECKPOINT
 from lib_gie.cli import main
 from lib_gie.core.scales.adapter import load_adapter
-from lib_gie.hosts.webui.training.work_order import Order, amount
+from lib_gie.hosts.webui.training.work_order import WorkOrder, amount
 from lib_gie.training import judges
 from lib_gie.training.judges import JUDGES, available_judges, usual_judge
 
@@ -38,7 +38,7 @@ def added(tmp_path, monkeypatch) -> str:
 def test_it_is_offered(added):
     assert added in available_judges()
     assert usual_judge("blood") == added
-    order = Order("blood", "", "blood\n[unrelated]\na cat", added, 4, 1, 3, "Euler", 4, 4.0, 64, 64, 4)
+    order = WorkOrder("blood", "", "blood\n[unrelated]\na cat", added, 4, 1, 3, "Euler", 4, 4.0, 64, 64, 4)
     assert amount(order).evaluations > 0
 
 

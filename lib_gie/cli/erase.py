@@ -32,12 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", type=Path, help="SD 1.x .safetensors file or diffusers folder (default: the demo model)"
     )
     parser.add_argument("--adapter", help="adapter file, or the name of one in models/")
-    add_options(parser, "scale", default=None, usual="-3; on the demo model its own")
+    add_options(parser, "scale", default=None, usual="the rule's; on the demo model its own")
     add_options(parser, "strength")
     parser.add_argument("--steps", type=int, default=20, help="sampling steps (default: 20)")
     parser.add_argument("--cfg", type=float, help="guidance (default: 4 on the demo model, else 7)")
     parser.add_argument("--negative", default="", help="negative prompt")
-    add_options(parser, "start", "end", "concept_pass", "keep_composition")
+    add_options(parser, "start", "end", "concept_pass", "rule", "keep_composition")
     add_options(parser, "composition_cross", "composition_self", default=None)
     parser.add_argument(
         "--attention", action="store_true", help="also attention-1.png, ...: where each concept's was, and per step"
@@ -111,7 +111,8 @@ def _erased(options: argparse.Namespace, eraser) -> dict[str, str]:
         rule = ScaleSource(adapter_path(options.adapter).stem, eraser.rule.adapter.weights_digest[:10], 0.0)
     else:
         rule = ScaleSource(None, None, eraser.rule.value)
-    names = ("strength", "start", "end", "concept_pass", "keep_composition", "composition_cross", "composition_self")
+    shares = ("composition_cross", "composition_self")
+    names = ("strength", "start", "end", "concept_pass", "rule", "keep_composition", *shares)
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     request = Request(tuple(eraser.concepts), rule.adapter or FIXED, **given)
     written = write_params(request, [rule] * len(eraser.concepts))
@@ -253,10 +254,13 @@ def run(options: argparse.Namespace) -> None:
     _check(options)
     from tqdm import tqdm
 
+    from lib_gie.core.erasure import check_adapter
+    from lib_gie.core.rules import erasing_rule
     from lib_gie.core.scales.rules import Guarded
     from lib_gie.hosts.diffusers.growth_inhibitors import scale_rule
     from lib_gie.hosts.diffusers.loading import DEMO_BASE, default_sampling, is_demo, load_pipeline
     from lib_gie.hosts.diffusers.pair import Sampling, erase_pair
+    from lib_gie.options import ErasureSettings
 
     demo = is_demo(options.model)
     if demo:
@@ -265,17 +269,21 @@ def run(options: argparse.Namespace) -> None:
     default_cfg, size = default_sampling(options.model)
     if options.cfg is None:
         options.cfg = default_cfg
-    if options.scale is None and options.adapter is None and demo:
+    by_attention = erasing_rule(options.rule).takes_adapters
+    if options.scale is None and options.adapter is None and demo and by_attention:
         from lib_gie.demo.fixed_scale import load_fixed_scale
 
         options.scale = load_fixed_scale()
-    rule = scale_rule(options.scale, adapter_path(options.adapter))  # a bad one is an error before the model is loaded
+    rule = scale_rule(
+        options.scale, adapter_path(options.adapter), options.rule
+    )  # a bad one is an error before the model is loaded
+    check_adapter(rule, ErasureSettings(concept_pass=options.concept_pass, rule=options.rule))
     if demo and isinstance(rule, Guarded) and rule.adapter.info.base != DEMO_BASE:
         rule.check_model(DEMO_BASE, ())
     pipe = load_pipeline(options.model)
     seeds = list(range(options.seed, options.seed + options.count))
     sampling = Sampling(options.steps, options.cfg, options.negative, size, seeds)
-    names = ("scale", "strength", "start", "end", "concept_pass")
+    names = ("scale", "strength", "start", "end", "concept_pass", "rule")
     chosen = {name: getattr(options, name) for name in names}
     given = {name: getattr(options, name) for name in ("composition_cross", "composition_self")}
     shares = {name: share for name, share in given.items() if share is not None}

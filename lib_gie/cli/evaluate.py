@@ -20,6 +20,7 @@ from .outputs import check_file, check_folder, write_file
 if TYPE_CHECKING:
     from lib_gie.evaluation.comparison import Comparison
 
+_USUAL = (BY_NAME["concept_pass"].default, BY_NAME["rule"].default)
 GRID = (-0.5, -0.75, -1.0, -1.5, -2.0)
 
 
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--adapter", nargs="+", help="adapters (files, or names in models/), and nothing else")
     parser.add_argument("--choose-scale", action="store_true", help="try a grid on validation and record the best")
     used = parser.add_argument_group("how what --scale and --adapter name is used")
-    add_options(used, "strength", "start", "end", "concept_pass")
+    add_options(used, "strength", "start", "end", "concept_pass", "rule")
     parser.add_argument("--model", help="demo checkpoint to measure (default: the shipped one)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep outcomes there; a second run goes on from them")
     parser.add_argument(
@@ -52,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _suffix(options: argparse.Namespace) -> str:
     values = {name: getattr(options, name) for name in ("strength", "start", "end")}
     parts = [f", {name} {value:g}" for name, value in values.items() if value != BY_NAME[name].default]
-    return "".join(parts) + (", separate" if options.concept_pass == "separate" else "")
+    words = [value for value in (options.concept_pass, options.rule) if value not in _USUAL]
+    return "".join([*parts, *(f", {word}" for word in words)])
 
 
 def _names(options: argparse.Namespace) -> list[str]:
@@ -68,7 +70,7 @@ def _names(options: argparse.Namespace) -> list[str]:
     own += [f"adapter {adapter_path(name)}" for name in options.adapter or ()]
     chosen = [name + _suffix(options) for name in own] + list(options.methods or ())
     if not chosen and _suffix(options):
-        raise OptionError("--strength, --start, --end and --concept-pass go with --scale or --adapter")
+        raise OptionError("--strength, --start, --end, --concept-pass and --rule go with --scale or --adapter")
     return chosen or _available(all_methods(load_fixed_scale()))
 
 

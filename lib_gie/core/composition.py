@@ -62,22 +62,22 @@ class Composition:
     def next_call(self, names: Sequence[Hashable], call: UNetCall) -> UNetCall:
         """Return the recorded call that belongs to ``call``, whose rows are conditional and have these names.
 
-        Raises ErasureError where this trajectory is not the recorded one's twin.
+        Raises ErasureError where this trajectory differs from the recorded one.
         """
         number, self._position = self._position, self._position + 1
         if number >= len(self.trace.calls):
-            raise _no_twin(f"has {number + 1} UNet calls or more, that one had {number}")
+            raise _departed(f"has {number + 1} UNet calls or more, that one had {number}")
         found, recorded = self.trace.calls[number]
         if found != tuple(names):
-            raise _no_twin(f"has the rows {tuple(names)} in UNet call {number + 1}, that one had {found}")
+            raise _departed(f"has the rows {tuple(names)} in UNet call {number + 1}, that one had {found}")
         if not torch.equal(call.timestep, recorded.timestep):
-            raise _no_twin(f"is at another timestep in UNet call {number + 1}")
+            raise _departed(f"is at another timestep in UNet call {number + 1}")
         if number == 0 and not call.same_as(recorded):
-            raise _no_twin("starts from other noise or from another prompt")
+            raise _departed("starts from other noise or from another prompt")
         return recorded
 
 
-def _no_twin(how: str) -> ErasureError:
+def _departed(how: str) -> ErasureError:
     return ErasureError(
         f"the composition of the image without erasure cannot be kept: the erased one {how}. Prompts, seeds, size and "
         f"steps of both must be the same, and the sampler must not choose its own steps (as DPM adaptive does)"

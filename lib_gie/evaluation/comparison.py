@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lib_gie.core.rules import RULES
 from lib_gie.demo.sampling_settings import CFG, STEPS
 
 from .generate import Job
@@ -28,10 +29,10 @@ def tried_settings() -> list[str]:
 
 def all_methods(scale: float) -> list[str]:
     """Return the methods of the comparison. ``scale``: the best fixed one."""
-    fixed = f"fixed scale {scale:g}"
+    fixed, (_, *other_rules) = f"fixed scale {scale:g}", RULES
     return [
         "none", "negative prompt", "word removed", NEGPIP, "sld weak", "sld medium", "sld strong", "sld max", SEGA,
-        fixed, f"{fixed}, separate", f"{fixed}, end 0.8",
+        fixed, f"{fixed}, separate", f"{fixed}, end 0.8", *other_rules,
         "adapter", "adapter, separate", "adapter, end 0.8", "adapter, padding 1", "joint adapter", "unseen adapter",
         f"{fixed}, composition", "adapter, composition",
     ]  # fmt: skip

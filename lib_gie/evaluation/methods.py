@@ -14,6 +14,7 @@ import torch
 
 from lib_gie.core.composition import Trace
 from lib_gie.core.layers import find_cross_attention
+from lib_gie.core.rules import RULES, erasing_rule
 from lib_gie.core.scales.adapter import Adapter, load_adapter
 from lib_gie.core.scales.rules import FixedScale, ScaleRule
 from lib_gie.demo.sampling_settings import STEPS
@@ -24,7 +25,7 @@ from lib_gie.options import CONCEPT_PASSES, ErasureSettings
 
 from .generate import Job, Make, generate, plain
 
-_NUMBERS = tuple(field.name for field in dataclasses.fields(ErasureSettings) if field.name != "concept_pass")
+_NUMBERS = tuple(field.name for field in dataclasses.fields(ErasureSettings) if field.type == "float")
 """Settings that a method's name can give."""
 
 _JOINT = r"(?:and|with|next to|,)"
@@ -47,7 +48,7 @@ def word_removed(pipe: Any) -> Make:
     return lambda prompts, seeds, concept: generate(pipe, [without_word(p, concept) for p in prompts], seeds)
 
 
-def growth_inhibitors(
+def erased(
     pipe: Any, rules: Mapping[str, ScaleRule] | ScaleRule, keep_composition: bool = False, **options: Any
 ) -> Make:
     """Return this project's method. ``rules``: one for all concepts, or by concept.
@@ -208,12 +209,14 @@ def _names_concept(job: Job) -> bool:
 
 
 def _options(words: Sequence[str], method: str) -> dict[str, Any]:
-    """Read the options of a name: "separate", "end 0.8", "strength 1.5", "padding 0.5", "composition 0.8 0.4"."""
+    """Read a name's options: "separate", "value projection", "end 0.8", "padding 0.5", "composition 0.8 0.4"."""
     options: dict[str, Any] = {}
     for word in words:
         name, _, value = word.strip().partition(" ")
         if name in CONCEPT_PASSES:
             options["concept_pass"] = name
+        elif word.strip() in RULES:
+            options["rule"] = word.strip()
         elif name == "composition":
             options["keep_composition"] = True
             shares = _numbers(value, 2, method) if value else ()
@@ -226,28 +229,34 @@ def _options(words: Sequence[str], method: str) -> dict[str, Any]:
 
 
 def _ours(pipe: Any, name: str, shipped: Shipped) -> Method | None:
-    """Return this project's method of a name (a fixed scale or an adapter, options after commas), None for others."""
+    """Return this project's method of a name, None for others.
+
+    The name begins with a fixed scale, an adapter or an erasing rule (at its usual scale). Options follow after commas.
+    """
     head, *words = name.split(",")
     options = _options(words, name)
     if head.startswith("fixed scale "):
         rule = FixedScale(_number(head.removeprefix("fixed scale "), name))
-        return Method(name, growth_inhibitors(pipe, rule, **options))
+        return Method(name, erased(pipe, rule, **options))
+    if head in RULES:
+        rule = FixedScale(erasing_rule(head).range.default)
+        return Method(name, erased(pipe, rule, rule=head, **options))
     if head == "adapter":
         rules = {concept: load_adapter(path) for concept, path in shipped.single.items()}
-        return Method(name, growth_inhibitors(pipe, rules, **options), rules=tuple(rules.values()))
+        return Method(name, erased(pipe, rules, **options), rules=tuple(rules.values()))
     if head == "joint adapter":
         rule = load_adapter(shipped.joint)
-        return Method(name, growth_inhibitors(pipe, rule, **options), rules=(rule,))
+        return Method(name, erased(pipe, rule, **options), rules=(rule,))
     if head == "unseen adapter":
         rule = load_adapter(shipped.unseen)
-        make = growth_inhibitors(pipe, Unguarded(rule), **options)
+        make = erased(pipe, Unguarded(rule), **options)
         return Method(name, make, covers=lambda job: job.prompt.concept not in rule.info.concepts, rules=(rule,))
     if head.startswith("adapter "):
         path = Path(head.removeprefix("adapter "))
         rule = load_adapter(path)
         return Method(
             ",".join([f"adapter {path.stem}", *words]),
-            growth_inhibitors(pipe, rule, **options),
+            erased(pipe, rule, **options),
             covers=lambda job: job.prompt.concept in rule.info.concepts,
             rules=(rule,),
         )
@@ -274,7 +283,7 @@ def method(pipe: Any, name: str, shipped: Shipped) -> Method:
         raise OptionError(
             f"there is no method {name!r}; there are: none, negative prompt, word removed, negpip STRENGTH, sld "
             f"weak|medium|strong|max, sega SCALE THRESHOLD, fixed scale W, adapter, joint adapter, unseen adapter, "
-            f"adapter FILE; the last five take ', separate', ', end 0.8', ', strength 1.5', ', padding 0.5', "
-            f"', composition' and ', composition 0.8 0.4'"
+            f"adapter FILE, value projection; the last six take ', separate', ', value projection', ', end 0.8', "
+            f"', strength 1.5', ', padding 0.5', ', composition' and ', composition 0.8 0.4'"
         )
     return found

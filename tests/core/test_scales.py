@@ -289,13 +289,13 @@ def test_weights_that_are_written_to_are_noticed(unet):
     key = unet.cross_attention[0].to_k.weight
     with attach(unet.module, erasure) as session:
         run(unet, erasure, LATENTS, CONTEXT, steps=2)
-        before = session._runner.fold(0, (KNIFE,), 0.0, CONTEXT).keys.clone()
+        before = session._runner.folds.concepts(0, (KNIFE,), 0.0, CONTEXT).keys.clone()
         assert adapter.asked == 1
         with torch.no_grad():
             key.mul_(1.5)
         run(unet, erasure, LATENTS, CONTEXT, steps=2)
         assert adapter.asked == 2
-        assert not torch.equal(session._runner.fold(0, (KNIFE,), 0.0, CONTEXT).keys, before)
+        assert not torch.equal(session._runner.folds.concepts(0, (KNIFE,), 0.0, CONTEXT).keys, before)
         with torch.no_grad():
             key.div_(1.5)
     assert erasure.scales[0][0].tolist() == [-1.0]

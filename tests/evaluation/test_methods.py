@@ -57,8 +57,8 @@ def test_negative_tokens_without_strength_only_thin_the_attention(pipe, plain):
 
 def test_rules_can_depend_on_the_concept(pipe, plain):
     rules = {"knife": FixedScale(0), "wine": FixedScale(-3)}
-    assert torch.equal(methods.growth_inhibitors(pipe, rules)(PROMPTS, SEEDS, "knife"), plain)
-    assert not torch.equal(methods.growth_inhibitors(pipe, rules)(PROMPTS, SEEDS, "wine"), plain)
+    assert torch.equal(methods.erased(pipe, rules)(PROMPTS, SEEDS, "knife"), plain)
+    assert not torch.equal(methods.erased(pipe, rules)(PROMPTS, SEEDS, "wine"), plain)
 
 
 def test_adapters_by_file_and_by_concept(pipe, plain, tmp_path):

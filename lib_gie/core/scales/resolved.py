@@ -171,9 +171,8 @@ class ResolvedScales:
             self._found[row] = tuple(values)
             pairs = zip(self.targets, values, strict=True)
             scales = [self._scale(target, one, emphasis[number]) for target, one in pairs]
-            if row in self.values:
-                pairs_before = zip(scales, self.values[row], strict=True)
-                scales = [self._rule.range.stronger(new, before) for new, before in pairs_before]
+            for index, before in enumerate(self.values.get(row, ())):
+                scales[index] = self._rule.range.stronger(scales[index], before)
             self.values[row] = tuple(scales)
             self._sizes[row] = size
         self._seen[tuple(rows)] = _Seen(context, facts, size)
@@ -185,7 +184,7 @@ class ResolvedScales:
         """Return what a target's rule says, for each row."""
         target = self.targets[index]
         values = target.rule.scales(read, len(facts), target.encoded.count)  # [rows, n]
-        if not isinstance(target.rule, Guarded):
+        if read is None or not isinstance(target.rule, Guarded):
             return [_Found(row) for row in values]
         named = [known.names(target.encoded.concept.key) for known in facts]
         found = []
@@ -212,16 +211,14 @@ class ResolvedScales:
 
     def _scale(self, target: Target, found: _Found, emphasis: float) -> torch.Tensor:
         """Return w of one row and target, float32 [n]."""
-        rule, allowed = self._rule, self._rule.range
+        power, allowed = self._rule.emphasis_power, self._rule.range
         plain = allowed.limited(found.base * target.encoded.concept.weight * self._strength, target.floor)  # [n]
-        if not rule.emphasis_power:
-            return plain
-        if emphasis > MOST_EMPHASIS and bool((plain != 0).any()):
+        if power and emphasis > MOST_EMPHASIS and bool((plain != 0).any()):
             raise OptionError(
                 f"the largest emphasis in the prompt is {emphasis:.3g}; {target.encoded.concept.text[:100]!r} can be "
                 f"erased up to {MOST_EMPHASIS:g}. Emphasise less, or all of it alike"
             )
-        return allowed.grown(plain, emphasis_factor(emphasis, rule.emphasis_power))  # [n]
+        return allowed.grown(plain, emphasis_factor(emphasis, power))  # [n]
 
     def doubts(self, row: Hashable) -> tuple[str, ...]:
         """Say for each target why a fixed scale took the place of a weaker answer for this row, "" where it did not."""

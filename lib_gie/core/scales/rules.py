@@ -55,8 +55,10 @@ def emphasis_factor(emphasis: float, power: float) -> float:
 class ScaleRule(Protocol):
     """Gives w for the rows of a batch."""
 
-    reading: Reading | None
-    """What ``scales`` needs of the attention at t = T, which costs half a UNet evaluation per image; None: nothing."""
+    @property
+    def reading(self) -> Reading | None:
+        """The reading of the attention at t = T that ``scales`` needs: half a UNet evaluation per image; None: none."""
+        ...
 
     def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
         """Return w, float32 [rows, tokens]. ``inputs``: what was read, float32 [rows, inputs, tokens], or None."""
