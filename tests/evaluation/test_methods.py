@@ -22,7 +22,7 @@ from lib_gie.evaluation.generate import plain as make_plain
 PROMPTS, SEEDS = ("a cat and a knife", "a dog"), (1, 2)
 METHODS = {
     "negative prompt": methods.negative_prompt,
-    "growth inhibitors": functools.partial(methods.growth_inhibitors, rules=FixedScale(-3.0)),
+    "growth inhibitors": functools.partial(methods.erased, rules=FixedScale(-3.0)),
     "negpip": functools.partial(methods.negpip, strength=1.0),
     "sld": functools.partial(methods.sld, level="MAX"),
     "sega": functools.partial(methods.sega, scale=5.0, threshold=0.9),
