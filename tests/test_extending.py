@@ -33,7 +33,7 @@ import torch
 from test_algorithm import erase, stock
 from tiny import build_ldm, make_batch, make_concept
 from lib_gie.core.erasure import Target
-from lib_gie.core.scales.rules import FixedScale
+from lib_gie.core.scales.scale_rules import FixedScale
 from lib_gie.options import BY_NAME
 
 print(BY_NAME["rule"].choices)

@@ -191,7 +191,7 @@ def test_commands_need_nothing_of_the_webui():
     [
         ("lib_gie.core.rows", "import diffusers"),
         ("lib_gie.core.rows", "def run():\n    from modules import shared"),
-        ("lib_gie.core.scales.rules", "from lib_gie.hosts.diffusers import loading"),
+        ("lib_gie.core.scales.scale_rules", "from lib_gie.hosts.diffusers import loading"),
         ("lib_gie.options", "from .core.concepts import Concept"),
         ("lib_gie.training.labels", "if TYPE_CHECKING:\n    from lib_gie.evaluation.erasure import Row"),
         ("lib_gie.training.labels", "from lib_gie.demo.detector import detect"),

@@ -102,7 +102,7 @@ def _warn_of_syntax(options: argparse.Namespace) -> None:
 
 def _erased(options: argparse.Namespace, eraser) -> dict[str, str]:
     """Return what is erased under the WebUI's keys, so that the WebUI reads the image as one that it made."""
-    from lib_gie.core.scales.rules import Guarded
+    from lib_gie.core.scales.scale_rules import Guarded
     from lib_gie.hosts.webui.request.infotext import SCALE, ScaleSource, scales_text, write_params
     from lib_gie.hosts.webui.request.parsing import Request
     from lib_gie.options import FIXED
@@ -256,7 +256,7 @@ def run(options: argparse.Namespace) -> None:
 
     from lib_gie.core.erasure import check_adapter
     from lib_gie.core.rules import erasing_rule
-    from lib_gie.core.scales.rules import Guarded
+    from lib_gie.core.scales.scale_rules import Guarded
     from lib_gie.hosts.diffusers.growth_inhibitors import scale_rule
     from lib_gie.hosts.diffusers.loading import DEMO_BASE, default_sampling, is_demo, load_pipeline
     from lib_gie.hosts.diffusers.pair import Sampling, erase_pair

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_gie.assets import DEMO_CHECKPOINT, DEMO_FIXED_SCALE, MODELS
-from lib_gie.core.scales.rules import FixedScale
+from lib_gie.core.scales.scale_rules import FixedScale
 from lib_gie.errors import OptionError
 from lib_gie.options import BY_NAME
 

@@ -34,13 +34,13 @@ def run(options: argparse.Namespace) -> None:
     from lib_gie.demo.sampling_settings import STEPS
     from lib_gie.evaluation import judging, self_judge_choices
     from lib_gie.evaluation.measures import jobs_of
-    from lib_gie.hosts.diffusers.image_maker import demo_or_sd_host
+    from lib_gie.hosts.diffusers.image_maker import demo_or_sd_maker
 
     name = options.judge or DEFAULT_JUDGE
     if options.choices and (name != self_judge_choices.JUDGE or options.json):
         raise OptionError(f"--choices goes with the judge {self_judge_choices.JUDGE}, and prints a table alone")
     check_judge(name)
-    maker = demo_or_sd_host(None, steps=STEPS)
+    maker = demo_or_sd_maker(None, steps=STEPS)
     make_judge(name, maker, "knife")  # a judge that cannot judge here is an error before the first image
     seen = judging.make_images(maker, jobs_of(options.set, options.seeds))
     found = None if options.choices else judging.agreement(maker, name, seen)

@@ -111,7 +111,7 @@ def run(options: argparse.Namespace) -> None:
     from lib_gie.core.concepts import parse_concepts
     from lib_gie.core.scales.adapter import save_adapter
     from lib_gie.hosts.diffusers import processes
-    from lib_gie.hosts.diffusers.image_maker import demo_or_sd_host
+    from lib_gie.hosts.diffusers.image_maker import demo_or_sd_maker
     from lib_gie.training.fitting import fit_labels
     from lib_gie.training.labels import Labelling
     from lib_gie.training.report import describe, summary
@@ -119,7 +119,7 @@ def run(options: argparse.Namespace) -> None:
     concepts = [concept.text for concept in parse_concepts(options.concept)]
     demo = options.model is None
     work = {concept: _samples(options, concept, demo) for concept in concepts}
-    maker = demo_or_sd_host(options.model, steps=options.steps, cfg=options.cfg)
+    maker = demo_or_sd_maker(options.model, steps=options.steps, cfg=options.cfg)
     judge_name = options.judge or usual_judge(maker.base)
     judges = {concept: make_judge(judge_name, maker, concept) for concept in concepts}
     labels = {}

@@ -15,7 +15,7 @@ from .recorder import AttentionRecorder
 from .rows import Identities, Name, RowLedger
 from .rules import erasing_rule
 from .scales.resolved import ResolvedScales, Target
-from .scales.rules import PromptFacts, ScaleRule
+from .scales.scale_rules import PromptFacts, ScaleRule
 
 __all__ = ["Erasure", "Target"]
 

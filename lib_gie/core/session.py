@@ -21,7 +21,7 @@ from .layers import AttentionLayer, family_of
 from .planning import Member, plan_call, read_means
 from .recorder import Reading
 from .runner import Undisturbed, UNetRunner, is_inner_call, remove
-from .scales.rules import ScaleRule
+from .scales.scale_rules import ScaleRule
 
 __all__ = ["Session", "attach", "check_rules", "is_inner_call", "read_attention"]
 

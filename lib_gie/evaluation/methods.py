@@ -16,7 +16,7 @@ from lib_gie.core.composition import Trace
 from lib_gie.core.layers import find_cross_attention
 from lib_gie.core.rules import RULES, erasing_rule
 from lib_gie.core.scales.adapter import Adapter, load_adapter
-from lib_gie.core.scales.rules import FixedScale, ScaleRule
+from lib_gie.core.scales.scale_rules import FixedScale, ScaleRule
 from lib_gie.demo.sampling_settings import STEPS
 from lib_gie.errors import OptionError
 from lib_gie.hosts.diffusers import GrowthInhibitors

@@ -8,7 +8,7 @@ from literal import LiteralGIE
 from tiny import BUILDERS, make_batch, make_concept, multiplies_halves
 
 from lib_gie.core.erasure import Erasure, Target
-from lib_gie.core.scales.rules import FixedScale
+from lib_gie.core.scales.scale_rules import FixedScale
 from lib_gie.core.session import attach
 
 

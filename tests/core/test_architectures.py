@@ -12,7 +12,7 @@ from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.erasure import Erasure, Target
 from lib_gie.core.layers import family_of, find_cross_attention, find_self_attention
 from lib_gie.core.recorder import Reading
-from lib_gie.core.scales.rules import FixedScale
+from lib_gie.core.scales.scale_rules import FixedScale
 from lib_gie.core.session import attach, read_attention
 
 _DOWN, _UP = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"

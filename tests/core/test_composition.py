@@ -15,7 +15,7 @@ from lib_gie.core import composition as module
 from lib_gie.core.call import UNetCall
 from lib_gie.core.composition import Composition, Follower, Trace
 from lib_gie.core.erasure import Erasure, Target
-from lib_gie.core.scales.rules import FixedScale
+from lib_gie.core.scales.scale_rules import FixedScale
 from lib_gie.core.session import attach
 from lib_gie.errors import ErasureError, OptionError
 

@@ -14,7 +14,7 @@ from lib_gie.core.erasure import Erasure, Target
 from lib_gie.core.layers import find_cross_attention
 from lib_gie.core.recorder import PAPER, AttentionRecorder, Reading
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo
-from lib_gie.core.scales.rules import FixedScale
+from lib_gie.core.scales.scale_rules import FixedScale
 from lib_gie.core.session import attach, read_attention
 from lib_gie.errors import AdapterError, ErasureError, OptionError, UnsupportedModelError
 from lib_gie.options import ErasureSettings

@@ -11,7 +11,7 @@ from tiny import build_ldm, make_batch, make_concept, multiplies_halves
 from lib_gie.core.erasure import Erasure, Target
 from lib_gie.core.recorder import PAPER
 from lib_gie.core.rules.growth_inhibitors import GrowthTerm
-from lib_gie.core.scales.rules import FixedScale
+from lib_gie.core.scales.scale_rules import FixedScale
 from lib_gie.core.session import attach, read_attention
 
 HALF, BF16, FP8 = torch.float16, torch.bfloat16, torch.float8_e4m3fn

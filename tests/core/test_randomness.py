@@ -24,7 +24,7 @@ from lib_gie.demo.detector import detect_image
 from lib_gie.evaluation.bench.layer_ways import make_case
 from lib_gie.evaluation.bench.unets import SIZES, build_bench_unet
 from lib_gie.hosts.diffusers import GrowthInhibitors, load_pipeline
-from lib_gie.hosts.diffusers.image_maker import PipelineHost
+from lib_gie.hosts.diffusers.image_maker import PipelineImageMaker
 from lib_gie.hosts.webui.request.library import adapter_for, list_adapters
 from lib_gie.pictures import attention_map, overlay
 from lib_gie.randomness import undrawn
@@ -120,7 +120,7 @@ def test_sampling_draws_nothing(pipe):
 
 
 def test_labelling_draws_nothing(pipe):
-    host = PipelineHost(pipe, "gie-demo", name="demo", steps=2, cfg=4.0, size=(64, 64))
+    host = PipelineImageMaker(pipe, "gie-demo", name="demo", steps=2, cfg=4.0, size=(64, 64))
     with watched("labelling"):
         made = host.make(["a knife"], [1], "knife", torch.tensor([-1.0]))
         host.read(["a knife"], ["knife"], Reading(True, 3))

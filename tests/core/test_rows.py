@@ -14,7 +14,7 @@ from tiny import CONTEXT_WIDTH, build_ldm, make_concept
 
 from lib_gie.core.erasure import Erasure, Target
 from lib_gie.core.rows import Identities, RowLedger
-from lib_gie.core.scales.rules import FixedScale
+from lib_gie.core.scales.scale_rules import FixedScale
 from lib_gie.core.session import attach
 from lib_gie.errors import ErasureError
 

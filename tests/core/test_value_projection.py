@@ -14,7 +14,7 @@ from lib_gie.core.composition import Composition, Trace
 from lib_gie.core.erasure import Erasure, Target
 from lib_gie.core.recorder import PAPER, AttentionRecorder
 from lib_gie.core.rules.value_projection import shift_factors
-from lib_gie.core.scales.rules import FixedScale, PromptFacts
+from lib_gie.core.scales.scale_rules import FixedScale, PromptFacts
 from lib_gie.core.session import attach
 from lib_gie.errors import ErasureError, OptionError
 

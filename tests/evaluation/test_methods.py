@@ -10,7 +10,7 @@ from test_pipeline import build_pipe
 
 from lib_gie.core.layers import find_cross_attention
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo, save_adapter
-from lib_gie.core.scales.rules import FixedScale
+from lib_gie.core.scales.scale_rules import FixedScale
 from lib_gie.demo.glyphs import UNWANTED
 from lib_gie.demo.splits import Prompt
 from lib_gie.errors import GieError

@@ -9,7 +9,7 @@ import torch
 from tiny import build_ldm, make_batch, make_concept
 
 from lib_gie.core.erasure import Erasure, Target
-from lib_gie.core.scales.rules import FixedScale
+from lib_gie.core.scales.scale_rules import FixedScale
 from lib_gie.errors import ErasureError
 from lib_gie.hosts.erased_sampling import ErasedSampling, RowsInOrder
 from lib_gie.hosts.marked_rows import MarkedRows

@@ -30,7 +30,7 @@ from lib_gie.core.recorder import Reading
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo
 from lib_gie.errors import OptionError
 from lib_gie.hosts.diffusers import GrowthInhibitors
-from lib_gie.hosts.diffusers.image_maker import PipelineHost
+from lib_gie.hosts.diffusers.image_maker import PipelineImageMaker
 from lib_gie.hosts.diffusers.loading import ModelError, pipeline_family
 from lib_gie.options import DEFAULT_SCALE
 from lib_gie.training.image_maker import Made
@@ -50,8 +50,8 @@ from lib_gie.training.noise import squared_errors
 
 
 @pytest.fixture(scope="module")
-def host() -> PipelineHost:
-    return PipelineHost(build_pipe(), "gie-demo", name="tiny", steps=2, cfg=3.0, size=(32, 32))
+def host() -> PipelineImageMaker:
+    return PipelineImageMaker(build_pipe(), "gie-demo", name="tiny", steps=2, cfg=3.0, size=(32, 32))
 
 
 def _made(count: int = 3) -> Made:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib_gie.core.scales.adapter import load_adapter, save_adapter
-from lib_gie.core.scales.rules import GivenScales
+from lib_gie.core.scales.scale_rules import GivenScales
 from lib_gie.errors import OptionError
 from lib_gie.training import judges
 from lib_gie.training.fitting import PAPER_RECIPE, Example, Recipe, error, fit, fit_labels, is_validation, targets

@@ -13,7 +13,7 @@ from lib_gie.core.rules.protocol import ErasingRule, ScaleRange
 from lib_gie.errors import OptionError
 from lib_gie.options import FLOOR
 
-from .rules import MOST_EMPHASIS, UNKNOWN_PROMPT, Guarded, PromptFacts, ScaleRule, emphasis_factor
+from .scale_rules import MOST_EMPHASIS, UNKNOWN_PROMPT, Guarded, PromptFacts, ScaleRule, emphasis_factor
 
 _SAME_DIRECTION = 0.99
 """Least cosine between a context's first state and BOS's; half precision keeps far more."""

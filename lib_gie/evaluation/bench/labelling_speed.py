@@ -12,7 +12,7 @@ from tqdm import trange
 
 from lib_gie.demo.sampling_settings import STEPS
 from lib_gie.demo.splits import load_split
-from lib_gie.hosts.diffusers.image_maker import demo_or_sd_host
+from lib_gie.hosts.diffusers.image_maker import demo_or_sd_maker
 from lib_gie.training.image_maker import ImageMaker
 from lib_gie.training.judges import Judge, make_judge, usual_judge
 from lib_gie.training.labels import Labelling, Sample
@@ -70,7 +70,7 @@ def _whole_grid(maker: ImageMaker, judge: Judge, samples: list[Sample], batch: i
 
 def labelling_paces(count: int) -> list[Pace]:
     """Label this many samples of the demo model in each way."""
-    maker, samples = demo_or_sd_host(None, steps=STEPS), _samples(count)
+    maker, samples = demo_or_sd_maker(None, steps=STEPS), _samples(count)
     judge, paces = make_judge(usual_judge(maker.base), maker, CONCEPT), []
     for batch, search in _WAYS:
         started = time.perf_counter()

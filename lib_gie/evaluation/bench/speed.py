@@ -27,7 +27,7 @@ from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.erasure import Erasure, Target
 from lib_gie.core.layers import find_cross_attention
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo
-from lib_gie.core.scales.rules import FixedScale, ScaleRule
+from lib_gie.core.scales.scale_rules import FixedScale, ScaleRule
 from lib_gie.errors import GieError
 from lib_gie.evaluation.methods import negated_values
 from lib_gie.hosts.erased_sampling import ErasedSampling, RowsInOrder

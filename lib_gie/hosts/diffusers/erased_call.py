@@ -12,7 +12,7 @@ from lib_gie.core.call import Args, Kwargs, UNetCall, context_in
 from lib_gie.core.concepts import Concept
 from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.erasure import Erasure, Target
-from lib_gie.core.scales.rules import Guarded
+from lib_gie.core.scales.scale_rules import Guarded
 from lib_gie.core.session import is_inner_call
 from lib_gie.errors import ErasureError
 from lib_gie.hosts.erased_sampling import ErasedSampling, RowsInOrder

@@ -19,7 +19,7 @@ from lib_gie.core.layers import find_cross_attention
 from lib_gie.core.recorder import AttentionRecorder
 from lib_gie.core.rules import erasing_rule
 from lib_gie.core.scales.adapter import Adapter, load_adapter
-from lib_gie.core.scales.rules import FixedScale, Guarded, ScaleRule
+from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule
 from lib_gie.core.session import check_rules, is_inner_call
 from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.errors import ConceptError, ErasureError, OptionError

@@ -1,4 +1,4 @@
-"""A diffusers pipeline as the host of labelling (see ``lib_gie.training.image_maker``)."""
+"""A diffusers pipeline as the image maker of labelling (see ``lib_gie.training.image_maker``)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lib_gie.core.call import LAST_TIMESTEP
 from lib_gie.core.concepts import Concept
 from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.recorder import Reading
-from lib_gie.core.scales.rules import GivenScales
+from lib_gie.core.scales.scale_rules import GivenScales
 from lib_gie.core.session import read_attention
 from lib_gie.training.image_maker import Made
 from lib_gie.training.noise import squared_errors
@@ -30,7 +30,7 @@ from .texts import concept_tokens
 _ROWS = 48  # of one UNet call, when noise is predicted
 
 
-class PipelineHost:
+class PipelineImageMaker:
     """Makes images with a StableDiffusionPipeline.
 
     ``base``: model family. ``size``: pixels (width, height), None for the model's own. ``negative``: one for all.
@@ -140,13 +140,13 @@ class PipelineHost:
         ).cpu()  # fmt: skip
 
 
-def demo_or_sd_host(path: Path | None, *, steps: int, cfg: float | None = None, **options: Any) -> PipelineHost:
-    """The host for a model file or folder, or for the demo model (None)."""
+def demo_or_sd_maker(path: Path | None, *, steps: int, cfg: float | None = None, **options: Any) -> PipelineImageMaker:
+    """Return the image maker for a model file or folder, or for the demo model (None)."""
     pipe, demo = load_pipeline(path, processes.device()), is_demo(path)
     default_cfg, size = default_sampling(path)
     file = DEMO_CHECKPOINT if path is None else Path(path)
     name = DEMO_BASE if demo else file.stem
-    return PipelineHost(
+    return PipelineImageMaker(
         pipe,
         DEMO_BASE if demo else pipeline_family(pipe),
         name=f"{name} [{checkpoint_digest(file)}]",  # other weights of the same name are another model

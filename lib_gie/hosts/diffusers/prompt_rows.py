@@ -11,7 +11,7 @@ import torch
 from lib_gie.core.announced import Name
 from lib_gie.core.call import UNetCall
 from lib_gie.core.concepts import Concept
-from lib_gie.core.scales.rules import ScaleRule
+from lib_gie.core.scales.scale_rules import ScaleRule
 from lib_gie.errors import ErasureError
 from lib_gie.options import ErasureSettings
 

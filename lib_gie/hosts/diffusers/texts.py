@@ -9,7 +9,7 @@ import torch
 
 from lib_gie.core.concepts import Concept
 from lib_gie.core.encoding import EncodedConcept, check_length
-from lib_gie.core.scales.rules import UNKNOWN_PROMPT, PromptFacts
+from lib_gie.core.scales.scale_rules import UNKNOWN_PROMPT, PromptFacts
 from lib_gie.named import repeated_emphasis, times_in, times_named
 
 from .classes import Layout

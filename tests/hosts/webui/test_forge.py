@@ -15,7 +15,7 @@ from tiny import CONTEXT_WIDTH, make_concept, randomise
 from lib_gie.core.call import UNetCall
 from lib_gie.core.erasure import Erasure, Target
 from lib_gie.core.rows import RowLedger
-from lib_gie.core.scales.rules import FixedScale
+from lib_gie.core.scales.scale_rules import FixedScale
 from lib_gie.core.session import is_inner_call
 from lib_gie.errors import ErasureError
 from lib_gie.hosts.erased_sampling import ErasedSampling

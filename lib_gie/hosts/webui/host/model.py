@@ -81,7 +81,7 @@ def find_unet(model: Model) -> torch.nn.Module | None:
     return found if isinstance(found, torch.nn.Module) else None
 
 
-def family_of(unet: torch.nn.Module) -> tuple[str, list[int]]:
+def family_and_heads(unet: torch.nn.Module) -> tuple[str, list[int]]:
     """Return the family ("sd1", ..., see ``layers.family_of``) and the heads of each cross-attention layer."""
     found = layers.find_cross_attention(unet)
     return layers.family_of(found), [layer.heads for layer in found]

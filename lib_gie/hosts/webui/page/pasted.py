@@ -16,7 +16,7 @@ from modules.infotext_utils import PasteField, parse_generation_parameters
 from lib_gie.checks import quoted
 from lib_gie.core.concepts import Concept
 from lib_gie.core.rules.growth_inhibitors import RULE
-from lib_gie.core.scales.rules import emphasis_factor
+from lib_gie.core.scales.scale_rules import emphasis_factor
 from lib_gie.errors import GieError, OptionError
 from lib_gie.hosts.webui.host.model import loaded_model
 from lib_gie.hosts.webui.request.enforcement import enforced_keys

@@ -11,7 +11,7 @@ from lib_gie.core.composition import Composition, Trace
 from lib_gie.core.erasure import Erasure, Target
 from lib_gie.core.recorder import AttentionRecorder
 from lib_gie.core.rows import RowLedger
-from lib_gie.core.scales.rules import FixedScale, Guarded, ScaleRule
+from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule
 from lib_gie.hosts.protocol import SamplingHost
 
 from .infotext import ScaleSource

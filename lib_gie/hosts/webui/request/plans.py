@@ -12,11 +12,11 @@ from lib_gie.checks import quoted
 from lib_gie.core.concepts import MAX_TOKENS, Concept
 from lib_gie.core.rules import erasing_rule
 from lib_gie.core.scales.adapter import Adapter
-from lib_gie.core.scales.rules import FixedScale, Guarded, ScaleRule
+from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule
 from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.errors import AdapterError, GieError, OptionError
 from lib_gie.hosts.webui.host.chosen import HOST
-from lib_gie.hosts.webui.host.model import family_of, inversions_in, split_tokens, unet_of
+from lib_gie.hosts.webui.host.model import family_and_heads, inversions_in, split_tokens, unet_of
 from lib_gie.options import AUTOMATIC, BY_NAME, DEFAULT_SCALE, FIXED
 
 from .enforcement import Enforced, not_enforced
@@ -30,7 +30,7 @@ from .plan import Plan
 def automatic_text(concepts: Sequence[Concept], model: Any) -> str:
     """Say what Automatic takes for each concept on a model; "" for models that cannot be erased from."""
     try:
-        base, heads = family_of(unet_of(model))
+        base, heads = family_and_heads(unet_of(model))
     except GieError:  # the user is told when an image is asked for
         return ""
     found = [(concept, adapter_for(concept.key, base, heads, adapter_folders())) for concept in concepts]
@@ -96,7 +96,7 @@ def make_plan(request: Request, model: Any, enforced: bool = False, floor: float
 
     ``enforced``: the admin's request, not a user's. ``floor``: a scale that no image's is weaker than; 0: none.
     """
-    base, heads = family_of(unet_of(model))
+    base, heads = family_and_heads(unet_of(model))
     if enforced:
         request = dataclasses.replace(request, concepts=_as_words(request.concepts, model))
     pairs = [_rule(request, concept, base, heads, enforced) for concept in request.concepts]

@@ -11,7 +11,7 @@ from typing import Any
 from modules import prompt_parser, shared
 
 from lib_gie.core.concepts import Concept
-from lib_gie.core.scales.rules import UNKNOWN_PROMPT, PromptFacts
+from lib_gie.core.scales.scale_rules import UNKNOWN_PROMPT, PromptFacts
 from lib_gie.hosts.webui.host.model import inversions_now, old_emphasis, vectors_like, word_tokens
 from lib_gie.named import repeated_emphasis, times_in, times_named
 

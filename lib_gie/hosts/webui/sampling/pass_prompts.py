@@ -10,7 +10,7 @@ from modules import shared
 from lib_gie.checks import quoted
 from lib_gie.core.concepts import Concept
 from lib_gie.core.rows import Name
-from lib_gie.core.scales.rules import PromptFacts
+from lib_gie.core.scales.scale_rules import PromptFacts
 from lib_gie.errors import ErasureError
 from lib_gie.hosts.webui.host.contract import Processing
 from lib_gie.hosts.webui.request.prompts import Mode, PromptReading, facts_of

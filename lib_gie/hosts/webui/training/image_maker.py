@@ -19,10 +19,10 @@ from modules.call_queue import queue_lock
 from lib_gie.core.call import LAST_TIMESTEP, LATENT_CHANNELS
 from lib_gie.core.concepts import Concept
 from lib_gie.core.recorder import Reading
-from lib_gie.core.scales.rules import GivenScales
+from lib_gie.core.scales.scale_rules import GivenScales
 from lib_gie.core.session import read_attention
 from lib_gie.errors import ErasureError, UnsupportedModelError
-from lib_gie.hosts.webui.host.model import callable_unet, encode_concept, family_of, split_tokens, unet_of
+from lib_gie.hosts.webui.host.model import callable_unet, encode_concept, family_and_heads, split_tokens, unet_of
 from lib_gie.hosts.webui.host.prompt_state import (
     Prompted,
     as_for,
@@ -93,7 +93,7 @@ class ChosenCheckpoint:
 
     def __init__(self, model: Any):
         unet = unet_of(model)
-        self.base, _ = family_of(unet)
+        self.base, _ = family_and_heads(unet)
         _check_latents(model, unet)
         info = model.sd_checkpoint_info
         self.name, self.hash = info.name_for_extra, info.shorthash or info.hash or info.name_for_extra

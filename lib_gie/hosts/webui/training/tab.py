@@ -15,7 +15,7 @@ from lib_gie.checks import quoted
 from lib_gie.core.concepts import Concept
 from lib_gie.demo import sampling_settings as demo
 from lib_gie.errors import GieError, OptionError
-from lib_gie.hosts.webui.host.model import family_of, loaded_model, unet_of
+from lib_gie.hosts.webui.host.model import family_and_heads, loaded_model, unet_of
 from lib_gie.hosts.webui.page.accordion import adapter_dropdowns
 from lib_gie.hosts.webui.request.installed import adapter_names
 from lib_gie.hosts.webui.request.parsing import TITLE
@@ -69,7 +69,7 @@ def _defaults() -> dict[str, Any]:
     """Return the size in pixels, the steps and the guidance that suit the loaded model."""
     model = loaded_model()
     try:
-        base = "sd1" if model is None else family_of(unet_of(model))[0]
+        base = "sd1" if model is None else family_and_heads(unet_of(model))[0]
     except GieError:
         base = "sd1"
     if base == "gie-demo":
