@@ -151,8 +151,7 @@ OPTIONS = (
     ),
     Option(
         "rule", "Erasing rule", "choice", next(iter(RULES)),
-        "growth inhibitors turn the concept's own attention against it; value projection takes what the prompt's words "
-        "have in common with the concept out of them, which keeps more of the rest and erases less of what is implied.",
+        "; ".join(f"{name}: {entry.summary}" for name, entry in RULES.items()) + ".",
         "GIE rule", choices=tuple(RULES),
     ),
 )  # fmt: skip
@@ -205,11 +204,11 @@ class ErasureSettings:
             self._check_attention()
 
     def _check_attention(self) -> None:
-        """Raise OptionError for an erasing rule that asks for no concept's attention, which these options are about."""
+        """Raise OptionError for an erasing rule without concept passes, which these options are about."""
         if not erasing_rule(self.rule).has_concept_pass:
             named = f"padding is {self.padding:g}" if self.padding else f"concept_pass is {self.concept_pass!r}"
             raise OptionError(
-                f"{named}, and rule is {self.rule!r}, which asks for no concept's attention; set concept_pass to "
+                f"{named}, and rule is {self.rule!r}, which has no concept pass; set concept_pass to "
                 f"{CONCEPT_PASSES[0]!r} and padding to 0, or take another rule"
             )
 

@@ -50,8 +50,8 @@ for scale in (0.0, -0.5, -2.0):
 def test_an_erasing_rule(tmp_path):
     rule, line = blocks("An erasing rule")
     (tmp_path / "value_bias.py").write_text(rule, encoding="utf-8")
-    added = f"import lib_gie.core.rules as rules; rules.__path__.append({str(tmp_path)!r}); RULES = rules.RULES\n"
+    added = "from lib_gie.core.rules import RULES, RuleEntry, __path__\n" + f"__path__.append({str(tmp_path)!r})\n"
     choices, *changes = run(added + line + TRY_RULE).splitlines()
-    assert choices == "('growth inhibitors', 'value projection', 'value bias')"
+    assert "'value bias'" in choices
     none, some, more = map(float, changes)
     assert none == 0 < some < more

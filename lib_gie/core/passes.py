@@ -11,7 +11,7 @@ import torch
 from lib_gie.errors import ErasureError
 
 from .call import Rows
-from .capture import KEYS, QUERIES, VALUES, ProjectionCapture
+from .capture import QUERIES, ProjectionCapture
 from .folds import Encoded, Folds
 from .layers import AttentionLayer
 from .recorder import AttentionRecorder, token_means
@@ -202,10 +202,10 @@ class Inject(Pass):
         result = output.clone() if output.requires_grad else output  # [B, N, C_out]
         for one in self._injections:
             own = result[one.rows]  # [rows, N, C_out], a view where the rows are neighbours
-            keys, values = (chosen(one.rows, part) if part in one.rule.needs else None for part in (KEYS, VALUES))
+            projected = {part: chosen(one.rows, part) for part in {QUERIES, *one.rule.needs}}
             maps = None if one.maps is None else one.maps.pop(index)
             term = self.folds.term(one.rule, index, one.encoded, one.padding, context)
-            term.add(own, LayerRun(chosen(one.rows, QUERIES), keys, values, maps), one.scales)
+            term.add(own, LayerRun(projected, maps), one.scales)
             if not isinstance(one.rows, slice):
                 result[one.rows] = own
         return result

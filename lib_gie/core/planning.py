@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from lib_gie.errors import ErasureError
+
 from .call import Rows, UNetCall, select
 from .composition import CROSS, Follower
 from .encoding import EncodedConcept
@@ -309,6 +311,10 @@ def _injections(parts: Sequence[Part], device: torch.device) -> list[Injection]:
         encoded = tuple(one for part in group for one in part.member.encoded)
         scales = [scale for part in group for scale in part.scales]
         columns = rule.columns(scales, encoded, padding).to(device)  # [rows, columns]
+        if columns.ndim != 2 or len(columns) != len(scales[0]):
+            raise ErasureError(
+                f"an erasing rule made scales {list(columns.shape)} of {len(scales[0])} rows; [rows, columns] is wanted"
+            )
         found.append(Injection(rule, group[0].taken.rows, encoded, padding, columns, group[0].maps))
     return found
 

@@ -83,7 +83,8 @@ class RowLedger:
             if missed:
                 raise ErasureError(
                     f"{missed} conditional rows of a step never reached the UNet's attention layers; the image may "
-                    f"not be erased. Another extension or a custom UNet may stand in between: switch it off"
+                    f"not be erased. Another extension or a custom UNet may stand in between: switch it off. "
+                    f"Or the host announced other rows than it made"
                 )
 
     # -- a UNet call ------------------------------------------------

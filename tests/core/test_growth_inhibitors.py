@@ -10,7 +10,7 @@ from lib_gie.core import layer_concepts
 from lib_gie.core.layer_concepts import LayerConcepts
 from lib_gie.core.layers import find_cross_attention
 from lib_gie.core.rules.growth_inhibitors import RULE
-from lib_gie.core.rules.protocol import LayerRun
+from lib_gie.core.rules.protocol import QUERIES, LayerRun
 
 CONCEPTS = [make_concept("knife", 1), make_concept("red wine", 2, seed=9), make_concept("beer", 1, seed=4)]
 PIXELS = 16
@@ -55,7 +55,7 @@ def test_all_concepts_at_once_in_any_pieces(layer, padding, chunk, monkeypatch):
             added = torch.einsum("bhnl,bl,lhd->bnhd", maps, weights, values).flatten(2)  # [B, N, h*d]
             expected += added @ layer.out_projection.weight.T
         term = RULE.term(make(layer, padding=padding))
-        term.add(output, LayerRun(query), RULE.columns(scales, CONCEPTS, padding))
+        term.add(output, LayerRun({QUERIES: query}), RULE.columns(scales, CONCEPTS, padding))
     torch.testing.assert_close(output, expected, atol=1e-5, rtol=1e-5)
 
 

@@ -148,7 +148,8 @@ def test_the_usual_judge_of_a_model_or_concept(monkeypatch):
     assert usual_judge("nudity") == "nudenet"
     monkeypatch.setattr(judge_class("nudenet"), "missing", classmethod(lambda cls: "install it"))
     assert usual_judge("nudity") == "self"
-    assert available_judges() == ["detector", "self", "vision", "hand"]
+    assert {"detector", "self", "vision", "hand"} <= set(available_judges())
+    assert "nudenet" not in available_judges()
     with pytest.raises(OptionError, match="install it"):
         check_judge("nudenet")
 

@@ -54,7 +54,7 @@ def test_an_infotext_gives_the_same_image(webui):
     ("more", "message"),
     [
         ({"adapter": "gietest"}, "adapters are fitted on growth inhibitors"),
-        ({"concept_pass": "separate"}, "asks for no concept's attention"),
+        ({"concept_pass": "separate"}, "which has no concept pass"),
         ({"rule": "projection"}, "must be one of 'growth inhibitors', 'value projection'"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,45 +11,66 @@ import torch
 from lib_gie.core.capture import KEYS, QUERIES, VALUES
 from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.layer_concepts import LayerConcepts
+from lib_gie.errors import ErasureError
 
 __all__ = ["KEYS", "QUERIES", "VALUES", "ErasingRule", "LayerRun", "LayerTerm", "ScaleRange"]
 
 
 @dataclass(frozen=True)
 class ScaleRange:
-    """The scales w of a rule: from 0, which erases nothing, to ``strongest``, with a sign. ``default``: the usual w."""
+    """The scales w of a rule. 0 erases nothing, and the lower w is, the more is erased, with every rule.
+
+    So page, floors, infotexts and adapters need not know the rule. A rule that adds puts the sign into its term.
+    ``strongest``: the lowest w that the prompt's emphasis leads to. ``default``: the usual w. Raises ValueError for
+    numbers above 0.
+    """
 
     strongest: float
     default: float
 
-    def limited(self, scales: torch.Tensor, floor: float = 0.0) -> torch.Tensor:
-        """Return scales none of which is weaker than ``floor``, nor of the other sign."""
-        return scales.clamp(max=floor) if self.strongest < 0 else scales.clamp(min=floor)
-
-    def stronger(self, scales: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-        """Return the stronger of both, element by element."""
-        return torch.minimum(scales, others) if self.strongest < 0 else torch.maximum(scales, others)
+    def __post_init__(self) -> None:
+        if not self.strongest <= self.default <= 0:
+            raise ValueError(
+                f"the range of scales is {self.strongest:g} with the default {self.default:g}; both must be 0 or below "
+                f"and the default not the lower one, since w = 0 erases nothing and a lower w erases more"
+            )
 
     def grown(self, scales: torch.Tensor, factor: float) -> torch.Tensor:
-        """Return scales that are ``factor`` times as strong, but not stronger by that than ``strongest``."""
-        most = self.stronger(scales, torch.full_like(scales, self.strongest))
-        grown = scales * factor
-        return torch.maximum(grown, most) if self.strongest < 0 else torch.minimum(grown, most)
+        """Return scales that are ``factor`` times as strong, but by that no stronger than ``strongest``."""
+        return torch.maximum(scales * factor, scales.clamp(max=self.strongest))
 
 
 @dataclass(frozen=True, eq=False)
 class LayerRun:
     """A layer's run for the rows that are erased from.
 
-    ``query``: [rows, N, h*d], as ``to_q`` returned it. ``keys``, ``values``: [rows, L, h*d], as ``to_k`` and ``to_v``
-    returned them of the prompt; None unless the rule asks for them. ``maps``: M* of each concept from a UNet pass under
-    it, float32 [rows, h, N, columns of the concept]; None where there is no such pass.
+    ``projected``: by QUERIES, KEYS and VALUES what these projections returned, as far as the rule needs it.
+    ``maps``: M* of each concept from a UNet pass under it, float32 [rows, h, N, columns of the concept]; None where
+    there is no such pass.
     """
 
-    query: torch.Tensor
-    keys: torch.Tensor | None = None
-    values: torch.Tensor | None = None
+    projected: Mapping[str, torch.Tensor]
     maps: Sequence[torch.Tensor] | None = None
+
+    @property
+    def query(self) -> torch.Tensor:
+        """The queries [rows, N, h*d]."""
+        return self._of(QUERIES)
+
+    @property
+    def keys(self) -> torch.Tensor:
+        """The prompt's keys [rows, L, h*d]. Raises ErasureError for a rule that does not name KEYS."""
+        return self._of(KEYS)
+
+    @property
+    def values(self) -> torch.Tensor:
+        """The prompt's values [rows, L, h*d]. Raises ErasureError for a rule that does not name VALUES."""
+        return self._of(VALUES)
+
+    def _of(self, part: str) -> torch.Tensor:
+        if part not in self.projected:
+            raise ErasureError(f"an erasing rule reads what {part} returned; it must name that in its needs")
+        return self.projected[part]
 
 
 class LayerTerm(Protocol):
@@ -73,7 +94,7 @@ class ErasingRule(Protocol):
     takes_adapters: bool
     """Whether adapters, which are fitted on growth inhibitors, give its scales."""
     has_concept_pass: bool
-    """Whether it can take the concepts' attention from UNet passes under them, and inhibit their padding."""
+    """Whether it can use the concepts' maps of UNet passes under them ("separate"), and erase their padding, too."""
     is_sum: bool
     """Whether the term of several concepts is the sum of theirs. Then all that is erased from a row is one term."""
     emphasis_power: float
@@ -86,5 +107,8 @@ class ErasingRule(Protocol):
     def columns(
         self, scales: Sequence[torch.Tensor], concepts: Sequence[EncodedConcept], padding: float
     ) -> torch.Tensor:
-        """Return w of every column of the term: float32 [rows, n] of each concept -> [rows, columns]."""
+        """Return w of every column of the term: float32 [rows, n] of each concept -> [rows, columns].
+
+        ``padding``: see ErasureSettings; 0 unless the rule ``has_concept_pass``.
+        """
         ...

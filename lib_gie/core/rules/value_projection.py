@@ -61,8 +61,6 @@ class ProjectionTerm:
 
     def add(self, output: torch.Tensor, run: LayerRun, scales: torch.Tensor) -> None:
         """Add the term of all concepts to ``output`` [B, N, C_out], in place; ``scales``: float32 [B, k]."""
-        assert run.keys is not None  # this rule needs keys and values
-        assert run.values is not None
         found = self.components(run.values) * scales[:, None]  # w E, [B, L, k]
         taken = found[:, None].expand(-1, self._heads, -1, -1).to(run.query.dtype)  # [B, h, L, k]
         keys = _by_head(run.keys, self._heads)

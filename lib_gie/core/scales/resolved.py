@@ -9,7 +9,7 @@ import torch
 
 from lib_gie.core.call import Size
 from lib_gie.core.encoding import EncodedConcept
-from lib_gie.core.rules.protocol import ErasingRule, ScaleRange
+from lib_gie.core.rules.protocol import ErasingRule
 from lib_gie.errors import OptionError
 from lib_gie.options import FLOOR
 
@@ -74,9 +74,9 @@ class _Found:
     base: torch.Tensor
     doubt: str = ""
 
-    def or_stronger(self, other: _Found, allowed: ScaleRange) -> _Found:
+    def or_stronger(self, other: _Found) -> _Found:
         """Return the stronger of both, token by token."""
-        return _Found(allowed.stronger(self.base, other.base), self.doubt or other.doubt)
+        return _Found(torch.minimum(self.base, other.base), self.doubt or other.doubt)
 
 
 class ResolvedScales:
@@ -167,12 +167,12 @@ class ResolvedScales:
                 for index in range(len(self.targets))
             ]
             if old is not None:
-                values = [new.or_stronger(before, self._rule.range) for new, before in zip(values, old, strict=True)]
+                values = [new.or_stronger(before) for new, before in zip(values, old, strict=True)]
             self._found[row] = tuple(values)
             pairs = zip(self.targets, values, strict=True)
             scales = [self._scale(target, one, emphasis[number]) for target, one in pairs]
             for index, before in enumerate(self.values.get(row, ())):
-                scales[index] = self._rule.range.stronger(scales[index], before)
+                scales[index] = torch.minimum(scales[index], before)
             self.values[row] = tuple(scales)
             self._sizes[row] = size
         self._seen[tuple(rows)] = _Seen(context, facts, size)
@@ -211,14 +211,14 @@ class ResolvedScales:
 
     def _scale(self, target: Target, found: _Found, emphasis: float) -> torch.Tensor:
         """Return w of one row and target, float32 [n]."""
-        power, allowed = self._rule.emphasis_power, self._rule.range
-        plain = allowed.limited(found.base * target.encoded.concept.weight * self._strength, target.floor)  # [n]
+        power = self._rule.emphasis_power
+        plain = (found.base * target.encoded.concept.weight * self._strength).clamp(max=target.floor)  # [n]
         if power and emphasis > MOST_EMPHASIS and bool((plain != 0).any()):
             raise OptionError(
                 f"the largest emphasis in the prompt is {emphasis:.3g}; {target.encoded.concept.text[:100]!r} can be "
                 f"erased up to {MOST_EMPHASIS:g}. Emphasise less, or all of it alike"
             )
-        return allowed.grown(plain, emphasis_factor(emphasis, power))  # [n]
+        return self._rule.range.grown(plain, emphasis_factor(emphasis, power))  # [n]
 
     def doubts(self, row: Hashable) -> tuple[str, ...]:
         """Say for each target why a fixed scale took the place of a weaker answer for this row, "" where it did not."""

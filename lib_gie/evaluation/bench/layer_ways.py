@@ -17,7 +17,7 @@ from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.layer_concepts import LayerConcepts
 from lib_gie.core.layers import AttentionLayer
 from lib_gie.core.rules.growth_inhibitors import RULE, GrowthTerm
-from lib_gie.core.rules.protocol import LayerRun
+from lib_gie.core.rules.protocol import QUERIES, LayerRun
 from lib_gie.randomness import undrawn
 
 SHAPES = ((4096, 320), (1024, 320), (256, 640), (64, 1280))
@@ -72,7 +72,7 @@ def make_case(device: torch.device, pixels: int, channels: int, count: int) -> C
 
 def used(case: Case) -> None:
     """Compute the term as it is used: one product for all concepts, measured from BOS, in chunks."""
-    case.term.add(case.output, LayerRun(case.query), case.scales)
+    case.term.add(case.output, LayerRun({QUERIES: case.query}), case.scales)
 
 
 def one_by_one(case: Case) -> None:

@@ -74,7 +74,7 @@ def test_axes_switch_erasure_on():
         ({"start": 0.5, "end": 0.5}, "start must be below end"),
         ({"concept_pass": "both"}, "must be one of 'fused', 'separate'"),
         ({"rule": "gie"}, "must be one of 'growth inhibitors', 'value projection'"),
-        ({"rule": "value projection", "concept_pass": "separate"}, "asks for no concept's attention"),
+        ({"rule": "value projection", "concept_pass": "separate"}, "which has no concept pass"),
         ({"concept_pass": ["fused"]}, "must be one of"),
         ({"hires": "third"}, "must be one of 'both', 'first only', 'second only'"),
         ({"concept": "knife"}, "unknown argument 'concept'; known are enabled, concepts"),
