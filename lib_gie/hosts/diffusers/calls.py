@@ -27,7 +27,7 @@ class _Watched:
     Python looks ``__call__`` up on the class, so the instance's own attribute would not be called.
     """
 
-    def __init__(self, kind: type):
+    def __init__(self, kind: Any):
         self.kind, self.own = kind, vars(kind).get("__call__")
         self.users: list[tuple[Any, Around]] = []
         inner, signature = kind.__call__, inspect.signature(kind.__call__)
@@ -110,6 +110,6 @@ class UNetWatch:
 
     def end(self) -> None:
         """Watch no UNet any more."""
-        if self._unet is not None:
+        if self._unet is not None and self._handle is not None:
             take_off(self._unet, self._handle)
         self._unet = self._handle = None

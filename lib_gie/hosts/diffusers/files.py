@@ -148,12 +148,13 @@ def _check_index(path: Path, index: dict[str, Any]) -> None:
 
 
 def _check_weights(path: Path, part: str) -> None:
-    files = [file for file in sorted((path / part).iterdir()) if _WEIGHTS.fullmatch(file.name)]
-    plain = [file for file in files if not _WEIGHTS.fullmatch(file.name)["variant"]]
-    if not files:
+    found = [(file, _WEIGHTS.fullmatch(file.name)) for file in sorted((path / part).iterdir())]
+    variants = [(file, match["variant"]) for file, match in found if match]
+    plain = [file for file, variant in variants if not variant]
+    if not variants:
         raise ModelError(f"{path / part} holds no weights; download the folder again")
     if not plain:
-        variant = _WEIGHTS.fullmatch(files[0].name)["variant"]
+        variant = variants[0][1]
         raise ModelError(
             f"{path / part} holds its weights as the variant {variant} alone; take '.{variant}' out of the files' "
             f"names, or save the pipeline without a variant"

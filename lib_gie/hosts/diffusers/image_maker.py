@@ -49,7 +49,7 @@ class PipelineImageMaker:
         concept_pass: str = "fused",
     ):
         self.pipe, self.base, self.steps, self.cfg = pipe, base, steps, cfg
-        self.size, self.negative, self.concept_pass = size or (None, None), negative, concept_pass
+        self.size, self.negative, self.concept_pass = size, negative, concept_pass
         self.description = (
             f"{name}, {type(pipe.scheduler).__name__}, {steps} steps, CFG {cfg:g}, size {size}, "
             f"negative {negative!r}, {concept_pass}"
@@ -65,7 +65,7 @@ class PipelineImageMaker:
         """Height and width of the latents."""
         factor = self.pipe.vae_scale_factor
         usual = self.pipe.unet.config.sample_size * factor
-        width, height = ((pixels or usual) // factor for pixels in self.size)
+        width, height = ((pixels or usual) // factor for pixels in self.size or (None, None))
         return height, width
 
     def tokens(self, concept: str) -> list[str]:

@@ -55,7 +55,8 @@ def _check_width(pipe: Any, layout: Layout) -> None:
             f"the UNet projects the prompt's states before it attends to them ({kind}); growth inhibitors need a UNet "
             f"of SD 1.x, SD 2.x or SDXL"
         )
-    widths = [getattr(getattr(encoder, "config", None), "hidden_size", None) for encoder in found.values() if encoder]
+    configs = [getattr(encoder, "config", None) for encoder in found.values() if encoder]
+    widths: list[Any] = [getattr(config, "hidden_size", None) for config in configs]
     wanted = getattr(find_cross_attention(pipe.unet)[0].module.to_k, "in_features", None)
     if None in (*widths, wanted) or sum(widths) == wanted:
         return

@@ -60,7 +60,7 @@ def erase_pair(
     *,
     progress: Callable[[], None] | None = None,
     keep_composition: bool = False,
-    **options,
+    **options: Any,
 ) -> Pair:
     """Sample without erasure (watching the concept's attention at strength 0) and with it, from the same seeds.
 
@@ -68,10 +68,12 @@ def erase_pair(
     called after every step of both runs. At strength 0 the images are bit for bit those of the bare pipeline. Both runs
     record attention, so their times compare.
     """
-    shares = {name: options.pop(name) for name in ("composition_cross", "composition_self") if name in options}
+    shares: dict[str, Any] = {
+        name: options.pop(name) for name in ("composition_cross", "composition_self") if name in options
+    }
     strength = options.pop("strength", 1.0)
     trace = Trace() if keep_composition else None
-    for name, value in {**shares, "strength": strength}.items():  # the second run's must not wait for the first one
+    for name, value in [*shares.items(), ("strength", strength)]:  # the second run's must not wait for the first one
         BY_NAME[name].check(value)
     watched = GrowthInhibitors(pipe, concepts, strength=0.0, record=True, trace=trace, **options)
     before, seconds_before = _timed(pipe, prompt, sampling, progress, watched)

@@ -29,8 +29,7 @@ _MARK = "_gie_original"
 
 def _for_the_api(error: GieError) -> None:
     """Give the error the attributes from which the WebUI's API takes its answer's status and detail."""
-    error.detail = f"{TITLE}: {error}"
-    error.status_code = 500 if isinstance(error, ErasureError) else 422
+    vars(error).update(detail=f"{TITLE}: {error}", status_code=500 if isinstance(error, ErasureError) else 422)
 
 
 def _process(inner: Callable, p: Any) -> Any:

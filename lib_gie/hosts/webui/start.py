@@ -9,14 +9,14 @@ from modules import script_callbacks
 
 from . import guard
 from .host.chosen import HOST
-from .page.script import GrowthInhibitorsScript
+from .page import script
 from .sampling.erased_generation import on_cfg_denoiser
 from .shown.readout import watch_results
 
 __all__ = ["GrowthInhibitorsScript", "register"]
 
-if HOST.refusal is not None:
-    GrowthInhibitorsScript = None  # the WebUI offers every script class that it finds
+# the WebUI offers every script class that it finds
+GrowthInhibitorsScript = script.GrowthInhibitorsScript if HOST.refusal is None else None
 
 
 def _on_settings() -> None:

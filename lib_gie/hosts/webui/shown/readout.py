@@ -6,6 +6,7 @@ import html
 import json
 from typing import Any
 
+from lib_gie.core.recorder import AttentionRecorder
 from lib_gie.hosts.webui.request.enforcement import shows_enforced_scale
 from lib_gie.hosts.webui.request.plan import Plan
 from lib_gie.hosts.webui.sampling.erased_generation import Generation
@@ -33,8 +34,9 @@ def _scale(rows: list[list[list[float]]] | None, concept: int) -> float | None:
 
 
 def _of_image(generation: Generation, number: int, plan: Plan, batch: int, image: int) -> list[dict]:
-    recorder, scales = generation.recorders.get((number, batch)), generation.scales_of(number, batch, image)
-    rows = [row for row in (recorder.rows() if recorder else ()) if row[0] == image]
+    recorder = generation.recorders.get((number, batch), AttentionRecorder())
+    rows = [row for row in recorder.rows() if isinstance(row, tuple) and row[0] == image]
+    scales = generation.scales_of(number, batch, image)
     hidden = plan.enforced and not shows_enforced_scale()  # both tell for which prompts erasing is weak
     if scales is None:
         return []

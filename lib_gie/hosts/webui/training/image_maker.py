@@ -171,13 +171,14 @@ class WebUIImageMaker:
         Raises BatchStoppedError where a button of the WebUI has stopped the batch, ErasureError where checkpoint or
         settings are others than at the start.
         """
-        images, latents = [None] * len(prompts), [None] * len(prompts)
+        images: dict[int, torch.Tensor] = {}
+        latents: dict[int, torch.Tensor] = {}
         for numbers in self._groups(prompts, scales.tolist()):
             own = ([prompts[number] for number in numbers], [seeds[number] for number in numbers])
             made = self._make(*own, concept, scales[numbers])
-            for number, image, latent in zip(numbers, made.images, made.latents, strict=True):
-                images[number], latents[number] = image, latent
-        return Made(torch.stack(images), torch.stack(latents))
+            images |= zip(numbers, made.images, strict=True)
+            latents |= zip(numbers, made.latents, strict=True)
+        return Made(_in_order(images), _in_order(latents))
 
     def _groups(self, prompts: Sequence[str], scales: Sequence[float] | None = None) -> list[list[int]]:
         with _turn():
@@ -210,15 +211,14 @@ class WebUIImageMaker:
 
         Where AND joins a prompt's parts, it is what they see of the part with the most attention to the concept.
         """
-        found: list[list[torch.Tensor | None]] = [[None] * len(prompts) for _ in concepts]
+        found: list[dict[int, torch.Tensor]] = [{} for _ in concepts]
         for group in self._groups(prompts):
             for start in range(0, len(group), _ROWS):
                 numbers = group[start : start + _ROWS]
                 read = self._read([prompts[number] for number in numbers], concepts, reading)
                 for values, own in zip(found, read, strict=True):
-                    for number, value in zip(numbers, own, strict=True):
-                        values[number] = value
-        return [torch.stack(values) for values in found]
+                    values |= zip(numbers, own, strict=True)
+        return [_in_order(values) for values in found]
 
     def _read(self, prompts: list[str], concepts: Sequence[str], reading: Reading) -> list[list[torch.Tensor]]:
         """Read prompts that one batch can be made of: for each concept and prompt float32 [inputs, n]."""
@@ -250,12 +250,11 @@ class WebUIImageMaker:
         ``latents``: [B, 4, h, w], under one text each. ``timesteps``: int64 [T]; ``noises``: float32 [T, 4, h, w], the
         same for all images.
         """
-        errors = [None] * len(texts)
+        errors: dict[int, torch.Tensor] = {}
         for numbers in self._groups(texts):
             found = self._noise_errors(latents[numbers], [texts[number] for number in numbers], timesteps, noises)
-            for number, own in zip(numbers, found, strict=True):
-                errors[number] = own
-        return torch.stack(errors)
+            errors |= zip(numbers, found, strict=True)
+        return _in_order(errors)
 
     def _noise_errors(
         self, latents: torch.Tensor, texts: list[str], timesteps: torch.Tensor, noises: torch.Tensor
@@ -277,6 +276,11 @@ class WebUIImageMaker:
                 predict, latents.to(device), timesteps.to(device), noises.to(device), model.alphas_cumprod.to(device),
                 predicts_velocity=model.parameterization == "v", rows=_ROWS,
             ).cpu()  # fmt: skip
+
+
+def _in_order(by_number: dict[int, torch.Tensor]) -> torch.Tensor:
+    """Stack the tensors of all prompts, in the prompts' order."""
+    return torch.stack([by_number[number] for number in range(len(by_number))])
 
 
 def _read_rows(
