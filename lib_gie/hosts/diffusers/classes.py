@@ -150,7 +150,7 @@ def _caller(kind: type) -> str | None:
     call = next((vars(base)["__call__"] for base in kind.__mro__ if "__call__" in vars(base)), None)
     if call is None or not getattr(call, "__module__", "").startswith("diffusers."):
         return None
-    return call.__qualname__.rpartition(".")[0]
+    return str(call.__qualname__).rpartition(".")[0]
 
 
 def layout_of(pipe: Any) -> tuple[Layout, bool]:

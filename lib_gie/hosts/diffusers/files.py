@@ -56,7 +56,7 @@ def _tensor_names(path: Path, name: str) -> Iterable[str]:
         file.seek(8)
         raw = file.read(length)
     try:
-        header = json.loads(raw)
+        header: dict[str, Any] = json.loads(raw)
         ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
         whole = 8 + length + max(ends, default=0)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:

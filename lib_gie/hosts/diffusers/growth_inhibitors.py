@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from lib_gie.checks import quoted
-from lib_gie.core.call import UNetCall
+from lib_gie.core.call import Args, Kwargs, UNetCall
 from lib_gie.core.composition import Composition, Follower, Trace
 from lib_gie.core.concepts import Concept, parse_concepts
 from lib_gie.core.encoding import check_token_count
@@ -192,7 +192,7 @@ class GrowthInhibitors:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._stack is not None:
             self._stack.close()
         self._stack = None
@@ -231,7 +231,7 @@ class GrowthInhibitors:
         self.recorder = AttentionRecorder() if self._record else None
         call.begin(encoded, given, recorder=self.recorder, trace=self.trace, composition=self._new_composition())
 
-    def _announce(self, unet: torch.nn.Module, args: tuple, kwargs: dict) -> None:
+    def _announce(self, unet: torch.nn.Module, args: Args, kwargs: Kwargs) -> None:
         if is_inner_call():
             return
         if self._call is not None and self in _generating:

@@ -78,7 +78,7 @@ def is_compiled(unet: nn.Module) -> bool:
     )
 
 
-def eager(unet: nn.Module) -> AbstractContextManager:
+def eager(unet: nn.Module) -> AbstractContextManager[Any]:
     """Make a context in which a compiled UNet runs as it was written, as compiled code passes hooks by.
 
     Raises UnsupportedModelError where torch is too old for that (2.6 is the first that can).
@@ -90,7 +90,8 @@ def eager(unet: nn.Module) -> AbstractContextManager:
             "the UNet was compiled with torch.compile, which passes growth inhibitors by; load it without compiling "
             "it, or use torch 2.6 or newer, where it is run uncompiled while concepts are erased"
         )
-    return torch.compiler.set_stance("force_eager")
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 @contextmanager

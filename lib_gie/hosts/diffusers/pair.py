@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from lib_gie.core.composition import Trace
+from lib_gie.core.concepts import Concept
 from lib_gie.options import BY_NAME
 
 from .growth_inhibitors import GrowthInhibitors
@@ -40,22 +41,23 @@ class Sampling:
 
 
 def _sample(pipe: Any, prompt: str, sampling: Sampling, progress: Callable[[], None] | None) -> list[Image.Image]:
-    def after_step(pipe, step, timestep, tensors):
+    def after_step(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         if progress is not None:
             progress()
         return tensors
 
     count = len(sampling.seeds)
-    return call_pipeline(
+    images: list[Image.Image] = call_pipeline(
         pipe, [prompt] * count, sampling.seeds, steps=sampling.steps, cfg=sampling.cfg, size=sampling.size,
         negative_prompt=[sampling.negative] * count, callback_on_step_end=after_step,
     )  # fmt: skip
+    return images
 
 
 def erase_pair(
     pipe: Any,
     prompt: str,
-    concepts,
+    concepts: str | Sequence[Concept],
     sampling: Sampling,
     *,
     progress: Callable[[], None] | None = None,
@@ -82,7 +84,9 @@ def erase_pair(
     return Pair(before, after, watched, eraser, seconds_before, seconds_after)
 
 
-def _timed(pipe, prompt, sampling, progress, user: GrowthInhibitors) -> tuple[list[Image.Image], float]:
+def _timed(
+    pipe: Any, prompt: str, sampling: Sampling, progress: Callable[[], None] | None, user: GrowthInhibitors
+) -> tuple[list[Image.Image], float]:
     with user:
         start = time.perf_counter()
         return _sample(pipe, prompt, sampling, progress), time.perf_counter() - start

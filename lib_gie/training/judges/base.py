@@ -112,7 +112,8 @@ def judge_class(name: str) -> type[Judge]:
     if name not in JUDGES:
         raise OptionError(f"there is no judge {name!r}; choose one of {', '.join(JUDGES)}")
     module, _, attribute = JUDGES[name].rpartition(".")
-    return getattr(importlib.import_module(f".{module}", __package__), attribute)
+    kind: type[Judge] = getattr(importlib.import_module(f".{module}", __package__), attribute)
+    return kind
 
 
 def check_judge(name: str) -> None:

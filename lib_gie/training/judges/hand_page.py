@@ -94,7 +94,7 @@ class Page:
                 self.end_headers()
                 self.wfile.write(text.encode())
 
-            def log_message(self, *args) -> None:
+            def log_message(self, *args: object) -> None:
                 """Write nothing: the terminal has a progress bar."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)

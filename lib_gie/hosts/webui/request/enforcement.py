@@ -80,7 +80,7 @@ def _read_adapter(value: Any) -> str:
 # -- the command line ------------------------------------------------
 
 
-def _given(name: str) -> list:
+def _given(name: str) -> list[Any]:
     """Return the values of an argument, in their order. Anything but None was given, a 0 as well."""
     value = getattr(shared.cmd_opts, name, None)
     return value if isinstance(value, list) else [] if value is None else [value]
@@ -260,7 +260,7 @@ def tab_is_wanted() -> bool:
     that erases little.
     """
     options = shared.cmd_opts
-    wanted = getattr(options, "gie_tab", None)
+    wanted: str | None = getattr(options, "gie_tab", None)
     if wanted is not None:
         return wanted == "on"
     open_to_others = any(getattr(options, name, None) for name in ("listen", "share", "ngrok"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,7 @@ def _clip_skip() -> Any:
 
 
 def note_reading(
-    inner: Callable, model: Any, prompts: Any, steps: int, hires_steps: int | None = None, *args: Any, **kwargs: Any
+    inner: Any, model: Any, prompts: Any, steps: int, hires_steps: int | None = None, *args: Any, **kwargs: Any
 ) -> Any:
     """Stand in for ``get_multicond_learned_conditioning``: encode, and note on the result how prompts were read."""
     before, clip_skip, inversions = Mode.now(), _clip_skip(), inversions_now(model)

@@ -198,7 +198,7 @@ class Gallery:
 class _Batch:
     """The batch that is being made, until its images without erasure are finished."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.samples: Any = None  # of the images without erasure
         self.returned: list[torch.Tensor] | None = None
         self.drawn: unerased.Drawn | None = None
@@ -233,7 +233,7 @@ def _saves_results(p: Any) -> bool:
 
 
 def _callbacks(category: str) -> list[Any]:
-    return script_callbacks.callback_map.get(f"callbacks_{category}", [])
+    return list(script_callbacks.callback_map.get(f"callbacks_{category}", []))
 
 
 def _handles_saved_files() -> str | None:
@@ -330,12 +330,12 @@ def _attention(generation: Generation, number: int, place: Place, result: Image.
         yield _Picture("", steps, None, f"{suffix}-steps", SAVE_ATTENTION, place, [result])
 
 
-def _scale_text(scales: list | None, concept: int) -> str:
+def _scale_text(scales: list[list[list[float]]] | None, concept: int) -> str:
     values = [f"{value:.2f}" for row in scales or () for value in row[concept]]
     return ", ".join(dict.fromkeys(values)) or "?"
 
 
-def _sheet(generation: Generation, number: int, rows: list) -> _Picture:
+def _sheet(generation: Generation, number: int, rows: list[Any]) -> _Picture:
     """Draw the job's images with and without erasure on one sheet, but for those that lack one of the columns."""
     from lib_gie.pictures import SheetRow, contact_sheet
 
@@ -365,6 +365,7 @@ def _pad_infotexts(processed: Any) -> None:
 
 def _infotext(p: Any, place: Place) -> str:
     """Return the infotext of an image of the job."""
-    return processing.create_infotext(
+    text: str = processing.create_infotext(
         p, p.all_prompts, p.all_seeds, p.all_subseeds, iteration=place[0], position_in_batch=place[1]
     )
+    return text

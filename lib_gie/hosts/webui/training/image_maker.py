@@ -18,6 +18,7 @@ from modules.call_queue import queue_lock
 
 from lib_gie.core.call import LAST_TIMESTEP, LATENT_CHANNELS
 from lib_gie.core.concepts import Concept
+from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.recorder import Reading
 from lib_gie.core.scales.scale_rules import GivenScales
 from lib_gie.core.session import read_attention
@@ -266,7 +267,7 @@ class WebUIImageMaker:
             given, picture = _encode(model, order, self._size), _picture(model, self._size)  # each [different, ...]
             unet = callable_unet(model)
 
-            def predict(noisy, steps, images):
+            def predict(noisy: torch.Tensor, steps: torch.Tensor, images: Sequence[int]) -> Any:
                 chosen = [order.index(texts[image]) for image in images]
                 rows = {name: value[chosen] for name, value in given.items()}  # each [R, ...]
                 with devices.autocast():
@@ -284,7 +285,7 @@ def _in_order(by_number: dict[int, torch.Tensor]) -> torch.Tensor:
 
 
 def _read_rows(
-    model: Any, encoded: list, reading: Reading, given: Prompted, first: int, size: Size
+    model: Any, encoded: list[EncodedConcept], reading: Reading, given: Prompted, first: int, size: Size
 ) -> list[torch.Tensor]:
     """Read at most _ROWS rows from the first on: for each concept [R, inputs, n]."""
     own = {name: value[first : first + _ROWS] for name, value in given.arguments.items()}  # each [R, ...]
@@ -318,7 +319,8 @@ def _picture(model: Any, size: Size) -> torch.Tensor | None:
     with undrawn():  # the autoencoder draws from the distribution that it finds
         torch.manual_seed(0)
         with devices.autocast():
-            return processing.txt2img_image_conditioning(model, latents, width, height)
+            picture: torch.Tensor = processing.txt2img_image_conditioning(model, latents, width, height)
+            return picture
 
 
 def _with_picture(latents: torch.Tensor, picture: torch.Tensor | None) -> torch.Tensor:
@@ -330,7 +332,7 @@ def _keep_latents(p: Any) -> list[torch.Tensor]:
     """Return a list that ``p.sample`` will fill with the batch's latents [B, 4, h, w]."""
     kept, inner = [], p.sample
 
-    def sample(*args, **kwargs):
+    def sample(*args: Any, **kwargs: Any) -> Any:
         result = inner(*args, **kwargs)
         kept.append(result)
         return result

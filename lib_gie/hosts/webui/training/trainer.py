@@ -19,7 +19,7 @@ from .work_order import WorkOrder
 class Trainer:
     """One training at a time; what was labelled stays on disk and is not made again."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.progress = Progress()
         self._stop = threading.Event()
         self._answer = 0
