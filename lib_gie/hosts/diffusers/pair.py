@@ -70,9 +70,7 @@ def erase_pair(
     called after every step of both runs. At strength 0 the images are bit for bit those of the bare pipeline. Both runs
     record attention, so their times compare.
     """
-    shares: dict[str, Any] = {
-        name: options.pop(name) for name in ("composition_cross", "composition_self") if name in options
-    }
+    shares = {name: options.pop(name) for name in ("composition_cross", "composition_self") if name in options}
     strength = options.pop("strength", 1.0)
     trace = Trace() if keep_composition else None
     for name, value in [*shares.items(), ("strength", strength)]:  # the second run's must not wait for the first one
