@@ -27,14 +27,14 @@ CROSS_SHARE, SELF_SHARE = 0.8, 0.4
 
 @dataclass(frozen=True)
 class Option:
-    """One option. ``kind``: "flag", "text", "choice", "adapter" or "number"; ``infotext``: its key there, if any."""
+    """One option. ``kind``: "flag", "text", "choice", "adapter" or "number"; ``infotext``: its key there, or ""."""
 
     name: str
     label: str
     kind: str
     default: Any
     help: str
-    infotext: str | None = None
+    infotext: str = ""
     low: float = 0.0
     high: float = 1.0
     step: float = 0.05

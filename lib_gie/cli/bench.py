@@ -141,14 +141,15 @@ def _middle(values: list[int] | None) -> int | None:
 
 
 def _row(setting, name: str, ratio, times: list[list[float]], peaks: dict[str, list[int]]) -> dict:
-    own, base = _middle(peaks.get(name)), _middle(peaks.get("stock"))
+    all_peaks = peaks.get(name, [])
+    own, base = _middle(all_peaks), _middle(peaks.get("stock"))
     return {
         "size": setting.size, "pixels": setting.pixels, "batch": setting.batch, "variant": name,
         "ratio": round(ratio.median, 4), "ratio_min": round(ratio.least, 4), "ratio_max": round(ratio.greatest, 4),
         "once": round(ratio.once, 4), "ratio_of_generation": round(ratio.of_generation(_STEPS), 4),
         "memory_ratio": round(own / base, 4) if own and base else None,
         "seconds_per_step": round(statistics.median(step for steps in times for step in steps[1:]), 4),
-        "memory": own, "memory_min": min(peaks.get(name) or [None]), "memory_max": max(peaks.get(name) or [None]),
+        "memory": own, "memory_min": min(all_peaks, default=None), "memory_max": max(all_peaks, default=None),
     }  # fmt: skip
 
 

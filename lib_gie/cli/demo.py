@@ -60,7 +60,7 @@ class _Made:
     concept: str
     seed: int
     images: tuple[Any, Any]
-    attention: tuple[Any, Any]
+    attention: tuple[Any, ...]
 
 
 def _make(chosen, scale: float) -> list[_Made]:
@@ -76,8 +76,9 @@ def _make(chosen, scale: float) -> list[_Made]:
         for prompt, concept, seed in chosen:
             sampling = Sampling(STEPS, CFG, size=(SIZE, SIZE), seeds=[seed])
             pair = erase_pair(pipe, prompt, concept, sampling, progress=bar.update, scale=scale)
-            maps = [attention_map(run.recorder, 0, 0, SIZE, SIZE) for run in (pair.watched, pair.eraser)]
-            made.append(_Made(prompt, concept, seed, (pair.before[0], pair.after[0]), tuple(maps)))
+            recorders = filter(None, (pair.watched.recorder, pair.eraser.recorder))
+            maps = tuple(attention_map(recorder, 0, 0, SIZE, SIZE) for recorder in recorders)
+            made.append(_Made(prompt, concept, seed, (pair.before[0], pair.after[0]), maps))
     return made
 
 

@@ -67,10 +67,8 @@ def _check(options: argparse.Namespace) -> None:
     check_folder("--out", options.out, _files(options))
 
 
-def adapter_path(name: str | None) -> Path | None:
+def adapter_path(name: str) -> Path:
     """Return the adapter file of that path, or of that name where ``train`` puts adapters or in models/."""
-    if name is None:
-        return None
     named = [folder / f"{name}.safetensors" for folder in (own_folder(), MODELS)]
     plain = os.sep not in name and not Path(name).exists()
     return next((path for path in named if plain and path.exists()), Path(name))
@@ -164,7 +162,7 @@ def _pictures(pair, options: argparse.Namespace, seeds: list[int]) -> dict:
     overlays = []
     for image, picture in enumerate(pair.before):
         maps = [attention_map(pair.watched.recorder, concept, image, *picture.size) for concept in range(concepts)]
-        overlays.append(overlay(picture, sum(maps)))
+        overlays.append(overlay(picture, sum(maps[1:], maps[0])))
     text = format_concepts(pair.watched.concepts)
     rows = []
     for image, seed in enumerate(seeds):
@@ -274,9 +272,8 @@ def run(options: argparse.Namespace) -> None:
         from lib_gie.demo.fixed_scale import load_fixed_scale
 
         options.scale = load_fixed_scale()
-    rule = scale_rule(
-        options.scale, adapter_path(options.adapter), options.rule
-    )  # a bad one is an error before the model is loaded
+    adapter = None if options.adapter is None else adapter_path(options.adapter)
+    rule = scale_rule(options.scale, adapter, options.rule)  # a bad one is an error before the model is loaded
     check_adapter(rule, ErasureSettings(concept_pass=options.concept_pass, rule=options.rule))
     if demo and isinstance(rule, Guarded) and rule.adapter.info.base != DEMO_BASE:
         rule.check_model(DEMO_BASE, ())
@@ -291,7 +288,7 @@ def run(options: argparse.Namespace) -> None:
     with tqdm(total=2 * options.steps, desc="erase", file=sys.stderr, delay=0.5) as bar:
         pair = erase_pair(
             pipe, options.prompt, options.erase, sampling, progress=bar.update,
-            adapter=adapter_path(options.adapter), keep_composition=options.keep_composition, **chosen, **shares,
+            adapter=adapter, keep_composition=options.keep_composition, **chosen, **shares,
         )  # fmt: skip
     size, erased = pair.after[0].size, _erased(options, pair.eraser)
     told = {"before.png": _parameters(options, size, {}), "after.png": _parameters(options, size, erased)}

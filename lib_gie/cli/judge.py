@@ -47,4 +47,4 @@ def run(options: argparse.Namespace) -> None:
     text = self_judge_choices.choices(maker, seen) if found is None else judging.as_text(found)
     if options.page:
         write_part(options.page, command, text)
-    print(json.dumps(judging.as_plain(found)) if options.json else text)
+    print(json.dumps(judging.as_plain(found)) if options.json and found is not None else text)

@@ -5,6 +5,8 @@ torch.optim.Muon takes two-dimensional parameters only, and the autoencoder cons
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # the published quintic Newton-Schulz iteration's
@@ -31,7 +33,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
+    def step(self, closure: Any = None) -> Any:
         """Make one update with Nesterov momentum."""
         for group in self.param_groups:
             for parameter in group["params"]:

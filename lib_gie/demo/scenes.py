@@ -153,7 +153,8 @@ def _places(rng: np.random.Generator, count: int) -> list[tuple[int, int]]:
     """Draw the left upper corners (x, y), in pixels, of this many boxes that do not overlap."""
     last = (IMAGE_SIZE - GLYPH_SIZE) // GRID
     while True:
-        corners = [tuple(int(v) * GRID for v in rng.integers(0, last + 1, 2)) for _ in range(count)]
+        drawn = [rng.integers(0, last + 1, 2) for _ in range(count)]
+        corners = [(int(x) * GRID, int(y) * GRID) for x, y in drawn]
         gaps = [max(abs(a[0] - b[0]), abs(a[1] - b[1])) for i, a in enumerate(corners) for b in corners[:i]]
         if all(gap >= GLYPH_SIZE for gap in gaps):
             return corners

@@ -124,7 +124,8 @@ def errors_table(rows: Sequence[MethodFigures]) -> str:
     """Return a table of every method's sum of errors, the best first."""
     methods = list(dict.fromkeys(row.method for row in rows))
     sums = {name: sum_of_errors([row for row in rows if row.method == name]) for name in methods}
-    return table(("method", "sum of errors"), [(name, f"{sums[name]:.3f}") for name in sorted(sums, key=sums.get)])
+    best_first = sorted(sums, key=sums.__getitem__)
+    return table(("method", "sum of errors"), [(name, f"{sums[name]:.3f}") for name in best_first])
 
 
 def concepts_table(name: str, before: Mapping[Job, Outcome], after: Mapping[Job, Outcome]) -> str:

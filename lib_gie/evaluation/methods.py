@@ -86,7 +86,7 @@ def negated_values(unet: torch.nn.Module, first_row: int, count: int, strength: 
 
     with ExitStack() as stack:
         for layer in find_cross_attention(unet):
-            stack.callback(layer.module.to_v.register_forward_hook(turn).remove)
+            stack.callback(layer.to_v.register_forward_hook(turn).remove)
         yield
 
 
@@ -236,11 +236,9 @@ def _ours(pipe: Any, name: str, shipped: Shipped) -> Method | None:
     head, *words = name.split(",")
     options = _options(words, name)
     if head.startswith("fixed scale "):
-        rule = FixedScale(_number(head.removeprefix("fixed scale "), name))
-        return Method(name, erased(pipe, rule, **options))
+        return Method(name, erased(pipe, FixedScale(_number(head.removeprefix("fixed scale "), name)), **options))
     if head in RULES:
-        rule = FixedScale(erasing_rule(head).range.default)
-        return Method(name, erased(pipe, rule, rule=head, **options))
+        return Method(name, erased(pipe, FixedScale(erasing_rule(head).range.default), rule=head, **options))
     if head == "adapter":
         rules = {concept: load_adapter(path) for concept, path in shipped.single.items()}
         return Method(name, erased(pipe, rules, **options), rules=tuple(rules.values()))

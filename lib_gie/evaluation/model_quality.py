@@ -111,7 +111,7 @@ def value_norms(pipe: Any, concepts: Sequence[str] = tuple(UNWANTED)) -> dict[st
         own = len(pipe.tokenizer(concept).input_ids) - 2
         norms = torch.zeros(77)
         for layer in layers:
-            values = layer.module.to_v(states)  # [1, 77, h*d]
+            values = layer.to_v(states)  # [1, 77, h*d]
             bias = layer.out_projection(torch.zeros_like(values[:, :1]))  # [1, 1, C]
             norms += (layer.out_projection(values) - bias)[0].norm(dim=-1) / len(layers)  # [77]
         result[concept] = {

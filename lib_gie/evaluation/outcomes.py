@@ -111,8 +111,9 @@ class Comparer:
 
     def _measure(self, method: Method, look_at: Callable[[Job, torch.Tensor], Outcome]) -> dict[Job, Outcome]:
         mine = [job for job in processes.share(self.jobs) if method.covers(job)]
-        result = {job: self._known(method, job) for job in mine}
-        todo = [job for job, known in result.items() if known is None]
+        known = {job: self._known(method, job) for job in mine}
+        todo = [job for job, outcome in known.items() if outcome is None]
+        result = {job: outcome for job, outcome in known.items() if outcome is not None}
         if method is not self.plain:
             self._make_plain_images(todo)
         for number, image in images_of(method.make, todo, method.name):

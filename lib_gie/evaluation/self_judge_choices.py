@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from tqdm import tqdm
@@ -36,14 +36,15 @@ def choices(maker: ImageMaker, seen: Sequence[Seen]) -> str:
             [judge.errors(made.latents, texts) for made, texts in batches_of(seen)], 1
         )  # [2, B, T, h, w]
 
-    def median(chosen: Callable[[torch.Tensor], torch.Tensor], part: float) -> str:
-        return f"{statistics.median(auc(best_part(chosen(e), part).tolist(), shown[c]) for c, e in errors.items()):.3f}"
+    def median(numbers: Sequence[int], part: float) -> str:
+        scores = {concept: best_part(found[:, :, numbers], part).tolist() for concept, found in errors.items()}
+        return f"{statistics.median(auc(scores[concept], shown[concept]) for concept in scores):.3f}"
 
     rows = []
     for timesteps in _ranges():
         numbers = [CHOICES.index(t) * NOISES + k for t in timesteps for k in range(NOISES)]
-        values = [median(lambda e, numbers=numbers: e[:, :, numbers], part) for part in (1, 0.25, PART)]
-        single = [median(lambda e, numbers=numbers: e[:, :, numbers[::NOISES]], PART)]
+        values = [median(numbers, part) for part in (1, 0.25, PART)]
+        single = [median(numbers[::NOISES], PART)]
         rows.append((", ".join(map(str, timesteps)), *values, *single))
     header = ("timesteps", "whole image", "best quarter of the sides", "best half", "best half, one noise")
     return table(header, rows)

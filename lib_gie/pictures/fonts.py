@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import ImageFont
 
 
-def font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Return a sans serif font of this size in pixels."""
     try:
         return ImageFont.load_default(size=size)

@@ -6,6 +6,7 @@ import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -208,7 +209,14 @@ def _weights(wanted: torch.Tensor) -> torch.Tensor:
     return torch.where(wanted < 0, absent / shown if shown and absent else 1.0, 1.0)  # [N]
 
 
-def _descend(adapter, inputs, wanted, held_inputs, held_wanted, recipe: Recipe):
+def _descend(
+    adapter: Adapter,
+    inputs: torch.Tensor,
+    wanted: torch.Tensor,
+    held_inputs: torch.Tensor,
+    held_wanted: torch.Tensor,
+    recipe: Recipe,
+) -> tuple[list[tuple[float, float]], dict[str, Any], int]:
     """Descend the gradient of the whole batch. Return errors per epoch, the chosen weights and their epoch."""
     optimizer = torch.optim.Adam(adapter.parameters(), lr=recipe.rate)
     low, high = adapter.info.label_range

@@ -37,6 +37,10 @@ class Sample:
     kind: str = "explicit"
 
 
+OnBatch = Callable[[Made, list[tuple[Sample, float]], list[Verdict]], None]
+"""Is called with every batch: images, their samples and scales, verdicts."""
+
+
 @dataclass(frozen=True)
 class Label:
     """The result of one sample's search.
@@ -174,15 +178,8 @@ class Labelling:
         """Return the number of samples whose label is known."""
         return sum(search.next_try() is None for search in self.searches.values())
 
-    def run(
-        self,
-        should_stop: Callable[[], bool] = lambda: False,
-        on_batch: Callable[[Made, list[tuple[Sample, float]], list[Verdict]], None] | None = None,
-    ) -> list[Label]:
-        """Make and judge images until every label is known, or ``should_stop``. Return the labels that are known.
-
-        ``on_batch`` is called with every batch: images, their samples and scales, verdicts.
-        """
+    def run(self, should_stop: Callable[[], bool] = lambda: False, on_batch: OnBatch | None = None) -> list[Label]:
+        """Make and judge images until every label is known, or ``should_stop``. Return the labels that are known."""
         while not self._calibrated and not should_stop():
             chunk = [(sample, 0) for sample in self._uncalibrated()[: self.batch]]
             if chunk:
@@ -203,7 +200,7 @@ class Labelling:
             return [(pending[0][0], number) for number in range(len(self.grid))]
         return pending[: self.batch]
 
-    def _make(self, chunk: list[tuple[Sample, int]], on_batch) -> None:
+    def _make(self, chunk: list[tuple[Sample, int]], on_batch: OnBatch | None) -> None:
         samples = [sample for sample, _ in chunk]
         scales = torch.tensor([self.grid[number] for _, number in chunk])  # [B]
         prompts = [sample.prompt for sample in samples]

@@ -37,4 +37,4 @@ def squared_errors(
         if predicts_velocity:
             predicted = signal.sqrt() * predicted + (1 - signal).sqrt() * noisy  # [R, 4, h, w]
         errors.append((predicted - noise).square().mean(1))  # [R, h, w]
-    return torch.cat(errors).unflatten(0, (len(latents), len(timesteps)))
+    return torch.cat(errors).view(len(latents), len(timesteps), *latents.shape[2:])

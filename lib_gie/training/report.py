@@ -14,7 +14,7 @@ from .judges import Judge
 from .labels import Label
 
 
-def summary(result: Fit, labels: Mapping[str, Sequence[Label]]) -> dict:
+def summary(result: Fit, labels: Mapping[str, Sequence[Label]]) -> dict[str, Any]:
     """Return plain figures of samples, labels and errors."""
     every = [label for part in labels.values() for label in part]
     seen = [label for label in every if label.sample.kind != "unrelated"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
-from .speed import Ratio, Sampler, Setting, alternate, growth_inhibitors, ratios, stock
+from .speed import Ratio, Sampler, Setting, Variant, alternate, growth_inhibitors, ratios, stock
 
 CONCEPTS = (1, 2, 4, 8, 16)
 PIXELS = (256, 384, 512)
@@ -24,10 +25,8 @@ class Point:
 def _measure(sampler: Sampler, setting: Setting, counts: Sequence[int], rounds: int, label: str) -> dict[int, Ratio]:
     """Return the ratios by number of concepts."""
     sampler.use(setting)
-    variants = {"stock": stock}
-    for count in counts:
-        variants[str(count)] = lambda sampler, count=count: growth_inhibitors(sampler, count)
-    found = ratios(alternate(sampler, variants, rounds, label))
+    variants: dict[str, Variant] = {str(count): partial(growth_inhibitors, count=count) for count in counts}
+    found = ratios(alternate(sampler, {"stock": stock, **variants}, rounds, label))
     return {count: found[str(count)] for count in counts}
 
 

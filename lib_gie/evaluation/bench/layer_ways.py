@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers.models.attention_processor import Attention
@@ -77,7 +78,7 @@ def used(case: Case) -> None:
 
 def one_by_one(case: Case) -> None:
     """Compute each concept's term by itself, from the logarithm of the sum, as earlier versions did."""
-    total = 0
+    total: Any = 0  # then a tensor
     for keys, outputs, scale in case.parts():
         scores = (case.split @ keys).float()  # [1, h, N, L]
         maps = (scores[..., 1 : 1 + TOKENS] - scores.logsumexp(-1, keepdim=True)).exp()  # [1, h, N, n]
@@ -96,7 +97,7 @@ def softmax(case: Case) -> None:
 
 def attention(case: Case) -> None:
     """Compute the term before W_o by torch's attention, with values that are zero except for the concept's tokens."""
-    total = 0
+    total: Any = 0  # then a tensor
     for keys, _, scale in case.parts():
         values = torch.zeros(1, HEADS, LENGTH, keys.shape[1], device=keys.device, dtype=keys.dtype)  # [1, h, L, d]
         values[:, :, 1 : 1 + TOKENS] = scale[:, None, :, None].to(keys.dtype)
@@ -133,7 +134,7 @@ def layer_times(device: torch.device) -> list[dict]:
     for pixels, channels in tqdm(SHAPES, desc="layers"):
         for count in COUNTS:
             case = make_case(device, pixels, channels, count)
-            times = {name: [] for name in WAYS}
+            times: dict[str, list[float]] = {name: [] for name in WAYS}
             for number in range(_REPEATS + 2):
                 for name, way in WAYS.items():
                     spent = _milliseconds(case, way)

@@ -63,7 +63,8 @@ class Sampler:
         self.device, self.family = device, SIZES[setting.size].family
         self.unet = build_bench_unet(SIZES[setting.size], device)
         self.dtype, self._random = self.unet.dtype, torch.Generator().manual_seed(0)
-        self._scheduler, self.seconds = DDIMScheduler(), []
+        self._scheduler = DDIMScheduler()
+        self.seconds: list[float] = []
         self.use(setting)
 
     def use(self, setting: Setting) -> None:
@@ -219,7 +220,8 @@ Times = dict[str, list[list[float]]]
 
 def alternate(sampler: Sampler, variants: dict[str, Variant], rounds: int, label: str) -> Times:
     """Run every variant in every round, A B C A B C ..., after one short generation each that does not count."""
-    setting, times = sampler.setting, {name: [] for name in variants}
+    setting = sampler.setting
+    times: Times = {name: [] for name in variants}
     sampler.use(replace(setting, steps=2))
     for variant in variants.values():
         variant(sampler)

@@ -12,9 +12,10 @@ from typing import Any
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from lib_gie.core.call import Args, Kwargs
 from lib_gie.handles import take_off
 
-Around = Callable[[dict[str, Any]], AbstractContextManager]
+Around = Callable[[dict[str, Any]], AbstractContextManager[Any]]
 """Makes the context of one call of a pipeline from the call's arguments by name."""
 
 _lock = threading.RLock()
@@ -27,13 +28,13 @@ class _Watched:
     Python looks ``__call__`` up on the class, so the instance's own attribute would not be called.
     """
 
-    def __init__(self, kind: type):
+    def __init__(self, kind: Any):
         self.kind, self.own = kind, vars(kind).get("__call__")
         self.users: list[tuple[Any, Around]] = []
         inner, signature = kind.__call__, inspect.signature(kind.__call__)
 
         @functools.wraps(inner)
-        def call(pipe, *args, **kwargs):
+        def call(pipe: Any, *args: Any, **kwargs: Any) -> Any:
             # a subclass's own ``__call__`` may come by here on its way up: that call is watched already
             arounds = [around for user, around in self.users if user is pipe] if type(pipe) is kind else []
             with ExitStack() as stack:
@@ -97,7 +98,7 @@ def wrap_encoder(pipe: Any, name: str, after: Callable[[Any, dict[str, Any]], No
 class UNetWatch:
     """Counts the calls of the UNet that a pipeline has. ``hook``: a forward pre-hook with keyword arguments."""
 
-    def __init__(self, hook: Callable[[nn.Module, tuple, dict], None]):
+    def __init__(self, hook: Callable[[nn.Module, Args, Kwargs], None]):
         self._hook = hook
         self._unet: nn.Module | None = None
         self._handle: RemovableHandle | None = None
@@ -110,6 +111,6 @@ class UNetWatch:
 
     def end(self) -> None:
         """Watch no UNet any more."""
-        if self._unet is not None:
+        if self._unet is not None and self._handle is not None:
             take_off(self._unet, self._handle)
         self._unet = self._handle = None

@@ -148,9 +148,9 @@ REASONS: dict[str, str] = {
 def _caller(kind: type) -> str | None:
     """Return the name of the diffusers class whose ``__call__`` a class has; None where it is somebody else's."""
     call = next((vars(base)["__call__"] for base in kind.__mro__ if "__call__" in vars(base)), None)
-    if not getattr(call, "__module__", "").startswith("diffusers."):
+    if call is None or not getattr(call, "__module__", "").startswith("diffusers."):
         return None
-    return call.__qualname__.rpartition(".")[0]
+    return str(call.__qualname__).rpartition(".")[0]
 
 
 def layout_of(pipe: Any) -> tuple[Layout, bool]:

@@ -20,7 +20,7 @@ from lib_gie.hosts.erased_sampling import ErasedSampling, RowsInOrder
 from .classes import Layout
 from .model import plain_attention
 from .prompt_rows import PromptRows, Wish, is_equal
-from .texts import encode_concept
+from .texts import ENCODING_OPTIONS, encode_concept, prompt_facts
 
 
 def called_outside() -> ErasureError:
@@ -90,11 +90,12 @@ class ErasedCall:
 
     # -- its beginning ------------------------------------------------
 
-    def begin(self, encoded: Any, options: Mapping[str, Any], **watching: Any) -> None:
+    def begin(self, encoded: Any, given: Mapping[str, Any], **watching: Any) -> None:
         """Begin from prompts that were ``encoded``: (prompt, negative, ...) or all groups in one.
 
-        ``options``: how they were encoded. ``watching``: recorder, trace or composition.
+        ``given``: the arguments by name of the call that encoded them. ``watching``: recorder, trace or composition.
         """
+        options = {key: given[key] for key in ENCODING_OPTIONS if key in given}
         model = PipelineModel(self.pipe, self.wish.layout, options)
         self._rows = PromptRows(self.pipe, self.wish, encoded)
         self.images = self._rows.images
@@ -102,9 +103,9 @@ class ErasedCall:
         targets, ledger = self._targets(model, options), self._sampling.ledger
         self.erasure = Erasure(targets, self.wish.settings, ledger=ledger, **watching)
         self._attached.callback(self._sampling.close)
-        session = self._sampling.attach(self.erasure)
-        first = session.layers[0].module
+        first = self._sampling.attach(self.erasure).layers[0].module
         self._attached.callback(first.register_forward_pre_hook(self._check_layer, with_kwargs=True).remove)
+        self.erasure.facts.update(enumerate(prompt_facts(self.pipe, self.wish.concepts, given, self.images)))
 
     def _targets(self, model: PipelineModel, options: Mapping[str, Any]) -> list[Target]:
         rule = self.wish.rule

@@ -56,7 +56,7 @@ def _tensor_names(path: Path, name: str) -> Iterable[str]:
         file.seek(8)
         raw = file.read(length)
     try:
-        header = json.loads(raw)
+        header: dict[str, Any] = json.loads(raw)
         ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
         whole = 8 + length + max(ends, default=0)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -148,12 +148,13 @@ def _check_index(path: Path, index: dict[str, Any]) -> None:
 
 
 def _check_weights(path: Path, part: str) -> None:
-    files = [file for file in sorted((path / part).iterdir()) if _WEIGHTS.fullmatch(file.name)]
-    plain = [file for file in files if not _WEIGHTS.fullmatch(file.name)["variant"]]
-    if not files:
+    found = [(file, _WEIGHTS.fullmatch(file.name)) for file in sorted((path / part).iterdir())]
+    variants = [(file, match["variant"]) for file, match in found if match]
+    plain = [file for file, variant in variants if not variant]
+    if not variants:
         raise ModelError(f"{path / part} holds no weights; download the folder again")
     if not plain:
-        variant = _WEIGHTS.fullmatch(files[0].name)["variant"]
+        variant = variants[0][1]
         raise ModelError(
             f"{path / part} holds its weights as the variant {variant} alone; take '.{variant}' out of the files' "
             f"names, or save the pipeline without a variant"

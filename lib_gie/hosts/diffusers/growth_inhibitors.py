@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from lib_gie.checks import quoted
-from lib_gie.core.call import UNetCall
+from lib_gie.core.call import Args, Kwargs, UNetCall
 from lib_gie.core.composition import Composition, Follower, Trace
 from lib_gie.core.concepts import Concept, parse_concepts
 from lib_gie.core.encoding import check_token_count
@@ -30,7 +30,7 @@ from .classes import layout_of
 from .erased_call import ErasedCall, called_outside
 from .model import check_model, eager
 from .prompt_rows import Wish
-from .texts import ENCODING_OPTIONS, concept_tokens, prompt_facts
+from .texts import concept_tokens
 
 _generating: list[GrowthInhibitors] = []
 """The GrowthInhibitors whose pipelines are being called, innermost last."""
@@ -192,8 +192,9 @@ class GrowthInhibitors:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, kind, error, trace) -> None:
-        self._stack.close()
+    def __exit__(self, *error: object) -> None:
+        if self._stack is not None:
+            self._stack.close()
         self._stack = None
 
     # -- one call of the pipeline ------------------------------------------------
@@ -211,30 +212,29 @@ class GrowthInhibitors:
         _generating.append(self)
         try:
             with ExitStack() as attached:
-                self._call = ErasedCall(self.pipe, self._wish, arguments, attached)
+                self._call = call = ErasedCall(self.pipe, self._wish, arguments, attached)
+                attached.callback(call.forget)
                 attached.enter_context(eager(self.pipe.unet))
                 yield
-                self._call.check_end()
+                call.check_end()
         finally:
             _generating.remove(self)
-            self._call.forget()
 
     def _begin(self, encoded: Any, given: dict[str, Any]) -> None:
         """Begin where the pipeline encodes its prompts: then images and contexts are known.
 
         Every pipeline of the family encodes them once, and first. ``given``: the arguments by name.
         """
-        if self not in _generating or self.erasure is not None:
+        call = self._call
+        if call is None or self not in _generating or call.erasure is not None:
             return  # callbacks may encode others on the way
-        call, options = self._call, {key: given[key] for key in ENCODING_OPTIONS if key in given}
         self.recorder = AttentionRecorder() if self._record else None
-        call.begin(encoded, options, recorder=self.recorder, trace=self.trace, composition=self._new_composition())
-        call.erasure.facts.update(enumerate(prompt_facts(self.pipe, self.concepts, given, call.images)))
+        call.begin(encoded, given, recorder=self.recorder, trace=self.trace, composition=self._new_composition())
 
-    def _announce(self, unet: torch.nn.Module, args: tuple, kwargs: dict) -> None:
+    def _announce(self, unet: torch.nn.Module, args: Args, kwargs: Kwargs) -> None:
         if is_inner_call():
             return
-        if self in _generating:
+        if self._call is not None and self in _generating:
             self._call.announce(UNetCall(args, kwargs))
         elif not any(other.pipe.unet is unet for other in _generating):
             raise called_outside()

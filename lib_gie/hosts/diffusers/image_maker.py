@@ -49,7 +49,7 @@ class PipelineImageMaker:
         concept_pass: str = "fused",
     ):
         self.pipe, self.base, self.steps, self.cfg = pipe, base, steps, cfg
-        self.size, self.negative, self.concept_pass = size or (None, None), negative, concept_pass
+        self.size, self.negative, self.concept_pass = size, negative, concept_pass
         self.description = (
             f"{name}, {type(pipe.scheduler).__name__}, {steps} steps, CFG {cfg:g}, size {size}, "
             f"negative {negative!r}, {concept_pass}"
@@ -65,7 +65,7 @@ class PipelineImageMaker:
         """Height and width of the latents."""
         factor = self.pipe.vae_scale_factor
         usual = self.pipe.unet.config.sample_size * factor
-        width, height = ((pixels or usual) // factor for pixels in self.size)
+        width, height = ((pixels or usual) // factor for pixels in self.size or (None, None))
         return height, width
 
     def tokens(self, concept: str) -> list[str]:
@@ -98,25 +98,26 @@ class PipelineImageMaker:
 
     def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
         """Sample clean latents [B, 4, h, w]; image k does not depend on the batch it is made in."""
-        return call_pipeline(
+        latents: torch.Tensor = call_pipeline(
             self.pipe, prompts, seeds, steps=self.steps, cfg=self.cfg, size=self.size,
             negative_prompt=[self.negative] * len(prompts), output_type="latent",
         )  # fmt: skip
+        return latents
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Decode latents to images float32 [B, 3, H, W], 0 to 1."""
         vae = self.pipe.vae
-        decoded = vae.decode((latents / vae.config.scaling_factor).to(vae.dtype)).sample  # [B, 3, H, W]
+        decoded: torch.Tensor = vae.decode((latents / vae.config.scaling_factor).to(vae.dtype)).sample  # [B, 3, H, W]
         return (decoded.float() / 2 + 0.5).clamp(0, 1).cpu()
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> torch.Tensor:
         """Return text states [B, 77, D]; each different text is encoded once."""
         different = list(dict.fromkeys(texts))
-        states, _ = self.pipe.encode_prompt(
+        states: torch.Tensor = self.pipe.encode_prompt(
             different, device=self.pipe._execution_device, num_images_per_prompt=1, do_classifier_free_guidance=False
-        )  # [different, 77, D]
+        )[0]  # [different, 77, D]
         return states[[different.index(text) for text in texts]]  # [B, 77, D]
 
     def as_in(self, text: str, prompt: str) -> str:
@@ -131,7 +132,7 @@ class PipelineImageMaker:
         unet, scheduler, device = self.pipe.unet, self.pipe.scheduler, self.pipe._execution_device
         states = self.encode(texts)  # [B, 77, D]
 
-        def predict(noisy, steps, images):
+        def predict(noisy: torch.Tensor, steps: torch.Tensor, images: Sequence[int]) -> Any:
             return unet(noisy.to(unet.dtype), steps, states[images]).sample  # [R, 4, h, w]
 
         return squared_errors(

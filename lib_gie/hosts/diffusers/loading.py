@@ -6,11 +6,13 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from safetensors import safe_open
+from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -27,7 +29,7 @@ DEMO_BASE = "gie-demo"
 """The demo model's family, as adapters name it."""
 
 _TEXT_PREFIX = "cond_stage_model.transformer."
-_VIT_L = {
+_VIT_L: dict[str, Any] = {
     "hidden_size": 768,
     "intermediate_size": 3072,
     "num_hidden_layers": 12,
@@ -58,11 +60,12 @@ def _quietly() -> Iterator[None]:
                 logging.enable_progress_bar()
 
 
-def _text_encoder(path: Path, dtype: torch.dtype) -> CLIPTextModel:
+def _text_encoder(path: Path, dtype: torch.dtype) -> nn.Module:
     """Load the checkpoint's text encoder; its configuration lies beside the checkpoint, else it is CLIP ViT-L/14."""
     folder = path.parent / "text_encoder"
     config = CLIPTextConfig.from_pretrained(folder) if folder.is_dir() else CLIPTextConfig(**_VIT_L)
-    model = CLIPTextModel(config).to(dtype)
+    model: nn.Module = CLIPTextModel(config)
+    model.to(dtype)
     wanted = {key.removeprefix("text_model."): key for key in model.state_dict()}
     with safe_open(path, framework="pt") as file:
         keys = [key for key in file.keys() if key.startswith(_TEXT_PREFIX) and not key.endswith("position_ids")]

@@ -55,7 +55,8 @@ def _check_width(pipe: Any, layout: Layout) -> None:
             f"the UNet projects the prompt's states before it attends to them ({kind}); growth inhibitors need a UNet "
             f"of SD 1.x, SD 2.x or SDXL"
         )
-    widths = [getattr(getattr(encoder, "config", None), "hidden_size", None) for encoder in found.values() if encoder]
+    configs = [getattr(encoder, "config", None) for encoder in found.values() if encoder]
+    widths: list[Any] = [getattr(config, "hidden_size", None) for config in configs]
     wanted = getattr(find_cross_attention(pipe.unet)[0].module.to_k, "in_features", None)
     if None in (*widths, wanted) or sum(widths) == wanted:
         return
@@ -77,7 +78,7 @@ def is_compiled(unet: nn.Module) -> bool:
     )
 
 
-def eager(unet: nn.Module) -> AbstractContextManager:
+def eager(unet: nn.Module) -> AbstractContextManager[Any]:
     """Make a context in which a compiled UNet runs as it was written, as compiled code passes hooks by.
 
     Raises UnsupportedModelError where torch is too old for that (2.6 is the first that can).
@@ -89,7 +90,8 @@ def eager(unet: nn.Module) -> AbstractContextManager:
             "the UNet was compiled with torch.compile, which passes growth inhibitors by; load it without compiling "
             "it, or use torch 2.6 or newer, where it is run uncompiled while concepts are erased"
         )
-    return torch.compiler.set_stance("force_eager")
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from lib_gie.core.composition import Trace
+from lib_gie.core.concepts import Concept
 from lib_gie.options import BY_NAME
 
 from .growth_inhibitors import GrowthInhibitors
@@ -40,27 +41,28 @@ class Sampling:
 
 
 def _sample(pipe: Any, prompt: str, sampling: Sampling, progress: Callable[[], None] | None) -> list[Image.Image]:
-    def after_step(pipe, step, timestep, tensors):
+    def after_step(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         if progress is not None:
             progress()
         return tensors
 
     count = len(sampling.seeds)
-    return call_pipeline(
+    images: list[Image.Image] = call_pipeline(
         pipe, [prompt] * count, sampling.seeds, steps=sampling.steps, cfg=sampling.cfg, size=sampling.size,
         negative_prompt=[sampling.negative] * count, callback_on_step_end=after_step,
     )  # fmt: skip
+    return images
 
 
 def erase_pair(
     pipe: Any,
     prompt: str,
-    concepts,
+    concepts: str | Sequence[Concept],
     sampling: Sampling,
     *,
     progress: Callable[[], None] | None = None,
     keep_composition: bool = False,
-    **options,
+    **options: Any,
 ) -> Pair:
     """Sample without erasure (watching the concept's attention at strength 0) and with it, from the same seeds.
 
@@ -71,7 +73,7 @@ def erase_pair(
     shares = {name: options.pop(name) for name in ("composition_cross", "composition_self") if name in options}
     strength = options.pop("strength", 1.0)
     trace = Trace() if keep_composition else None
-    for name, value in {**shares, "strength": strength}.items():  # the second run's must not wait for the first one
+    for name, value in [*shares.items(), ("strength", strength)]:  # the second run's must not wait for the first one
         BY_NAME[name].check(value)
     watched = GrowthInhibitors(pipe, concepts, strength=0.0, record=True, trace=trace, **options)
     before, seconds_before = _timed(pipe, prompt, sampling, progress, watched)
@@ -80,7 +82,9 @@ def erase_pair(
     return Pair(before, after, watched, eraser, seconds_before, seconds_after)
 
 
-def _timed(pipe, prompt, sampling, progress, user: GrowthInhibitors) -> tuple[list[Image.Image], float]:
+def _timed(
+    pipe: Any, prompt: str, sampling: Sampling, progress: Callable[[], None] | None, user: GrowthInhibitors
+) -> tuple[list[Image.Image], float]:
     with user:
         start = time.perf_counter()
         return _sample(pipe, prompt, sampling, progress), time.perf_counter() - start

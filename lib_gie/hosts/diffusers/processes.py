@@ -50,4 +50,5 @@ def gather(items: list[T]) -> list[T]:
         return items
     from accelerate.utils import gather_object
 
-    return gather_object(items)
+    gathered: list[T] = gather_object(items)
+    return gathered

@@ -29,7 +29,7 @@ def concept_tokens(pipe: Any, text: str) -> list[str]:
     if hasattr(pipe, "maybe_convert_prompt"):
         text = pipe.maybe_convert_prompt(text, tokenizer)
     ids = tokenizer(text, truncation=False, verbose=False).input_ids[1:-1]
-    return tokenizer.convert_ids_to_tokens(ids)
+    return list(tokenizer.convert_ids_to_tokens(ids))
 
 
 @torch.no_grad()
@@ -63,7 +63,7 @@ def _facts(pipe: Any, concepts: Sequence[Concept], text: str) -> PromptFacts:
     """Read a diffusers prompt: it has no syntax for emphasis, but it can name a thing often."""
 
     def ids(of: str) -> list[int]:
-        return tokenizer_of(pipe)(of, truncation=False, verbose=False).input_ids[1:-1]
+        return list(tokenizer_of(pipe)(of, truncation=False, verbose=False).input_ids[1:-1])
 
     tokens = ids(text)
     times = {

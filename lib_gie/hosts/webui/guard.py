@@ -29,11 +29,10 @@ _MARK = "_gie_original"
 
 def _for_the_api(error: GieError) -> None:
     """Give the error the attributes from which the WebUI's API takes its answer's status and detail."""
-    error.detail = f"{TITLE}: {error}"
-    error.status_code = 500 if isinstance(error, ErasureError) else 422
+    vars(error).update(detail=f"{TITLE}: {error}", status_code=500 if isinstance(error, ErasureError) else 422)
 
 
-def _process(inner: Callable, p: Any) -> Any:
+def _process(inner: Callable[..., Any], p: Any) -> Any:
     """Stand in for ``process_images_inner``. An error counts for the generations around this one as well."""
     try:
         return job.process(inner, p)
@@ -44,13 +43,13 @@ def _process(inner: Callable, p: Any) -> Any:
         raise
 
 
-def _run_script(inner: Callable, runner: Any, p: Any, *args: Any) -> Any:
+def _run_script(inner: Callable[..., Any], runner: Any, p: Any, *args: Any) -> Any:
     """Stand in for ``ScriptRunner.run``, which runs the script that is selected in the page."""
     with job.within_script(p):
         return inner(runner, p, *args)
 
 
-def _init_script_args(inner: Callable, api: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+def _init_script_args(inner: Callable[..., Any], api: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
     """Stand in for ``Api.init_script_args``: refuse, with HTTP 422, what the WebUI would drop without a word."""
     from fastapi import HTTPException
 
@@ -68,7 +67,7 @@ def _init_script_args(inner: Callable, api: Any, request: Any, *args: Any, **kwa
     return inner(api, request, *args, **kwargs)
 
 
-def _wrap(owner: Any, name: str, around: Callable) -> None:
+def _wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
     """Replace a function of the host by ``around``, which gets the function and then its arguments.
 
     A function that is replaced already stays as it is: Reload UI comes by here again.
@@ -98,7 +97,7 @@ def install() -> None:
 def install_refusal(reason: str) -> None:
     """Let no image be made where nothing can be erased, as long as the admin has something erased from every image."""
 
-    def refuse(inner: Callable, p: Any) -> Any:
+    def refuse(inner: Callable[..., Any], p: Any) -> Any:
         if enforced_text():
             error = ErasureError(f"{reason}. This WebUI always erases {enforced_text()!r}, so it makes no images")
             _for_the_api(error)

@@ -59,7 +59,7 @@ def request_of(p: Any) -> Request | None:
     return getattr(_ambient, "request", None)
 
 
-def process(inner: Callable, p: Any) -> Any:
+def process(inner: Callable[..., Any], p: Any) -> Any:
     """Return what ``inner`` makes of ``p``: its images have been erased from. Raises GieError where that cannot be."""
     request, enforced = request_of(p), enforced_requests()
     plans = [*plans_for(request, enforced), *given_plans(p)]

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from modules import script_callbacks
 
 from . import guard
 from .host.chosen import HOST
-from .page.script import GrowthInhibitorsScript
+from .page import script
 from .sampling.erased_generation import on_cfg_denoiser
 from .shown.readout import watch_results
 
 __all__ = ["GrowthInhibitorsScript", "register"]
 
-if HOST.refusal is not None:
-    GrowthInhibitorsScript = None  # the WebUI offers every script class that it finds
+# the WebUI offers every script class that it finds
+GrowthInhibitorsScript = script.GrowthInhibitorsScript if HOST.refusal is None else None
 
 
 def _on_settings() -> None:
@@ -32,7 +33,7 @@ def _on_before_ui() -> None:
     axes.add_axes()
 
 
-def _on_ui_tabs() -> list:
+def _on_ui_tabs() -> list[Any]:
     from .request.enforcement import tab_is_wanted
 
     if not tab_is_wanted():  # nothing of it is there then, its handlers neither
@@ -42,14 +43,14 @@ def _on_ui_tabs() -> list:
     return build_tab()
 
 
-def _on_app_started(blocks, app) -> None:
+def _on_app_started(blocks: Any, app: Any) -> None:
     from .page.api import add_routes
 
     guard.install_api()
     add_routes(blocks, app)
 
 
-def _on_after_component(component, **kwargs) -> None:
+def _on_after_component(component: Any, **kwargs: Any) -> None:
     name = str(kwargs.get("elem_id"))
     if name.startswith("generation_info_"):
         watch_results(component, **kwargs)
@@ -59,13 +60,13 @@ def _on_after_component(component, **kwargs) -> None:
         place_notice(component, **kwargs)
 
 
-def _on_infotext_pasted(infotext: str, params: dict) -> None:
+def _on_infotext_pasted(infotext: str, params: dict[str, Any]) -> None:
     from .page.pasted import on_infotext_pasted
 
     on_infotext_pasted(infotext, params)
 
 
-def _on(category: str, function: Callable) -> None:
+def _on(category: str, function: Callable[..., Any]) -> None:
     """Do what ``script_callbacks.on_<category>`` does, without its search of the stack for the caller's file."""
     callbacks = script_callbacks.callback_map[f"callbacks_{category}"]
     script_callbacks.add_callback(callbacks, function, name="growth_inhibitors", category=category, filename=__file__)

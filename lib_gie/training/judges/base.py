@@ -86,8 +86,11 @@ class Judge:
         return None
 
     @classmethod
-    def build(cls, maker: ImageMaker, concept: str, **settings: Any) -> Judge:
-        """Return a judge of this concept in this image maker's images. Raises OptionError where it cannot judge it."""
+    def build(cls, maker: ImageMaker, concept: str, *unused: Any, **settings: Any) -> Judge:
+        """Return a judge of this concept in this image maker's images. Raises OptionError where it cannot judge it.
+
+        Each judge names its own settings, which mypy allows because of ``unused``.
+        """
         raise NotImplementedError
 
     def look(self, made: Made, prompts: Sequence[str]) -> list[Verdict]:
@@ -99,6 +102,8 @@ class Judge:
 
     def shows(self, verdict: Verdict, before: Verdict) -> bool:
         """Tell whether the concept shows. ``before``: the verdict on the same prompt and seed without erasure."""
+        if self.threshold is None:
+            raise RuntimeError(f"the judge {self.name} must be calibrated before it tells what shows")
         return verdict.score >= self.threshold
 
 
@@ -107,7 +112,8 @@ def judge_class(name: str) -> type[Judge]:
     if name not in JUDGES:
         raise OptionError(f"there is no judge {name!r}; choose one of {', '.join(JUDGES)}")
     module, _, attribute = JUDGES[name].rpartition(".")
-    return getattr(importlib.import_module(f".{module}", __package__), attribute)
+    kind: type[Judge] = getattr(importlib.import_module(f".{module}", __package__), attribute)
+    return kind
 
 
 def check_judge(name: str) -> None:

@@ -82,7 +82,7 @@ class Page:
 
             def _is_ours(self) -> bool:
                 """Tell whether the browser shows this page: one of another name could read it and click on it."""
-                here = f"127.0.0.1:{self.server.server_port}"
+                here = f"127.0.0.1:{page._server.server_port}"
                 if self.headers.get("Host") == here and self.headers.get("Origin") in (None, f"http://{here}"):
                     return True
                 self.send_error(HTTPStatus.FORBIDDEN)
@@ -94,7 +94,7 @@ class Page:
                 self.end_headers()
                 self.wfile.write(text.encode())
 
-            def log_message(self, *args) -> None:
+            def log_message(self, *args: object) -> None:
                 """Write nothing: the terminal has a progress bar."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)

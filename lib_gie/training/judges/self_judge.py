@@ -84,7 +84,7 @@ class SelfJudge(Judge):
 
     def shows(self, verdict: Verdict, before: Verdict) -> bool:
         """Tell whether the score is above the threshold."""
-        return verdict.score > self.threshold
+        return super().shows(verdict, before) and verdict.score != self.threshold
 
 
 def best_part(errors: torch.Tensor, part: float) -> torch.Tensor:

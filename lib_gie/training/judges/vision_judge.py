@@ -118,7 +118,7 @@ def _read(answer: Any, until: float) -> bytes:
 
 def _within(seconds: float, work: Callable[[], Any]) -> Any:
     """Return or raise what ``work`` does, or TimeoutError after this time: a server can send a byte a minute."""
-    found: list = []
+    found: list[Any] = []
 
     def run() -> None:
         try:

@@ -38,7 +38,8 @@ def parse_prompts(text: str, concept: str, where: str = "the list") -> list[tupl
     explicit. Empty lines and those that begin with # are left out. ``{concept}`` becomes the concept.
     Raises OptionError for a list without prompts, and for a prompt in two sections.
     """
-    kind, found = KINDS[0], {}
+    kind = KINDS[0]
+    found: dict[str, str] = {}
     for number, line in enumerate(text.removeprefix(_BOM).splitlines(), 1):
         line = line.strip()
         if not line or line.startswith("#"):

@@ -6,7 +6,7 @@ since some versions, forks, models or kinds of generation lack them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -38,6 +38,10 @@ class Processing(Protocol):
     """The seeds of all batches."""
     all_subseeds: Sequence[int]
     """The variation seeds of all batches."""
+    sample: Callable[..., Any]
+    """Samples one batch, Hires. fix included; what replaces it stands around the sampling."""
+    scripts: Any
+    """Runs the scripts; None or missing where there are none (``modules.scripts.ScriptRunner``)."""
     rng: Any
     """Draws the running batch's noise (``modules.rng.ImageRNG``)."""
     disable_extra_networks: bool
@@ -61,11 +65,8 @@ class Processing(Protocol):
     batch_index: int
     """The number, within the batch, of the image that is being finished."""
 
-    # -- not everywhere: scripts, script_args, steps, width, height, cfg_scale; of txt2img enable_hr, is_hr_pass,
+    # -- not everywhere: script_args, steps, width, height, cfg_scale; of txt2img enable_hr, is_hr_pass,
     # hr_prompts, hr_second_pass_steps, hr_cfg, hr_extra_network_data; of img2img overlay_images, mask_for_overlay
-
-    def sample(self, *args: Any, **kwargs: Any) -> Any:
-        """Sample one batch, Hires. fix included; what replaces it stands around the sampling."""
 
     def comment(self, text: str) -> None:
         """Show a text under the images."""

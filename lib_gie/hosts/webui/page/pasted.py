@@ -107,7 +107,7 @@ def _paste(option: Option) -> PasteKey:
     return PasteKey(key, value)
 
 
-def _skipped(*keys: str | None) -> bool:
+def _skipped(*keys: str) -> bool:
     return not _here().skipped.isdisjoint(keys)
 
 

@@ -55,7 +55,7 @@ def _number(text: Any, name: str) -> float:
 
 def read_strength(text: Any) -> float:
     """Return a strength above 0. Raises OptionError."""
-    value = BY_NAME["strength"].check(_number(text, "strength"))
+    value: float = BY_NAME["strength"].check(_number(text, "strength"))
     if value == 0:
         raise OptionError("the strength is 0, so nothing would be erased; it must be above 0")
     return value
@@ -63,7 +63,7 @@ def read_strength(text: Any) -> float:
 
 def read_scale(text: Any) -> float:
     """Return a fixed scale below 0. Raises OptionError."""
-    value = BY_NAME["scale"].check(_number(text, "scale"))
+    value: float = BY_NAME["scale"].check(_number(text, "scale"))
     if value == 0:
         raise OptionError("the scale is 0, so nothing would be erased; it must be below 0, for example -3")
     return value
@@ -71,7 +71,7 @@ def read_scale(text: Any) -> float:
 
 def read_floor(text: Any) -> float:
     """Return a scale that no image's is to be weaker than; 0 asks for nothing. Raises OptionError."""
-    return FLOOR.check(_number(text, "floor"))
+    return float(FLOOR.check(_number(text, "floor")))
 
 
 def _adapter_reader(folders: Sequence[Path]) -> Callable[[str], str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from modules import shared
@@ -79,7 +80,7 @@ def _read_adapter(value: Any) -> str:
 # -- the command line ------------------------------------------------
 
 
-def _given(name: str) -> list:
+def _given(name: str) -> list[Any]:
     """Return the values of an argument, in their order. Anything but None was given, a 0 as well."""
     value = getattr(shared.cmd_opts, name, None)
     return value if isinstance(value, list) else [] if value is None else [value]
@@ -163,7 +164,7 @@ def _requests(wish: _Wish, where: str, leaving_out: Iterable[str] = ()) -> list[
     by_adapter: dict[str, list[Concept]] = {}
     for concept in wish.concepts:
         if concept.key not in leaving_out:
-            name = _read(where, lambda names, concept=concept: _adapter_of(concept, names), wish.adapters)
+            name = _read(where, partial(_adapter_of, concept), wish.adapters)
             by_adapter.setdefault(name, []).append(concept)
     return [
         Enforced(Request(tuple(concepts), adapter=name, strength=wish.strength, scale=wish.scale), wish.floor)
@@ -171,12 +172,11 @@ def _requests(wish: _Wish, where: str, leaving_out: Iterable[str] = ()) -> list[
     ]
 
 
-def _stronger(line: _Wish, settings: _Wish, key: str) -> _Wish:
-    """Merge a concept that both name: the command line's adapter, and of strength, weight and floor the stronger.
+def _stronger(line: _Wish, settings: _Wish, first: Concept, second: Concept) -> _Wish:
+    """Merge a concept of both (``first``, ``second``): the line's adapter, the stronger strength, weight and floor.
 
     A fixed scale of the settings counts as a floor, because the adapter is the command line's.
     """
-    first, second = line.concept(key), settings.concept(key)
     fixed = settings.scale * settings.strength * second.weight if settings.adapters == (FIXED,) else 0.0
     return dataclasses.replace(
         line,
@@ -189,11 +189,12 @@ def _stronger(line: _Wish, settings: _Wish, key: str) -> _Wish:
 def enforced_requests() -> list[Enforced]:
     """Return what is erased from every image. Raises ErasureError where it cannot be read."""
     line, settings = _from_command_line(), _from_settings()
-    both = [concept.key for concept in line.concepts if settings.concept(concept.key)]
-    found = _requests(line, "--gie-enforce-adapter", leaving_out=both)
-    for key in both:
-        found += _requests(_stronger(line, settings, key), "--gie-enforce-adapter")
-    return found + _requests(settings, "the setting gie_enforced_adapter", leaving_out=both)
+    both = [(one, other) for one in line.concepts if (other := settings.concept(one.key)) is not None]
+    keys = [one.key for one, _ in both]
+    found = _requests(line, "--gie-enforce-adapter", leaving_out=keys)
+    for first, second in both:
+        found += _requests(_stronger(line, settings, first, second), "--gie-enforce-adapter")
+    return found + _requests(settings, "the setting gie_enforced_adapter", leaving_out=keys)
 
 
 def enforced_keys() -> set[str]:
@@ -259,7 +260,7 @@ def tab_is_wanted() -> bool:
     that erases little.
     """
     options = shared.cmd_opts
-    wanted = getattr(options, "gie_tab", None)
+    wanted: str | None = getattr(options, "gie_tab", None)
     if wanted is not None:
         return wanted == "on"
     open_to_others = any(getattr(options, name, None) for name in ("listen", "share", "ngrok"))

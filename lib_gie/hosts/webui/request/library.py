@@ -196,7 +196,7 @@ def by_choice(adapters: Sequence[InstalledAdapter], folders: Sequence[Path]) -> 
     Ties go to the newest of the user's, and to the first by name of the shipped ones.
     """
 
-    def place(installed: InstalledAdapter) -> tuple:
+    def place(installed: InstalledAdapter) -> tuple[bool, int, int, str]:
         own = installed.path.parent == folders[-1]
         return not own, len(installed.info.concepts), -_changed(installed.path) if own else 0, installed.name
 

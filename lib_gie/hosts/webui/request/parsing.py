@@ -46,7 +46,7 @@ class Request:
         return ErasureSettings(self.strength, self.start, self.end, self.concept_pass, rule=self.rule)
 
 
-def _from_mapping(values: Mapping) -> dict[str, Any]:
+def _from_mapping(values: Mapping[str, Any]) -> dict[str, Any]:
     unknown = [key for key in values if key not in BY_NAME]
     if unknown:
         raise OptionError(f"unknown argument {quoted(unknown[0])}; known are {', '.join(BY_NAME)}")

@@ -120,5 +120,5 @@ class PlanInBatch:
 
     def check(self) -> None:
         """Raise ErasureError where announced rows were never seen, or where a UNet call was refused."""
-        if self.steps or (self.erasure is not None and self.erasure.ledger.refusal is not None):
+        if self.erasure is not None and (self.steps or self.erasure.ledger.refusal is not None):
             self.erasure.finish()

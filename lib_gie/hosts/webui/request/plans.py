@@ -121,7 +121,7 @@ def _as_words(concepts: Sequence[Concept], model: Any) -> tuple[Concept, ...]:
 def _adapters(rules: Sequence[ScaleRule], sources: Sequence[ScaleSource]) -> dict[str, Adapter]:
     """Return the adapters in use, by name."""
     pairs = zip(rules, sources, strict=True)
-    return {source.adapter: rule.adapter for rule, source in pairs if isinstance(rule, Guarded)}
+    return {source.adapter: rule.adapter for rule, source in pairs if isinstance(rule, Guarded) and source.adapter}
 
 
 def _adapter_notes(request: Request, rules: Sequence[ScaleRule], sources: Sequence[ScaleSource]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,7 @@ def _clip_skip() -> Any:
 
 
 def note_reading(
-    inner: Callable, model: Any, prompts: Any, steps: int, hires_steps: int | None = None, *args: Any, **kwargs: Any
+    inner: Any, model: Any, prompts: Any, steps: int, hires_steps: int | None = None, *args: Any, **kwargs: Any
 ) -> Any:
     """Stand in for ``get_multicond_learned_conditioning``: encode, and note on the result how prompts were read."""
     before, clip_skip, inversions = Mode.now(), _clip_skip(), inversions_now(model)
@@ -148,9 +148,9 @@ def facts_of(
         own = word_tokens(concept.text, model)
         # both count: the words as a reader sees them, and any letters that the tokenizer takes for them
         pairs = zip(texts, tokens, strict=True)
-        named = max(max(times_named(text, concept.text), times_in(ids, own)) for text, ids in pairs)
+        found = max(max(times_named(text, concept.text), times_in(ids, own)) for text, ids in pairs)
         # a textual inversion can be the same words under another name
-        times[concept.key] = named + max(vectors_like(text, concept.text, model, databases) for text in texts)
-    named = frozenset(key for key, found in times.items() if found)
+        times[concept.key] = found + max(vectors_like(text, concept.text, model, databases) for text in texts)
+    named = frozenset(key for key, count in times.items() if count)
     emphasis = emphasis_of(stages, model, modes)
     return PromptFacts(named, emphasis * repeated_emphasis(max(times.values(), default=1)))

@@ -62,7 +62,7 @@ def leave_out(generation: Generation) -> torch.Tensor:
     return torch.zeros((len(p.seeds), *p.rng.shape), device=shared.device, dtype=devices.dtype)  # [B, C, h, w]
 
 
-def _post_sample(inner: Callable, runner: Any, p: Any, sampled: Any, *args, **kwargs) -> Any:
+def _post_sample(inner: Callable[..., Any], runner: Any, p: Any, sampled: Any, *args: Any, **kwargs: Any) -> Any:
     generation = _generation_of(p)
     if generation is not None and generation.left_out.is_running:
         return None
@@ -71,14 +71,14 @@ def _post_sample(inner: Callable, runner: Any, p: Any, sampled: Any, *args, **kw
     return inner(runner, p, sampled, *args, **kwargs)
 
 
-def _postprocess_batch(inner: Callable, runner: Any, p: Any, *args, **kwargs) -> Any:
+def _postprocess_batch(inner: Callable[..., Any], runner: Any, p: Any, *args: Any, **kwargs: Any) -> Any:
     generation = _generation_of(p)
     if generation is not None and generation.left_out.is_running:
         return None
     return inner(runner, p, *args, **kwargs)
 
 
-def _batch_list(inner: Callable, runner: Any, p: Any, batch: Any, *args, **kwargs) -> Any:
+def _batch_list(inner: Callable[..., Any], runner: Any, p: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
     generation = _generation_of(p)
     if generation is None:
         return inner(runner, p, batch, *args, **kwargs)
@@ -95,7 +95,7 @@ def _batch_list(inner: Callable, runner: Any, p: Any, batch: Any, *args, **kwarg
 # -- what is shown beside the results ------------------------------------------------
 
 
-def _after_composite(inner: Callable, runner: Any, p: Any, shown: Any, *args, **kwargs) -> Any:
+def _after_composite(inner: Callable[..., Any], runner: Any, p: Any, shown: Any, *args: Any, **kwargs: Any) -> Any:
     """Give the gallery a result after the last thing that is done to it, as the WebUI is about to show and save it."""
     done = inner(runner, p, shown, *args, **kwargs)
     generation = _generation_of(p)
@@ -105,7 +105,7 @@ def _after_composite(inner: Callable, runner: Any, p: Any, shown: Any, *args, **
     return done
 
 
-def _postprocess(inner: Callable, runner: Any, p: Any, processed: Any, *args, **kwargs) -> Any:
+def _postprocess(inner: Callable[..., Any], runner: Any, p: Any, processed: Any, *args: Any, **kwargs: Any) -> Any:
     generation = _generation_of(p)
     gallery = None if generation is None or generation.has_failed else generation.gallery
     if gallery is None:
@@ -135,7 +135,7 @@ _AROUND = {
 }
 
 
-def wrap_scripts(wrap: Callable) -> None:
+def wrap_scripts(wrap: Callable[..., None]) -> None:
     """Wrap the calls of scripts. ``wrap``: replaces a function once (see ``guard``). An old WebUI lacks some calls."""
     for name, around in _AROUND.items():
         if hasattr(scripts.ScriptRunner, name):

@@ -15,6 +15,7 @@ import torch
 from modules import errors, images, processing, script_callbacks, scripts, shared
 from PIL import Image
 
+from lib_gie.core.recorder import AttentionRecorder
 from lib_gie.hosts.webui.request.infotext import concepts_text
 from lib_gie.hosts.webui.request.parsing import TITLE
 from lib_gie.hosts.webui.sampling.erased_generation import Generation, is_stopped
@@ -69,8 +70,7 @@ class Gallery:
     def begin(self, p: Any) -> None:
         """Prepare for a batch that is about to be sampled."""
         self._batch = _Batch()
-        reason = _unknown_hook(p) if self.before else None
-        if reason is not None:
+        if self.before and (reason := _unknown_hook(p)) is not None:
             self.refuse(reason)
 
     def keep(self, samples: Any) -> None:
@@ -114,7 +114,7 @@ class Gallery:
         if batch.samples is None or is_stopped():
             return
         try:
-            pictures = unerased.finish(p, batch.samples, batch.drawn) if batch.arrived else None
+            pictures = unerased.finish(p, batch.samples, batch.drawn) if batch.arrived and batch.drawn else None
         except Exception as error:
             errors.report(f"{TITLE}: an image without erasure cannot be shown", exc_info=True)
             self.refuse(str(error))
@@ -131,7 +131,7 @@ class Gallery:
         self.was_appended = True
         if self.before and self.results and not self.unerased and not is_stopped():
             self.refuse(SAMPLED_OTHERWISE)
-        plan = next((k for k, plan in enumerate(generation.plans) if not plan.enforced), None)
+        plan = next(k for k, plan in enumerate(generation.plans) if not plan.enforced)  # a gallery is for such a one
         _pad_infotexts(processed)
         rows = []
         for place, result in sorted(self.results.items(), key=lambda item: item[0]):
@@ -162,42 +162,43 @@ class Gallery:
         if failed and self._shown:
             self._note(f"nothing is shown beside the images: a script of another extension failed on it ({failed[0]})")
             self.take_back(processed)
+        followed = self._followed or JobImages(processed)
         for shown in list(self._shown):
-            if all(map(self._followed.is_as_it_was, shown.sources)):
-                self._pass_on(p, shown)
+            if all(map(followed.is_as_it_was, shown.sources)):
+                self._pass_on(p, shown, followed)
             else:
                 self._note(_CHANGED)
-                self._take_away(shown)
+                self._take_away(shown, followed)
         processed.comments = getattr(processed, "comments", "") + "".join(self._notes)
 
     def take_back(self, processed: Any) -> None:
         """Take all pictures away again."""
-        self._followed = self._followed or JobImages(processed)
+        followed = self._followed or JobImages(processed)
         for shown in list(self._shown):
-            self._take_away(shown)
+            self._take_away(shown, followed)
 
-    def _take_away(self, shown: _Picture) -> None:
+    def _take_away(self, shown: _Picture, followed: JobImages) -> None:
         self._shown.remove(shown)
-        self._followed.take_away(shown.picture)
+        followed.take_away(shown.picture)
 
-    def _pass_on(self, p: Any, shown: _Picture) -> None:
+    def _pass_on(self, p: Any, shown: _Picture, followed: JobImages) -> None:
         """Save a picture, or have other extensions do to it what they do to results that are saved."""
-        picture = self._followed.now(shown.picture)
+        picture = followed.now(shown.picture)
         if not isinstance(picture, Image.Image) or not _saves_results(p):
             return
         passed_on, note = _as_the_results(p, shown, picture)
         if note:
             self._note(note)
         if passed_on is None:
-            self._take_away(shown)
+            self._take_away(shown, followed)
         elif passed_on is not picture:
-            self._followed.replace(shown.picture, passed_on)
+            followed.replace(shown.picture, passed_on)
 
 
 class _Batch:
     """The batch that is being made, until its images without erasure are finished."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.samples: Any = None  # of the images without erasure
         self.returned: list[torch.Tensor] | None = None
         self.drawn: unerased.Drawn | None = None
@@ -232,7 +233,7 @@ def _saves_results(p: Any) -> bool:
 
 
 def _callbacks(category: str) -> list[Any]:
-    return script_callbacks.callback_map.get(f"callbacks_{category}", [])
+    return list(script_callbacks.callback_map.get(f"callbacks_{category}", []))
 
 
 def _handles_saved_files() -> str | None:
@@ -242,8 +243,8 @@ def _handles_saved_files() -> str | None:
 
 def _as_the_results(p: Any, shown: _Picture, picture: Image.Image) -> tuple[Image.Image | None, str]:
     """Return the picture after all that happens to results that are saved, or None and why it must not be shown."""
-    if shown.setting is not None and getattr(shared.opts, shown.setting, False):
-        return _saved(p, shown, picture), ""
+    if shown.place is not None and shown.setting is not None and getattr(shared.opts, shown.setting, False):
+        return _saved(p, shown, shown.place, picture), ""
     name = _handles_saved_files()
     if name is None:
         return _as_if_saved(p, shown, picture), ""
@@ -253,9 +254,9 @@ def _as_the_results(p: Any, shown: _Picture, picture: Image.Image) -> tuple[Imag
     )
 
 
-def _saved(p: Any, shown: _Picture, picture: Image.Image) -> Image.Image:
+def _saved(p: Any, shown: _Picture, place: Place, picture: Image.Image) -> Image.Image:
     """Save the picture. Return it, or what another extension has had saved in its place."""
-    number = shown.place[0] * p.batch_size + shown.place[1]
+    number = place[0] * p.batch_size + place[1]
     path, _ = images.save_image(
         picture, p.outpath_samples, "", p.all_seeds[number], p.all_prompts[number], shared.opts.samples_format,
         info=shown.text, p=p, suffix=shown.suffix,
@@ -311,8 +312,8 @@ def _attention(generation: Generation, number: int, place: Place, result: Image.
     # what draws is not imported before it is needed: the WebUI's start is not to wait for it
     from lib_gie.pictures.attention import Region, explained, overlay, region_map, step_maps, steps_sheet
 
-    plan, recorder = generation.plans[number], generation.recorders.get((number, place[0]))
-    rows = [row for row in (recorder.rows() if recorder else ()) if row[0] == place[1]]
+    plan, recorder = generation.plans[number], generation.recorders.get((number, place[0]), AttentionRecorder())
+    rows = [row for row in recorder.rows() if isinstance(row, tuple) and row[0] == place[1]]
     scales, below = generation.scales_of(number, *place), result.convert("RGB")
     region = Region(*below.size, box=getattr(generation.p, "paste_to", None))
     for k, concept in enumerate(plan.request.concepts):
@@ -329,12 +330,12 @@ def _attention(generation: Generation, number: int, place: Place, result: Image.
         yield _Picture("", steps, None, f"{suffix}-steps", SAVE_ATTENTION, place, [result])
 
 
-def _scale_text(scales: list | None, concept: int) -> str:
+def _scale_text(scales: list[list[list[float]]] | None, concept: int) -> str:
     values = [f"{value:.2f}" for row in scales or () for value in row[concept]]
     return ", ".join(dict.fromkeys(values)) or "?"
 
 
-def _sheet(generation: Generation, number: int, rows: list) -> _Picture:
+def _sheet(generation: Generation, number: int, rows: list[Any]) -> _Picture:
     """Draw the job's images with and without erasure on one sheet, but for those that lack one of the columns."""
     from lib_gie.pictures import SheetRow, contact_sheet
 
@@ -364,6 +365,7 @@ def _pad_infotexts(processed: Any) -> None:
 
 def _infotext(p: Any, place: Place) -> str:
     """Return the infotext of an image of the job."""
-    return processing.create_infotext(
+    text: str = processing.create_infotext(
         p, p.all_prompts, p.all_seeds, p.all_subseeds, iteration=place[0], position_in_batch=place[1]
     )
+    return text

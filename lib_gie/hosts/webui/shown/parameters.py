@@ -46,7 +46,7 @@ def _scale_writer(generation: Generation, *plans: int) -> Callable[..., str | No
     The WebUI calls it when it writes an infotext, and leaves the entry out where it returns None.
     """
 
-    def scale(p: Any, index: int, all_seeds: list, use_main_prompt: bool, **unused: Any) -> str | None:
+    def scale(p: Any, index: int, all_seeds: list[int], use_main_prompt: bool, **unused: Any) -> str | None:
         if not use_main_prompt and all_seeds is getattr(p, "seeds", None):
             batch, image = getattr(p, "iteration", 0), index  # the WebUI counts within the batch here
         else:

@@ -46,7 +46,7 @@ def hidden() -> Iterator[None]:
         _state.hidden = before
 
 
-def _store(inner: Callable, decoded: Any, *args, **kwargs) -> Any:
+def _store(inner: Callable[..., Any], decoded: Any, *args: Any, **kwargs: Any) -> Any:
     """Stand in for ``store_latent``, which keeps what was sampled last for the previews."""
     if getattr(_state, "hidden", False):
         return None
@@ -59,7 +59,7 @@ def _is_answered() -> bool:
     return hasattr(vars(sd_samplers_cfg_denoiser).get("opts"), "gie_options")
 
 
-def wrap_previews(wrap: Callable) -> None:
+def wrap_previews(wrap: Callable[..., None]) -> None:
     """Answer the denoiser's option, and wrap ``store_latent``. ``wrap``: replaces a function once (see ``guard``)."""
     if not _is_answered() and hasattr(sd_samplers_cfg_denoiser, "opts"):
         sd_samplers_cfg_denoiser.opts = _AnsweredOptions(shared.opts)

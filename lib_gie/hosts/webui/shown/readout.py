@@ -6,6 +6,7 @@ import html
 import json
 from typing import Any
 
+from lib_gie.core.recorder import AttentionRecorder
 from lib_gie.hosts.webui.request.enforcement import shows_enforced_scale
 from lib_gie.hosts.webui.request.plan import Plan
 from lib_gie.hosts.webui.sampling.erased_generation import Generation
@@ -17,7 +18,7 @@ _holders: dict[str, Any] = {}
 """By tab the component that shows the read-out."""
 
 
-class ReadOut(dict):
+class ReadOut(dict[str, Any]):
     """A dict for a job's ``extra_generation_params`` that goes into the page's and the API's JSON, but no infotext.
 
     The WebUI calls a value that can be called to get the infotext's, and leaves None out.
@@ -32,9 +33,10 @@ def _scale(rows: list[list[list[float]]] | None, concept: int) -> float | None:
     return round(sum(values) / len(values), 4) if values else None
 
 
-def _of_image(generation: Generation, number: int, plan: Plan, batch: int, image: int) -> list[dict]:
-    recorder, scales = generation.recorders.get((number, batch)), generation.scales_of(number, batch, image)
-    rows = [row for row in (recorder.rows() if recorder else ()) if row[0] == image]
+def _of_image(generation: Generation, number: int, plan: Plan, batch: int, image: int) -> list[dict[str, Any]]:
+    recorder = generation.recorders.get((number, batch), AttentionRecorder())
+    rows = [row for row in recorder.rows() if isinstance(row, tuple) and row[0] == image]
+    scales = generation.scales_of(number, batch, image)
     hidden = plan.enforced and not shows_enforced_scale()  # both tell for which prompts erasing is weak
     if scales is None:
         return []
@@ -81,7 +83,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
 
 
-def _cells(image: str, entry: dict, seeds: list) -> str:
+def _cells(image: str, entry: dict[str, Any], seeds: list[Any]) -> str:
     number = int(image)
     seed = seeds[number] if 0 <= number < len(seeds) else ""
     always = " (always)" if entry["always"] else ""

@@ -8,7 +8,7 @@ paint over what must not be seen.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -103,7 +103,7 @@ def sample_unerased(generation: Any, sample: Callable[[], Any], shown: bool) -> 
 class Drawn:
     """How far the global random numbers have been drawn: Python's, NumPy's and torch's, of every GPU."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._state, self._array_state, self._tensor_state = random.getstate(), np.random.get_state(), _tensor_state()
 
     @contextmanager
@@ -202,17 +202,19 @@ def _finished(p: Any, image: torch.Tensor, number: int) -> Image.Image:
     whole = processing.apply_overlay(shown.image, p.paste_to, surrounded.overlay_image)[0]
     composed = scripts.PostprocessImageArgs(whole)
     runner.postprocess_image_after_composite(p, composed)
-    return composed.image
+    finished: Image.Image = composed.image
+    return finished
 
 
 def _infotext(p: Any, number: int) -> str:
-    return processing.create_infotext(
+    text: str = processing.create_infotext(
         p, p.prompts, p.seeds, p.subseeds, index=number, all_negative_prompts=p.negative_prompts
     )
+    return text
 
 
 def _overlay(p: Any, number: int) -> Image.Image | None:
-    overlays = getattr(p, "overlay_images", None)
+    overlays: Sequence[Image.Image] | None = getattr(p, "overlay_images", None)
     if not shared.opts.overlay_inpaint or overlays is None or number >= len(overlays):
         return None
     return overlays[number]

@@ -18,6 +18,7 @@ from modules.call_queue import queue_lock
 
 from lib_gie.core.call import LAST_TIMESTEP, LATENT_CHANNELS
 from lib_gie.core.concepts import Concept
+from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.recorder import Reading
 from lib_gie.core.scales.scale_rules import GivenScales
 from lib_gie.core.session import read_attention
@@ -171,13 +172,14 @@ class WebUIImageMaker:
         Raises BatchStoppedError where a button of the WebUI has stopped the batch, ErasureError where checkpoint or
         settings are others than at the start.
         """
-        images, latents = [None] * len(prompts), [None] * len(prompts)
+        images: dict[int, torch.Tensor] = {}
+        latents: dict[int, torch.Tensor] = {}
         for numbers in self._groups(prompts, scales.tolist()):
             own = ([prompts[number] for number in numbers], [seeds[number] for number in numbers])
             made = self._make(*own, concept, scales[numbers])
-            for number, image, latent in zip(numbers, made.images, made.latents, strict=True):
-                images[number], latents[number] = image, latent
-        return Made(torch.stack(images), torch.stack(latents))
+            images |= zip(numbers, made.images, strict=True)
+            latents |= zip(numbers, made.latents, strict=True)
+        return Made(_in_order(images), _in_order(latents))
 
     def _groups(self, prompts: Sequence[str], scales: Sequence[float] | None = None) -> list[list[int]]:
         with _turn():
@@ -210,15 +212,14 @@ class WebUIImageMaker:
 
         Where AND joins a prompt's parts, it is what they see of the part with the most attention to the concept.
         """
-        found: list[list[torch.Tensor | None]] = [[None] * len(prompts) for _ in concepts]
+        found: list[dict[int, torch.Tensor]] = [{} for _ in concepts]
         for group in self._groups(prompts):
             for start in range(0, len(group), _ROWS):
                 numbers = group[start : start + _ROWS]
                 read = self._read([prompts[number] for number in numbers], concepts, reading)
                 for values, own in zip(found, read, strict=True):
-                    for number, value in zip(numbers, own, strict=True):
-                        values[number] = value
-        return [torch.stack(values) for values in found]
+                    values |= zip(numbers, own, strict=True)
+        return [_in_order(values) for values in found]
 
     def _read(self, prompts: list[str], concepts: Sequence[str], reading: Reading) -> list[list[torch.Tensor]]:
         """Read prompts that one batch can be made of: for each concept and prompt float32 [inputs, n]."""
@@ -250,12 +251,11 @@ class WebUIImageMaker:
         ``latents``: [B, 4, h, w], under one text each. ``timesteps``: int64 [T]; ``noises``: float32 [T, 4, h, w], the
         same for all images.
         """
-        errors = [None] * len(texts)
+        errors: dict[int, torch.Tensor] = {}
         for numbers in self._groups(texts):
             found = self._noise_errors(latents[numbers], [texts[number] for number in numbers], timesteps, noises)
-            for number, own in zip(numbers, found, strict=True):
-                errors[number] = own
-        return torch.stack(errors)
+            errors |= zip(numbers, found, strict=True)
+        return _in_order(errors)
 
     def _noise_errors(
         self, latents: torch.Tensor, texts: list[str], timesteps: torch.Tensor, noises: torch.Tensor
@@ -267,7 +267,7 @@ class WebUIImageMaker:
             given, picture = _encode(model, order, self._size), _picture(model, self._size)  # each [different, ...]
             unet = callable_unet(model)
 
-            def predict(noisy, steps, images):
+            def predict(noisy: torch.Tensor, steps: torch.Tensor, images: Sequence[int]) -> Any:
                 chosen = [order.index(texts[image]) for image in images]
                 rows = {name: value[chosen] for name, value in given.items()}  # each [R, ...]
                 with devices.autocast():
@@ -279,8 +279,13 @@ class WebUIImageMaker:
             ).cpu()  # fmt: skip
 
 
+def _in_order(by_number: dict[int, torch.Tensor]) -> torch.Tensor:
+    """Stack the tensors of all prompts, in the prompts' order."""
+    return torch.stack([by_number[number] for number in range(len(by_number))])
+
+
 def _read_rows(
-    model: Any, encoded: list, reading: Reading, given: Prompted, first: int, size: Size
+    model: Any, encoded: list[EncodedConcept], reading: Reading, given: Prompted, first: int, size: Size
 ) -> list[torch.Tensor]:
     """Read at most _ROWS rows from the first on: for each concept [R, inputs, n]."""
     own = {name: value[first : first + _ROWS] for name, value in given.arguments.items()}  # each [R, ...]
@@ -314,7 +319,8 @@ def _picture(model: Any, size: Size) -> torch.Tensor | None:
     with undrawn():  # the autoencoder draws from the distribution that it finds
         torch.manual_seed(0)
         with devices.autocast():
-            return processing.txt2img_image_conditioning(model, latents, width, height)
+            picture: torch.Tensor = processing.txt2img_image_conditioning(model, latents, width, height)
+            return picture
 
 
 def _with_picture(latents: torch.Tensor, picture: torch.Tensor | None) -> torch.Tensor:
@@ -326,7 +332,7 @@ def _keep_latents(p: Any) -> list[torch.Tensor]:
     """Return a list that ``p.sample`` will fill with the batch's latents [B, 4, h, w]."""
     kept, inner = [], p.sample
 
-    def sample(*args, **kwargs):
+    def sample(*args: Any, **kwargs: Any) -> Any:
         result = inner(*args, **kwargs)
         kept.append(result)
         return result

@@ -16,8 +16,10 @@ from lib_gie.hosts.webui.request.library import TAB, TRAINED_IN
 from lib_gie.pictures import SheetRow, contact_sheet, picture
 from lib_gie.pictures.fit_plot import scatter
 from lib_gie.training.fitting import Fit, Recipe, fit_labels, predictions
+from lib_gie.training.image_maker import Made
 from lib_gie.training.judges import Judge, judge_class, make_judge
-from lib_gie.training.labels import Label, Labelling
+from lib_gie.training.judges.base import Verdict
+from lib_gie.training.labels import Label, Labelling, Sample
 from lib_gie.training.report import describe, summary
 
 from .adapter_file import allowed_path
@@ -115,7 +117,7 @@ class Run:
     def _label(self, progress: Progress) -> list[Label]:
         started = time.monotonic()
 
-        def on_batch(made, of, verdicts) -> None:
+        def on_batch(made: Made, of: list[tuple[Sample, float]], verdicts: list[Verdict]) -> None:
             progress.done = self.labelling.done
             progress.images += len(of)
             progress.seconds = time.monotonic() - started

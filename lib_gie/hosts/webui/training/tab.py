@@ -180,7 +180,7 @@ def _view() -> list[Any]:
     ]
 
 
-def _now() -> list:
+def _now() -> list[Any]:
     """Return what the view depends on: it is sent again only when this has changed."""
     progress = trainer.progress
     return [progress.state, progress.text, progress.done, progress.images, len(progress.report), trainer.stopping]
@@ -191,7 +191,7 @@ def show() -> list[Any]:
     return [_now(), *_view()]
 
 
-def refresh(shown: list) -> list[Any]:
+def refresh(shown: list[Any]) -> list[Any]:
     """Return what ``show`` does, if it has changed: the page asks every second while a training runs.
 
     ``shown``: what the page's view depended on. Nothing is streamed: gradio never ends a stream whose page was closed,

@@ -19,10 +19,10 @@ from .work_order import WorkOrder
 class Trainer:
     """One training at a time; what was labelled stays on disk and is not made again."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.progress = Progress()
         self._stop = threading.Event()
-        self._answer: int | None = None
+        self._answer = 0
         self._answered = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -60,7 +60,7 @@ class Trainer:
         from lib_gie.pictures import picture  # draws: the WebUI's start is not to wait for it
 
         progress = self.progress
-        self._answer, progress.pictures = None, [(picture(image), prompt) for image in images]
+        progress.pictures = [(picture(image), prompt) for image in images]
         self._answered.clear()
         progress.state = "asking"
         progress.text = f"{prompt}: click on the first image that does not show {concept}"

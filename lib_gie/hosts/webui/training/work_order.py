@@ -155,7 +155,7 @@ def read_work_order(
     if len(values) != len(names):
         raise OptionError(f"{len(values)} values were given; there are {len(names)}: {', '.join(names)}")
     given = dict(zip(names, values, strict=True))
-    checked = {name: _text(name, given[name]) for name in MOST_CHARACTERS}
+    checked: dict[str, Any] = {name: _text(name, given[name]) for name in MOST_CHARACTERS}
     checked |= {name: _number(name, given[name]) for name in RANGES}
     checked["judge"] = _choice("judge", given["judge"], judges)
     checked["sampler"] = _choice("sampler", given["sampler"], samplers)
