@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--concept", required=True, help="one, or several for a joint adapter: knife, wine")
     parser.add_argument(
         "--prompts",
-        help="file with one prompt a line, after the line [unrelated] those that have nothing to do with the concept; or "
+        help="file with one prompt a line, after a line [unrelated] those without the concept; or "
         "a starter list's name (default on the demo model: its own)",
     )
     parser.add_argument(
