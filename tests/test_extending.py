@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
 
+from pages import EXTENDING, python_in, section_of
+
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def blocks(section: str) -> list[str]:
-    """Return the Python code under a heading of the page, block by block."""
-    page = (ROOT / "docs" / "EXTENDING.md").read_text(encoding="utf-8")
-    own = page.split(f"\n## {section}\n")[1].split("\n## ")[0]
-    return re.findall(r"```python\n(.*?)```", own, re.DOTALL)
 
 
 def run(code: str) -> str:
@@ -48,7 +42,7 @@ for scale in (0.0, -0.5, -2.0):
 
 
 def test_an_erasing_rule(tmp_path):
-    rule, line = blocks("An erasing rule")
+    rule, line = python_in(section_of(EXTENDING, "An erasing rule"))
     (tmp_path / "value_bias.py").write_text(rule, encoding="utf-8")
     added = "from lib_gie.core.rules import RULES, RuleEntry, __path__\n" + f"__path__.append({str(tmp_path)!r})\n"
     choices, *changes = run(added + line + TRY_RULE).splitlines()

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import re
-from pathlib import Path
 
 import pytest
 import torch
+from pages import EXTENDING, python_in, section_of
 
 from lib_gie.errors import ErasureError
 from lib_gie.hosts.protocol import SamplingHost
 
 PROMPTS = ["a cat and a knife on a blue background", "a dog"]
-PAGE = Path(__file__).parents[1] / "docs" / "EXTENDING.md"
 
 
 @pytest.fixture(scope="module")
 def host():
     """The page's host with the demo model's parts."""
     pytest.importorskip("diffusers", reason="not part of a WebUI")
-    section = PAGE.read_text(encoding="utf-8").split("## A host\n")[1].split("\n## ")[0]
     found: dict = {}
-    for block in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
+    for block in python_in(section_of(EXTENDING, "A host")):
         exec(block, found)
     assert found["latents"].shape == (1, 4, 8, 8)
     return found["host"]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
-import re
 import sys
-from pathlib import Path
 
 import pytest
+from pages import EXTENDING, python_in, section_of
 
 from lib_gie.assets import DEMO_CHECKPOINT
 from lib_gie.cli import main
@@ -17,14 +16,12 @@ from lib_gie.hosts.webui.training.work_order import WorkOrder, amount
 from lib_gie.training import judges
 from lib_gie.training.judges import JUDGES, available_judges, usual_judge
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "EXTENDING.md"
-
 
 @pytest.fixture
 def added(tmp_path, monkeypatch) -> str:
     """The page's file beside the judges, and its line in their table; the judge's name."""
-    section = PAGE.read_text(encoding="utf-8").split("\n## A judge\n")[1].split("\n## ")[0]
-    file, line = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    section = section_of(EXTENDING, "A judge")
+    file, line = python_in(section)
     ((name, place),) = ast.literal_eval(f"{{{line}}}").items()
     module = place.rpartition(".")[0]
     assert f"lib_gie/training/judges/{module}.py" in section

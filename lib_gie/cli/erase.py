@@ -252,7 +252,6 @@ def run(options: argparse.Namespace) -> None:
     _check(options)
     from tqdm import tqdm
 
-    from lib_gie.core.erasure import check_adapter
     from lib_gie.core.rules import erasing_rule
     from lib_gie.core.scales.scale_rules import Guarded
     from lib_gie.hosts.diffusers.growth_inhibitors import scale_rule
@@ -273,8 +272,9 @@ def run(options: argparse.Namespace) -> None:
 
         options.scale = load_fixed_scale()
     adapter = None if options.adapter is None else adapter_path(options.adapter)
-    rule = scale_rule(options.scale, adapter, options.rule)  # a bad one is an error before the model is loaded
-    check_adapter(rule, ErasureSettings(concept_pass=options.concept_pass, rule=options.rule))
+    # bad choices are errors before the model is loaded
+    ErasureSettings(concept_pass=options.concept_pass, rule=options.rule)
+    rule = scale_rule(options.scale, adapter, options.rule)
     if demo and isinstance(rule, Guarded) and rule.adapter.info.base != DEMO_BASE:
         rule.check_model(DEMO_BASE, ())
     pipe = load_pipeline(options.model)

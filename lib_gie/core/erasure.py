@@ -20,11 +20,11 @@ from .scales.scale_rules import PromptFacts, ScaleRule
 __all__ = ["Erasure", "Target"]
 
 
-def check_adapter(rule: ScaleRule, settings: ErasureSettings) -> None:
-    """Raise OptionError where an adapter gives the scale of an erasing rule that takes none."""
-    if rule.reading is not None and not erasing_rule(settings.rule).takes_adapters:
+def check_adapter(rule: ScaleRule, erasing: str) -> None:
+    """Raise OptionError where an adapter gives the scale of an erasing rule, by its name, that takes none."""
+    if rule.reading is not None and not erasing_rule(erasing).takes_adapters:
         raise OptionError(
-            f"an adapter gives the scale, and the erasing rule is {settings.rule!r}: adapters are fitted on growth "
+            f"an adapter gives the scale, and the erasing rule is {erasing!r}: adapters are fitted on growth "
             f"inhibitors. Give a fixed scale, or take that rule"
         )
 
@@ -70,7 +70,7 @@ class Erasure:
         self.ledger = ledger or RowLedger()
         self.rule = erasing_rule(self.settings.rule)
         for target in targets:
-            check_adapter(target.rule, self.settings)
+            check_adapter(target.rule, self.settings.rule)
         self.resolved = ResolvedScales(targets, self.settings.strength, self.rule)
         self.recorder, self.trace, self.composition = recorder, trace, composition
         self._steps = 0

@@ -174,7 +174,9 @@ class Inject(Pass):
         runs_once: bool = False,
     ):
         super().__init__(layers, folds, batch, runs_once)
-        self._injections, self._recordings = injections, recordings
+        self._recordings = recordings
+        self._injections = [(one, {QUERIES, *one.rule.needs}) for one in injections]
+        self._parts = {QUERIES}.union(*(needs for _, needs in self._injections))
 
     def at_layer(
         self, index: int, context: torch.Tensor, output: torch.Tensor, capture: ProjectionCapture
@@ -184,8 +186,7 @@ class Inject(Pass):
         if not self._injections and not recordings:
             capture.drop(index)
             return None
-        parts = {QUERIES}.union(*(one.rule.needs for one in self._injections))
-        taken = {part: capture.take(index, part, self.batch) for part in parts}  # [B, N or L, h*d]
+        taken = {part: capture.take(index, part, self.batch) for part in self._parts}  # [B, N or L, h*d]
         of_rows: dict[tuple[int, str], torch.Tensor] = {}  # by selector and projection, taken once
 
         def chosen(rows: Rows, part: str) -> torch.Tensor:
@@ -200,9 +201,9 @@ class Inject(Pass):
             return None
         # the layer has just made its output, so it may be changed in place unless it is part of a graph
         result = output.clone() if output.requires_grad else output  # [B, N, C_out]
-        for one in self._injections:
+        for one, needs in self._injections:
             own = result[one.rows]  # [rows, N, C_out], a view where the rows are neighbours
-            projected = {part: chosen(one.rows, part) for part in {QUERIES, *one.rule.needs}}
+            projected = {part: chosen(one.rows, part) for part in needs}
             maps = None if one.maps is None else one.maps.pop(index)
             term = self.folds.term(one.rule, index, one.encoded, one.padding, context)
             term.add(own, LayerRun(projected, maps), one.scales)

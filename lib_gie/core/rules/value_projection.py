@@ -43,6 +43,7 @@ class ProjectionTerm:
             values = concepts.layer.to_v(last[None])[0]  # [k, h*d]
             self._outputs = concepts.outputs(values)  # [h*k, C_out]
             self._values = values.float()
+            self._directions = F.normalize(self._values, dim=-1).T  # [h*d, k]
             gram = self._values.double() @ self._values.double().T  # [k, k]
             self._inverse = torch.linalg.pinv(gram, hermitian=True).float()  # concepts may be all but the same
 
@@ -54,7 +55,7 @@ class ProjectionTerm:
         """
         own = values.float()
         shares = own @ self._values.T @ self._inverse  # [B, L, k]
-        cosines = F.normalize(own, dim=-1) @ F.normalize(self._values, dim=-1).T  # [B, L, k]
+        cosines = F.normalize(own, dim=-1) @ self._directions  # [B, L, k]
         found: torch.Tensor = shares * shift_factors(cosines)
         found[:, :: self._length] = 0
         return found

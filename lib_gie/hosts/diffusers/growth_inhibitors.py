@@ -41,7 +41,8 @@ def scale_rule(
 ) -> ScaleRule:
     """Make the rule for a fixed scale, an adapter (its file, or any ScaleRule), or neither: the erasing rule's usual.
 
-    An adapter is guarded: where it cannot know, w is at least its model family's fixed scale (see ``Guarded``).
+    An adapter is guarded: where it cannot know, w is at least its model family's fixed scale (see ``Guarded``). Raises
+    OptionError where both are given, and for an adapter where the erasing rule ``rule`` takes none.
     """
     if scale is not None and adapter is not None:
         raise OptionError("both a scale and an adapter are given; give one of them, or strength to vary an adapter")
@@ -49,7 +50,9 @@ def scale_rule(
         return FixedScale(erasing_rule(rule).range.default if scale is None else scale)
     if isinstance(adapter, (Path, str)):
         adapter = load_adapter(adapter)
-    return Guarded(adapter, default_scale(adapter.info.base)) if isinstance(adapter, Adapter) else adapter
+    found = Guarded(adapter, default_scale(adapter.info.base)) if isinstance(adapter, Adapter) else adapter
+    check_adapter(found, rule)
+    return found
 
 
 def adapter_notes(rule: ScaleRule, concepts: Sequence[Concept]) -> list[str]:
@@ -134,7 +137,6 @@ class GrowthInhibitors:
             check_token_count(concept.text, len(concept_tokens(pipe, concept.text)))
         self.settings = ErasureSettings(strength, start, end, concept_pass, padding, rule)
         self.rule = scale_rule(scale, adapter, self.settings.rule)
-        check_adapter(self.rule, self.settings)
         self.trace, self.composition = trace, composition
         self.recorder: AttentionRecorder | None = None
         self._wish = Wish(self.concepts, self.rule, self.settings, layout, rows_known)
