@@ -51,3 +51,6 @@ GLYPHS = _PACKAGE / "demo" / "glyphs.png"
 
 PROMPT_LISTS = _PACKAGE / "training" / "prompts"
 """Starter lists of prompts to label, ``NAME.txt`` each."""
+
+NEUTRAL_PROMPTS = PROMPT_LISTS / "neutral"
+"""Lists of prompts that have nothing to do with any concept, ``FAMILY.txt`` for a model family's own."""

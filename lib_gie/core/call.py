@@ -124,8 +124,8 @@ class UNetCall:
         """Return the call under another context [B, L, D]. Raises ErasureError where it has none."""
         return self._with(2, _CONTEXT_NAMES, lambda given: context)
 
-    def at_noise(self, seed: int, size: tuple[int, int] | None = None) -> UNetCall:
-        """Return the call at t = T, with the same noise in every row in place of the latents [B, C, H, W].
+    def at_noise(self, seed: int, size: tuple[int, int] | None = None, timestep: int = LAST_TIMESTEP) -> UNetCall:
+        """Return the call at a timestep, with the same noise in every row in place of the latents [B, C, H, W].
 
         ``size``: the noise's height and width, None for those of the latents. Channels beyond the latents' own (the
         mask and picture of an inpainting model) stay, in that size.
@@ -134,17 +134,17 @@ class UNetCall:
         def noisy(latents: torch.Tensor) -> torch.Tensor:
             height, width = size or latents.shape[2:]
             shape = (1, LATENT_CHANNELS, height, width)
-            noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))  # [1, 4, h, w]
-            noise = noise.to(latents.device, latents.dtype).expand(len(latents), -1, -1, -1)  # [B, 4, h, w]
+            noise = noise_of(seed, shape).to(latents.device, latents.dtype)  # [1, 4, h, w]
+            noise = noise.expand(len(latents), -1, -1, -1)  # [B, 4, h, w]
             more = latents[:, LATENT_CHANNELS:]  # [B, C - 4, H, W]
             if more.shape[1] and tuple(more.shape[2:]) != (height, width):
                 more = F.interpolate(more.float(), (height, width), mode="bilinear", antialias=True).to(more.dtype)
             return noise if not more.shape[1] else torch.cat([noise, more], 1)  # [B, C, h, w]
 
-        def last(timesteps: torch.Tensor | float) -> torch.Tensor | float:
-            return torch.full_like(timesteps, LAST_TIMESTEP) if isinstance(timesteps, torch.Tensor) else LAST_TIMESTEP
+        def chosen(given: torch.Tensor | float) -> torch.Tensor | float:
+            return torch.full_like(given, timestep) if isinstance(given, torch.Tensor) else timestep
 
-        return self._with(0, _LATENTS_NAMES, noisy)._with(1, _TIMESTEP_NAMES, last)
+        return self._with(0, _LATENTS_NAMES, noisy)._with(1, _TIMESTEP_NAMES, chosen)
 
     def _with(self, position: int, names: Sequence[str], change: Callable[[Any], Any]) -> UNetCall:
         """Return the call with ``change(value)`` for the argument at this position, or of one of these names."""
@@ -160,6 +160,11 @@ class UNetCall:
         """Call the UNet with copies of the lists and dicts: diffusers' UNet empties a T2I-Adapter's lists."""
         fresh = self._map(lambda tensor: tensor)
         return unet(*fresh.args, **fresh.kwargs)
+
+
+def noise_of(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return the noise of a seed, float32, the same on every device."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def _map_tensors(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:

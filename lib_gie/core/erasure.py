@@ -22,7 +22,7 @@ __all__ = ["Erasure", "Target"]
 
 def check_adapter(rule: ScaleRule, erasing: str) -> None:
     """Raise OptionError where an adapter gives the scale of an erasing rule, by its name, that takes none."""
-    if rule.reading is not None and not erasing_rule(erasing).takes_adapters:
+    if rule.readings and not erasing_rule(erasing).takes_adapters:
         raise OptionError(
             f"an adapter gives the scale, and the erasing rule is {erasing!r}: adapters are fitted on growth "
             f"inhibitors. Give a fixed scale, or take that rule"

@@ -111,6 +111,16 @@ class Probe(Pass):
         return None
 
 
+class Prediction(Pass):
+    """A run that is only to tell what the UNet predicts: it reads and changes nothing in the layers."""
+
+    def at_layer(
+        self, index: int, context: torch.Tensor, output: torch.Tensor, capture: ProjectionCapture
+    ) -> torch.Tensor | None:
+        capture.drop(index)
+        return None
+
+
 class ConceptPass(Pass):
     """A run under a concept, Algorithm 1's DM(z_t, c*, t); only the concept's own columns of M* are kept.
 

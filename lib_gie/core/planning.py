@@ -14,17 +14,14 @@ from lib_gie.errors import ErasureError
 
 from .call import Rows, UNetCall, select
 from .composition import CROSS, Follower
-from .encoding import EncodedConcept
 from .erasure import Erasure
 from .folds import Encoded
-from .passes import ConceptPass, Inject, Injection, Maps, Probe, Recording
+from .passes import ConceptPass, Inject, Injection, Maps, Recording
+from .readings import Answer, read
 from .recorder import Reading
 from .rows import Name, RowLedger
 from .rules.protocol import ErasingRule
 from .runner import Undisturbed, UNetRunner
-
-Means = list[list[torch.Tensor]]
-"""By layer in the order of their runs, by concept: token means, float32 [rows, h, n]."""
 
 
 @dataclass(eq=False)
@@ -151,10 +148,6 @@ def _conditional(call: UNetCall, names: Sequence[Name]) -> ConditionalRows | Non
 # -- scales ------------------------------------------------
 
 
-_Kind = tuple[int | None, tuple[int, int] | None]
-"""Noise and size of a reading: those of one kind are read in one run of the UNet."""
-
-
 @dataclass(frozen=True, eq=False)
 class _Question:
     """A question to the scale rules of one member: the numbers of the targets that must be read anew."""
@@ -163,11 +156,16 @@ class _Question:
     numbers: Sequence[int]
 
     @property
-    def readings(self) -> dict[int, Reading]:
+    def readings(self) -> dict[int, Sequence[Reading]]:
         """By number the readings of the rules that read something."""
         targets = self.part.member.erasure.targets
-        found = {number: targets[number].rule.reading for number in self.numbers}
-        return {number: reading for number, reading in found.items() if reading is not None}
+        found = {number: targets[number].rule.readings for number in self.numbers}
+        return {number: readings for number, readings in found.items() if readings}
+
+    @property
+    def kinds(self) -> list[Reading]:
+        """The kinds of these readings, each once: those of one kind are read in one run of the UNet."""
+        return list(dict.fromkeys(one.kind for readings in self.readings.values() for one in readings))
 
 
 def _with_scales(runner: UNetRunner, parts: Sequence[Part]) -> list[Part]:
@@ -184,67 +182,24 @@ def _with_scales(runner: UNetRunner, parts: Sequence[Part]) -> list[Part]:
     for question in questions:
         inputs: dict[int, torch.Tensor | None] = dict.fromkeys(question.numbers)
         misread = set()
-        for number, reading in question.readings.items():
-            means, is_misread = answers[reading.noise, reading.size]
+        for number, readings in question.readings.items():
             concept = question.part.member.encoded[number]
-            inputs[number] = reading.inputs([layer[concept] for layer in means])  # [rows, inputs, n]
-            misread |= {number} if is_misread else set()
+            found = [answers[reading.kind].inputs(reading, concept) for reading in readings]
+            inputs[number] = torch.cat(found, 1)  # [rows, inputs, n]
+            if any(answers[reading.kind].misread for reading in readings):
+                misread.add(number)
         question.part.member.erasure.resolved.set_scales(rows.names, context, size, inputs, misread)
     return [replace(part, scales=part.member.erasure.resolved.batch(rows.names)) for part in parts]
 
 
-def _read(
-    runner: UNetRunner, rows: ConditionalRows, questions: Sequence[_Question]
-) -> dict[_Kind, tuple[list[dict[EncodedConcept, torch.Tensor]], bool]]:
-    """Run the UNet once for each kind of reading, for all concepts together.
-
-    Returns by noise and size the token means, by layer and concept float32 [rows, h, n], and whether they are misread.
-    """
-    kinds = {(one.noise, one.size): one for question in questions for one in question.readings.values()}
+def _read(runner: UNetRunner, rows: ConditionalRows, questions: Sequence[_Question]) -> dict[Reading, Answer]:
+    """Run the UNet once for each kind of reading, for all concepts together. Return the answers by kind."""
     found = {}
-    for key, reading in kinds.items():
-        asked = [
-            question.part.member
-            for question in questions
-            if key in {(one.noise, one.size) for one in question.readings.values()}
-        ]
+    for kind in dict.fromkeys(kind for question in questions for kind in question.kinds):
+        asked = [question.part.member for question in questions if kind in question.kinds]
         encoded = tuple(concept for member in asked for concept in member.encoded)
-        means, misread = read_means(runner, rows.own, encoded, asked[0].padding, reading, asked[0].undisturbed)
-        found[key] = [dict(zip(encoded, layer, strict=True)) for layer in means], misread
+        found[kind] = read(runner, rows.own, encoded, asked[0].padding, kind, asked[0].undisturbed)
     return found
-
-
-def read_means(
-    runner: UNetRunner, call: UNetCall, encoded: Encoded, padding: float, reading: Reading, undisturbed: Undisturbed
-) -> tuple[Means, bool]:
-    """Read where the concepts' attention is in a call of conditional rows, without injection.
-
-    Also returns whether it had to be read at another size than ``reading`` wants.
-    """
-
-    def read(of: UNetCall) -> Means:
-        probe = Probe(runner.layers, runner.folds, of.batch, encoded, padding)
-        runner.run_own(probe, of, undisturbed)
-        return probe.means
-
-    if reading.noise is None:
-        return read(call), False
-    misread = reading.size not in (None, call.size) and (_is_replaced(runner) or call.has_pictures)
-    call = call.at_noise(reading.noise, None if misread else reading.size)
-    if any("forward" in vars(layer.module) for layer in runner.layers):
-        return read(call), misread  # another extension's, which may count on whole batches
-    chosen, equals = call.distinct_rows()  # images of one prompt need one row
-    means = read(call.rows(select(chosen)))
-    return [[mean[equals] for mean in layer] for layer in means], misread
-
-
-def _is_replaced(runner: UNetRunner) -> bool:
-    """Tell whether another extension has put another forward into this UNet, which may count on the image's size.
-
-    The library that moves weights between devices does so, too; its forward changes nothing.
-    """
-    modules = [runner.unet, *(layer.module for layer in runner.layers)]
-    return any("forward" in vars(module) and not hasattr(module, "_hf_hook") for module in modules)
 
 
 # -- what must be known before ------------------------------------------------

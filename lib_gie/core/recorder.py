@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+
+from .call import LAST_TIMESTEP
 
 
 def token_means(maps: torch.Tensor) -> torch.Tensor:
@@ -15,26 +17,38 @@ def token_means(maps: torch.Tensor) -> torch.Tensor:
     return maps.mean(2)
 
 
+MOST_CELLS = 16
+"""Side of the grid that predicted noise is averaged to: what tells a prompt's contents is no finer than that."""
+
+
 @dataclass(frozen=True)
 class Reading:
-    """How the attention at t = T, from which a scale is read, becomes numbers.
+    """How attention, from which a scale is read, becomes numbers.
 
     ``per_head``: one input for every head of every layer; otherwise the means over heads, one per layer, as in the
     paper (section 3.3). ``noise``: the seed of noise that stands in for every image's latents, at the last timestep;
     None: the image's own at its first step, as in the paper. With the same noise for all, the inputs depend on the
     prompt alone: what differs between two images' noise hides what differs between their prompts. ``size``: height and
-    width of that noise in latents, those that the adapter was fitted at; None: the image's own. At another size the
-    same prompt gives other means.
+    width of that noise in latents, those that the scale was fitted at; None: the image's own. At another size the
+    same prompt gives other means. ``timestep``: that at which the noise is shown to the UNet. ``predicted``: what the
+    UNet predicts for that noise takes the place of the attention; it is the same for all concepts.
     """
 
     per_head: bool = False
     noise: int | None = None
     size: tuple[int, int] | None = None
+    timestep: int = LAST_TIMESTEP
+    predicted: bool = False
 
     @property
     def reads_prompt(self) -> bool:
         """Tell whether the inputs depend on the prompt alone, so that they can be read again when it changes."""
         return self.noise is not None
+
+    @property
+    def kind(self) -> Reading:
+        """Return what all readings have in common that one run of the UNet serves."""
+        return replace(self, per_head=False)
 
     def count(self, heads: Sequence[int]) -> int:
         """Return the number of inputs for a UNet. ``heads``: of each of its cross-attention layers."""
@@ -45,6 +59,12 @@ class Reading:
         if self.per_head:
             return torch.cat(list(by_layer), 1)  # [rows, inputs, n]
         return torch.stack([means.mean(1) for means in by_layer], 1)  # [rows, layers, n]
+
+
+def count_cells(size: tuple[int, int], channels: int) -> int:
+    """Return how many inputs ``cells`` gives for latents of this height and width."""
+    height, width = (min(side, MOST_CELLS) for side in size)
+    return channels * height * width
 
 
 PAPER = Reading()

@@ -76,17 +76,21 @@ class UNetRunner:
         self.running = None
         self._capture.forget()
 
-    def run_own(self, own: Pass, call: UNetCall, undisturbed: Undisturbed) -> None:
-        """Run the UNet for a pass that no host knows of. Raises ErasureError where some of its layers do not run."""
+    def run_own(self, own: Pass, call: UNetCall, undisturbed: Undisturbed) -> Any:
+        """Run the UNet for a pass that no host knows of, and return what it returns.
+
+        Raises ErasureError where some of its layers do not run.
+        """
         _inner.owner, self.running = self, own
         try:
             with torch.no_grad(), undisturbed():
-                call.run(self.unet)
+                output = call.run(self.unet)
         finally:
             _inner.owner = None
             self.end()
             self._written = self._writes()  # hosts may put LoRAs into the weights as they run the layers
         own.check()
+        return output
 
     def _layer_hook(self, index: int) -> Callable[[nn.Module, Args, Kwargs, torch.Tensor], torch.Tensor | None]:
         def run_layer(module: nn.Module, args: Args, kwargs: Kwargs, output: torch.Tensor) -> torch.Tensor | None:

@@ -16,14 +16,15 @@ from lib_gie.randomness import undrawn
 from .call import Args, Kwargs, UNetCall
 from .composition import Follower
 from .encoding import EncodedConcept
-from .erasure import Erasure
+from .erasure import Erasure, Target
 from .layers import AttentionLayer, family_of
-from .planning import Member, plan_call, read_means
+from .planning import Member, plan_call
+from .readings import read
 from .recorder import Reading
 from .runner import Undisturbed, UNetRunner, is_inner_call, remove
-from .scales.scale_rules import ScaleRule
+from .scales.scale_rules import GivenScales, ScaleRule
 
-__all__ = ["Session", "attach", "check_rules", "is_inner_call", "read_attention"]
+__all__ = ["Session", "attach", "check_rules", "erasing", "is_inner_call", "read_attention"]
 
 
 class Session:
@@ -174,7 +175,20 @@ def read_attention(
     runner = UNetRunner(unet)
     runner.attach()
     try:
-        means, _ = read_means(runner, UNetCall(args, kwargs or {}), tuple(concepts), 0.0, reading, undrawn)
+        answer = read(runner, UNetCall(args, kwargs or {}), tuple(concepts), 0.0, reading.kind, undrawn)
     finally:
         runner.detach()
-    return [reading.inputs([layer[number] for layer in means]) for number in range(len(concepts))]
+    return [answer.inputs(reading, concept) for concept in concepts]
+
+
+@contextmanager
+def erasing(unet: nn.Module, concept: EncodedConcept, scales: torch.Tensor) -> Iterator[None]:
+    """Have one call of the UNet within the context, whose rows are all conditional, erase a concept.
+
+    ``scales``: w of each row, float32 [B].
+    """
+    erasure = Erasure([Target(concept, GivenScales(scales))])
+    with attach(unet, erasure):
+        erasure.begin(range(len(scales)), 0.0)
+        yield
+        erasure.finish()

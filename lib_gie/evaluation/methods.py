@@ -16,6 +16,8 @@ from lib_gie.core.composition import Trace
 from lib_gie.core.layers import find_cross_attention
 from lib_gie.core.rules import RULES, erasing_rule
 from lib_gie.core.scales.adapter import Adapter, load_adapter
+from lib_gie.core.scales.calibrated import CALIBRATED
+from lib_gie.core.scales.fitted import Fitted
 from lib_gie.core.scales.scale_rules import FixedScale, ScaleRule
 from lib_gie.demo.sampling_settings import STEPS
 from lib_gie.errors import OptionError
@@ -23,10 +25,14 @@ from lib_gie.hosts.diffusers import GrowthInhibitors
 from lib_gie.json_lines import identity_digest
 from lib_gie.options import CONCEPT_PASSES, ErasureSettings
 
+from .calibrations import calibrations, guarded
 from .generate import Job, Make, generate, plain
 
 _NUMBERS = tuple(field.name for field in dataclasses.fields(ErasureSettings) if field.type == "float")
 """Settings that a method's name can give."""
+
+IMPLIED = "implied prompts given"
+"""After "calibrated": it was given the implied prompts of the train split."""
 
 _JOINT = r"(?:and|with|next to|,)"
 
@@ -158,14 +164,14 @@ class Method:
     """One method by its name.
 
     ``covers``: tells the jobs that it is measured on. ``same``: tells those that it does not change. ``rules``: the
-    adapters that it uses.
+    adapters or calibrations that it uses.
     """
 
     name: str
     make: Make
     covers: Callable[[Job], bool] = lambda job: True
     same: Callable[[Job], bool] = lambda job: False
-    rules: Sequence[Adapter] = ()
+    rules: Sequence[Fitted] = ()
 
     @property
     def identity(self) -> str:
@@ -178,7 +184,7 @@ class Unguarded:
     """An adapter whose answers count also for prompts outside its range."""
 
     def __init__(self, adapter: Adapter):
-        self.reading, self.scales, self.check_model = adapter.reading, adapter.scales, adapter.check_model
+        self.readings, self.scales, self.check_model = adapter.readings, adapter.scales, adapter.check_model
 
 
 @dataclass(frozen=True)
@@ -217,6 +223,8 @@ def _options(words: Sequence[str], method: str) -> dict[str, Any]:
             options["concept_pass"] = name
         elif word.strip() in RULES:
             options["rule"] = word.strip()
+        elif word.strip() == IMPLIED:
+            continue  # it says how the calibrations are made
         elif name == "composition":
             options["keep_composition"] = True
             shares = _numbers(value, 2, method) if value else ()
@@ -239,6 +247,11 @@ def _ours(pipe: Any, name: str, shipped: Shipped) -> Method | None:
         return Method(name, erased(pipe, FixedScale(_number(head.removeprefix("fixed scale "), name)), **options))
     if head in RULES:
         return Method(name, erased(pipe, FixedScale(erasing_rule(head).range.default), rule=head, **options))
+    if head == CALIBRATED:
+        given = IMPLIED in [word.strip() for word in words]
+        found = calibrations(pipe, given)
+        own = {concept: guarded(found[concept]) for concept in found}
+        return Method(name, erased(pipe, own, **options), rules=tuple(found.values()))
     if head == "adapter":
         rules = {concept: load_adapter(path) for concept, path in shipped.single.items()}
         return Method(name, erased(pipe, rules, **options), rules=tuple(rules.values()))
@@ -281,7 +294,8 @@ def method(pipe: Any, name: str, shipped: Shipped) -> Method:
         raise OptionError(
             f"there is no method {name!r}; there are: none, negative prompt, word removed, negpip STRENGTH, sld "
             f"weak|medium|strong|max, sega SCALE THRESHOLD, fixed scale W, adapter, joint adapter, unseen adapter, "
-            f"adapter FILE, value projection; the last six take ', separate', ', value projection', ', end 0.8', "
-            f"', strength 1.5', ', padding 0.5', ', composition' and ', composition 0.8 0.4'"
+            f"adapter FILE, calibrated, value projection; the last seven take ', separate', ', value projection', "
+            f"', end 0.8', ', strength 1.5', ', padding 0.5', ', composition' and ', composition 0.8 0.4'; calibrated "
+            f"takes ', {IMPLIED}' as well"
         )
     return found

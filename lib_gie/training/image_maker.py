@@ -22,7 +22,40 @@ class Made:
     latents: torch.Tensor
 
 
-class ImageMaker(Protocol):
+class Predictor(Protocol):
+    """A diffusion model that can be asked what it predicts."""
+
+    @property
+    def alphas_cumprod(self) -> torch.Tensor:
+        """Return the share of signal at every timestep, float32 [timesteps], on the CPU."""
+        ...
+
+    @property
+    def predicts_velocity(self) -> bool:
+        """Tell whether the UNet's output is the velocity (SD 2.x), and not the noise."""
+        ...
+
+    def as_in(self, text: str, prompt: str) -> str:
+        """Return the text with the networks that the prompt names, so that the model is the one of its images."""
+        ...
+
+    def predict(
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        texts: Sequence[str],
+        concept: str = "",
+        scales: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the UNet's output for rows that are all conditional, float32 [B, 4, h, w], on the CPU.
+
+        ``latents``: noisy ones, float32 [B, 4, h, w]. ``timesteps``: int64 [B]. ``texts``: of each row (see ``as_in``).
+        ``concept``: is erased at ``scales``, w of each row, float32 [B], if these are given.
+        """
+        ...
+
+
+class ImageMaker(Predictor, Protocol):
     """Makes images and looks at them with the diffusion model that made them."""
 
     base: str
@@ -53,19 +86,5 @@ class ImageMaker(Protocol):
         """Return the inputs that adapters with this reading would get, for each concept float32 [B, inputs, n].
 
         The reading must depend on the prompt alone.
-        """
-        ...
-
-    def as_in(self, text: str, prompt: str) -> str:
-        """Return the text with the networks that the prompt names, so that the model is the one of its images."""
-        ...
-
-    def noise_errors(
-        self, latents: torch.Tensor, texts: Sequence[str], timesteps: torch.Tensor, noises: torch.Tensor
-    ) -> torch.Tensor:
-        """Return squared errors of the predicted noise, means over channels, float32 [B, T, h, w].
-
-        ``latents``: float32 [B, 4, h, w], each under one of the texts (see ``as_in``).
-        ``timesteps``: int64 [T]; ``noises``: float32 [T, 4, h, w], the same for all images.
         """
         ...

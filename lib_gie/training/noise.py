@@ -1,40 +1,38 @@
-"""The errors of a diffusion model's prediction of noise on images, from which the judge ``self`` gets its scores."""
+"""What a diffusion model predicts: the noise in its output, and how far that is from the noise that was added."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
-Predict = Callable[[torch.Tensor, torch.Tensor, Sequence[int]], torch.Tensor]
-"""Noisy latents float32 [R, 4, h, w], timesteps int64 [R] and each row's number of the image -> the UNet's output."""
+from .image_maker import Predictor
+
+
+def predicted_noise(maker: Predictor, output: torch.Tensor, noisy: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+    """Return the noise that a UNet's output tells, float32 [R, 4, h, w].
+
+    ``noisy``: the latents that it was given, float32 [R, 4, h, w], at the timesteps ``steps``, int64 [R].
+    """
+    if not maker.predicts_velocity:
+        return output
+    signal = maker.alphas_cumprod[steps].view(-1, 1, 1, 1)  # [R, 1, 1, 1]
+    return signal.sqrt() * output + (1 - signal).sqrt() * noisy
 
 
 @torch.no_grad()
 def squared_errors(
-    predict: Predict,
-    latents: torch.Tensor,
-    timesteps: torch.Tensor,
-    noises: torch.Tensor,
-    alphas_cumprod: torch.Tensor,
-    *,
-    predicts_velocity: bool,
-    rows: int,
+    maker: Predictor, latents: torch.Tensor, texts: Sequence[str], timesteps: torch.Tensor, noises: torch.Tensor
 ) -> torch.Tensor:
-    """Return squared errors, means over channels, float32 [B, T, h, w]. All tensors are on the model's device.
+    """Return the squared errors of the predicted noise, means over channels, float32 [B, T, h, w].
 
-    ``latents``: [B, 4, h, w]. ``timesteps``: int64 [T], below the length of ``alphas_cumprod`` (float32 [steps]).
-    ``noises``: float32 [T, 4, h, w], the same for all images. ``rows``: the most rows of one call of the model.
+    ``latents``: float32 [B, 4, h, w], each under one of the texts (see ``ImageMaker.as_in``). ``timesteps``: int64 [T].
+    ``noises``: float32 [T, 4, h, w], the same for all images.
     """
-    pairs = [(image, number) for image in range(len(latents)) for number in range(len(timesteps))]
-    errors = []
-    for start in range(0, len(pairs), rows):
-        images, numbers = map(list, zip(*pairs[start : start + rows], strict=True))
-        noise, steps = noises[numbers], timesteps[numbers]  # [R, 4, h, w], [R]
-        signal = alphas_cumprod[steps].float().view(-1, 1, 1, 1)  # [R, 1, 1, 1]
-        noisy = signal.sqrt() * latents[images].float() + (1 - signal).sqrt() * noise  # [R, 4, h, w]
-        predicted = predict(noisy, steps, images).float()  # [R, 4, h, w]
-        if predicts_velocity:
-            predicted = signal.sqrt() * predicted + (1 - signal).sqrt() * noisy  # [R, 4, h, w]
-        errors.append((predicted - noise).square().mean(1))  # [R, h, w]
-    return torch.cat(errors).view(len(latents), len(timesteps), *latents.shape[2:])
+    images, count = len(latents), len(timesteps)
+    steps, added = timesteps.repeat(images), noises.repeat(images, 1, 1, 1)  # [B*T], [B*T, 4, h, w]
+    signal = maker.alphas_cumprod[steps].view(-1, 1, 1, 1)  # [B*T, 1, 1, 1]
+    noisy = signal.sqrt() * latents.float().repeat_interleave(count, 0) + (1 - signal).sqrt() * added  # [B*T, 4, h, w]
+    output = maker.predict(noisy, steps, [text for text in texts for _ in range(count)])  # [B*T, 4, h, w]
+    wrong = predicted_noise(maker, output, noisy, steps) - added  # [B*T, 4, h, w]
+    return wrong.square().mean(1).view(images, count, *latents.shape[2:])

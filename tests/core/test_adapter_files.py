@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
+from lib_gie.core.scales import files
 from lib_gie.core.scales.adapter import (
     Adapter,
     AdapterInfo,
     adapter_in,
-    files,
     header_in,
     load_adapter,
     read_file,

@@ -15,7 +15,7 @@ from lib_gie.core.session import attach
 class PerImage:
     """Test rule: other scales for every image and token."""
 
-    reading = None
+    readings = ()
 
     def __init__(self, table: torch.Tensor):
         self.table, self.given = table, 0

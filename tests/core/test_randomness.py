@@ -124,7 +124,7 @@ def test_labelling_draws_nothing(pipe):
     with watched("labelling"):
         made = host.make(["a knife"], [1], "knife", torch.tensor([-1.0]))
         host.read(["a knife"], ["knife"], Reading(True, 3))
-        host.noise_errors(made.latents, ["a knife"], torch.tensor([500]), torch.zeros(1, 4, 8, 8))
+        host.predict(made.latents, torch.tensor([500]), ["a knife"], "knife", torch.tensor([-1.0]))
 
 
 def _sample(pipe, generator=None):

@@ -354,7 +354,7 @@ def test_what_cannot_be_read_at_the_adapters_size_counts_as_doubtful(unet):
             del unet.module.forward
         scales.append(erasure.scales[0][0].tolist())
     assert scales == [[0.0], [-1.0]]
-    assert erasure.doubts(0) == (MISREAD,)
+    assert erasure.doubts(0)[0].endswith(MISREAD)
 
 
 def test_facts_that_change_are_looked_at_again():

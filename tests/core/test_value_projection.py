@@ -125,7 +125,7 @@ def test_emphasis_is_in_the_values_already(unet, batch):
 class Reads:
     """Test rule of scales that reads attention, as an adapter does."""
 
-    reading = PAPER
+    readings = (PAPER,)
 
     def check_model(self, family, heads):
         pass

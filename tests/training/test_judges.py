@@ -91,7 +91,7 @@ def test_the_host_reads_what_an_adapter_will_see(host):
 
 def test_noise_errors_are_those_of_single_calls(host):
     latents, timesteps, noises = torch.randn(2, 4, 4, 4), torch.tensor([100, 700]), torch.randn(2, 4, 4, 4)
-    errors = host.noise_errors(latents, ["a cat", "a knife"], timesteps, noises)
+    errors = squared_errors(host, latents, ["a cat", "a knife"], timesteps, noises)
     assert errors.shape == (2, 2, 4, 4)
     signal = host.pipe.scheduler.alphas_cumprod[700]
     noisy = signal.sqrt() * latents[1:] + (1 - signal).sqrt() * noises[1:]
@@ -102,21 +102,22 @@ def test_noise_errors_are_those_of_single_calls(host):
 
 @pytest.mark.parametrize("velocity", [False, True])
 def test_a_model_that_knows_the_noise_makes_no_error(velocity):
-    """Whatever it predicts, and whatever the size of the calls."""
+    """Whatever it predicts."""
     latents, noises, timesteps = torch.randn(3, 4, 2, 2), torch.randn(2, 4, 2, 2), torch.tensor([100, 700])
-    alphas, sizes = torch.linspace(0.99, 0.01, 1000), []
+    alphas = torch.linspace(0.99, 0.01, 1000)
 
-    def predict(noisy, steps, images):
-        sizes.append(len(images))
+    def predict(noisy, steps, texts):
         signal = alphas[steps].view(-1, 1, 1, 1)  # [R, 1, 1, 1]
-        noise = (noisy - signal.sqrt() * latents[images]) / (1 - signal).sqrt()  # [R, 4, h, w]
-        return signal.sqrt() * noise - (1 - signal).sqrt() * latents[images] if velocity else noise
+        shown = latents[[int(text) for text in texts]]  # [R, 4, h, w]
+        noise = (noisy - signal.sqrt() * shown) / (1 - signal).sqrt()  # [R, 4, h, w]
+        return signal.sqrt() * noise - (1 - signal).sqrt() * shown if velocity else noise
 
-    errors = squared_errors(predict, latents, timesteps, noises, alphas, predicts_velocity=velocity, rows=4)
-    assert (errors.shape, sizes) == ((3, 2, 2, 2), [4, 2])
+    model = types.SimpleNamespace(predict=predict, alphas_cumprod=alphas, predicts_velocity=velocity)
+    errors = squared_errors(model, latents, ["0", "1", "2"], timesteps, noises)
+    assert errors.shape == (3, 2, 2, 2)
     torch.testing.assert_close(errors, torch.zeros_like(errors), atol=1e-6, rtol=0)
-    wrong = squared_errors(predict, latents, timesteps, noises, alphas, predicts_velocity=not velocity, rows=4)
-    assert wrong.mean() > 0.1
+    model.predicts_velocity = not velocity
+    assert squared_errors(model, latents, ["0", "1", "2"], timesteps, noises).mean() > 0.1
 
 
 def test_families():
@@ -170,14 +171,14 @@ def test_self_prefers_the_text_under_which_the_noise_is_known(host, monkeypatch)
     """Images 0 and 2 are such that the concept's text explains their noise."""
     judge = make_judge("self", host, "knife")
 
-    def errors(latents, texts, timesteps, noises):
+    def errors(maker, latents, texts, timesteps, noises):
         result = torch.ones(3, len(timesteps), 4, 4)
         if texts[0] == "knife":
             result *= torch.tensor([0.5, 1.5, 1.2]).view(3, 1, 1, 1)
             result[2, :, 2:, 1:3] = 0.9  # the third image shows it in one place
         return result
 
-    monkeypatch.setattr(host, "noise_errors", errors)
+    monkeypatch.setattr("lib_gie.training.judges.self_judge.squared_errors", errors)
     verdicts = judge.look(_made(), [""] * 3)
     assert [round(verdict.score) for verdict in verdicts] == [50, -50, 10]
     judge.calibrate([50, 10], [-50, 0, -20])

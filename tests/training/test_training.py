@@ -159,7 +159,7 @@ def test_an_adapter_is_whole_or_the_old_one(tmp_path, monkeypatch):
         file.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lib_gie.core.scales.adapter.files.save_file", full)
+    monkeypatch.setattr("lib_gie.core.scales.files.save_file", full)
     with pytest.raises(OSError, match="No space left"):
         save_adapter(adapter, path)
     assert path.read_bytes() == before

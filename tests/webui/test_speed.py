@@ -19,7 +19,7 @@ KEPT = [{"concepts": "knife", "adapter": "Fixed scale", "keep_composition": True
 def test_start_is_not_held_up(webui):
     """Imports, the accordions, the tab, settings and routes. Not after a change of the files: Python compiles then."""
     records = webui.get("internal/profile-startup")["records"]
-    if records["import torch"] < 0.05:
+    if records.get("import torch", 0.0) < 0.05:
         pytest.skip("the WebUI has reloaded its UI since its start; start it anew for this test")
     found = {"loading": records[LOADING], **webui.get("gie-test/seconds")}
     print("\nseconds of the start:", {name: round(seconds, 3) for name, seconds in found.items()})

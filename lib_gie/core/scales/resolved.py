@@ -68,7 +68,7 @@ class _Seen:
 class _Found:
     """The answer of a rule for one row: w before weight, strength and emphasis, float32 [n]; and why not that alone.
 
-    ``doubt``: why the fixed scale took the place of a weaker answer, "" where it did not.
+    ``doubt``: what users are told where the fixed scale took the place of a weaker answer, "" where it did not.
     """
 
     base: torch.Tensor
@@ -126,20 +126,20 @@ class ResolvedScales:
 
         An empty list says that only the emphasis may be another.
         """
-        reading = [target.rule.reading for target in self.targets]
+        readings = [target.rule.readings for target in self.targets]
         if not all(row in self._sizes for row in rows):
             known = all(row in self._found for row in rows)  # then what reads nothing has nothing new to say
-            return [index for index, read in enumerate(reading) if read is not None or not known]
+            return [index for index, read in enumerate(readings) if read or not known]
         if in_first_tiles:  # the concept may be in any of the image's tiles
-            return [index for index, read in enumerate(reading) if read is not None and read.size is None]
+            return [index for index, read in enumerate(readings) if any(one.size is None for one in read)]
         seen = self._seen.get(tuple(rows))
         if seen is not None and seen.is_same(context, self._facts_of(rows), size):
             return None
         resized = any(self._sizes[row] != size for row in rows)
         return [
             index
-            for index, read in enumerate(reading)
-            if read is not None and (read.reads_prompt or (resized and read.size is None))
+            for index, read in enumerate(readings)
+            if any(one.reads_prompt or (resized and one.size is None) for one in read)
         ]
 
     def set_scales(
@@ -190,7 +190,7 @@ class ResolvedScales:
         found = []
         for row, doubt in zip(values, target.rule.doubts(read, named, misread), strict=True):
             used = bool(doubt) and bool((row > target.rule.fixed).any())
-            found.append(_Found(row.clamp(max=target.rule.fixed), doubt) if used else _Found(row))
+            found.append(_Found(row.clamp(max=target.rule.fixed), target.rule.told(doubt)) if used else _Found(row))
         return found
 
     def _emphasis(self, context: torch.Tensor, facts: Sequence[PromptFacts]) -> list[float]:
@@ -221,7 +221,7 @@ class ResolvedScales:
         return self._rule.range.grown(plain, emphasis_factor(emphasis, power))  # [n]
 
     def doubts(self, row: Hashable) -> tuple[str, ...]:
-        """Say for each target why a fixed scale took the place of a weaker answer for this row, "" where it did not."""
+        """Say for each target that a fixed scale took the place of a weaker answer for this row; "" for nothing."""
         return tuple(found.doubt for found in self._found.get(row, ())) or ("",) * len(self.targets)
 
     def batch(self, rows: Sequence[Hashable]) -> tuple[torch.Tensor, ...]:

@@ -12,7 +12,8 @@ from lib_gie.core.recorder import Reading
 from lib_gie.errors import OptionError
 from lib_gie.options import BY_NAME, LOWEST_SCALE
 
-from .adapter import Adapter
+from .calibrated import CALIBRATED
+from .fitted import Fitted
 
 MOST_EMPHASIS = 5.0
 """The most emphasis up to which the demo model erases (docs/ADAPTERS.md); beyond, it draws nothing recognisable."""
@@ -56,8 +57,8 @@ class ScaleRule(Protocol):
     """Gives w for the rows of a batch."""
 
     @property
-    def reading(self) -> Reading | None:
-        """The reading of the attention at t = T that ``scales`` needs: half a UNet evaluation per image; None: none."""
+    def readings(self) -> Sequence[Reading]:
+        """The readings of attention that ``scales`` needs, each half a UNet evaluation per image; it may need none."""
         ...
 
     def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
@@ -72,7 +73,7 @@ class ScaleRule(Protocol):
 class FixedScale:
     """The same w for every image and token."""
 
-    reading = None
+    readings: Sequence[Reading] = ()
 
     def __init__(self, value: float):
         self.value: float = BY_NAME["scale"].check(value)
@@ -94,7 +95,7 @@ class GivenScales:
     ``values``: float32 [images]. Use it for one generation only.
     """
 
-    reading = None
+    readings: Sequence[Reading] = ()
 
     def __init__(self, values: torch.Tensor):
         low, high = float(values.min()), float(values.max())
@@ -120,17 +121,17 @@ class Guarded:
 
     The adapter cannot know where a prompt names the concept (the concept is wanted then, also beside other
     things), where its inputs are unlike those of all prompts that it was fitted on, and where they had to be read at
-    another size.
+    another size. With a calibration it is the same; its fixed scale is the strength that was found.
     """
 
-    def __init__(self, adapter: Adapter, fixed: float):
+    def __init__(self, adapter: Fitted, fixed: float):
         """Keep both. ``fixed``: from LOWEST_SCALE to 0. Raises OptionError for others."""
         self.adapter, self.fixed = adapter, FixedScale(fixed).value
 
     @property
-    def reading(self) -> Reading:
-        """The adapter's reading."""
-        return self.adapter.reading
+    def readings(self) -> Sequence[Reading]:
+        """The adapter's readings."""
+        return self.adapter.readings
 
     def at_clip_skip(self, layers: int | None) -> Guarded:
         """Return the rule for prompts encoded at this clip skip, as the WebUI counts it (1: all layers; None: unknown).
@@ -160,6 +161,14 @@ class Guarded:
             NAMED if names else OUTSIDE if strange else MISREAD if misread else ""
             for names, strange in zip(named, outside, strict=True)
         ]
+
+    def told(self, doubt: str) -> str:
+        """Return what users are told of a doubt, "" for nothing: a calibration counts on the prompt's own words."""
+        is_calibrated = self.adapter.kind == CALIBRATED
+        if is_calibrated and doubt == NAMED:
+            return ""
+        whose = "calibration's" if is_calibrated else "adapter's"
+        return f"the fixed scale {self.fixed:g} took the place of the {whose} weaker answer: {doubt}"
 
     def check_model(self, family: str, heads: Sequence[int]) -> None:
         """Raise AdapterError where the adapter does not fit a model."""

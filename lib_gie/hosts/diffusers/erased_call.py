@@ -81,8 +81,7 @@ class ErasedCall:
         if self.erasure is None:
             return []
         return [
-            f"image {image + 1}, {target.encoded.concept.text!r}: the fixed scale took the place of the adapter's "
-            f"weaker answer: {doubt}"
+            f"image {image + 1}, {target.encoded.concept.text!r}: {doubt}"
             for image in range(self.images)
             for target, doubt in zip(self.erasure.targets, self.erasure.doubts(image), strict=True)
             if doubt

@@ -65,7 +65,7 @@ def adapter_notes(rule: ScaleRule, concepts: Sequence[Concept]) -> list[str]:
         for concept in concepts
         if not known.is_for(concept.key)
     ]
-    if known.range is None:
+    if not known.knows_its_range:
         found.append("the adapter does not say what it was fitted on, so it cannot be told where it knows nothing")
     return found
 

@@ -16,9 +16,8 @@ from lib_gie.core.concepts import Concept
 from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.recorder import Reading
 from lib_gie.core.scales.scale_rules import GivenScales
-from lib_gie.core.session import read_attention
+from lib_gie.core.session import erasing, read_attention
 from lib_gie.training.image_maker import Made
-from lib_gie.training.noise import squared_errors
 
 from . import processes
 from .files import checkpoint_digest
@@ -27,7 +26,7 @@ from .loading import DEMO_BASE, default_sampling, is_demo, load_pipeline, pipeli
 from .pipeline_call import call_pipeline
 from .texts import concept_tokens
 
-_ROWS = 48  # of one UNet call, when noise is predicted
+_ROWS = 48  # of one UNet call outside of sampling
 
 
 class PipelineImageMaker:
@@ -87,7 +86,7 @@ class PipelineImageMaker:
     def read(self, prompts: Sequence[str], concepts: Sequence[str], reading: Reading) -> list[torch.Tensor]:
         """Return what adapters with this reading would see, for each concept float32 [B, inputs, n]."""
         unet, (height, width) = self.pipe.unet, self.latent_size
-        encoded = [EncodedConcept(Concept(text), self.encode([text])[0], self.tokens(text)) for text in concepts]
+        encoded = [self.encoded(text) for text in concepts]
         found = []
         for start in tqdm(range(0, len(prompts), _ROWS), desc="attention", mininterval=5, leave=False):
             states = self.encode(prompts[start : start + _ROWS])  # [R, 77, D]
@@ -95,6 +94,10 @@ class PipelineImageMaker:
             timesteps = torch.full((len(states),), LAST_TIMESTEP, device=states.device)  # [R]
             found.append(read_attention(unet, encoded, reading, (latents, timesteps, states)))
         return [torch.cat(parts) for parts in zip(*found, strict=True)]  # each [B, inputs, n]
+
+    def encoded(self, concept: str) -> EncodedConcept:
+        """Return a concept as the text encoder sees it."""
+        return EncodedConcept(Concept(concept), self.encode([concept])[0], self.tokens(concept))
 
     def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
         """Sample clean latents [B, 4, h, w]; image k does not depend on the batch it is made in."""
@@ -124,21 +127,38 @@ class PipelineImageMaker:
         """Return the text: no prompt changes the model here."""
         return text
 
+    @property
+    def alphas_cumprod(self) -> torch.Tensor:
+        """The share of signal at every timestep, float32 [timesteps]."""
+        alphas: torch.Tensor = self.pipe.scheduler.alphas_cumprod.float().cpu()
+        return alphas
+
+    @property
+    def predicts_velocity(self) -> bool:
+        """Whether the UNet's output is the velocity."""
+        return bool(self.pipe.scheduler.config.prediction_type == "v_prediction")
+
     @torch.no_grad()
-    def noise_errors(
-        self, latents: torch.Tensor, texts: Sequence[str], timesteps: torch.Tensor, noises: torch.Tensor
+    def predict(
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        texts: Sequence[str],
+        concept: str = "",
+        scales: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the squared errors of the predicted noise, means over channels, float32 [B, T, h, w]."""
-        unet, scheduler, device = self.pipe.unet, self.pipe.scheduler, self.pipe._execution_device
-        states = self.encode(texts)  # [B, 77, D]
-
-        def predict(noisy: torch.Tensor, steps: torch.Tensor, images: Sequence[int]) -> Any:
-            return unet(noisy.to(unet.dtype), steps, states[images]).sample  # [R, 4, h, w]
-
-        return squared_errors(
-            predict, latents.to(device), timesteps.to(device), noises.to(device), scheduler.alphas_cumprod.to(device),
-            predicts_velocity=scheduler.config.prediction_type == "v_prediction", rows=_ROWS,
-        ).cpu()  # fmt: skip
+        """Return the UNet's output for rows that are all conditional, float32 [B, 4, h, w]; see ImageMaker."""
+        unet, device = self.pipe.unet, self.pipe._execution_device
+        own = None if scales is None else self.encoded(concept)
+        found = []
+        for start in range(0, len(latents), _ROWS):
+            rows = slice(start, start + _ROWS)
+            states = self.encode(texts[rows])  # [R, 77, D]
+            erased = nullcontext() if own is None or scales is None else erasing(unet, own, scales[rows])
+            with erased:
+                output = unet(latents[rows].to(device, unet.dtype), timesteps[rows].to(device), states).sample
+            found.append(output.float().cpu())  # [R, 4, h, w]
+        return torch.cat(found)
 
 
 def demo_or_sd_maker(path: Path | None, *, steps: int, cfg: float | None = None, **options: Any) -> PipelineImageMaker:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lib_gie.demo.detector import detect
-from lib_gie.demo.glyphs import OBJECTS
 from lib_gie.errors import OptionError
 from lib_gie.training.image_maker import ImageMaker, Made
 
@@ -27,6 +25,8 @@ class DetectorJudge(Judge):
     @classmethod
     def build(cls, maker: ImageMaker, concept: str) -> DetectorJudge:
         """Return the judge. Raises OptionError where the detector cannot know the concept."""
+        from lib_gie.demo.glyphs import OBJECTS  # few use it: the WebUI's start is not to wait for the demo's parts
+
         if maker.base != _FAMILY or concept not in OBJECTS:
             raise OptionError(
                 f"the detector knows the demo model's objects alone ({', '.join(OBJECTS)}), not {concept!r} on "
@@ -36,5 +36,7 @@ class DetectorJudge(Judge):
 
     def look(self, made: Made, prompts: Sequence[str]) -> list[Verdict]:
         """Return what the detector finds in each image."""
+        from lib_gie.demo.detector import detect
+
         found = [detect(image) for image in made.images]
         return [Verdict(float(self.concept in names), tuple(sorted(names - {self.concept}))) for names in found]

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from lib_gie.training.image_maker import ImageMaker, Made
+from lib_gie.training.image_maker import ImageMaker, Made, Predictor
+from lib_gie.training.noise import squared_errors
 
 from .base import Judge, Verdict
 
@@ -40,7 +41,7 @@ class SelfJudge(Judge):
 
     def __init__(
         self,
-        maker: ImageMaker,
+        maker: Predictor,
         concept: str,
         timesteps: Sequence[int] = TIMESTEPS,
         noises: int = NOISES,
@@ -68,7 +69,7 @@ class SelfJudge(Judge):
         noises = torch.randn(shape, generator=torch.Generator().manual_seed(_SEED))  # [T, 4, h, w]
         texts = [[self.maker.as_in(text, prompt) for prompt in prompts] for text in (self.concept, "")]
         return torch.stack(
-            [self.maker.noise_errors(latents, own, self.timesteps, noises) for own in texts]
+            [squared_errors(self.maker, latents, own, self.timesteps, noises) for own in texts]
         )  # [2, B, T, h, w]
 
     def scores(self, latents: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:

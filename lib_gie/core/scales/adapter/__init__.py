@@ -1,21 +1,23 @@
 """Adapters: their description, the model, files of this project and of the authors' code."""
 
+from lib_gie.core.scales.files import MAX_FILE_BYTES, read_file
+from lib_gie.core.scales.metadata import FORMAT, MAX_SIDE
+
 from .authors import convert_authors
 from .files import (
-    MAX_FILE_BYTES,
     adapter_in,
     add_validation,
     header_in,
     load_adapter,
-    read_file,
     read_header,
     save_adapter,
 )
-from .info import FORMAT, MAX_INPUTS, MAX_SIDE, AdapterInfo
+from .info import MAX_INPUTS, AdapterInfo
 from .input_range import InputRange, fit_range
-from .model import HIDDEN, Adapter, filled
+from .model import ADAPTER, HIDDEN, Adapter, filled
 
 __all__ = [
+    "ADAPTER",
     "FORMAT",
     "HIDDEN",
     "MAX_FILE_BYTES",

@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 
 from lib_gie.checks import quoted
+from lib_gie.core.scales.files import read_file
 from lib_gie.errors import AdapterError
 
-from .files import check_tensors, read_file
+from .files import check_tensors
 from .info import AdapterInfo
 from .model import Adapter, filled
 

@@ -17,6 +17,8 @@ from .info import AdapterInfo
 from .input_range import InputRange
 
 HIDDEN = (64, 32)
+ADAPTER = "adapter"
+"""The kind of these files, beside calibrations."""
 
 
 def _layer(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
@@ -35,6 +37,7 @@ class Adapter(nn.Module):
     and the authors'.
     """
 
+    kind = ADAPTER
     range: InputRange | None = None
     input_mean: torch.Tensor
     input_std: torch.Tensor
@@ -53,6 +56,16 @@ class Adapter(nn.Module):
     def reading(self) -> Reading:
         """Return what its inputs are."""
         return self.info.reading
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        """Return what its inputs are, as a ScaleRule tells it."""
+        return (self.info.reading,)
+
+    @property
+    def knows_its_range(self) -> bool:
+        """Whether ``is_outside`` can tell anything."""
+        return self.range is not None
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return unclamped scales: float32 [..., inputs] -> [...]."""
@@ -95,6 +108,10 @@ class Adapter(nn.Module):
     def is_for(self, concept: str) -> bool:
         """Tell whether it was fitted for a concept, given by its case-folded text."""
         return concept in {known.casefold() for known in self.info.concepts}
+
+    def fits(self, family: str, heads: Sequence[int]) -> bool:
+        """Tell whether a model of this family, with these heads of each cross-attention layer, gives its inputs."""
+        return family in (self.info.base, UNKNOWN) and self.reading.count(heads) == self.info.inputs
 
     def check_model(self, family: str, heads: Sequence[int]) -> None:
         """Raise AdapterError for a model of another family, or one that gives another number of inputs."""

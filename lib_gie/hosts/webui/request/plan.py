@@ -73,14 +73,9 @@ class Plan:
         if self.enforced:
             return []
         found = []
-        for k, (concept, rule) in enumerate(zip(self.request.concepts, self._rules_now(), strict=True)):
-            reasons = dict.fromkeys(erasure.doubts(row)[k] for row in erasure.scales)
-            found += [
-                f"for {concept.text!r} the fixed scale {rule.fixed:g} took the place of the adapter's weaker answer: "
-                f"{reason}"
-                for reason in filter(None, reasons)
-                if isinstance(rule, Guarded)
-            ]
+        for k, concept in enumerate(self.request.concepts):
+            told = dict.fromkeys(erasure.doubts(row)[k] for row in erasure.scales)
+            found += [f"for {concept.text!r} {text}" for text in filter(None, told)]
         return found
 
 

@@ -11,7 +11,7 @@ from modules import shared
 from lib_gie.checks import quoted
 from lib_gie.core.concepts import MAX_TOKENS, Concept
 from lib_gie.core.rules import erasing_rule
-from lib_gie.core.scales.adapter import Adapter
+from lib_gie.core.scales.fitted import Fitted
 from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule
 from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.errors import AdapterError, GieError, OptionError
@@ -118,7 +118,7 @@ def _as_words(concepts: Sequence[Concept], model: Any) -> tuple[Concept, ...]:
     return tuple(found)
 
 
-def _adapters(rules: Sequence[ScaleRule], sources: Sequence[ScaleSource]) -> dict[str, Adapter]:
+def _adapters(rules: Sequence[ScaleRule], sources: Sequence[ScaleSource]) -> dict[str, Fitted]:
     """Return the adapters in use, by name."""
     pairs = zip(rules, sources, strict=True)
     return {source.adapter: rule.adapter for rule, source in pairs if isinstance(rule, Guarded) and source.adapter}
@@ -137,7 +137,7 @@ def _adapter_notes(request: Request, rules: Sequence[ScaleRule], sources: Sequen
         f"the adapter {name} does not say what it was fitted on, so it cannot be told where it knows nothing; train it "
         f"again with this version"
         for name, adapter in adapters.items()
-        if adapter.range is None
+        if not adapter.knows_its_range
     ]
     return foreign + unknown
 
@@ -158,7 +158,7 @@ def differences(plan: Plan, p: Any) -> list[str]:
             for key, (label, value) in asked.items()
             if value is not None and key in known and value != known[key]
         ]
-        size, wanted = adapter.reading.size, (getattr(p, "height", 0) // 8, getattr(p, "width", 0) // 8)
+        size, wanted = adapter.readings[0].size, (getattr(p, "height", 0) // 8, getattr(p, "width", 0) // 8)
         if size is not None and all(wanted) and size != wanted:
             parts.append(f"{8 * size[1]}x{8 * size[0]} pixels, not {8 * wanted[1]}x{8 * wanted[0]}")
         found += [f"the adapter {name} was fitted at {'; '.join(parts)}"] if parts else []

@@ -7,7 +7,7 @@ Whatever is made, read or judged for a prompt is done in the state that an image
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from lib_gie.core.concepts import Concept
 from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.recorder import Reading
 from lib_gie.core.scales.scale_rules import GivenScales
-from lib_gie.core.session import read_attention
+from lib_gie.core.session import erasing, read_attention
 from lib_gie.errors import ErasureError, UnsupportedModelError
 from lib_gie.hosts.webui.host.model import callable_unet, encode_concept, family_and_heads, split_tokens, unet_of
 from lib_gie.hosts.webui.host.prompt_state import (
@@ -44,7 +44,6 @@ from lib_gie.hosts.webui.request.plans import automatic_text
 from lib_gie.options import FIXED
 from lib_gie.randomness import undrawn
 from lib_gie.training.image_maker import Made
-from lib_gie.training.noise import squared_errors
 
 from .progress import BatchStoppedError
 
@@ -243,40 +242,58 @@ class WebUIImageMaker:
         """Return the text with the extra networks that a prompt names."""
         return text + networks_in(prompt)
 
-    def noise_errors(
-        self, latents: torch.Tensor, texts: Sequence[str], timesteps: torch.Tensor, noises: torch.Tensor
-    ) -> torch.Tensor:
-        """Return the squared errors of the predicted noise, means over channels, float32 [B, T, h, w].
+    @property
+    def alphas_cumprod(self) -> torch.Tensor:
+        """The share of signal at every timestep, float32 [timesteps]."""
+        alphas: torch.Tensor = self._model().alphas_cumprod.float().cpu()
+        return alphas
 
-        ``latents``: [B, 4, h, w], under one text each. ``timesteps``: int64 [T]; ``noises``: float32 [T, 4, h, w], the
-        same for all images.
-        """
-        errors: dict[int, torch.Tensor] = {}
-        for numbers in self._groups(texts):
-            found = self._noise_errors(latents[numbers], [texts[number] for number in numbers], timesteps, noises)
-            errors |= zip(numbers, found, strict=True)
-        return _in_order(errors)
+    @property
+    def predicts_velocity(self) -> bool:
+        """Whether the UNet's output is the velocity."""
+        return bool(self._model().parameterization == "v")
 
-    def _noise_errors(
-        self, latents: torch.Tensor, texts: list[str], timesteps: torch.Tensor, noises: torch.Tensor
+    def predict(
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        texts: Sequence[str],
+        concept: str = "",
+        scales: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return these errors under texts with the same extra networks."""
+        """Return the UNet's output for rows that are all conditional, float32 [B, 4, h, w]; see ImageMaker."""
+        found: dict[int, torch.Tensor] = {}
+        for group in self._groups(texts):
+            for start in range(0, len(group), _ROWS):
+                numbers = group[start : start + _ROWS]
+                chosen = None if scales is None else scales[numbers]
+                own = [texts[number] for number in numbers]
+                output = self._predict(latents[numbers], timesteps[numbers], own, concept, chosen)  # [R, 4, h, w]
+                found |= zip(numbers, output, strict=True)
+        return _in_order(found)
+
+    def _predict(
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        texts: list[str],
+        concept: str,
+        scales: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Return the outputs under texts with the same extra networks."""
         with self._as_for(texts[0]) as model:
-            device, texts = devices.device, [without_networks(text) for text in texts]
-            order = list(dict.fromkeys(texts))
-            given, picture = _encode(model, order, self._size), _picture(model, self._size)  # each [different, ...]
+            erased = None if scales is None else encode_concept(Concept(concept), model)
+            plain = [without_networks(text) for text in texts]
+            order = list(dict.fromkeys(plain))
+            chosen = [order.index(text) for text in plain]
+            rows = {name: value[chosen] for name, value in _encode(model, order, self._size).items()}  # each [R, ...]
+            picture = _picture(model, self._size)
             unet = callable_unet(model)
-
-            def predict(noisy: torch.Tensor, steps: torch.Tensor, images: Sequence[int]) -> Any:
-                chosen = [order.index(texts[image]) for image in images]
-                rows = {name: value[chosen] for name, value in given.items()}  # each [R, ...]
-                with devices.autocast():
-                    return unet(_with_picture(noisy.to(devices.dtype_unet), picture), steps, **rows)  # [R, 4, h, w]
-
-            return squared_errors(
-                predict, latents.to(device), timesteps.to(device), noises.to(device), model.alphas_cumprod.to(device),
-                predicts_velocity=model.parameterization == "v", rows=_ROWS,
-            ).cpu()  # fmt: skip
+            hooks = nullcontext() if erased is None or scales is None else erasing(unet, erased, scales)
+            with hooks, devices.autocast():
+                noisy = _with_picture(latents.to(devices.device, devices.dtype_unet), picture)  # [R, 4 or 9, h, w]
+                output: torch.Tensor = unet(noisy, timesteps.to(devices.device), **rows)
+            return output.float().cpu()
 
 
 def _in_order(by_number: dict[int, torch.Tensor]) -> torch.Tensor:

@@ -1,0 +1,74 @@
+"""Calibrations as safetensors files. Whatever a file holds, reading it gives a calibration or an AdapterError."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load
+
+from lib_gie.checks import quoted
+from lib_gie.core.scales.files import checked, metadata_in, read_file, refuse_other_contents, write_file
+from lib_gie.errors import AdapterError
+
+from .discriminant import Discriminant
+from .info import CALIBRATED, CalibrationInfo
+from .model import Calibration
+
+_NAMES = ("mean", "spread", "direction")
+
+
+def save_calibration(calibration: Calibration, path: Path) -> None:
+    """Write a calibration as safetensors with its metadata."""
+    tensors = {key: value.float().contiguous() for key, value in calibration.discriminant.tensors().items()}
+    write_file(path, tensors, calibration.info.to_metadata())
+
+
+def is_calibration(data: bytes, name: str) -> bool:
+    """Tell whether a file's content says that it is a calibration. Raises AdapterError for broken files."""
+
+    def read() -> bool:
+        refuse_other_contents(data, name)
+        return metadata_in(data).get("gie_kind") == CALIBRATED
+
+    return checked(read, name)
+
+
+def calibration_in(data: bytes, name: str) -> Calibration:
+    """Return the calibration in a file's content.
+
+    Raises AdapterError for pickles, broken or foreign files, wrong shapes and NaNs.
+    """
+
+    def read() -> Calibration:
+        refuse_other_contents(data, name)
+        info = CalibrationInfo.from_metadata(metadata_in(data), name)
+        tensors = load(data)
+        if sorted(tensors) != sorted(_NAMES):
+            found = quoted(", ".join(sorted(tensors)))
+            raise AdapterError(f"{name} holds the tensors {found}; expected {', '.join(sorted(_NAMES))}")
+        for key, value in tensors.items():
+            if value.shape != (info.inputs,):
+                raise AdapterError(f"{name}: {key} has shape {list(value.shape)}, expected [{info.inputs}]")
+            if not value.dtype.is_floating_point or not torch.isfinite(value.float()).all():
+                raise AdapterError(f"{name}: {key} holds numbers that are not finite; the file is damaged")
+        if (tensors["spread"].float() <= 0).any():
+            raise AdapterError(f"{name}: spread must be positive; the file is damaged")
+        return Calibration(info, Discriminant(**{key: value.float() for key, value in tensors.items()}))
+
+    return checked(read, name)
+
+
+def calibration_header(data: bytes, name: str) -> CalibrationInfo:
+    """Return the description in a file's content. Raises AdapterError where that is no calibration."""
+
+    def read() -> CalibrationInfo:
+        refuse_other_contents(data, name)
+        return CalibrationInfo.from_metadata(metadata_in(data), name)
+
+    return checked(read, name)
+
+
+def load_calibration(path: Path | str) -> Calibration:
+    """Read a calibration. Raises AdapterError for pickles, large, broken or foreign files, wrong shapes and NaNs."""
+    return calibration_in(read_file(path), Path(path).name)

@@ -1,0 +1,125 @@
+"""A calibration's description, and how a file's metadata holds it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lib_gie import __version__
+from lib_gie.core.call import LATENT_CHANNELS
+from lib_gie.core.recorder import Reading, count_cells
+from lib_gie.core.scales.metadata import (
+    Reader,
+    as_json,
+    from_metadata,
+    read_conditions,
+    read_numbers,
+    read_reading,
+    read_texts,
+    read_whole,
+    to_metadata,
+)
+from lib_gie.errors import AdapterError
+from lib_gie.options import LOWEST_SCALE
+
+CALIBRATED = "calibrated"
+"""The kind by which a file says that it is a calibration."""
+
+_MOST_READINGS, _MOST_INPUTS = 8, 2**15
+
+
+@dataclass(frozen=True)
+class CalibrationInfo:
+    """A calibration's description, which its file keeps as metadata.
+
+    ``base``: model family. ``weights``: digest of the checkpoint that it was made on; it is for no other. ``concepts``:
+    the one that it is for. ``readings``: what is read of a prompt. ``inputs``: how many numbers these are.
+    ``strength``: w where the concept is present, below 0. ``ramp``: the scores up to which it is not present at all,
+    and from which it is present in full. ``training``: free-form figures of how it was made. ``conditions``: settings
+    that it was made at ("clip_skip", "cfg"), as far as they are known.
+    """
+
+    base: str
+    weights: str
+    concepts: tuple[str, ...]
+    readings: tuple[Reading, ...]
+    inputs: int
+    strength: float
+    ramp: tuple[float, float]
+    training: dict[str, Any] = field(default_factory=dict)
+    conditions: dict[str, float] = field(default_factory=dict)
+    created_by: str = f"lib_gie {__version__}"
+
+    def __post_init__(self) -> None:
+        if not LOWEST_SCALE <= self.strength < 0:
+            raise AdapterError(f"the strength is {self.strength}; it must be a scale from {LOWEST_SCALE:g} to below 0")
+        low, high = self.ramp
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise AdapterError(f"the ramp goes from {low} to {high}; it must rise, between finite scores")
+        if not 1 <= self.inputs <= _MOST_INPUTS or not 1 <= len(self.readings) <= _MOST_READINGS:
+            raise AdapterError(f"the calibration has {self.inputs} inputs of {len(self.readings)} readings")
+        if any(not one.predicted or not one.reads_prompt or one.size is None for one in self.readings):
+            raise AdapterError("a calibration reads what is predicted for a noise of its own; its readings are others")
+        if self.inputs != sum(count_cells(one.size, LATENT_CHANNELS) for one in self.readings if one.size):
+            raise AdapterError(f"the calibration's readings give another number of inputs than {self.inputs}")
+        if not self.base or not self.weights or len(self.base) > 100 or len(self.weights) > 100:
+            raise AdapterError("the calibration does not say which checkpoint it was made on (base, weights)")
+        if len(self.concepts) != 1:
+            raise AdapterError(f"the calibration is for {len(self.concepts)} concepts; there must be one")
+
+    @property
+    def label_range(self) -> tuple[float, float]:
+        """The range of its scales."""
+        return self.strength, 0.0
+
+    @property
+    def validation(self) -> dict[str, Any]:
+        """Figures of images: a calibration has none."""
+        return {}
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width, in latents, that prompts are read at."""
+        size = self.readings[0].size
+        assert size is not None  # as __post_init__ sees to
+        return size
+
+    def to_metadata(self) -> dict[str, str]:
+        """Return the texts that a safetensors file keeps."""
+        return to_metadata(self, gie_kind=CALIBRATED)
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], name: str) -> CalibrationInfo:
+        """Return the description in a file's metadata. ``name``: the file's, for errors.
+
+        Raises AdapterError where a field is missing, cannot be read or has no sensible value.
+        """
+        return from_metadata(cls, _READERS, metadata, name)
+
+
+def _read_readings(values: Any) -> tuple[Reading, ...]:
+    if not isinstance(values, list):
+        raise ValueError("readings is no list")
+    return tuple(read_reading(value) for value in values)
+
+
+def _read_strength(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise ValueError("strength is no number")
+    return float(value)
+
+
+_READERS: dict[str, Reader] = {
+    "base": str,
+    "weights": str,
+    "created_by": str,
+    "concepts": as_json(read_texts),
+    "readings": as_json(_read_readings),
+    "inputs": as_json(read_whole),
+    "strength": as_json(_read_strength),
+    "ramp": as_json(read_numbers),
+    "training": as_json(dict),
+    "conditions": as_json(read_conditions),
+}

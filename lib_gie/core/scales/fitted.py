@@ -1,0 +1,86 @@
+"""The contract of scales that were fitted for concepts and kept in a file: adapters and calibrations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+
+from lib_gie.core.recorder import Reading
+
+
+class FittedInfo(Protocol):
+    """A file's description of itself."""
+
+    @property
+    def base(self) -> str:
+        """The model family."""
+
+    @property
+    def inputs(self) -> int:
+        """How many numbers are read."""
+
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """The concepts that it is for."""
+
+    @property
+    def label_range(self) -> tuple[float, float]:
+        """The strongest and the weakest of its scales."""
+
+    @property
+    def conditions(self) -> Mapping[str, float]:
+        """Settings that it was fitted at ("clip_skip", "cfg"), as far as they are known."""
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """Figures of how it was made."""
+
+    @property
+    def validation(self) -> Mapping[str, Any]:
+        """Figures of how well it does."""
+
+
+class Fitted(Protocol):
+    """A rule for scales that depends on the prompt's attention to the concept."""
+
+    @property
+    def kind(self) -> str:
+        """ADAPTER or CALIBRATED."""
+
+    @property
+    def info(self) -> FittedInfo:
+        """Its description."""
+
+    @property
+    def readings(self) -> Sequence[Reading]:
+        """What its inputs are."""
+
+    @property
+    def knows_its_range(self) -> bool:
+        """Whether ``is_outside`` can tell prompts that are unlike all that it was fitted on."""
+
+    @property
+    def weights_digest(self) -> str:
+        """12 hex digits that differ where its scales do."""
+
+    def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
+        """Return w: float32 [rows, inputs, tokens] -> [rows, tokens]."""
+        ...
+
+    def is_outside(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Tell which rows are unlike all that it was fitted on: float32 [rows, inputs, n] -> bool [rows]."""
+        ...
+
+    def is_for(self, concept: str) -> bool:
+        """Tell whether it is for a concept, given by its case-folded text."""
+        ...
+
+    def fits(self, family: str, heads: Sequence[int]) -> bool:
+        """Tell whether a model of this family, with these heads of each cross-attention layer, gives its inputs."""
+        ...
+
+    def check_model(self, family: str, heads: Sequence[int]) -> None:
+        """Raise AdapterError for a model that it does not fit."""
+        ...

@@ -1,0 +1,34 @@
+"""The demo model's concepts, calibrated for a comparison."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from lib_gie.core.scales.calibrated import Calibration
+from lib_gie.core.scales.scale_rules import Guarded
+from lib_gie.demo.glyphs import UNWANTED
+from lib_gie.demo.sampling_settings import CFG, SIZE, STEPS
+from lib_gie.demo.splits import load_split
+from lib_gie.hosts.diffusers.image_maker import PipelineImageMaker
+from lib_gie.hosts.diffusers.loading import DEMO_BASE
+from lib_gie.training.calibration import calibrate
+
+
+@functools.lru_cache(maxsize=4)
+def calibrations(pipe: Any, given_implied: bool) -> dict[str, Calibration]:
+    """Calibrate every concept on a pipeline, each as if it were the first: nothing is kept from one to the next.
+
+    ``given_implied``: with the implied prompts of the train split; without them no prompt of the splits is used.
+    """
+    maker = PipelineImageMaker(pipe, DEMO_BASE, name=DEMO_BASE, steps=STEPS, cfg=CFG, size=(SIZE, SIZE))
+    implied = [prompt for prompt in load_split("train")[0] if prompt.kind == "implicit"] if given_implied else []
+    return {
+        concept: calibrate(maker, concept, "in memory", implied=[p.text for p in implied if p.concept == concept])
+        for concept in UNWANTED
+    }
+
+
+def guarded(calibration: Calibration) -> Guarded:
+    """Return the rule that a calibration is used by: in full where the prompt names the concept."""
+    return Guarded(calibration, calibration.info.strength)

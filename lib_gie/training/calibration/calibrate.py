@@ -1,0 +1,57 @@
+"""Calibrates one concept on one checkpoint, from texts and at most MOST_EVALUATIONS evaluations of its UNet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lib_gie.core.scales.calibrated import Calibration, CalibrationInfo
+from lib_gie.training.image_maker import ImageMaker
+from lib_gie.training.prompts.reference import NAMING, neutral_prompts
+
+from .counted import Counted, OnProgress
+from .presence import QUANTILE, NeutralReadings, find_presence, readings_at
+from .strength import Agreement, Samplings, find_strength
+
+
+def calibrate(
+    maker: ImageMaker,
+    concept: str,
+    weights: str,
+    *,
+    implied: Sequence[str] = (),
+    folder: Path | None = None,
+    on_progress: OnProgress = lambda done, expected: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Calibration:
+    """Return the calibration of a concept, its bare text, on the checkpoint of an image maker.
+
+    ``weights``: the checkpoint's digest. ``implied``: prompts that imply the concept, if some are known. ``folder``:
+    keeps what was read of neutral prompts, which serves every concept and an interrupted calibration's next try; None
+    keeps nothing. ``should_stop``: is asked between batches.
+
+    Raises ConceptError for a concept that cannot be encoded, CalibrationStoppedError where it was stopped.
+    """
+    size, conditions = maker.latent_size, maker.conditions
+    readings = readings_at(size)
+    identity = f"{weights} {maker.base} clip skip {conditions.get('clip_skip')}"
+    neutral = NeutralReadings(neutral_prompts(maker.base), readings, identity, folder)
+    expected = (
+        neutral.evaluations
+        + (NAMING + len(implied)) * len(readings)
+        + Agreement.evaluations
+        + 2 * Samplings.evaluations
+    )
+    counted = Counted(maker, expected, on_progress, should_stop)
+    presence = find_presence(counted, concept, neutral, readings, implied)
+    strength = find_strength(counted, concept, size, conditions["cfg"])
+    info = CalibrationInfo(
+        maker.base, weights, (concept,), readings, len(presence.discriminant.mean), round(strength.scale, 4),
+        presence.ramp, conditions=dict(conditions),
+        training={
+            "evaluations": counted.done, "neutral_prompts": len(neutral.prompts), "implied_prompts": len(implied),
+            "quantile": QUANTILE,
+            "cancels_at": round(strength.cancels, 4), "seen_gone": strength.is_gone, "images_from": maker.description,
+        },
+    )  # fmt: skip
+    return Calibration(info, presence.discriminant)
