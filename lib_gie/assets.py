@@ -6,6 +6,7 @@ package it lies within. This module imports nothing heavy: the WebUI's start rea
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -26,6 +27,12 @@ def own_folder(package: Path = _PACKAGE) -> Path:
     An installed package is no place for them: its next version replaces it.
     """
     return Path() if (package / "models").is_dir() else models_folder(package)
+
+
+def calibrations_folder() -> Path:
+    """Return where commands and pipelines keep calibrations: a folder for caches. The WebUI has a folder of its own."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "growth-inhibitors"
 
 
 MODELS = models_folder(_PACKAGE)

@@ -54,7 +54,7 @@ def _adapters() -> AdaptersAnswer:
         AdapterAnswer(
             name=found.name, base=found.info.base, inputs=found.info.inputs, concepts=list(found.info.concepts),
             automatic=taken_for(found, usable, folders), hash=found.hash, digest=found.digest,
-            figures=found.info.validation,
+            figures=dict(found.info.validation),
         )
         for found in usable
     ]  # fmt: skip

@@ -5,14 +5,22 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lib_gie.checks import quoted
-from lib_gie.core.scales.adapter import Adapter, AdapterInfo, adapter_in, header_in, read_file
+from lib_gie.core.scales.adapter import ADAPTER
+from lib_gie.core.scales.calibrated import CALIBRATED, Calibration
+from lib_gie.core.scales.files import read_file
+from lib_gie.core.scales.fitted import Fitted, FittedInfo
+from lib_gie.core.scales.kept import fitted_header, fitted_in
 from lib_gie.errors import AdapterError
+from lib_gie.json_lines import identity_digest
 from lib_gie.options import AUTOMATIC, FIXED
+
+_MOST_OF_NAME = 40  # characters of a concept in a calibration's name
 
 TRAINED_IN, TAB = "trained_in", "tab"
 """Key and value by which an adapter's file says that it was trained in the tab."""
@@ -26,10 +34,10 @@ class InstalledAdapter:
     path: Path
     hash: str
     digest: str
-    adapter: Adapter
+    adapter: Fitted
 
     @property
-    def info(self) -> AdapterInfo:
+    def info(self) -> FittedInfo:
         """What the file says about itself."""
         return self.adapter.info
 
@@ -45,7 +53,7 @@ def _read(path: Path, identity: tuple[int, ...]) -> InstalledAdapter | str:
     """Return what is in a file, or what is wrong with it. ``identity``: makes a file that was replaced read again."""
     try:
         data = read_file(path)
-        adapter = adapter_in(data, path.name)
+        adapter = fitted_in(data, path.name)
         return InstalledAdapter(
             path.stem, path, hashlib.sha256(data).hexdigest()[:10], adapter.weights_digest[:10], adapter
         )
@@ -94,7 +102,7 @@ def _files(folders: Sequence[Path]) -> dict[str, Path]:
 @functools.lru_cache(maxsize=256)
 def _is_adapter(path: Path, identity: tuple[int, ...]) -> bool:
     try:
-        header_in(read_file(path), path.name)
+        fitted_header(read_file(path), path.name)
     except AdapterError:
         return False
     return True
@@ -142,12 +150,12 @@ def find_adapter(name: str, folders: Sequence[Path]) -> InstalledAdapter:
     return _open(name, files[name])
 
 
-def is_for(info: AdapterInfo, concept_key: str) -> bool:
+def is_for(info: FittedInfo, concept_key: str) -> bool:
     """Tell whether an adapter was trained for a concept (its folded text)."""
     return concept_key in {concept.casefold() for concept in info.concepts}
 
 
-def is_anybodys(info: AdapterInfo) -> bool:
+def is_anybodys(info: FittedInfo) -> bool:
     """Tell whether an adapter was trained in the tab, by whoever may open it."""
     return info.training.get(TRAINED_IN) == TAB
 
@@ -181,24 +189,64 @@ def adapter_for(
     fitting = [
         installed
         for installed in list_adapters(folders)[0]
-        if installed.info.base == base
-        and installed.info.reading.count(heads) == installed.info.inputs
+        if installed.adapter.kind == ADAPTER
+        and installed.info.base == base
+        and installed.adapter.fits(base, heads)
         and is_for(installed.info, concept_key)
         and not (trusted and is_anybodys(installed.info))
     ]
     return next(iter(by_choice(fitting, folders)), None)
 
 
+def calibration_for(
+    concept_key: str, weights: str, clip_skip: float | None, folders: Sequence[Path], trusted: bool = False
+) -> InstalledAdapter | None:
+    """Return the calibration of a concept (its folded text) on a checkpoint, by its digest, if there is one.
+
+    ``clip_skip``: that of the prompts, None where it is unknown; one that was made at another says nothing of them.
+    ``trusted``: leave out those that were made with the settings of anybody's request.
+    """
+    for installed in list_adapters(folders)[0]:
+        found = installed.adapter
+        if (
+            isinstance(found, Calibration)
+            and found.info.weights == weights
+            and found.is_for(concept_key)
+            and clip_skip in (None, found.info.conditions.get("clip_skip", clip_skip))
+            and not (trusted and is_anybodys(found.info))
+        ):
+            return installed
+    return None
+
+
+def calibration_name(concept_key: str, weights: str, clip_skip: float | None = None) -> str:
+    """Return the name of a calibration's file, without its ending. It differs for different arguments.
+
+    It begins with the concept's words, as far as every file system takes them.
+    """
+    words = "-".join(re.findall(r"[a-z0-9]+", concept_key))[:_MOST_OF_NAME]
+    usual = clip_skip in (None, 1)
+    digest = identity_digest(concept_key if usual else f"{concept_key} {clip_skip}")[:6]
+    plain = usual and words.replace("-", " ") == concept_key
+    return "-".join(filter(None, [words, "" if plain else digest, CALIBRATED, weights[:8]]))
+
+
 def by_choice(adapters: Sequence[InstalledAdapter], folders: Sequence[Path]) -> list[InstalledAdapter]:
     """Sort adapters for one concept, so that the one that Automatic takes comes first.
 
-    The user's own (in the last folder) come before shipped ones, then those with fewer concepts before the others.
+    Calibrations come last. The user's own (in the last folder) come before shipped ones, then those with fewer concepts before the others.
     Ties go to the newest of the user's, and to the first by name of the shipped ones.
     """
 
-    def place(installed: InstalledAdapter) -> tuple[bool, int, int, str]:
+    def place(installed: InstalledAdapter) -> tuple[bool, bool, int, int, str]:
         own = installed.path.parent == folders[-1]
-        return not own, len(installed.info.concepts), -_changed(installed.path) if own else 0, installed.name
+        return (
+            installed.adapter.kind != ADAPTER,
+            not own,
+            len(installed.info.concepts),
+            -_changed(installed.path) if own else 0,
+            installed.name,
+        )
 
     return sorted(adapters, key=place)
 
