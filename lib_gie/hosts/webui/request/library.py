@@ -234,19 +234,13 @@ def calibration_name(concept_key: str, weights: str, clip_skip: float | None = N
 def by_choice(adapters: Sequence[InstalledAdapter], folders: Sequence[Path]) -> list[InstalledAdapter]:
     """Sort adapters for one concept, so that the one that Automatic takes comes first.
 
-    Calibrations come last. The user's own (in the last folder) come before shipped ones, then those with fewer concepts before the others.
-    Ties go to the newest of the user's, and to the first by name of the shipped ones.
+    Calibrations come last. The user's own (in the last folder) come before shipped ones, then those with fewer
+    concepts before the others. Ties go to the newest of the user's, and to the first by name of the shipped ones.
     """
 
     def place(installed: InstalledAdapter) -> tuple[bool, bool, int, int, str]:
-        own = installed.path.parent == folders[-1]
-        return (
-            installed.adapter.kind != ADAPTER,
-            not own,
-            len(installed.info.concepts),
-            -_changed(installed.path) if own else 0,
-            installed.name,
-        )
+        own, is_other = installed.path.parent == folders[-1], installed.adapter.kind != ADAPTER
+        return is_other, not own, len(installed.info.concepts), -_changed(installed.path) if own else 0, installed.name
 
     return sorted(adapters, key=place)
 
