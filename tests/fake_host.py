@@ -382,6 +382,7 @@ class Host:
             state=state,
             opts=SimpleNamespace(
                 data={},
+                gie_calibrate=False,
                 enable_pnginfo=True,
                 overlay_inpaint=True,
                 samples_format="png",

@@ -31,14 +31,16 @@ DEFAULTS = {
     "CLIP_stop_at_last_layers": 1, "live_preview_content": "Prompt", "sd_unet": "None", "sd_vae": "Automatic",
     "emphasis": "Original", "use_old_emphasis_implementation": False, "hires_fix_use_firstpass_conds": False,
     "sdxl_clip_l_skip": False, "sdxl_crop_top": 0, "sdxl_crop_left": 0, "cross_attention_optimization": "Automatic",
-    "img2img_color_correction": False, "save_incomplete_images": False, "grid_only_if_multiple": True,
+    "img2img_color_correction": False, "save_incomplete_images": False, "grid_only_if_multiple": True, "tiling": False,
 }  # fmt: skip
 """Options that requests override. The WebUI puts them back only where they have been set before."""
 
 
 def connect(url: str) -> WebUI:
+    """Connect to a WebUI. Concepts are not calibrated on first use there, except in the tests that are about it."""
     found = WebUI(url, Path(FOLDER))
     found.call("options", DEFAULTS)
+    found.get("gie-test/calibrates?wanted=false")
     found.use_checkpoint(CHECKPOINT)
     return found
 

@@ -15,10 +15,10 @@ from modules import errors, shared
 from lib_gie.errors import ErasureError
 
 from .request.asked import given_plans, own_request
-from .request.enforcement import enforced_requests, erased_anyway
+from .request.enforcement import Enforced, enforced_requests, erased_anyway, not_enforced
 from .request.parsing import TITLE, Request
 from .request.plan import Plan
-from .request.plans import differences, plans_for
+from .request.plans import calibrates, differences, lacking, plans_for
 from .sampling.erased_generation import Generation, is_stopped, stack
 from .shown.afterwards import leave_out
 from .shown.parameters import clear_parameters, write_parameters
@@ -62,6 +62,7 @@ def request_of(p: Any) -> Request | None:
 def process(inner: Callable[..., Any], p: Any) -> Any:
     """Return what ``inner`` makes of ``p``: its images have been erased from. Raises GieError where that cannot be."""
     request, enforced = request_of(p), enforced_requests()
+    calibrated = _calibrate_lacking(request, enforced)
     plans = [*plans_for(request, enforced), *given_plans(p)]
     clear_parameters(p)
     if not plans:
@@ -71,7 +72,7 @@ def process(inner: Callable[..., Any], p: Any) -> Any:
     generation = Generation(p, plans, request, gallery)
     write_parameters(generation)
     notes = [note for plan in plans for note in (*plan.notes, *differences(plan, p))]
-    for note in [*notes, *erased_anyway(request, enforced), *_not_shown(request, plans, gallery)]:
+    for note in [*calibrated, *notes, *erased_anyway(request, enforced), *_not_shown(request, plans, gallery)]:
         p.comment(f"{TITLE}: {note}")
     with _on_stack(generation), _watched_sample(generation):
         processed = inner(p)
@@ -79,6 +80,23 @@ def process(inner: Callable[..., Any], p: Any) -> Any:
         _check_sampled(generation, processed)
         _tell(generation, processed)
     return processed
+
+
+def _calibrate_lacking(request: Request | None, enforced: Sequence[Enforced]) -> list[str]:
+    """Calibrate the concepts that Automatic knows nothing of on this checkpoint, and return what is said of that."""
+    if not calibrates() or (request is None and not enforced):
+        return []
+    left = None if request is None else not_enforced(request, enforced)
+    model = shared.sd_model
+    concepts = [concept for wish in enforced for concept in lacking(wish.request, model, enforced=True)]
+    concepts += [] if left is None else lacking(left, model)
+    if not concepts:
+        return []
+    from .calibration import calibrate_all  # most jobs need none: the WebUI's start is not to wait for it
+
+    if stack():
+        stack()[-1].detach()  # the calls of a calibration are none of a generation around this one
+    return calibrate_all(concepts)
 
 
 def _check_sampled(generation: Generation, processed: Any) -> None:

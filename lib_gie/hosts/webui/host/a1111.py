@@ -18,6 +18,7 @@ class AUTOMATIC1111:
 
     refusal: str | None = None
     trains_adapters = True
+    calibrates = True
     notes_readings = True
 
     def is_loaded(self, model: Any) -> bool:

@@ -158,6 +158,10 @@ class WebUI(Protocol):
         """Whether adapters can be trained here: training calls the UNet outside of a sampling."""
 
     @property
+    def calibrates(self) -> bool:
+        """Whether concepts can be calibrated here: that calls the UNet outside of a sampling as well."""
+
+    @property
     def notes_readings(self) -> bool:
         """Whether it can be noted how prompts are read, as they are encoded."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from lib_gie.core import layers
 from lib_gie.core.concepts import MAX_TOKENS, Concept
 from lib_gie.core.encoding import EncodedConcept, check_length, check_token_count
 from lib_gie.errors import UnsupportedModelError
+from lib_gie.json_lines import identity_digest
 
 from .chosen import HOST
 from .contract import Model
@@ -39,6 +41,18 @@ def text_encoders(model: Model) -> list[Any]:
     parts = getattr(encoder, "embedders", None)  # SDXL's conditioner, which has embedders of sizes, too
     found = [encoder] if parts is None else parts
     return [part for part in found if hasattr(part, "tokenize") and hasattr(part, "process_tokens")]
+
+
+def weights_of(model: Model) -> str:
+    """Return a digest of a checkpoint's file: of all of it where the WebUI has read it all (see --no-hashing)."""
+    info: Any = getattr(model, "sd_checkpoint_info", None)
+    whole = getattr(info, "sha256", None)
+    if whole:
+        return str(whole)[:16]
+    path = getattr(info, "filename", None)
+    stat = os.stat(path) if path and os.path.isfile(path) else None
+    told = (getattr(info, "hash", None), _name(model), stat and (stat.st_size, stat.st_mtime_ns))
+    return f"short-{identity_digest(str(told))}"
 
 
 def check_supported(model: Model) -> None:

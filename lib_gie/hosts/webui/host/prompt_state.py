@@ -57,6 +57,25 @@ def settings() -> Settings:
     return Settings({name: getattr(shared.opts, name, None) for name in _OPTIONS})
 
 
+_NOT_OF_A_REQUEST = ("sd_lora", "sd_hypernetwork", "token_merging_ratio", "tiling", "sd_noise_schedule")
+"""Settings that a request can override and that change what the UNet predicts."""
+
+
+@contextmanager
+def usual_settings() -> Iterator[None]:
+    """Have these settings as the WebUI has them when it is installed, within the context.
+
+    What is kept for all images must not depend on what one request overrides.
+    """
+    before = {name: shared.opts.data[name] for name in _NOT_OF_A_REQUEST if name in shared.opts.data}
+    usual = {name: shared.opts.data_labels[name].default for name in before if name in shared.opts.data_labels}
+    shared.opts.data.update(usual)
+    try:
+        yield
+    finally:
+        shared.opts.data.update(before)
+
+
 # -- prompts that one batch can be made of ------------------------------------------------
 
 

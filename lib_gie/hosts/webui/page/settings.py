@@ -11,6 +11,7 @@ from modules import shared
 
 from lib_gie.hosts.webui.host import demo_checkpoint
 from lib_gie.hosts.webui.request.installed import adapter_names
+from lib_gie.hosts.webui.request.plans import CALIBRATE
 from lib_gie.options import AUTOMATIC, BY_NAME
 from lib_gie.training.judges import JUDGES, judge_class, setting_key
 
@@ -61,6 +62,12 @@ def _of_enforcement() -> dict[str, shared.OptionInfo]:
 
 def _of_pictures_and_training() -> dict[str, shared.OptionInfo]:
     return {
+        CALIBRATE: shared.OptionInfo(
+            True, "Calibrate concepts that no adapter is there for", restrict_api=True
+        ).info(
+            "once for each concept and checkpoint, before the first image: at most 1,000 UNet evaluations, as many as "
+            "25 images of 20 steps; Skip goes on with the fixed scale"
+        ),
         "gie_save_before": shared.OptionInfo(False, "Save the images without erasure, where they are shown"),
         "gie_save_attention": shared.OptionInfo(False, "Save the pictures of the attention, where they are shown"),
         **_of_judges(),

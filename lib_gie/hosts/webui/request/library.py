@@ -199,12 +199,11 @@ def adapter_for(
 
 
 def calibration_for(
-    concept_key: str, weights: str, clip_skip: float | None, folders: Sequence[Path], trusted: bool = False
+    concept_key: str, weights: str, clip_skip: float | None, folders: Sequence[Path]
 ) -> InstalledAdapter | None:
     """Return the calibration of a concept (its folded text) on a checkpoint, by its digest, if there is one.
 
     ``clip_skip``: that of the prompts, None where it is unknown; one that was made at another says nothing of them.
-    ``trusted``: leave out those that were made with the settings of anybody's request.
     """
     for installed in list_adapters(folders)[0]:
         found = installed.adapter
@@ -213,7 +212,6 @@ def calibration_for(
             and found.info.weights == weights
             and found.is_for(concept_key)
             and clip_skip in (None, found.info.conditions.get("clip_skip", clip_skip))
-            and not (trusted and is_anybodys(found.info))
         ):
             return installed
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from modules import shared
 
@@ -11,8 +11,10 @@ from lib_gie.core.composition import Composition, Trace
 from lib_gie.core.erasure import Erasure, Target
 from lib_gie.core.recorder import AttentionRecorder
 from lib_gie.core.rows import RowLedger
+from lib_gie.core.scales.calibrated import Calibration
 from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule
 from lib_gie.hosts.protocol import SamplingHost
+from lib_gie.hosts.webui.host.model import weights_of
 
 from .infotext import ScaleSource
 from .parsing import Request
@@ -61,9 +63,13 @@ class Plan:
         return erasure
 
     def _rules_now(self) -> tuple[ScaleRule, ...]:
-        """Return the rules for the clip skip that prompts are encoded with now: it may change while the job runs."""
+        """Return the rules for the model and the clip skip that are there now: both may change while the job runs.
+
+        On another checkpoint, such as a refiner, a calibration knows nothing, so its strength counts in full.
+        """
         layers = getattr(shared.opts, "CLIP_stop_at_last_layers", None)
-        return tuple(rule.at_clip_skip(layers) if isinstance(rule, Guarded) else rule for rule in self.rules)
+        rules = [rule.at_clip_skip(layers) if isinstance(rule, Guarded) else rule for rule in self.rules]
+        return tuple(FixedScale(rule.fixed) if _is_elsewhere(rule) else rule for rule in rules)
 
     def doubts(self, erasure: Erasure) -> list[str]:
         """Say, of an erasure that is done, where an adapter's answer was not enough.
@@ -77,6 +83,12 @@ class Plan:
             told = dict.fromkeys(erasure.doubts(row)[k] for row in erasure.scales)
             found += [f"for {concept.text!r} {text}" for text in filter(None, told)]
         return found
+
+
+def _is_elsewhere(rule: ScaleRule) -> TypeGuard[Guarded]:
+    """Tell whether a rule's calibration was made on another checkpoint than the one that samples now."""
+    found = rule.adapter if isinstance(rule, Guarded) else None
+    return isinstance(found, Calibration) and found.info.weights != weights_of(shared.sd_model)
 
 
 @dataclass(eq=False)

@@ -11,20 +11,24 @@ from modules import shared
 from lib_gie.checks import quoted
 from lib_gie.core.concepts import MAX_TOKENS, Concept
 from lib_gie.core.rules import erasing_rule
+from lib_gie.core.scales.calibrated import Calibration
 from lib_gie.core.scales.fitted import Fitted
 from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule
 from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.errors import AdapterError, GieError, OptionError
 from lib_gie.hosts.webui.host.chosen import HOST
-from lib_gie.hosts.webui.host.model import family_and_heads, inversions_in, split_tokens, unet_of
+from lib_gie.hosts.webui.host.model import family_and_heads, inversions_in, split_tokens, unet_of, weights_of
 from lib_gie.options import AUTOMATIC, BY_NAME, DEFAULT_SCALE, FIXED
 
 from .enforcement import Enforced, not_enforced
 from .infotext import ScaleSource
 from .installed import adapter_folders
-from .library import adapter_for, find_adapter
+from .library import InstalledAdapter, adapter_for, calibration_for, find_adapter
 from .parsing import TITLE, Request
 from .plan import Plan
+
+CALIBRATE = "gie_calibrate"
+"""The setting by which concepts are calibrated when they are first to be erased."""
 
 
 def automatic_text(concepts: Sequence[Concept], model: Any) -> str:
@@ -33,9 +37,51 @@ def automatic_text(concepts: Sequence[Concept], model: Any) -> str:
         base, heads = family_and_heads(unet_of(model))
     except GieError:  # the user is told when an image is asked for
         return ""
-    found = [(concept, adapter_for(concept.key, base, heads, adapter_folders())) for concept in concepts]
-    named = [f"{chosen.name if chosen else 'the fixed scale'} for {concept.text}" for concept, chosen in found]
+    found = [(concept, _found_for(concept, base, heads, model)) for concept in concepts]
+    named = [f"{chosen.name if chosen else _otherwise()} for {concept.text}" for concept, chosen in found]
     return f"{AUTOMATIC} takes {', '.join(named)}"
+
+
+def _clip_skip() -> float | None:
+    return getattr(shared.opts, "CLIP_stop_at_last_layers", None)
+
+
+def _found_for(
+    concept: Concept, base: str, heads: Sequence[int], model: Any, enforced: bool = False
+) -> InstalledAdapter | None:
+    """Return what Automatic takes for a concept: an adapter for it, else its calibration on this checkpoint."""
+    folders = adapter_folders()
+    trained = adapter_for(concept.key, base, heads, folders, trusted=enforced)
+    return trained or calibration_for(concept.key, weights_of(model), _clip_skip(), folders)
+
+
+def lacking(request: Request, model: Any, enforced: bool = False) -> list[Concept]:
+    """Return the concepts of a request for which Automatic finds nothing, and which can be calibrated.
+
+    A concept that is a textual inversion's name can not: what it means is in a file that anybody may have made. The
+    list is empty where the request asks for something else than Automatic, and for models that cannot be erased from.
+    """
+    if request.adapter != AUTOMATIC or not erasing_rule(request.rule).takes_adapters:
+        return []
+    try:
+        base, heads = family_and_heads(unet_of(model))
+        found = [one for one in request.concepts if _found_for(one, base, heads, model, enforced) is None]
+        return [one for one in found if _is_words(one.text, model)]
+    except GieError:  # the plan says so
+        return []
+
+
+def _is_words(text: str, model: Any) -> bool:
+    return 0 < len(split_tokens(text, model)[0]) <= MAX_TOKENS and not inversions_in(text, model)
+
+
+def _otherwise() -> str:
+    return "a calibration, which the first image makes," if calibrates() else "the fixed scale"
+
+
+def calibrates() -> bool:
+    """Tell whether a concept is calibrated when it is first to be erased."""
+    return HOST.calibrates and bool(getattr(shared.opts, CALIBRATE, True))
 
 
 def _without_adapter(request: Request, base: str, enforced: bool) -> float:
@@ -48,7 +94,7 @@ def _without_adapter(request: Request, base: str, enforced: bool) -> float:
 
 
 def _rule(
-    request: Request, concept: Concept, base: str, heads: Sequence[int], enforced: bool
+    request: Request, concept: Concept, base: str, heads: Sequence[int], model: Any, enforced: bool
 ) -> tuple[ScaleRule, ScaleSource]:
     """Return the rule of one concept's scale, and how an infotext names it."""
     if request.adapter == FIXED:
@@ -62,10 +108,11 @@ def _rule(
             )
         return FixedScale(erasing.range.default), ScaleSource(None, None, erasing.range.default)
     if request.adapter == AUTOMATIC:
-        installed = adapter_for(concept.key, base, heads, adapter_folders(), trusted=enforced)
-        if installed is None:
+        automatic = _found_for(concept, base, heads, model, enforced)
+        if automatic is None:
             scale = _without_adapter(request, base, enforced)
             return FixedScale(scale), ScaleSource(None, None, scale)
+        installed = automatic
     else:
         installed = find_adapter(request.adapter, adapter_folders())
         if enforced and not installed.adapter.is_for(concept.key):
@@ -74,8 +121,28 @@ def _rule(
                 f"{', '.join(installed.info.concepts)}. Its admin must choose {AUTOMATIC}, or an adapter for it"
             )
     installed.adapter.check_model(base, heads)
-    rule = Guarded(installed.adapter, default_scale(base))
+    _check_checkpoint(installed, model)
+    rule = Guarded(installed.adapter, _fixed_beside(installed, request, base, enforced))
     return rule, ScaleSource(installed.name, installed.digest, DEFAULT_SCALE)
+
+
+def _check_checkpoint(installed: InstalledAdapter, model: Any) -> None:
+    """Raise AdapterError for a calibration that was made on another checkpoint."""
+    found = installed.adapter
+    if isinstance(found, Calibration) and found.info.weights != weights_of(model):
+        raise AdapterError(
+            f"{quoted(installed.name)} was calibrated on another checkpoint than the loaded one; take {AUTOMATIC}, "
+            f"which calibrates {quoted(found.info.concepts[0])} on this one"
+        )
+
+
+def _fixed_beside(installed: InstalledAdapter, request: Request, base: str, enforced: bool) -> float:
+    """Return the scale where a prompt names the concept: what a calibration found, or an admin's if it is stronger."""
+    found = installed.adapter
+    if not isinstance(found, Calibration):
+        return default_scale(base)
+    given = enforced and request.scale != BY_NAME["scale"].default
+    return min(found.info.strength, request.scale) if given else found.info.strength
 
 
 def plans_for(request: Request | None, enforced: Sequence[Enforced]) -> list[Plan]:
@@ -99,7 +166,7 @@ def make_plan(request: Request, model: Any, enforced: bool = False, floor: float
     base, heads = family_and_heads(unet_of(model))
     if enforced:
         request = dataclasses.replace(request, concepts=_as_words(request.concepts, model))
-    pairs = [_rule(request, concept, base, heads, enforced) for concept in request.concepts]
+    pairs = [_rule(request, concept, base, heads, model, enforced) for concept in request.concepts]
     rules, sources = tuple(rule for rule, _ in pairs), tuple(source for _, source in pairs)
     notes = (*_notes(request, sources, base, enforced), *_adapter_notes(request, rules, sources))
     return Plan(request, rules, sources, enforced, notes, floor)

@@ -6,8 +6,8 @@ Whatever is made, read or judged for a prompt is done in the state that an image
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.recorder import Reading
 from lib_gie.core.scales.scale_rules import GivenScales
 from lib_gie.core.session import erasing, read_attention
+from lib_gie.demo import sampling_settings as demo
 from lib_gie.errors import ErasureError, UnsupportedModelError
 from lib_gie.hosts.webui.host.model import callable_unet, encode_concept, family_and_heads, split_tokens, unet_of
 from lib_gie.hosts.webui.host.prompt_state import (
@@ -48,6 +49,9 @@ from lib_gie.training.image_maker import Made
 from .progress import BatchStoppedError
 
 JOB = "growth inhibitors: training"
+_SIDES = {"sd2": 768, "sdxl": 1024, "sdxl-refiner": 1024}
+"""The width and height in pixels that a family was trained at, where it is not 512."""
+
 _ROWS = 16  # of one UNet call outside of sampling
 _INPAINTING_CHANNELS = 5  # mask and masked picture, beside the latents
 
@@ -56,8 +60,12 @@ Size = tuple[int, int]
 """Width and height in pixels."""
 
 
+Turn = Callable[[], AbstractContextManager[None]]
+"""Makes a context in which the WebUI's model may be used."""
+
+
 @contextmanager
-def _turn() -> Iterator[None]:
+def take_turn() -> Iterator[None]:
     """Take a turn in the WebUI's queue for one batch, so that other people's generations come in between."""
     with queue_lock:
         shared.state.begin(job=JOB)
@@ -66,6 +74,13 @@ def _turn() -> Iterator[None]:
             yield
         finally:
             shared.state.end()
+
+
+def usual_sampling(base: str) -> dict[str, Any]:
+    """Return the side of an image in pixels, the steps and the guidance that suit a model family."""
+    if base == "gie-demo":
+        return {"side": demo.SIZE, "steps": demo.STEPS, "cfg": demo.CFG}
+    return {"side": _SIDES.get(base, 512), "steps": 20, "cfg": 7.0}
 
 
 @contextmanager
@@ -135,12 +150,24 @@ def _check_latents(model: Any, unet: torch.nn.Module) -> None:
 class WebUIImageMaker:
     """Makes images with the checkpoint and settings that are chosen when it is made; others are an error later.
 
-    Its methods are those of ``lib_gie.training.image_maker``. ``width``, ``height``: in pixels. Raises
-    UnsupportedModelError for a checkpoint that makes no image from a prompt alone.
+    Its methods are those of ``lib_gie.training.image_maker``. ``width``, ``height``: in pixels. ``turn``: stands
+    around every use of the model. Raises UnsupportedModelError for a checkpoint that makes no image from a prompt
+    alone.
     """
 
-    def __init__(self, *, sampler: str, steps: int, cfg: float, width: int, height: int, negative: str = ""):
-        with _turn():  # in a turn no other request has overridden settings or the checkpoint
+    def __init__(
+        self,
+        *,
+        sampler: str,
+        steps: int,
+        cfg: float,
+        width: int,
+        height: int,
+        negative: str = "",
+        turn: Turn = take_turn,
+    ):
+        self._turn = turn
+        with self._turn():  # in a turn no other request has overridden settings or the checkpoint
             self._chosen = ChosenCheckpoint(shared.sd_model)
         self.base, self.name = self._chosen.base, self._chosen.name
         self.sampler, self.steps, self.cfg = sampler, steps, cfg
@@ -158,7 +185,7 @@ class WebUIImageMaker:
 
     def automatic_text(self, concept: str) -> str:
         """Say which adapter Automatic takes for the concept on this checkpoint."""
-        with _turn():
+        with self._turn():
             return automatic_text([Concept(concept)], self._model())
 
     def tokens(self, concept: str) -> list[str]:
@@ -181,12 +208,12 @@ class WebUIImageMaker:
         return Made(_in_order(images), _in_order(latents))
 
     def _groups(self, prompts: Sequence[str], scales: Sequence[float] | None = None) -> list[list[int]]:
-        with _turn():
+        with self._turn():
             return groups(prompts, self._model(), scales)
 
     def _make(self, prompts: list[str], seeds: list[int], concept: str, scales: torch.Tensor) -> Made:
         """Make the images of prompts that one batch can be made of."""
-        with _turn(), _last_prompt_kept():
+        with self._turn(), _last_prompt_kept():
             p = self._processing(prompts, seeds)
             if bool((scales != 0).any()):
                 request = Request((Concept(concept),), adapter=FIXED)
@@ -233,7 +260,7 @@ class WebUIImageMaker:
     @contextmanager
     def _as_for(self, prompt: str) -> Iterator[Any]:
         """Yield the model in a turn of the queue, as it is while images of a prompt are sampled."""
-        with _turn(), torch.no_grad():
+        with self._turn(), torch.no_grad():
             model = self._model()
             with as_for(prompt, self._processing([prompt], [0]), model):
                 yield model

@@ -13,7 +13,6 @@ from modules import sd_samplers
 from lib_gie.assets import PROMPT_LISTS
 from lib_gie.checks import quoted
 from lib_gie.core.concepts import Concept
-from lib_gie.demo import sampling_settings as demo
 from lib_gie.errors import GieError, OptionError
 from lib_gie.hosts.webui.host.model import family_and_heads, loaded_model, unet_of
 from lib_gie.hosts.webui.page.accordion import adapter_dropdowns
@@ -25,13 +24,11 @@ from lib_gie.training.prompts import starter_lists
 from lib_gie.training.search import GRID
 
 from .adapter_file import allowed_path
+from .image_maker import usual_sampling
 from .trainer import Trainer
 from .work_order import RANGES, WorkOrder, amount, read_work_order
 
 _PREFIX = "gie_train"
-_SIDES = {"sd2": 768, "sdxl": 1024, "sdxl-refiner": 1024}
-"""The width and height in pixels that a family was trained at, where it is not 512."""
-
 trainer = Trainer()
 """The WebUI's one trainer: a training goes on when the page is closed or built anew."""
 
@@ -72,9 +69,7 @@ def _defaults() -> dict[str, Any]:
         base = "sd1" if model is None else family_and_heads(unet_of(model))[0]
     except GieError:
         base = "sd1"
-    if base == "gie-demo":
-        return {"side": demo.SIZE, "steps": demo.STEPS, "cfg": demo.CFG}
-    return {"side": _SIDES.get(base, 512), "steps": 20, "cfg": 7.0}
+    return usual_sampling(base)
 
 
 def _filled_sampling() -> list[Any]:

@@ -1,0 +1,101 @@
+"""Calibrates, within a job, the concepts that it asks for and that nothing is known of on the loaded checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from modules import devices, errors, shared
+from tqdm import tqdm
+
+from lib_gie.checks import quoted
+from lib_gie.core.concepts import Concept
+from lib_gie.core.scales.calibrated import Calibration, save_calibration
+from lib_gie.errors import GieError
+from lib_gie.training.calibration import CalibrationStoppedError, calibrate
+
+from .host.model import family_and_heads, unet_of, weights_of
+from .host.prompt_state import usual_settings
+from .request.installed import adapter_folders
+from .request.library import calibration_name
+from .request.parsing import TITLE
+from .training.image_maker import WebUIImageMaker, usual_sampling
+
+
+def calibrate_all(concepts: Sequence[Concept]) -> list[str]:
+    """Calibrate concepts on the loaded checkpoint, in the job that runs. Return what the user is told of it.
+
+    What fails or is skipped is left to the fixed scale. Where the job is interrupted nothing more is begun.
+    """
+    notes = []
+    for concept in {concept.key: concept for concept in concepts}.values():
+        if shared.state.interrupted or shared.state.stopping_generation:
+            break
+        notes.append(_told(concept))
+    return notes
+
+
+def _told(concept: Concept) -> str:
+    started = time.monotonic()
+    try:
+        made = _calibrated(concept)
+    except CalibrationStoppedError:
+        return f"the calibration of {quoted(concept.text)} was stopped; the next one goes on from there"
+    except Exception as error:  # whatever it is, the fixed scale erases
+        if not isinstance(error, GieError):
+            errors.report(f"{TITLE}: {concept.text!r} could not be calibrated", exc_info=True)
+            devices.torch_gc()
+        return f"{quoted(concept.text)} could not be calibrated ({quoted(str(error))})"
+    seconds, training = time.monotonic() - started, made.info.training
+    return (
+        f"{quoted(concept.text)} was calibrated on this checkpoint in {seconds:.0f} s ({training['evaluations']} UNet "
+        f"evaluations): scale {made.info.strength:g} where it is present. The next images need no calibration"
+    )
+
+
+def _calibrated(concept: Concept) -> Calibration:
+    """Calibrate one concept and keep the file among the user's adapters."""
+    model, folder = shared.sd_model, adapter_folders()[-1]
+    weights, kept = weights_of(model), folder / "calibration"
+    with usual_settings(), _progress(concept) as on_progress:
+        maker = _image_maker(model)
+        made = calibrate(maker, concept.text, weights, folder=kept, on_progress=on_progress, should_stop=_is_stopped)
+    name = calibration_name(concept.key, weights, maker.conditions["clip_skip"])
+    save_calibration(made, folder / f"{name}.safetensors")
+    return made
+
+
+def _image_maker(model: Any) -> WebUIImageMaker:
+    """Return the loaded checkpoint with the sampling that suits it. The job has its turn already."""
+    usual = usual_sampling(family_and_heads(unet_of(model))[0])
+    sampling = {"steps": usual["steps"], "cfg": usual["cfg"], "width": usual["side"], "height": usual["side"]}
+    return WebUIImageMaker(sampler="DPM++ 2M", turn=nullcontext, **sampling)
+
+
+def _is_stopped() -> bool:
+    return bool(shared.state.interrupted or shared.state.skipped)
+
+
+@contextmanager
+def _progress(concept: Concept) -> Iterator[Any]:
+    """Yield what shows the progress of a calibration in the page and the console.
+
+    The job's own count begins anew afterwards. "Skip" skips the calibration alone.
+    """
+    state = shared.state
+    before = state.job_count, state.sampling_steps, state.sampling_step, state.textinfo
+    with tqdm(desc=f"calibrating {concept.text}", unit="evaluation") as bar:
+
+        def on_progress(done: int, expected: int) -> None:
+            bar.total = expected
+            bar.update(done - bar.n)
+            state.job_count, state.sampling_steps, state.sampling_step = 1, expected, done
+            state.textinfo = f"calibrating {concept.text}"
+
+        try:
+            yield on_progress
+        finally:
+            state.job_count, state.sampling_steps, state.sampling_step, state.textinfo = before
+            state.skipped = False
