@@ -80,8 +80,13 @@ def test_switched_off_it_takes_the_fixed_scale(webui):
 
 @pytest.mark.parametrize(
     "args",
-    [[True, "banana", "Fixed scale", 1, SCALE], [True, "knife", "Automatic"], {"args": [{"concepts": "banana", "adapter": "Fixed scale"}]}],
-)  # fmt: skip
+    [
+        [True, "banana", "Fixed scale", 1, SCALE],
+        [True, "knife", "Automatic"],
+        {"args": [{"concepts": "banana", "adapter": "Fixed scale"}]},
+        {"args": [{"concepts": "banana", "rule": "value projection"}]},
+    ],
+)
 def test_it_is_not_calibrated_where_nothing_asks_for_it(calibrating, args):
     calibrating.txt2img(NAMED, args)
     assert not calibrating.get("gie-test/calibrations/kept")

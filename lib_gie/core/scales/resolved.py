@@ -13,6 +13,7 @@ from lib_gie.core.rules.protocol import ErasingRule
 from lib_gie.errors import OptionError
 from lib_gie.options import FLOOR
 
+from .calibrated import CALIBRATED
 from .scale_rules import MOST_EMPHASIS, UNKNOWN_PROMPT, Guarded, PromptFacts, ScaleRule, emphasis_factor
 
 _SAME_DIRECTION = 0.99
@@ -77,6 +78,13 @@ class _Found:
     def or_stronger(self, other: _Found) -> _Found:
         """Return the stronger of both, token by token."""
         return _Found(torch.minimum(self.base, other.base), self.doubt or other.doubt)
+
+
+def _presence(rule: ScaleRule, found: _Found) -> float | None:
+    """Return the presence that a calibration has found."""
+    if not isinstance(rule, Guarded) or rule.adapter.kind != CALIBRATED:
+        return None
+    return min(1.0, float(found.base.mean()) / rule.fixed)
 
 
 class ResolvedScales:
@@ -223,6 +231,12 @@ class ResolvedScales:
     def doubts(self, row: Hashable) -> tuple[str, ...]:
         """Say for each target that a fixed scale took the place of a weaker answer for this row; "" for nothing."""
         return tuple(found.doubt for found in self._found.get(row, ())) or ("",) * len(self.targets)
+
+    def presence(self, row: Hashable) -> tuple[float | None, ...]:
+        """Return for each target how present it was found to be in a row's prompt, 0 to 1; None: nothing tells that."""
+        return tuple(
+            _presence(target.rule, found) for target, found in zip(self.targets, self._found.get(row, ()), strict=False)
+        )
 
     def batch(self, rows: Sequence[Hashable]) -> tuple[torch.Tensor, ...]:
         """Return w of these conditional rows, per concept: float32 [rows, n]."""

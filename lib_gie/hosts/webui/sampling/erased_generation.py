@@ -45,6 +45,7 @@ class Generation:
         self.left_out = LeftOut(p)
         self._batch: BatchSampling | None = None  # that is sampled now, or was sampled last
         self._kept: dict[tuple[int, int], dict[int, list[list[list[float]]]]] = {}  # by plan and batch: scales by image
+        self._present: dict[tuple[int, int], dict[int, list[float | None]]] = {}  # by plan and batch: presence by image
         self._traces: dict[int, Trace] = {}  # by plan, of the batch's images without erasure
 
     # -- a batch ------------------------------------------------
@@ -168,13 +169,33 @@ class Generation:
         for number, progress in enumerate([] if self._batch is None else self._batch.plans):
             if progress.is_unerased:
                 continue
-            self._kept[number, getattr(self.p, "iteration", 0)] = _scales_by_image(progress)
+            key = number, getattr(self.p, "iteration", 0)
+            self._kept[key], self._present[key] = _scales_by_image(progress), _presence_by_image(progress)
 
     def scales_of(self, plan: int, batch: int, image: int) -> list[list[list[float]]] | None:
         """Return an image's resolved w: per row, per concept, per token; None if not known (yet)."""
         if batch == getattr(self.p, "iteration", 0):
             self._keep_scales()
         return self._kept.get((plan, batch), {}).get(image)
+
+    def presence_of(self, plan: int, batch: int, image: int) -> list[float | None]:
+        """Return how present each concept was found to be in an image's prompt, 0 to 1; None where nothing tells."""
+        return self._present.get((plan, batch), {}).get(image, [])
+
+
+def _presence_by_image(plan: PlanInBatch) -> dict[int, list[float | None]]:
+    """Return by image how present each concept was found to be in its prompt, in the part where it is most."""
+    found: dict[int, list[float | None]] = {}
+    for name in () if plan.erasure is None else plan.erasure.scales:
+        if isinstance(name, tuple):  # (image, part of its prompt)
+            own = plan.erasure.resolved.presence(name) if plan.erasure is not None else ()
+            before = found.get(name[0], [None] * len(own))
+            found[name[0]] = [_most(pair) for pair in zip(before, own, strict=False)]
+    return found
+
+
+def _most(values: Sequence[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
 
 
 def _tell_doubts(p: Processing, batch: BatchSampling) -> None:

@@ -12,6 +12,7 @@ from lib_gie.hosts.webui.request.plan import Plan
 from lib_gie.hosts.webui.sampling.erased_generation import Generation
 
 KEY = "GIE read-out"
+_HEADINGS = ("seed", "concept", "in the prompt", "attention to it", "scale", "by")
 _MOST_ROWS, _MOST_CHARACTERS = 24, 4000
 
 _holders: dict[str, Any] = {}
@@ -40,12 +41,14 @@ def _of_image(generation: Generation, number: int, plan: Plan, batch: int, image
     hidden = plan.enforced and not shows_enforced_scale()  # both tell for which prompts erasing is weak
     if scales is None:
         return []
+    in_prompt = [*generation.presence_of(number, batch, image), *[None] * len(plan.request.concepts)]
     return [
         {
             "concept": concept.text,
             "scale": None if hidden else _scale(scales, k),
             "by": str(plan.sources[k]),
             "present": None if hidden else round(max((recorder.strongest(k, row) for row in rows), default=0.0), 4),
+            "in_prompt": None if hidden or in_prompt[k] is None else round(in_prompt[k] or 0.0, 4),
             "always": plan.enforced,
         }
         for k, concept in enumerate(plan.request.concepts)
@@ -87,12 +90,12 @@ def _cells(image: str, entry: dict[str, Any], seeds: list[Any]) -> str:
     number = int(image)
     seed = seeds[number] if 0 <= number < len(seeds) else ""
     always = " (always)" if entry["always"] else ""
-    present, scale = entry["present"], entry["scale"]
-    if not all(value is None or _is_number(value) for value in (present, scale)):
+    present, scale, in_prompt = entry["present"], entry["scale"], entry.get("in_prompt")
+    if not all(value is None or _is_number(value) for value in (present, scale, in_prompt)):
         raise ValueError("no read-out of this page's")
     shown = "" if scale is None else f"{scale:.2f}"
-    share = "" if present is None else f"{100 * present:.0f} %"
-    cells = (seed, str(entry["concept"]) + always, share, shown, entry["by"])
+    shares = ("" if share is None else f"{100 * share:.0f} %" for share in (in_prompt, present))
+    cells = (seed, str(entry["concept"]) + always, *shares, shown, entry["by"])
     return "<tr>" + "".join(f"<td>{html.escape(str(cell)[:_MOST_CHARACTERS])}</td>" for cell in cells) + "</tr>"
 
 
@@ -110,6 +113,6 @@ def as_html(info: Any) -> str:
         return ""
     if not rows:
         return ""
-    header = "".join(f"<th>{text}</th>" for text in ("seed", "concept", "attention to it", "scale", "by"))
+    header = "".join(f"<th>{text}</th>" for text in _HEADINGS)
     more = f"<div>and {len(entries) - _MOST_ROWS} more</div>" if len(entries) > _MOST_ROWS else ""
     return f"<table><tr>{header}</tr>{''.join(rows)}</table>{more}"
