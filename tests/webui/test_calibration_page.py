@@ -1,0 +1,38 @@
+"""A concept that nothing ships for, typed into the field in headless Chromium: one click, and it is gone."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from browser import open_page
+from test_calibration import SECONDS, calibrating  # noqa: F401
+
+
+@pytest.fixture
+def page(calibrating):  # noqa: F811
+    found = open_page(calibrating)
+    yield found
+    found.driver.quit()
+
+
+def test_one_click(page):
+    page.fill("#txt2img_prompt textarea", "a picnic")
+    page.generate()
+    page.picture("calibration-without")
+    page.set_enabled(True)
+    page.fill("#gie_txt2img_concepts textarea", "banana")
+    page.wait(lambda: "banana: 1/75" in page.text("#gie_txt2img_tokens"), "the token counter")
+    assert "a calibration, which the first image makes, for banana" in page.text("#gie_txt2img_tokens")
+    started = time.monotonic()
+    page.click("#txt2img_generate")
+    page.wait(lambda: "calibrating banana" in page.text("#txt2img_results"), "the progress")
+    page.picture("calibration-running")
+    page.wait(lambda: not page.busy(), "the end of the generation")
+    assert time.monotonic() - started < SECONDS
+    time.sleep(2)
+    text = page.text("#html_info_txt2img") + page.text("#html_log_txt2img")
+    assert "GIE adapter: banana-calibrated-" in text
+    assert "'banana' was calibrated on this checkpoint" in text
+    assert "banana-calibrated-" in page.text("#gie_txt2img_readout")
+    page.picture("calibration-done")
