@@ -11,6 +11,7 @@ from lib_gie.errors import ErasureError, OptionError
 from lib_gie.options import ErasureSettings
 
 from .composition import Composition, Trace
+from .kept_answers import KeptAnswers
 from .recorder import AttentionRecorder
 from .rows import Identities, Name, RowLedger
 from .rules import erasing_rule
@@ -39,6 +40,7 @@ class Erasure:
     ``recorder``: collects where the concept's attention is, if given.
     ``trace``: writes down what the conditional rows are given, if given; with scale 0 that is the image without
     erasure. ``composition``: keeps to such an image's; one for each generation.
+    ``answers``: what was read of prompts before, by the same model.
 
     Raises OptionError without targets and for settings out of range, ErasureError where the concepts' contexts have
     different lengths.
@@ -53,6 +55,7 @@ class Erasure:
         recorder: AttentionRecorder | None = None,
         trace: Trace | None = None,
         composition: Composition | None = None,
+        answers: KeptAnswers | None = None,
         **options: Any,
     ):
         if not targets:
@@ -73,6 +76,7 @@ class Erasure:
             check_adapter(target.rule, self.settings.rule)
         self.resolved = ResolvedScales(targets, self.settings.strength, self.rule)
         self.recorder, self.trace, self.composition = recorder, trace, composition
+        self.answers = KeptAnswers() if answers is None else answers
         self._steps = 0
         self._progress = 0.0
 
@@ -143,6 +147,11 @@ class Erasure:
     def go_on_from(self, other: Erasure, changed: bool = True) -> None:
         """Take over what another erasure of the same concepts has found, see ``ResolvedScales.go_on_from``."""
         self.resolved.go_on_from(other.resolved, changed)
+
+    def read_again(self) -> None:
+        """Find all scales again, since the weights of the model are others now."""
+        self.answers.clear()
+        self.resolved.read_again()
 
     def doubts(self, row: Hashable) -> tuple[str, ...]:
         """Say why fixed scales took the place of weaker answers, see ``ResolvedScales.doubts``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ from .composition import CROSS, Follower
 from .erasure import Erasure
 from .folds import Encoded
 from .passes import ConceptPass, Inject, Injection, Maps, Recording
-from .readings import Answer, read
+from .readings import Answer, is_misread, read
 from .recorder import Reading
 from .rows import Name, RowLedger
 from .rules.protocol import ErasingRule
@@ -197,8 +197,9 @@ def _read(runner: UNetRunner, rows: ConditionalRows, questions: Sequence[_Questi
     found = {}
     for kind in dict.fromkeys(kind for question in questions for kind in question.kinds):
         asked = [question.part.member for question in questions if kind in question.kinds]
-        encoded = tuple(concept for member in asked for concept in member.encoded)
-        found[kind] = read(runner, rows.own, encoded, asked[0].padding, kind, asked[0].undisturbed)
+        encoded, first = tuple(concept for member in asked for concept in member.encoded), asked[0]
+        ask = partial(read, runner, encoded=encoded, padding=first.padding, kind=kind, undisturbed=first.undisturbed)
+        found[kind] = first.erasure.answers.read(kind, rows.own, ask, is_misread(runner, rows.own, kind))
     return found
 
 

@@ -56,7 +56,7 @@ def read(
 
     if kind.noise is None:
         return run(call)
-    misread = kind.size not in (None, call.size) and (_is_replaced(runner) or call.has_pictures)
+    misread = is_misread(runner, call, kind)
     call = call.at_noise(kind.noise, None if misread else kind.size, kind.timestep)
     if any("forward" in vars(layer.module) for layer in runner.layers):
         return _rows_of(run(call), slice(None), misread)  # another extension's, which may count on whole batches
@@ -67,6 +67,11 @@ def read(
 def _rows_of(answer: Answer, rows: Any, misread: bool) -> Answer:
     means = [{concept: mean[rows] for concept, mean in layer.items()} for layer in answer.means]
     return Answer(means, None if answer.predicted is None else answer.predicted[rows], misread)
+
+
+def is_misread(runner: UNetRunner, call: UNetCall, kind: Reading) -> bool:
+    """Tell whether a kind of reading has to be made at the size of a call, and not at the one that it asks for."""
+    return kind.size not in (None, call.size) and (_is_replaced(runner) or call.has_pictures)
 
 
 def _is_replaced(runner: UNetRunner) -> bool:

@@ -93,7 +93,7 @@ class Session:
         with told_to(self._refuse):
             if self._runner.notices_writes():
                 for member in self.members:
-                    member.erasure.resolved.read_again()
+                    member.erasure.read_again()
             with told_to(self._forget, ErasureError):
                 self._runner.running = plan_call(self._runner, self.members, UNetCall(args, kwargs))
 

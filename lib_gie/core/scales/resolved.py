@@ -80,18 +80,17 @@ class _Found:
         return _Found(torch.minimum(self.base, other.base), self.doubt or other.doubt)
 
 
-def _presence(rule: ScaleRule, found: _Found) -> float | None:
+def _presence(target: Target, found: _Found) -> float | None:
     """Return the presence that a calibration has found."""
-    if not isinstance(rule, Guarded) or rule.adapter.kind != CALIBRATED:
+    if not isinstance(target.rule, Guarded) or target.rule.adapter.kind != CALIBRATED:
         return None
-    return min(1.0, float(found.base.mean()) / rule.fixed)
+    return min(1.0, float(found.base.mean()) / target.rule.fixed)
 
 
 class ResolvedScales:
     """The scales w of a generation's conditional rows, found when the UNet is first called for them.
 
-    ``targets``: the concepts with their rules. ``strength``: multiplies every scale.
-    ``rule``: what w means.
+    ``targets``: the concepts with their rules. ``strength``: multiplies every scale. ``rule``: what w means.
     """
 
     def __init__(self, targets: Sequence[Target], strength: float, rule: ErasingRule):
@@ -170,10 +169,8 @@ class ResolvedScales:
         emphasis = self._emphasis(context, facts)  # [rows]
         for number, row in enumerate(rows):
             old = self._found.get(row)
-            values = [
-                found[index][number] if index in found or old is None else old[index]
-                for index in range(len(self.targets))
-            ]
+            known = range(len(self.targets))
+            values = [found[k][number] if k in found or old is None else old[k] for k in known]
             if old is not None:
                 values = [new.or_stronger(before) for new, before in zip(values, old, strict=True)]
             self._found[row] = tuple(values)
@@ -234,9 +231,7 @@ class ResolvedScales:
 
     def presence(self, row: Hashable) -> tuple[float | None, ...]:
         """Return for each target how present it was found to be in a row's prompt, 0 to 1; None: nothing tells that."""
-        return tuple(
-            _presence(target.rule, found) for target, found in zip(self.targets, self._found.get(row, ()), strict=False)
-        )
+        return tuple(map(_presence, self.targets, self._found.get(row, ())))
 
     def batch(self, rows: Sequence[Hashable]) -> tuple[torch.Tensor, ...]:
         """Return w of these conditional rows, per concept: float32 [rows, n]."""

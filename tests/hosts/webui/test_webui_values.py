@@ -27,7 +27,7 @@ def as_html(host):  # noqa: F811
 
 def test_a_read_out_is_a_table(host):  # noqa: F811
     shown = as_html(host)(told(concept="<b>", by="a & b"))
-    assert "<td>7</td><td>&lt;b&gt;</td><td>50 %</td><td>-3.00</td><td>a &amp; b</td>" in shown
+    assert "<td>7</td><td>&lt;b&gt;</td><td></td><td>50 %</td><td>-3.00</td><td>a &amp; b</td>" in shown
     assert "and 76 more" in as_html(host)(told({str(k): [ENTRY] for k in range(100)}))
 
 

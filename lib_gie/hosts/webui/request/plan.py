@@ -9,6 +9,7 @@ from modules import shared
 
 from lib_gie.core.composition import Composition, Trace
 from lib_gie.core.erasure import Erasure, Target
+from lib_gie.core.kept_answers import KeptAnswers
 from lib_gie.core.recorder import AttentionRecorder
 from lib_gie.core.rows import RowLedger
 from lib_gie.core.scales.calibrated import Calibration
@@ -112,15 +113,18 @@ class PlanInBatch:
             return True
         return bool(getattr(p, "is_hr_pass", False)) in _PASSES[self.plan.request.hires]
 
-    def renew(self, host: SamplingHost, ledger: RowLedger, changed: bool) -> Erasure:
+    def renew(
+        self, host: SamplingHost, ledger: RowLedger, changed: bool, answers: KeptAnswers | None = None
+    ) -> Erasure:
         """Make the erasure anew, with concepts encoded by the model as it is now.
 
         Scales that are known get no weaker. They are read again where model, pass or networks have ``changed``.
+        ``answers``: what was read of prompts by the same model.
         """
         self.check()
         self.erasure = self.plan.new_erasure(
             host, self.erasure, self.is_unerased, changed,
-            ledger=ledger, recorder=self.recorder, trace=self.trace, composition=self.composition,
+            ledger=ledger, recorder=self.recorder, trace=self.trace, composition=self.composition, answers=answers,
         )  # fmt: skip
         self.steps = 0
         return self.erasure

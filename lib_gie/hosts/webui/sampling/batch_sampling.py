@@ -20,15 +20,19 @@ from lib_gie.hosts.webui.host.other_extensions import around_calls, makes_tiles
 from lib_gie.hosts.webui.request.plan import PlanInBatch
 from lib_gie.hosts.webui.request.prompts import reading_of
 
-from .loaded_model import LoadedModel
+from .loaded_model import AnswersByState, LoadedModel
 from .pass_prompts import PassPrompts
 
 
 class BatchSampling:
-    """The sampling of a batch of ``p`` from which ``plans`` erase, or which they watch."""
+    """The sampling of a batch of ``p`` from which ``plans`` erase, or which they watch.
 
-    def __init__(self, p: Processing, plans: Sequence[PlanInBatch]):
+    ``answers``: what was read of the job's prompts before.
+    """
+
+    def __init__(self, p: Processing, plans: Sequence[PlanInBatch], answers: AnswersByState | None = None):
         self.p, self.plans = p, list(plans)
+        self._answers = answers or AnswersByState()
         self.failure: BaseException | None = None
         self._done: set[int] = set()  # plans that have erased from at least one step
         self._model = LoadedModel(p)
@@ -68,7 +72,8 @@ class BatchSampling:
         self._erasures = []
         for number, plan in enumerate(self.plans):
             if plan.applies(self.p):
-                erasure = plan.renew(self._model, sampling.ledger, before != self._state)
+                answers = self._answers.of(self._state)
+                erasure = plan.renew(self._model, sampling.ledger, before != self._state, answers)
                 sampling.attach(erasure)
                 self._erasures.append((number, plan, erasure))
         self._sampling = sampling

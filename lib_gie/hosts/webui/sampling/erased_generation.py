@@ -20,6 +20,7 @@ from lib_gie.hosts.webui.request.plan import Plan, PlanInBatch
 
 from .batch_sampling import BatchSampling
 from .left_out import LeftOut
+from .loaded_model import AnswersByState
 
 PRESENCE_EVERY, PRESENCE_PIXELS = 4, 16 * 16
 """How strongly a concept is present is always recorded: in every fourth step, in layers of at most 256 pixels."""
@@ -35,17 +36,17 @@ class Generation:
 
     def __init__(self, p: Processing, plans: Sequence[Plan], request: Request | None = None, gallery: Any = None):
         """``request``: the user's, which nested generations inherit; ``gallery``: collects what is shown beside."""
-        self.p = p
+        self.p, self.plans = p, tuple(plans)
         self.request, self.gallery = request, gallery
-        self.plans = tuple(plans)
         self.nested_failure: BaseException | None = None  # of a generation within this one, which a script may swallow
         self.recorders: dict[tuple[int, int], AttentionRecorder] = {}  # by plan and batch
         self.batches = 0
         self.is_unerased = False  # what runs now makes images without what the user wants erased
         self.left_out = LeftOut(p)
         self._batch: BatchSampling | None = None  # that is sampled now, or was sampled last
+        self._answers = AnswersByState()
         self._kept: dict[tuple[int, int], dict[int, list[list[list[float]]]]] = {}  # by plan and batch: scales by image
-        self._present: dict[tuple[int, int], dict[int, list[float | None]]] = {}  # by plan and batch: presence by image
+        self._present: dict[tuple[int, int], dict[int, list[float | None]]] = {}  # the same of presence in the prompt
         self._traces: dict[int, Trace] = {}  # by plan, of the batch's images without erasure
 
     # -- a batch ------------------------------------------------
@@ -83,7 +84,8 @@ class Generation:
             self._batch.check()
             self._batch.detach()
         make = self._watching if unerased else self._erased
-        self._batch = BatchSampling(self.p, [make(number, plan) for number, plan in enumerate(self.plans)])
+        plans = [make(number, plan) for number, plan in enumerate(self.plans)]
+        self._batch = BatchSampling(self.p, plans, self._answers)
         self.batches += not unerased
         self._batch.attach()
         return self._batch
@@ -139,8 +141,7 @@ class Generation:
     @property
     def has_failed(self) -> bool:
         """Whether the request ends with an error."""
-        failed = self._batch is not None and self._batch.failure is not None
-        return failed or self.nested_failure is not None
+        return bool(self._batch and self._batch.failure) or self.nested_failure is not None
 
     def detach(self) -> None:
         """Take all hooks off; the next denoiser call puts them on again."""
@@ -151,8 +152,7 @@ class Generation:
         """Tell of a denoiser call: the WebUI's cfg_denoiser callback."""
         if not self.plans:
             return
-        batch = self._batch or self._begin_late()
-        batch.on_step(params)
+        (self._batch or self._begin_late()).on_step(params)
 
     def _begin_late(self) -> BatchSampling:
         """Begin a batch in a callback, where something has replaced ``p.sample``."""

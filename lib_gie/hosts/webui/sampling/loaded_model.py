@@ -11,6 +11,7 @@ from modules import shared
 
 from lib_gie.core.concepts import Concept
 from lib_gie.core.encoding import EncodedConcept
+from lib_gie.core.kept_answers import KeptAnswers
 from lib_gie.hosts.webui.host.contract import Processing
 from lib_gie.hosts.webui.host.kept_encodings import KEPT
 from lib_gie.hosts.webui.host.model import unet_of
@@ -49,6 +50,24 @@ class LoadedModel:
             active_hypernetworks(),
             _active_loras(),
         )
+
+
+class AnswersByState:
+    """What was read of a job's prompts, by the state of the model (``LoadedModel.state``) that it was read in.
+
+    It is not kept any longer: a request can override settings that change what the UNet predicts.
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[tuple[Any, ...], KeptAnswers]] = []
+
+    def of(self, state: tuple[Any, ...]) -> KeptAnswers:
+        """Return what was read in a state."""
+        found = next((answers for known, answers in self._kept if known == state), None)
+        if found is None:
+            found = KeptAnswers()
+            self._kept.append((state, found))
+        return found
 
 
 def active_hypernetworks() -> tuple[Any, ...]:

@@ -167,7 +167,7 @@ class WebUIImageMaker:
         turn: Turn = take_turn,
     ):
         self._turn = turn
-        with self._turn():  # in a turn no other request has overridden settings or the checkpoint
+        with turn():  # in a turn no other request has overridden settings or the checkpoint
             self._chosen = ChosenCheckpoint(shared.sd_model)
         self.base, self.name = self._chosen.base, self._chosen.name
         self.sampler, self.steps, self.cfg = sampler, steps, cfg
@@ -180,17 +180,14 @@ class WebUIImageMaker:
             f"{self._chosen.description}"
         )
 
-    def _model(self) -> Any:
-        return self._chosen.model()
-
     def automatic_text(self, concept: str) -> str:
         """Say which adapter Automatic takes for the concept on this checkpoint."""
         with self._turn():
-            return automatic_text([Concept(concept)], self._model())
+            return automatic_text([Concept(concept)], self._chosen.model())
 
     def tokens(self, concept: str) -> list[str]:
         """Return the concept's own tokens."""
-        return split_tokens(concept, self._model())[1]
+        return split_tokens(concept, self._chosen.model())[1]
 
     def make(self, prompts: Sequence[str], seeds: Sequence[int], concept: str, scales: torch.Tensor) -> Made:
         """Make one image per prompt, seed and scale w (float32 [B]).
@@ -209,7 +206,7 @@ class WebUIImageMaker:
 
     def _groups(self, prompts: Sequence[str], scales: Sequence[float] | None = None) -> list[list[int]]:
         with self._turn():
-            return groups(prompts, self._model(), scales)
+            return groups(prompts, self._chosen.model(), scales)
 
     def _make(self, prompts: list[str], seeds: list[int], concept: str, scales: torch.Tensor) -> Made:
         """Make the images of prompts that one batch can be made of."""
@@ -228,7 +225,7 @@ class WebUIImageMaker:
 
     def _processing(self, prompts: list[str], seeds: list[int]) -> Any:
         return processing.StableDiffusionProcessingTxt2Img(
-            sd_model=self._model(), prompt=prompts, negative_prompt=self.negative, seed=seeds, subseed=seeds,
+            sd_model=self._chosen.model(), prompt=prompts, negative_prompt=self.negative, seed=seeds, subseed=seeds,
             sampler_name=self.sampler, steps=self.steps, cfg_scale=self.cfg, width=self.width, height=self.height,
             batch_size=len(prompts), n_iter=1, do_not_save_samples=True, do_not_save_grid=True,
         )  # fmt: skip
@@ -261,7 +258,7 @@ class WebUIImageMaker:
     def _as_for(self, prompt: str) -> Iterator[Any]:
         """Yield the model in a turn of the queue, as it is while images of a prompt are sampled."""
         with self._turn(), torch.no_grad():
-            model = self._model()
+            model = self._chosen.model()
             with as_for(prompt, self._processing([prompt], [0]), model):
                 yield model
 
@@ -272,13 +269,13 @@ class WebUIImageMaker:
     @property
     def alphas_cumprod(self) -> torch.Tensor:
         """The share of signal at every timestep, float32 [timesteps]."""
-        alphas: torch.Tensor = self._model().alphas_cumprod.float().cpu()
+        alphas: torch.Tensor = self._chosen.model().alphas_cumprod.float().cpu()
         return alphas
 
     @property
     def predicts_velocity(self) -> bool:
         """Whether the UNet's output is the velocity."""
-        return bool(self._model().parameterization == "v")
+        return bool(self._chosen.model().parameterization == "v")
 
     def predict(
         self,
@@ -293,34 +290,34 @@ class WebUIImageMaker:
         for group in self._groups(texts):
             for start in range(0, len(group), _ROWS):
                 numbers = group[start : start + _ROWS]
-                chosen = None if scales is None else scales[numbers]
                 own = [texts[number] for number in numbers]
-                output = self._predict(latents[numbers], timesteps[numbers], own, concept, chosen)  # [R, 4, h, w]
-                found |= zip(numbers, output, strict=True)
+                with self._as_for(own[0]) as model:
+                    erased = None if scales is None else encode_concept(Concept(concept), model)
+                    chosen = None if scales is None else scales[numbers]
+                    rows = latents[numbers], timesteps[numbers]
+                    found |= zip(numbers, _predict_rows(model, rows, own, erased, chosen, self._size), strict=True)
         return _in_order(found)
 
-    def _predict(
-        self,
-        latents: torch.Tensor,
-        timesteps: torch.Tensor,
-        texts: list[str],
-        concept: str,
-        scales: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """Return the outputs under texts with the same extra networks."""
-        with self._as_for(texts[0]) as model:
-            erased = None if scales is None else encode_concept(Concept(concept), model)
-            plain = [without_networks(text) for text in texts]
-            order = list(dict.fromkeys(plain))
-            chosen = [order.index(text) for text in plain]
-            rows = {name: value[chosen] for name, value in _encode(model, order, self._size).items()}  # each [R, ...]
-            picture = _picture(model, self._size)
-            unet = callable_unet(model)
-            hooks = nullcontext() if erased is None or scales is None else erasing(unet, erased, scales)
-            with hooks, devices.autocast():
-                noisy = _with_picture(latents.to(devices.device, devices.dtype_unet), picture)  # [R, 4 or 9, h, w]
-                output: torch.Tensor = unet(noisy, timesteps.to(devices.device), **rows)
-            return output.float().cpu()
+
+def _predict_rows(
+    model: Any,
+    given: tuple[torch.Tensor, torch.Tensor],
+    texts: Sequence[str],
+    erased: EncodedConcept | None,
+    scales: torch.Tensor | None,
+    size: Size,
+) -> torch.Tensor:
+    """Return the UNet's output for latents and timesteps under texts with the same extra networks: [R, 4, h, w]."""
+    latents, timesteps = (part.to(devices.device) for part in given)  # [R, 4, h, w], [R]
+    plain = [without_networks(text) for text in texts]
+    order = list(dict.fromkeys(plain))
+    chosen = [order.index(text) for text in plain]
+    rows = {name: value[chosen] for name, value in _encode(model, order, size).items()}  # each [R, ...]
+    picture, unet = _picture(model, size), callable_unet(model)
+    hooks = nullcontext() if erased is None or scales is None else erasing(unet, erased, scales)
+    with hooks, devices.autocast():
+        output: torch.Tensor = unet(_with_picture(latents.to(devices.dtype_unet), picture), timesteps, **rows)
+    return output.float().cpu()
 
 
 def _in_order(by_number: dict[int, torch.Tensor]) -> torch.Tensor:

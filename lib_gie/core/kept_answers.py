@@ -1,0 +1,56 @@
+"""What was predicted for prompts, kept while nothing that it depends on changes, so that no prompt is read twice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import torch
+
+from .call import UNetCall
+from .readings import Answer
+from .recorder import Reading
+
+
+class KeptAnswers:
+    """Answers to readings of predicted noise, by what the UNet is given in a row.
+
+    Prompt editing brings the same prompts back step after step, and so do the batches of a job. Whoever keeps them
+    longer than one model, and one set of networks in it, must ``clear`` them when these change.
+    """
+
+    def __init__(self) -> None:
+        self._predicted: dict[tuple[Reading, bool, bytes], torch.Tensor] = {}  # float32 [inputs]
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._predicted.clear()
+
+    def read(self, kind: Reading, call: UNetCall, ask: Callable[[UNetCall], Answer], misread: bool) -> Answer:
+        """Return the answer for the rows of a call; ``ask`` is called where one of them is new.
+
+        ``misread``: whether it would have to be read at another size. Attention is not kept: it is another one for
+        every concept.
+        """
+        if not kind.predicted or kind.noise is None:
+            return ask(call)
+        keys = [(kind, misread, digest) for digest in _digests(call.at_noise(kind.noise, None, kind.timestep))]
+        if not all(key in self._predicted for key in keys):
+            answer = ask(call)
+            assert answer.predicted is not None  # as the kind says
+            self._predicted |= zip(keys, answer.predicted, strict=True)
+            return answer
+        return Answer(predicted=torch.stack([self._predicted[key] for key in keys]), misread=misread)
+
+
+def _digests(call: UNetCall) -> list[bytes]:
+    """Return for every row a digest of all tensors that it is given, and of those that all rows share."""
+    shared, by_row = hashlib.sha256(), [hashlib.sha256() for _ in range(call.batch)]
+    for tensor in call.tensors():
+        values = tensor.detach().float().cpu().contiguous()
+        if values.ndim and len(values) == call.batch:
+            for row, digest in zip(values, by_row, strict=True):
+                digest.update(row.numpy().tobytes())
+        else:
+            shared.update(values.numpy().tobytes())
+    return [digest.digest() + shared.digest() for digest in by_row]
