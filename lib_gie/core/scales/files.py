@@ -27,12 +27,15 @@ _MOST_HEADER = 2**18  # bytes
 
 
 def write_file(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    """Write a file and the folders that it lies in. Nobody reads half of it."""
+    """Write a file and the folders that it lies in. Nobody reads half of it. Raises OSError where it cannot be."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         save_file(tensors, unfinished, metadata=metadata)
         os.replace(unfinished, path)
+    except SafetensorError as error:  # a full disk, for example
+        said = quoted(str(error))
+        raise OSError(f"{path.name} cannot be written ({said}); free the disk, or write it elsewhere") from error
     finally:
         unfinished.unlink(missing_ok=True)
 
