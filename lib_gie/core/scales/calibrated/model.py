@@ -21,8 +21,8 @@ class Calibration:
     """w = the strength found for the concept x the presence of the concept in the prompt, 0 to 1.
 
     The presence is read off the noise that the UNet predicts under the prompt for pure noise: see ``Discriminant``. No
-    image is made for it. Where that tells nothing (``CalibrationInfo.tells_presence``), the concept counts as present in
-    full in every prompt.
+    image is made for it. Where that tells nothing (``CalibrationInfo.tells_presence``), the concept counts as present
+    in full in every prompt.
     """
 
     info: CalibrationInfo
