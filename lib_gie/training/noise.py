@@ -1,4 +1,4 @@
-"""What a diffusion model predicts: the noise in its output, and how far that is from the noise that was added."""
+"""Turns a UNet's output into noise and clean latents, and tells how far that noise is from the noise that was added."""
 
 from __future__ import annotations
 

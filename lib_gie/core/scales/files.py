@@ -22,7 +22,7 @@ from .metadata import read_json
 T = TypeVar("T")
 
 MAX_FILE_BYTES = 4 * 2**20
-"""An adapter has a few thousand parameters; a larger file is something else."""
+"""An adapter has a few thousand parameters, and 200 prompts' readings take 1.6 MB; a larger file is something else."""
 
 _MOST_HEADER = 2**18  # bytes
 
@@ -97,6 +97,7 @@ def read_file(path: Path | str) -> bytes:
 
 
 def refuse_other_contents(data: bytes, name: str) -> None:
+    """Raise AdapterError unless a file's content begins as a safetensors file does."""
     if len(data) > 8 and data[8:9] == b"{" and struct.unpack("<Q", data[:8])[0] <= min(_MOST_HEADER, len(data) - 8):
         return  # a safetensors file; its first bytes are a length, which can look like those of a pickle
     if data[:2] == b"PK" or data[:1] == b"\x80":

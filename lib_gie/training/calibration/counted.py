@@ -10,7 +10,7 @@ from lib_gie.errors import ErasureError
 from lib_gie.training.image_maker import ImageMaker
 
 MOST_EVALUATIONS = 1000
-"""UNet evaluations, of one row each, that calibrating a concept takes at most."""
+"""UNet evaluations, of one row each, that calibrating a concept takes at most, whatever the concept and the lists."""
 
 BATCH = 32
 """Rows after which it can be interrupted, and progress is told."""

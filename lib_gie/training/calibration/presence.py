@@ -1,4 +1,4 @@
-"""How present a concept is in a prompt, told from the noise that the UNet predicts: what it takes to learn that."""
+"""Learns to tell how present a concept is in a prompt from the noise that the UNet predicts under the prompt."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from .counted import BATCH, Counted
 
 POINTS = ((999, 0), (700, 1))
 """Timestep and seed of the noise of each reading. At the first the UNet predicts an image's layout, at the other more
-of what is in it. Both together told every implied prompt of the demo model's validation split from unrelated ones."""
+of its contents. Both together told every implied prompt of the demo model's validation split from unrelated ones."""
 
 QUANTILE = 0.975
 """A concept begins to be present at this quantile of neutral prompts' scores."""
 
 _HIGHEST_START = 0.9  # of the ramp, which must rise to naming prompts' mean score, 1
 _LEAST_NAMING = 0.5
-"""Share of naming prompts that must score above that quantile. On the demo model it is 0.83 or more for its own things,
-and at most 0.25 for words that it does not know."""
+"""Share of naming prompts that must score above that quantile. On the demo model it is far more for every thing that it
+draws, and far less for words that it does not know."""
 
 _LEAST_NEUTRAL = 40
 _SAME = 1e-3
@@ -40,7 +40,7 @@ _SAME = 1e-3
 
 @dataclass(frozen=True)
 class Presence:
-    """What tells how present a concept is; see ``CalibrationInfo`` for the ramp and ``tells_presence``."""
+    """The means to tell how present a concept is; see ``CalibrationInfo`` for ``ramp`` and ``tells_presence``."""
 
     discriminant: Discriminant
     ramp: tuple[float, float]
@@ -53,7 +53,7 @@ def readings_at(size: tuple[int, int]) -> tuple[Reading, ...]:
 
 
 def read_prompts(counted: Counted, readings: Sequence[Reading], prompts: Sequence[str]) -> torch.Tensor:
-    """Return what a rule with these readings would see of prompts: float32 [B, inputs]."""
+    """Return the inputs that a rule with these readings would get for prompts: float32 [B, inputs]."""
     found = []
     for reading in readings:
         assert reading.noise is not None  # as readings_at makes them
@@ -65,10 +65,10 @@ def read_prompts(counted: Counted, readings: Sequence[Reading], prompts: Sequenc
 
 
 class NeutralReadings:
-    """What was read of neutral prompts on a checkpoint. It is the same for every concept, so it is kept in a file.
+    """The inputs that neutral prompts give on a checkpoint. They serve every concept, so a file keeps them.
 
-    ``identity``: all that it depends on beside prompts and readings. A file that another precision or a damaged disk
-    made useless is noticed: the first prompt is read each time, and all of them are where it says something else.
+    ``identity``: all that they depend on beside prompts and readings. The first prompt is read each time. Where it
+    gives other inputs than were kept (another precision, a foreign file), all prompts are read again.
     """
 
     def __init__(self, prompts: Sequence[str], readings: Sequence[Reading], identity: str, folder: Path | None):
@@ -94,7 +94,7 @@ class NeutralReadings:
 
     @property
     def evaluations(self) -> int:
-        """The UNet evaluations that are left to make."""
+        """Return the UNet evaluations that are left to make."""
         missing = [text for block in self._blocks if not self._is_read(block) for text in self.prompts[block]]
         return len(missing) * len(self._readings)
 
@@ -133,7 +133,7 @@ def find_presence(
     readings: tuple[Reading, ...],
     implied: Sequence[str] = (),
 ) -> Presence:
-    """Find what tells how present a concept is, from neutral prompts and such prompts that name it.
+    """Find the means to tell how present a concept is, from neutral prompts and from prompts that name it.
 
     ``implied``: further prompts in which the concept is present without being named, if some are known. Neutral
     prompts that name the concept, or are among these, are left out.

@@ -35,12 +35,12 @@ class CalibrationInfo:
     """A calibration's description, which its file keeps as metadata.
 
     ``base``: model family. ``weights``: digest of the checkpoint that it was made on; it is for no other. ``concepts``:
-    the one that it is for. ``readings``: what is read of a prompt. ``inputs``: how many numbers these are.
-    ``strength``: w where the concept is present, below 0. ``ramp``: the scores up to which it is not present at all,
-    and from which it is present in full. ``tells_presence``: whether the score tells prompts that name the concept from
-    others at all; where it does not, the concept counts as present in full in every prompt. ``training``: free-form
-    figures of how it was made. ``conditions``: settings that it was made at ("clip_skip", "cfg"), as far as they are
-    known.
+    the one that it is for. ``readings``: those of a prompt. ``inputs``: the number of inputs that they give together.
+    ``strength``: w where the concept is present in full, below 0. ``ramp``: the score up to which it is not present at
+    all, and the one from which it is present in full. ``tells_presence``: whether the score tells prompts that name the
+    concept from others at all; where it does not, the concept counts as present in full in every prompt.
+    ``training``: free-form figures of how it was made. ``conditions``: settings that it was made at ("clip_skip",
+    "cfg"), as far as they are known.
     """
 
     base: str
@@ -62,9 +62,12 @@ class CalibrationInfo:
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise AdapterError(f"the ramp goes from {low} to {high}; it must rise, between finite scores")
         if not 1 <= self.inputs <= _MOST_INPUTS or not 1 <= len(self.readings) <= _MOST_READINGS:
-            raise AdapterError(f"the calibration has {self.inputs} inputs of {len(self.readings)} readings")
+            raise AdapterError(
+                f"the calibration has {self.inputs} inputs of {len(self.readings)} readings; expected 1 to "
+                f"{_MOST_INPUTS} of 1 to {_MOST_READINGS}"
+            )
         if any(not one.predicted or not one.reads_prompt or one.size is None for one in self.readings):
-            raise AdapterError("a calibration reads what is predicted for a noise of its own; its readings are others")
+            raise AdapterError("a calibration reads what is predicted for noise of one size; its readings are others")
         if self.inputs != sum(count_cells(one.size, LATENT_CHANNELS) for one in self.readings if one.size):
             raise AdapterError(f"the calibration's readings give another number of inputs than {self.inputs}")
         if not self.base or not self.weights or len(self.base) > 100 or len(self.weights) > 100:
@@ -74,17 +77,17 @@ class CalibrationInfo:
 
     @property
     def label_range(self) -> tuple[float, float]:
-        """The range of its scales."""
+        """Return the range of its scales."""
         return self.strength, 0.0
 
     @property
     def validation(self) -> dict[str, Any]:
-        """Figures of images: a calibration has none."""
+        """Return figures of images: a calibration has none."""
         return {}
 
     @property
     def warning(self) -> str:
-        """The text that users are to be told of how it was made, "" where all went well."""
+        """Return a text that tells users what could not be done for it, "" where all went well."""
         found = []
         if not self.tells_presence:
             found.append(
@@ -100,7 +103,7 @@ class CalibrationInfo:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width, in latents, that prompts are read at."""
+        """Return height and width, in latents, that prompts are read at."""
         size = self.readings[0].size
         assert size is not None  # as __post_init__ sees to
         return size

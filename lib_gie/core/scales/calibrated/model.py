@@ -30,11 +30,11 @@ class Calibration:
 
     kind = CALIBRATED
     knows_its_range = True
-    """Whether it can be told what it knows nothing of. Every prompt was meant: there is nothing outside."""
+    """It was made for prompts of all kinds, so it knows that there is nothing outside."""
 
     @property
     def readings(self) -> tuple[Reading, ...]:
-        """Return what its inputs are."""
+        """Return the readings that give its inputs."""
         return self.info.readings
 
     def presence(self, inputs: torch.Tensor) -> torch.Tensor:
