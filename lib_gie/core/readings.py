@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from lib_gie.errors import ErasureError
 
-from .call import UNetCall, select
+from .call import LATENT_CHANNELS, UNetCall, select
 from .encoding import EncodedConcept
 from .folds import Encoded
 from .passes import Prediction, Probe
@@ -50,7 +50,7 @@ def read(
         if kind.predicted:
             watched = Prediction(runner.layers, runner.folds, of.batch)
             output = output_in(runner.run_own(watched, of, undisturbed))  # [rows, C, h, w]
-            return Answer(predicted=cells(output, kind.size).cpu())
+            return Answer(predicted=cells(output[:, :LATENT_CHANNELS], kind.size).cpu())  # some tell variances, too
         probe = Probe(runner.layers, runner.folds, of.batch, encoded, padding)
         runner.run_own(probe, of, undisturbed)
         return Answer([dict(zip(encoded, layer, strict=True)) for layer in probe.means])
