@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from lib_gie.errors import ErasureError
 
-from .call import UNetCall, select
+from .call import LATENT_CHANNELS, UNetCall, select
 from .encoding import EncodedConcept
 from .folds import Encoded
 from .passes import Prediction, Probe
@@ -49,7 +49,8 @@ def read(
     def run(of: UNetCall) -> Answer:
         if kind.predicted:
             watched = Prediction(runner.layers, runner.folds, of.batch)
-            return Answer(predicted=cells(output_in(runner.run_own(watched, of, undisturbed))).cpu())
+            output = output_in(runner.run_own(watched, of, undisturbed))  # [rows, C, h, w]
+            return Answer(predicted=cells(output[:, :LATENT_CHANNELS], kind.size).cpu())  # some tell variances, too
         probe = Probe(runner.layers, runner.folds, of.batch, encoded, padding)
         runner.run_own(probe, of, undisturbed)
         return Answer([dict(zip(encoded, layer, strict=True)) for layer in probe.means])
@@ -94,7 +95,11 @@ def output_in(output: Any) -> torch.Tensor:
     return found
 
 
-def cells(predicted: torch.Tensor) -> torch.Tensor:
-    """Return means over a grid of at most MOST_CELLS x MOST_CELLS: [B, C, h, w] -> float32 [B, inputs]."""
-    height, width = (min(side, MOST_CELLS) for side in predicted.shape[2:])
+def cells(predicted: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
+    """Return means over a grid of at most MOST_CELLS x MOST_CELLS: [B, C, h, w] -> float32 [B, inputs].
+
+    ``size``: height and width of the latents that the grid is made for, so that the number of inputs is that of
+    ``count_cells`` also where something had to be predicted at another size; None: those of ``predicted``.
+    """
+    height, width = (min(side, MOST_CELLS) for side in size or predicted.shape[2:])
     return F.adaptive_avg_pool2d(predicted.float(), (height, width)).flatten(1)  # [B, C * height * width]

@@ -1,4 +1,4 @@
-"""The demo model's concepts, calibrated for a comparison."""
+"""Calibrates the demo model's concepts for a comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a diffusion model predicts: the noise in its output, and how far that is from the noise that was added."""
+"""Turns a UNet's output into noise and clean latents, and tells how far that noise is from the noise that was added."""
 
 from __future__ import annotations
 
@@ -18,6 +18,17 @@ def predicted_noise(maker: Predictor, output: torch.Tensor, noisy: torch.Tensor,
         return output
     signal = maker.alphas_cumprod[steps].view(-1, 1, 1, 1)  # [R, 1, 1, 1]
     return signal.sqrt() * output + (1 - signal).sqrt() * noisy
+
+
+def predicted_clean(maker: Predictor, output: torch.Tensor, noisy: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+    """Return the clean latents that a UNet's output tells, float32 [R, 4, h, w]; see ``predicted_noise``.
+
+    Nothing is divided for a model that predicts velocity: some have no signal at all at their last timestep.
+    """
+    signal = maker.alphas_cumprod[steps].view(-1, 1, 1, 1)  # [R, 1, 1, 1]
+    if maker.predicts_velocity:
+        return signal.sqrt() * noisy - (1 - signal).sqrt() * output
+    return (noisy - (1 - signal).sqrt() * output) / signal.sqrt()
 
 
 @torch.no_grad()

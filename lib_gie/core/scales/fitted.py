@@ -15,55 +15,55 @@ class FittedInfo(Protocol):
 
     @property
     def base(self) -> str:
-        """The model family."""
+        """Return the model family."""
 
     @property
     def inputs(self) -> int:
-        """How many numbers are read."""
+        """Return the number of inputs."""
 
     @property
     def concepts(self) -> tuple[str, ...]:
-        """The concepts that it is for."""
+        """Return the concepts that it is for."""
 
     @property
     def label_range(self) -> tuple[float, float]:
-        """The strongest and the weakest of its scales."""
+        """Return the strongest and the weakest of its scales."""
 
     @property
     def conditions(self) -> Mapping[str, float]:
-        """Settings that it was fitted at ("clip_skip", "cfg"), as far as they are known."""
+        """Return settings that it was fitted at ("clip_skip", "cfg"), as far as they are known."""
 
     @property
     def training(self) -> Mapping[str, Any]:
-        """Figures of how it was made."""
+        """Return figures of how it was made."""
 
     @property
     def validation(self) -> Mapping[str, Any]:
-        """Figures of how well it does."""
+        """Return figures of how well it does."""
 
 
 class Fitted(Protocol):
-    """A rule for scales that depends on the prompt's attention to the concept."""
+    """A rule for scales that depends on what is read of the prompt."""
 
     @property
     def kind(self) -> str:
-        """ADAPTER or CALIBRATED."""
+        """Return ADAPTER or CALIBRATED."""
 
     @property
     def info(self) -> FittedInfo:
-        """Its description."""
+        """Return its description."""
 
     @property
     def readings(self) -> Sequence[Reading]:
-        """What its inputs are."""
+        """Return the readings that give its inputs."""
 
     @property
     def knows_its_range(self) -> bool:
-        """Whether ``is_outside`` can tell prompts that are unlike all that it was fitted on."""
+        """Tell whether ``is_outside`` can tell prompts that are unlike all that it was fitted on."""
 
     @property
     def weights_digest(self) -> str:
-        """12 hex digits that differ where its scales do."""
+        """Return 12 hex digits that differ where its scales do."""
 
     def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
         """Return w: float32 [rows, inputs, tokens] -> [rows, tokens]."""

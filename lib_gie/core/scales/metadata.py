@@ -141,16 +141,16 @@ def read_conditions(values: dict[str, Any]) -> dict[str, float]:
 def read_whole(value: Any) -> int:
     """Return a whole number."""
     if type(value) is not int:
-        raise ValueError("inputs is no whole number")
+        raise ValueError("it is no whole number")
     return value
 
 
 def read_texts(values: Any) -> tuple[str, ...]:
     """Return texts, none of them empty."""
     if not isinstance(values, list) or not all(isinstance(value, str) and value.strip() for value in values):
-        raise ValueError("concepts is no list of texts")
+        raise ValueError("it is no list of texts")
     if sum(map(len, values)) > _MOST_CHARACTERS:
-        raise ValueError("concepts is too long")
+        raise ValueError("the texts are too long")
     return tuple(values)
 
 

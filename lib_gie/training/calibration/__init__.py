@@ -1,4 +1,4 @@
-"""Calibrates a concept on a checkpoint: how present it is in a prompt, and the scale that it takes to be gone."""
+"""Calibrates a concept on a checkpoint: how to tell its presence in a prompt, and the scale at which it is gone."""
 
 from .calibrate import calibrate
 from .counted import MOST_EVALUATIONS, CalibrationStoppedError

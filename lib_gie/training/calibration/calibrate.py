@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lib_gie.core.concepts import Concept
+from lib_gie.core.encoding import check_length, check_token_count
 from lib_gie.core.scales.calibrated import Calibration, CalibrationInfo
 from lib_gie.training.image_maker import ImageMaker
-from lib_gie.training.prompts.reference import NAMING, neutral_prompts
+from lib_gie.training.prompts.reference import NAMING, implied_prompts, neutral_prompts
 
 from .counted import Counted, OnProgress
 from .presence import QUANTILE, NeutralReadings, find_presence, readings_at
@@ -26,12 +28,19 @@ def calibrate(
 ) -> Calibration:
     """Return the calibration of a concept, its bare text, on the checkpoint of an image maker.
 
-    ``weights``: the checkpoint's digest. ``implied``: prompts that imply the concept, if some are known. ``folder``:
-    keeps what was read of neutral prompts, which serves every concept and an interrupted calibration's next try; None
-    keeps nothing. ``should_stop``: is asked between batches.
+    ``weights``: the checkpoint's digest. ``implied``: prompts that imply the concept, if some are known; MOST_IMPLIED
+    of a longer list are read. ``folder``: keeps what was read of neutral prompts, which serves every concept and an
+    interrupted calibration's next try; None keeps nothing. ``on_progress``: is told of evaluations that are done, and
+    of how many are expected; the latter may change. ``should_stop``: is asked between batches.
 
-    Raises ConceptError for a concept that cannot be encoded, CalibrationStoppedError where it was stopped.
+    The same arguments give the same calibration, with or without readings that were kept. What users are to be told
+    of it is in ``CalibrationInfo.warning``.
+
+    Raises ConceptError for a concept that cannot be encoded, CalibrationStoppedError where it was stopped,
+    ErasureError where the model predicts numbers that are not finite.
     """
+    concept = _checked(maker, concept)
+    implied = implied_prompts(implied)
     size, conditions = maker.latent_size, maker.conditions
     readings = readings_at(size)
     identity = f"{weights} {maker.base} clip skip {conditions.get('clip_skip')}"
@@ -45,13 +54,22 @@ def calibrate(
     counted = Counted(maker, expected, on_progress, should_stop)
     presence = find_presence(counted, concept, neutral, readings, implied)
     strength = find_strength(counted, concept, size, conditions["cfg"])
+    counted.finish()
     info = CalibrationInfo(
         maker.base, weights, (concept,), readings, len(presence.discriminant.mean), round(strength.scale, 4),
-        presence.ramp, conditions=dict(conditions),
+        presence.ramp, presence.tells_presence, conditions=dict(conditions),
         training={
-            "evaluations": counted.done, "neutral_prompts": len(neutral.prompts), "implied_prompts": len(implied),
-            "quantile": QUANTILE,
-            "cancels_at": round(strength.cancels, 4), "seen_gone": strength.is_gone, "images_from": maker.description,
+            "evaluations": counted.done + counted.spared, "neutral_prompts": len(neutral.prompts),
+            "implied_prompts": len(implied), "quantile": QUANTILE, "cancels_at": round(strength.cancels, 4),
+            "shows": strength.shows, "seen_gone": strength.is_gone, "images_from": maker.description,
         },
     )  # fmt: skip
     return Calibration(info, presence.discriminant)
+
+
+def _checked(maker: ImageMaker, concept: str) -> str:
+    """Return the concept's text, its white space folded. Raises ConceptError before any work is done for it."""
+    text = Concept(concept).text
+    check_length(text)
+    check_token_count(text, len(maker.tokens(text)))
+    return text

@@ -10,7 +10,7 @@ from lib_gie.errors import ErasureError
 from lib_gie.training.image_maker import ImageMaker
 
 MOST_EVALUATIONS = 1000
-"""UNet evaluations, of one row each, that calibrating a concept takes at most."""
+"""UNet evaluations, of one row each, that calibrating a concept takes at most, whatever the concept and the lists."""
 
 BATCH = 32
 """Rows after which it can be interrupted, and progress is told."""
@@ -24,16 +24,24 @@ class CalibrationStoppedError(ErasureError):
 
 
 class Counted:
-    """Evaluates the UNet of an image maker in batches. ``done``: how many rows so far; ``expected``: in all."""
+    """Evaluates the UNet of an image maker in batches.
+
+    ``done``: how many rows so far; ``expected``: in all. ``spared``: how many were not made because an earlier
+    calibration's were kept; these count as made, so that the outcome is the same with and without them.
+    """
 
     def __init__(self, maker: ImageMaker, expected: int, on_progress: OnProgress, should_stop: Callable[[], bool]):
-        self.maker, self.done, self.expected = maker, 0, expected
+        self.maker, self.done, self.expected, self.spared = maker, 0, expected, 0
         self._on_progress, self._should_stop = on_progress, should_stop
 
     @property
     def left(self) -> int:
         """The evaluations that may still be made."""
-        return MOST_EVALUATIONS - self.done
+        return MOST_EVALUATIONS - self.done - self.spared
+
+    def finish(self) -> None:
+        """Tell that no further evaluations are needed; often there are fewer than were expected."""
+        self._on_progress(self.done, self.done)
 
     @property
     def alphas_cumprod(self) -> torch.Tensor:
@@ -59,7 +67,7 @@ class Counted:
     ) -> torch.Tensor:
         """Return the UNet's output, float32 [B, 4, h, w], see ``ImageMaker.predict``.
 
-        Raises CalibrationStoppedError where the user has stopped it.
+        Raises CalibrationStoppedError where the user has stopped it, ErasureError for numbers that are not finite.
         """
         found = []
         for start in range(0, len(latents), BATCH):
@@ -70,4 +78,10 @@ class Counted:
             found.append(self.maker.predict(latents[rows], timesteps[rows], texts[rows], concept, chosen))
             self.done += len(found[-1])
             self._on_progress(self.done, max(self.done, self.expected))
-        return torch.cat(found)  # [B, 4, h, w]
+        output = torch.cat(found)  # [B, 4, h, w]
+        if not torch.isfinite(output).all():
+            raise ErasureError(
+                "the model predicts numbers that are not finite, so nothing can be calibrated on it; run it in full "
+                "precision, or take a fixed scale"
+            )
+        return output

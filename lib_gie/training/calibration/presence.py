@@ -1,9 +1,11 @@
-"""How present a concept is in a prompt, told from the noise that the UNet predicts: what it takes to learn that."""
+"""Learns to tell how present a concept is in a prompt from the noise that the UNet predicts under the prompt."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -15,26 +17,34 @@ from lib_gie.core.scales.calibrated import Discriminant, fit_discriminant, held_
 from lib_gie.core.scales.files import tensors_in, write_file
 from lib_gie.errors import AdapterError
 from lib_gie.json_lines import identity_digest
-from lib_gie.named import times_named
-from lib_gie.training.prompts.reference import Naming, naming_prompts
+from lib_gie.training.prompts.reference import Naming, may_name, naming_prompts
 
 from .counted import BATCH, Counted
 
 POINTS = ((999, 0), (700, 1))
 """Timestep and seed of the noise of each reading. At the first the UNet predicts an image's layout, at the other more
-of what is in it. Both together told every implied prompt of the demo model's validation split from unrelated ones."""
+of its contents. Both together told every implied prompt of the demo model's validation split from unrelated ones."""
 
 QUANTILE = 0.975
 """A concept begins to be present at this quantile of neutral prompts' scores."""
 
+_HIGHEST_START = 0.9  # of the ramp, which must rise to naming prompts' mean score, 1
+_LEAST_NAMING = 0.5
+"""Share of naming prompts that must score above that quantile. On the demo model it is far more for every thing that it
+draws, and far less for words that it does not know."""
+
+_LEAST_NEUTRAL = 40
+_SAME = 1e-3
+"""Root mean square by which a prompt's reading may differ from the one that was kept."""
+
 
 @dataclass(frozen=True)
 class Presence:
-    """What tells how present a concept is; see ``CalibrationInfo`` for the ramp."""
+    """The means to tell how present a concept is; see ``CalibrationInfo`` for ``ramp`` and ``tells_presence``."""
 
-    readings: tuple[Reading, ...]
     discriminant: Discriminant
     ramp: tuple[float, float]
+    tells_presence: bool
 
 
 def readings_at(size: tuple[int, int]) -> tuple[Reading, ...]:
@@ -43,7 +53,7 @@ def readings_at(size: tuple[int, int]) -> tuple[Reading, ...]:
 
 
 def read_prompts(counted: Counted, readings: Sequence[Reading], prompts: Sequence[str]) -> torch.Tensor:
-    """Return what a rule with these readings would see of prompts: float32 [B, inputs]."""
+    """Return the inputs that a rule with these readings would get for prompts: float32 [B, inputs]."""
     found = []
     for reading in readings:
         assert reading.noise is not None  # as readings_at makes them
@@ -55,9 +65,10 @@ def read_prompts(counted: Counted, readings: Sequence[Reading], prompts: Sequenc
 
 
 class NeutralReadings:
-    """What was read of neutral prompts on a checkpoint. It is the same for every concept, so it is kept in a file.
+    """The inputs that neutral prompts give on a checkpoint. They serve every concept, so a file keeps them.
 
-    ``identity``: all that it depends on beside prompts and readings.
+    ``identity``: all that they depend on beside prompts and readings. The first prompt is read each time. Where it
+    gives other inputs than were kept (another precision, a foreign file), all prompts are read again.
     """
 
     def __init__(self, prompts: Sequence[str], readings: Sequence[Reading], identity: str, folder: Path | None):
@@ -66,6 +77,9 @@ class NeutralReadings:
         self._path = None if folder is None else folder / f"neutral-{digest}.safetensors"
         inputs = sum(count_cells(one.size, LATENT_CHANNELS) for one in readings if one.size)
         self._values = self._kept((len(self.prompts), inputs))  # [N, inputs]; NaN: not read yet
+        # always the same batches, in which the same prompts give the same bits
+        starts = [0, *range(1, len(self.prompts), BATCH), len(self.prompts)]
+        self._blocks = [slice(start, end) for start, end in pairwise(starts)]
 
     def _kept(self, shape: tuple[int, int]) -> torch.Tensor:
         try:
@@ -75,23 +89,41 @@ class NeutralReadings:
         values = kept.get("inputs", torch.empty(0))
         return values if (values.shape, values.dtype) == (shape, torch.float32) else torch.full(shape, torch.nan)
 
-    @property
-    def missing(self) -> list[int]:
-        """The numbers of the prompts that are not read yet."""
-        return torch.nonzero(~torch.isfinite(self._values).all(1)).flatten().tolist()
+    def _is_read(self, block: slice) -> bool:
+        return block.start > 0 and bool(torch.isfinite(self._values[block]).all())
 
     @property
     def evaluations(self) -> int:
-        """The UNet evaluations that are left to make."""
-        return len(self.missing) * len(self._readings)
+        """Return the UNet evaluations that are left to make."""
+        missing = [text for block in self._blocks if not self._is_read(block) for text in self.prompts[block]]
+        return len(missing) * len(self._readings)
 
     def read(self, counted: Counted) -> torch.Tensor:
         """Read what is missing, keep it, and return all: float32 [N, inputs]."""
-        while missing := self.missing[:BATCH]:
-            self._values[missing] = read_prompts(counted, self._readings, [self.prompts[n] for n in missing])
-            if self._path is not None:
-                write_file(self._path, {"inputs": self._values}, {})
+        before = counted.done
+        for block in self._blocks:
+            if self._is_read(block):
+                continue
+            found = read_prompts(counted, self._readings, self.prompts[block])  # [block, inputs]
+            if block.start == 0:
+                if _are_same(found, self._values[block]):
+                    continue
+                self._values.fill_(torch.nan)
+            self._values[block] = found
+            self._keep()
+        counted.spared += len(self.prompts) * len(self._readings) - (counted.done - before)
         return self._values
+
+    def _keep(self) -> None:
+        """Write the file. A disk that is full or may not be written to costs the next concept time, and no more."""
+        if self._path is not None:
+            with suppress(OSError):
+                write_file(self._path, {"inputs": self._values}, {})
+
+
+def _are_same(found: torch.Tensor, kept: torch.Tensor) -> bool:
+    """Tell whether a reading is the one that was kept, both float32 [rows, inputs]; NaN never is."""
+    return float((found - kept).square().mean().sqrt()) <= _SAME
 
 
 def find_presence(
@@ -101,16 +133,29 @@ def find_presence(
     readings: tuple[Reading, ...],
     implied: Sequence[str] = (),
 ) -> Presence:
-    """Find what tells how present a concept is, from neutral prompts and such prompts that name it.
+    """Find the means to tell how present a concept is, from neutral prompts and from prompts that name it.
 
-    ``implied``: further prompts in which the concept is present without being named, if some are known.
+    ``implied``: further prompts in which the concept is present without being named, if some are known. Neutral
+    prompts that name the concept, or are among these, are left out.
     """
     naming = [*naming_prompts(concept, neutral.prompts), *(Naming(text, -1) for text in implied)]
     absent = neutral.read(counted)  # [N, inputs]
     present = read_prompts(counted, readings, [one.text for one in naming])  # [P, inputs]
-    kept = [number for number, text in enumerate(neutral.prompts) if not times_named(text, concept)]
-    place = {number: index for index, number in enumerate(kept)}
+    others = [n for n, text in enumerate(neutral.prompts) if not may_name(text, concept) and text not in implied]
+    if len(others) < _LEAST_NEUTRAL:  # a word of nearly all texts
+        return Presence(fit_discriminant(absent, present), (0.0, 1.0), False)
+    place = {number: index for index, number in enumerate(others)}
     groups = torch.tensor([place.get(one.of, -1) for one in naming])  # [P]
-    low = float(held_out_scores(absent[kept], present, groups).quantile(QUANTILE))
-    low = min(low, 0.9)  # a model that does not know the concept's words tells nothing: the ramp must still rise
-    return Presence(readings, fit_discriminant(absent[kept], present), (low, (low + 1) / 2))
+    ramp, tells_presence = _ramp(*held_out_scores(absent[others], present, groups))
+    return Presence(fit_discriminant(absent[others], present), ramp, tells_presence)
+
+
+def _ramp(absent: torch.Tensor, present: torch.Tensor) -> tuple[tuple[float, float], bool]:
+    """Return the ramp, and whether it tells both kinds of prompts apart.
+
+    ``absent``, ``present``: held-out scores of neutral prompts and of those that name the concept, float32 [N], [P'].
+    """
+    threshold = float(absent.quantile(QUANTILE))
+    tells_presence = bool((present > threshold).float().mean() >= _LEAST_NAMING)  # without any it is NaN: False
+    low = min(threshold, _HIGHEST_START)
+    return (low, (low + 1) / 2), tells_presence

@@ -8,9 +8,9 @@ from itertools import pairwise
 import torch
 
 from lib_gie.core.call import LATENT_CHANNELS, noise_of
-from lib_gie.options import LOWEST_SCALE
+from lib_gie.options import DEFAULT_SCALE, LOWEST_SCALE
 from lib_gie.training.judges.self_judge import SelfJudge
-from lib_gie.training.noise import predicted_noise
+from lib_gie.training.noise import predicted_clean, predicted_noise
 
 from .counted import Counted
 
@@ -34,13 +34,15 @@ _FIRST_SEED = 100
 
 @dataclass(frozen=True)
 class Strength:
-    """A scale that erases. ``cancels``: the one at which nothing of the concept's direction is left.
+    """A scale that erases. ``cancels``: the one at which least of the concept's direction is left, see ``Agreement``.
 
-    ``is_gone``: whether the judge saw nothing of it at ``scale``; False also where it could not see it at all.
+    ``shows``: whether the judge sees the concept in images without erasure; None: there was no reason to look.
+    ``is_gone``: whether it saw nothing of it at ``scale``.
     """
 
     scale: float
     cancels: float
+    shows: bool | None
     is_gone: bool
 
 
@@ -48,7 +50,8 @@ class Agreement:
     """How much of a concept is left in what the UNet predicts under its bare text, when it is erased at a scale.
 
     That is <e_w(c) - e(""), e(c) - e("")> / |e(c) - e("")|^2 for pure noise, mean of PLACES: 1 at w = 0, and 0 where
-    the concept says no more than the empty text. It is the zero-shot classifier of Li et al. (2023) turned round.
+    the concept says no more than the empty text. It is the same for predicted noise and velocity. It is the zero-shot
+    classifier of Li et al. (2023) turned round.
     """
 
     evaluations = len(PLACES) * (2 + len(_COARSE) + _HALVINGS)
@@ -60,6 +63,12 @@ class Agreement:
         self._steps = torch.tensor([timestep for timestep, _ in PLACES])  # [P]
         self._empty = self._output("")  # [P, 4, h, w]
         self._direction = self._output(concept) - self._empty  # [P, 4, h, w]
+        self._length = self._direction.square().flatten(1).sum(1)  # [P]
+
+    @property
+    def exists(self) -> bool:
+        """Tell whether the concept's text changes what the UNet predicts."""
+        return bool((self._length > 0).all())
 
     def _output(self, text: str, scale: float | None = None) -> torch.Tensor:
         count = len(PLACES)
@@ -70,7 +79,7 @@ class Agreement:
         """Return the agreement at a scale."""
         found = self._output(self._concept, scale) - self._empty  # [P, 4, h, w]
         inner = (found * self._direction).flatten(1).sum(1)  # [P]
-        return float((inner / self._direction.square().flatten(1).sum(1)).mean())
+        return float((inner / self._length).mean())
 
     def root(self) -> float:
         """Return the weakest scale at which nothing is left; of a few that are tried the best if there is none."""
@@ -118,9 +127,9 @@ class Samplings:
         times = torch.linspace(last, 0, STEPS + 1).round().long().tolist()
         for now, after in pairwise(times):
             steps = torch.full((IMAGES,), now)
-            noise = predicted_noise(maker, self._guided(x, steps, scale), x, steps)  # [B, 4, h, w]
-            signal, later = maker.alphas_cumprod[now], maker.alphas_cumprod[after]
-            clean = (x - (1 - signal).sqrt() * noise) / signal.sqrt()  # [B, 4, h, w]
+            output = self._guided(x, steps, scale)  # [B, 4, h, w]
+            noise, clean = (told(maker, output, x, steps) for told in (predicted_noise, predicted_clean))
+            later = maker.alphas_cumprod[after]
             x = later.sqrt() * clean + (1 - later).sqrt() * noise
         return x
 
@@ -135,14 +144,15 @@ class Samplings:
 
 def find_strength(counted: Counted, concept: str, size: tuple[int, int], cfg: float) -> Strength:
     """Find the weakest scale at which a concept is gone, with the evaluations that are left."""
-    cancels = Agreement(counted, concept, size).root()
-    scale, samplings = cancels, None
-    if counted.left >= 2 * Samplings.evaluations:
-        samplings = Samplings(counted, concept, size, cfg)
-    if samplings is None or not samplings.shows:
-        return Strength(scale, cancels, False)
+    agreement = Agreement(counted, concept, size)
+    if not agreement.exists:  # the model does not read the concept's words: there is nothing to be measured
+        return Strength(DEFAULT_SCALE, DEFAULT_SCALE, None, False)
+    scale = cancels = agreement.root()
+    samplings = Samplings(counted, concept, size, cfg)
+    if not samplings.shows:
+        return Strength(scale, cancels, False, False)
     while not (is_gone := samplings.is_gone(scale)):
         if counted.left < Samplings.evaluations or STRONGER * scale < LOWEST_SCALE:
             break
         scale *= STRONGER
-    return Strength(scale, cancels, is_gone)
+    return Strength(scale, cancels, True, is_gone)

@@ -55,6 +55,8 @@ class AdapterInfo:
             raise AdapterError(f"the adapter has {self.inputs} inputs; expected 1 to {MAX_INPUTS}")
         if not self.base or len(self.base) > 100:
             raise AdapterError("the adapter does not say which model family it was trained on (base)")
+        if self.reading.predicted:
+            raise AdapterError("an adapter reads attention; this file says that it reads predicted noise")
         if not self.concepts:
             raise AdapterError("the adapter does not say which concepts it was trained for")
 

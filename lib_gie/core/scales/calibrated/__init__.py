@@ -1,4 +1,4 @@
-"""Calibrations: a concept's scale on one checkpoint, which no labelled image was needed for."""
+"""Calibrations: a concept's scale on one checkpoint, for which no image was labelled."""
 
 from .discriminant import Discriminant, fit_discriminant, held_out_scores
 from .files import calibration_header, calibration_in, is_calibration, load_calibration, save_calibration

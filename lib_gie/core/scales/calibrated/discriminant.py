@@ -39,7 +39,7 @@ def fit_discriminant(neutral: torch.Tensor, naming: torch.Tensor) -> Discriminan
     """Fit it to the inputs of neutral prompts, float32 [N, inputs], and of prompts that name the concept [P, inputs].
 
     The covariance within both is shrunk towards its diagonal (Friedman, 1989). An input that is the same for all
-    neutral prompts tells nothing and counts nothing.
+    neutral prompts tells nothing and counts nothing. Where no other input tells anything, every score is 0.
     """
     mean = neutral.mean(0)  # [inputs]
     spread = neutral.std(0)  # [inputs]
@@ -49,7 +49,8 @@ def fit_discriminant(neutral: torch.Tensor, naming: torch.Tensor) -> Discriminan
     apart = present.mean(0).double()  # [inputs]
     within = torch.cat([absent, present - present.mean(0)]).double()  # [N + P, inputs]
     direction = _solved(within, apart)  # [inputs]
-    return Discriminant(mean, spread, (direction / (direction @ apart)).float())
+    distance = float(direction @ apart)  # above 0 unless both kinds of prompts have the same means
+    return Discriminant(mean, spread, (direction / (distance or 1.0)).float())
 
 
 def _solved(within: torch.Tensor, apart: torch.Tensor) -> torch.Tensor:
@@ -65,17 +66,20 @@ def _solved(within: torch.Tensor, apart: torch.Tensor) -> torch.Tensor:
     return apart / diagonal - scaled.T @ inner  # [inputs]
 
 
-def held_out_scores(neutral: torch.Tensor, naming: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
-    """Return each neutral prompt's score by a discriminant that was fitted without it: float32 [N].
+def held_out_scores(
+    neutral: torch.Tensor, naming: torch.Tensor, groups: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return each prompt's score by a discriminant that was fitted without it: float32 [N], and of naming ones [P'].
 
     With more inputs than prompts, the scores of the prompts that it was fitted on lie far too close together.
-    ``groups``: int64 [P], for each naming prompt the number of the neutral one that it was made from, -1: of none. Both
-    are left out together.
+    ``groups``: int64 [P], for each naming prompt the number of the neutral one that it was made from, -1: it was made
+    from none. Both are left out together. The P' naming prompts that were made from one have a score.
     """
     numbers = torch.arange(len(neutral))
-    scores = torch.empty(len(neutral))  # [N]
+    absent, present = torch.empty(len(neutral)), torch.empty(len(naming))  # [N], [P]
     for fold in range(FOLDS):
         held = numbers % FOLDS == fold  # [N]
-        kept = (groups < 0) | (groups % FOLDS != fold)  # [P]
-        scores[held] = fit_discriminant(neutral[~held], naming[kept]).scores(neutral[held])
-    return scores
+        left_out = (groups >= 0) & (groups % FOLDS == fold)  # [P]
+        found = fit_discriminant(neutral[~held], naming[~left_out])
+        absent[held], present[left_out] = found.scores(neutral[held]), found.scores(naming[left_out])
+    return absent, present[groups >= 0]

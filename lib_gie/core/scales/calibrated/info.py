@@ -35,10 +35,12 @@ class CalibrationInfo:
     """A calibration's description, which its file keeps as metadata.
 
     ``base``: model family. ``weights``: digest of the checkpoint that it was made on; it is for no other. ``concepts``:
-    the one that it is for. ``readings``: what is read of a prompt. ``inputs``: how many numbers these are.
-    ``strength``: w where the concept is present, below 0. ``ramp``: the scores up to which it is not present at all,
-    and from which it is present in full. ``training``: free-form figures of how it was made. ``conditions``: settings
-    that it was made at ("clip_skip", "cfg"), as far as they are known.
+    the one that it is for. ``readings``: those of a prompt. ``inputs``: the number of inputs that they give together.
+    ``strength``: w where the concept is present in full, below 0. ``ramp``: the score up to which it is not present at
+    all, and the one from which it is present in full. ``tells_presence``: whether the score tells prompts that name the
+    concept from others at all; where it does not, the concept counts as present in full in every prompt.
+    ``training``: free-form figures of how it was made. ``conditions``: settings that it was made at ("clip_skip",
+    "cfg"), as far as they are known.
     """
 
     base: str
@@ -48,6 +50,7 @@ class CalibrationInfo:
     inputs: int
     strength: float
     ramp: tuple[float, float]
+    tells_presence: bool = True
     training: dict[str, Any] = field(default_factory=dict)
     conditions: dict[str, float] = field(default_factory=dict)
     created_by: str = f"lib_gie {__version__}"
@@ -59,9 +62,12 @@ class CalibrationInfo:
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise AdapterError(f"the ramp goes from {low} to {high}; it must rise, between finite scores")
         if not 1 <= self.inputs <= _MOST_INPUTS or not 1 <= len(self.readings) <= _MOST_READINGS:
-            raise AdapterError(f"the calibration has {self.inputs} inputs of {len(self.readings)} readings")
+            raise AdapterError(
+                f"the calibration has {self.inputs} inputs of {len(self.readings)} readings; expected 1 to "
+                f"{_MOST_INPUTS} of 1 to {_MOST_READINGS}"
+            )
         if any(not one.predicted or not one.reads_prompt or one.size is None for one in self.readings):
-            raise AdapterError("a calibration reads what is predicted for a noise of its own; its readings are others")
+            raise AdapterError("a calibration reads what is predicted for noise of one size; its readings are others")
         if self.inputs != sum(count_cells(one.size, LATENT_CHANNELS) for one in self.readings if one.size):
             raise AdapterError(f"the calibration's readings give another number of inputs than {self.inputs}")
         if not self.base or not self.weights or len(self.base) > 100 or len(self.weights) > 100:
@@ -71,17 +77,33 @@ class CalibrationInfo:
 
     @property
     def label_range(self) -> tuple[float, float]:
-        """The range of its scales."""
+        """Return the range of its scales."""
         return self.strength, 0.0
 
     @property
     def validation(self) -> dict[str, Any]:
-        """Figures of images: a calibration has none."""
+        """Return figures of images: a calibration has none."""
         return {}
 
     @property
+    def warning(self) -> str:
+        """Return a text that tells users what could not be done for it, "" where all went well."""
+        found = []
+        if not self.tells_presence:
+            found.append(
+                f"it cannot be told on this model which prompts bring {self.concepts[0]!r} in, for the model does not "
+                f"know the word, or nearly every prompt has it; so it is erased in full from every image"
+            )
+        shows = self.training.get("shows")
+        if shows is False:
+            found.append(f"the model sees no {self.concepts[0]!r} in images of it, so the strength was not checked")
+        elif shows is True and self.training.get("seen_gone") is False:
+            found.append(f"{self.concepts[0]!r} may still show at the strongest scale that was tried")
+        return "; ".join(found)
+
+    @property
     def size(self) -> tuple[int, int]:
-        """Height and width, in latents, that prompts are read at."""
+        """Return height and width, in latents, that prompts are read at."""
         size = self.readings[0].size
         assert size is not None  # as __post_init__ sees to
         return size
@@ -105,6 +127,12 @@ def _read_readings(values: Any) -> tuple[Reading, ...]:
     return tuple(read_reading(value) for value in values)
 
 
+def _read_flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("tells_presence is neither true nor false")
+    return value
+
+
 def _read_strength(value: Any) -> float:
     if type(value) not in (int, float):
         raise ValueError("strength is no number")
@@ -120,6 +148,7 @@ _READERS: dict[str, Reader] = {
     "inputs": as_json(read_whole),
     "strength": as_json(_read_strength),
     "ramp": as_json(read_numbers),
+    "tells_presence": as_json(_read_flag),
     "training": as_json(dict),
     "conditions": as_json(read_conditions),
 }

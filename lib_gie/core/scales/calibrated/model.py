@@ -21,7 +21,8 @@ class Calibration:
     """w = the strength found for the concept x the presence of the concept in the prompt, 0 to 1.
 
     The presence is read off the noise that the UNet predicts under the prompt for pure noise: see ``Discriminant``. No
-    image is made for it.
+    image is made for it. Where that tells nothing (``CalibrationInfo.tells_presence``), the concept counts as present
+    in full in every prompt.
     """
 
     info: CalibrationInfo
@@ -29,18 +30,25 @@ class Calibration:
 
     kind = CALIBRATED
     knows_its_range = True
-    """Whether it can be told what it knows nothing of. Every prompt was meant: there is nothing outside."""
+    """It was made for prompts of all kinds, so it knows that there is nothing outside."""
 
     @property
     def readings(self) -> tuple[Reading, ...]:
-        """Return what its inputs are."""
+        """Return the readings that give its inputs."""
         return self.info.readings
 
     def presence(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return how present the concept is, 0 to 1: float32 [rows, inputs, 1] -> [rows].
 
-        Raises AdapterError where that is not finite.
+        Raises AdapterError where that is not finite, or the model gives another number of inputs.
         """
+        if not self.info.tells_presence:
+            return torch.ones(len(inputs))
+        if inputs.shape[1] != self.info.inputs:
+            raise AdapterError(
+                f"this model predicts {inputs.shape[1]} numbers where the calibration for {self.info.concepts[0]!r} "
+                f"reads {self.info.inputs}; calibrate it again on this model, or take a fixed scale"
+            )
         low, high = self.info.ramp
         with torch.autocast(inputs.device.type, enabled=False):
             scores = self.discriminant.scores(inputs[..., 0])  # [rows]
@@ -67,7 +75,7 @@ class Calibration:
         return concept in {known.casefold() for known in self.info.concepts}
 
     def fits(self, family: str, heads: Sequence[int]) -> bool:
-        """Tell whether a model of this family gives its inputs. That it is the same checkpoint is for hosts to see."""
+        """Tell whether a model of this family gives its inputs. Hosts see to it that it is the same checkpoint."""
         return family in (self.info.base, UNKNOWN)
 
     def check_model(self, family: str, heads: Sequence[int]) -> None:
@@ -82,7 +90,8 @@ class Calibration:
     def weights_digest(self) -> str:
         """Return 12 hex digits of the SHA-256 of all that its scales depend on."""
         info = self.info
-        digest = hashlib.sha256(f"{info.strength} {info.ramp} {info.weights} {info.readings}".encode())
+        said = f"{info.strength} {info.ramp} {info.tells_presence} {info.weights} {info.readings}"
+        digest = hashlib.sha256(said.encode())
         for _, value in sorted(self.discriminant.tensors().items()):
             digest.update(value.detach().float().cpu().numpy().tobytes())
         return digest.hexdigest()[:12]
