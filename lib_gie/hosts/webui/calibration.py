@@ -48,10 +48,10 @@ def _told(concept: Concept) -> str:
             errors.report(f"{TITLE}: {concept.text!r} could not be calibrated", exc_info=True)
             devices.torch_gc()
         return f"{quoted(concept.text)} could not be calibrated ({quoted(str(error))})"
-    seconds, training = time.monotonic() - started, made.info.training
+    seconds, info = time.monotonic() - started, made.info
     return (
-        f"{quoted(concept.text)} was calibrated on this checkpoint in {seconds:.0f} s ({training['evaluations']} UNet "
-        f"evaluations): scale {made.info.strength:g} where it is present. The next images need no calibration"
+        f"{quoted(concept.text)} was calibrated on this checkpoint in {seconds:.0f} s ({info.training['evaluations']} "
+        f"UNet evaluations): scale {info.strength:g} where it is present. The next images need no calibration"
     )
 
 

@@ -192,7 +192,7 @@ def _adapters(rules: Sequence[ScaleRule], sources: Sequence[ScaleSource]) -> dic
 
 
 def _adapter_notes(request: Request, rules: Sequence[ScaleRule], sources: Sequence[ScaleSource]) -> list[str]:
-    """Say which of the adapters in use are for another concept, and which were made by an earlier version."""
+    """Say what users should know of the adapters in use: those for another concept, old ones, what they warn of."""
     adapters = _adapters(rules, sources)
     foreign = [
         f"the adapter {source.adapter} was fitted for {', '.join(rule.adapter.info.concepts)}, not for "
@@ -206,7 +206,8 @@ def _adapter_notes(request: Request, rules: Sequence[ScaleRule], sources: Sequen
         for name, adapter in adapters.items()
         if not adapter.knows_its_range
     ]
-    return foreign + unknown
+    warnings = [found.info.warning for found in adapters.values() if isinstance(found, Calibration)]
+    return [*foreign, *unknown, *filter(None, warnings)]
 
 
 def differences(plan: Plan, p: Any) -> list[str]:
