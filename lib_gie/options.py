@@ -96,7 +96,7 @@ OPTIONS = (
     Option(
         "adapter", "Adapter", "adapter", AUTOMATIC,
         "Finds the right scale for each image. Automatic takes a fitting adapter for the concept and model, and where "
-        "there is none a fixed scale.",
+        "there is none the concept's calibration on this checkpoint, which the first image makes.",
         "GIE adapter",
     ),
     Option(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from browser import open_page
+from conftest import SCREENSHOTS
+from PIL import Image
 from test_calibration import SECONDS, calibrating  # noqa: F401
 
 
@@ -36,3 +39,16 @@ def test_one_click(page):
     assert "'banana' was calibrated on this checkpoint" in text
     assert "banana-calibrated-" in page.text("#gie_txt2img_readout")
     page.picture("calibration-done")
+    _join("calibration-running", "calibration-done")
+
+
+def _join(*names: str) -> None:
+    """Put the lower parts of pictures beside each other in calibration.png."""
+    if not SCREENSHOTS:
+        return
+    parts = [Image.open(Path(SCREENSHOTS, f"{name}.png")).convert("RGB") for name in names]
+    parts = [part.crop((30, 320, 1375, min(part.height, 1370))) for part in parts]
+    paper = Image.new("RGB", (sum(part.width for part in parts), max(part.height for part in parts)), "white")
+    for number, part in enumerate(parts):
+        paper.paste(part, (number * parts[0].width, 0))
+    paper.resize((paper.width // 2, paper.height // 2)).save(Path(SCREENSHOTS, "calibration.png"))
