@@ -11,6 +11,7 @@ import torch
 from test_webui_glue import host  # noqa: F401
 
 from lib_gie.core.recorder import Reading, count_cells
+from lib_gie.core.scales.adapter import Adapter, AdapterInfo, save_adapter
 from lib_gie.core.scales.calibrated import Calibration, CalibrationInfo, Discriminant, save_calibration
 from lib_gie.errors import AdapterError
 from lib_gie.options import AUTOMATIC, FIXED
@@ -151,3 +152,18 @@ def test_the_accordion_says_what_comes(host, tmp_path):  # noqa: F811
     host.shared.opts.gie_calibrate = True
     text = plans.automatic_text(concepts, host.shared.sd_model)
     assert text == f"{AUTOMATIC} takes a calibration, which the first image makes, for knife, {name} for wine"
+
+
+def test_the_list_tells_them_apart(host, tmp_path):  # noqa: F811
+    """On each checkpoint the calibration is taken that was made there, unless an adapter is there."""
+    library = importlib.import_module("lib_gie.hosts.webui.request.library")
+    kept(host, tmp_path, PRESENT)
+    host.shared.sd_model.sd_checkpoint_info = SimpleNamespace(name_for_extra="another", sha256="f" * 64)
+    kept(host, tmp_path, PRESENT)
+    folders = [tmp_path / "shipped", tmp_path / "growth-inhibitors"]
+    usable, broken = library.list_adapters(folders)
+    assert ([one.adapter.kind for one in usable], broken) == (["calibrated"] * 2, {})
+    assert [library.taken_for(one, usable, folders) for one in usable] == [["knife"]] * 2
+    save_adapter(Adapter(AdapterInfo("width-24", 7, ("knife",), (-9.0, 0.0))), folders[1] / "own.safetensors")
+    usable, _ = library.list_adapters(folders)
+    assert [one.name for one in usable if library.taken_for(one, usable, folders)] == ["own"]

@@ -22,8 +22,9 @@ class AdapterAnswer(BaseModel):
 
     name: str = Field(description="what the argument `adapter` takes")
     base: str = Field(description="model family: sd1, sd2, sdxl, sdxl-refiner, gie-demo; width-N for others")
-    inputs: int = Field(description="numbers that are read from the attention of that family's UNet")
-    concepts: list[str] = Field(description="concepts that it was trained for")
+    kind: str = Field(description="adapter, or calibrated: a calibration, which is for one checkpoint")
+    inputs: int = Field(description="numbers that are read from that family's UNet")
+    concepts: list[str] = Field(description="concepts that it is for")
     hash: str = Field(description="first 10 digits of the file's SHA-256")
     digest: str = Field(description="first 10 digits of its weights' digest, as in infotexts")
     automatic: list[str] = Field(description="concepts for which Automatic takes it on a model of its family")
@@ -52,7 +53,7 @@ def _adapters() -> AdaptersAnswer:
     usable, broken = list_adapters(folders)
     answers = [
         AdapterAnswer(
-            name=found.name, base=found.info.base, inputs=found.info.inputs, concepts=list(found.info.concepts),
+            name=found.name, kind=found.adapter.kind, base=found.info.base, inputs=found.info.inputs, concepts=list(found.info.concepts),
             automatic=taken_for(found, usable, folders), hash=found.hash, digest=found.digest,
             figures=dict(found.info.validation),
         )

@@ -232,13 +232,13 @@ def calibration_name(concept_key: str, weights: str, clip_skip: float | None = N
 def by_choice(adapters: Sequence[InstalledAdapter], folders: Sequence[Path]) -> list[InstalledAdapter]:
     """Sort adapters for one concept, so that the one that Automatic takes comes first.
 
-    Calibrations come last. The user's own (in the last folder) come before shipped ones, then those with fewer
-    concepts before the others. Ties go to the newest of the user's, and to the first by name of the shipped ones.
+    The user's own (in the last folder) come before shipped ones, then those with fewer concepts before the others.
+    Ties go to the newest of the user's, and to the first by name of the shipped ones.
     """
 
-    def place(installed: InstalledAdapter) -> tuple[bool, bool, int, int, str]:
-        own, is_other = installed.path.parent == folders[-1], installed.adapter.kind != ADAPTER
-        return is_other, not own, len(installed.info.concepts), -_changed(installed.path) if own else 0, installed.name
+    def place(installed: InstalledAdapter) -> tuple[bool, int, int, str]:
+        own = installed.path.parent == folders[-1]
+        return not own, len(installed.info.concepts), -_changed(installed.path) if own else 0, installed.name
 
     return sorted(adapters, key=place)
 
@@ -252,11 +252,15 @@ def _changed(path: Path) -> int:
 
 
 def taken_for(installed: InstalledAdapter, adapters: Sequence[InstalledAdapter], folders: Sequence[Path]) -> list[str]:
-    """Return the concepts for which Automatic takes ``installed`` among ``adapters``, on a model of its family."""
+    """Return the concepts for which Automatic takes ``installed`` among ``adapters``, on a model of its family.
+
+    A calibration is taken, on its own checkpoint, where there is no adapter.
+    """
     found = []
     for concept in installed.info.concepts:
-        key = concept.casefold()
-        rivals = [other for other in adapters if other.info.base == installed.info.base and is_for(other.info, key)]
-        if by_choice(rivals, folders)[0].path == installed.path:
+        key, base = concept.casefold(), installed.info.base
+        rivals = [one for one in adapters if one.adapter.kind == ADAPTER and one.info.base == base]
+        best = next(iter(by_choice([one for one in rivals if is_for(one.info, key)], folders)), installed)
+        if best.path == installed.path:
             found.append(concept)
     return found
