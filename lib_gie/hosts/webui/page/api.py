@@ -53,7 +53,8 @@ def _adapters() -> AdaptersAnswer:
     usable, broken = list_adapters(folders)
     answers = [
         AdapterAnswer(
-            name=found.name, kind=found.adapter.kind, base=found.info.base, inputs=found.info.inputs, concepts=list(found.info.concepts),
+            name=found.name, kind=found.adapter.kind, base=found.info.base, inputs=found.info.inputs,
+            concepts=list(found.info.concepts),
             automatic=taken_for(found, usable, folders), hash=found.hash, digest=found.digest,
             figures=dict(found.info.validation),
         )
