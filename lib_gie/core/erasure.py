@@ -11,6 +11,7 @@ from lib_gie.errors import ErasureError, OptionError
 from lib_gie.options import ErasureSettings
 
 from .composition import Composition, Trace
+from .readings import AsText
 from .recorder import AttentionRecorder
 from .rows import Identities, Name, RowLedger
 from .rules import erasing_rule
@@ -39,6 +40,7 @@ class Erasure:
     ``recorder``: collects where the concept's attention is, if given.
     ``trace``: writes down what the conditional rows are given, if given; with scale 0 that is the image without
     erasure. ``composition``: keeps to such an image's; one for each generation.
+    ``as_text``: makes of a UNet call the one for the prompt's text alone, where a host gives pictures beside it.
 
     Raises OptionError without targets and for settings out of range, ErasureError where the concepts' contexts have
     different lengths.
@@ -53,6 +55,7 @@ class Erasure:
         recorder: AttentionRecorder | None = None,
         trace: Trace | None = None,
         composition: Composition | None = None,
+        as_text: AsText | None = None,
         **options: Any,
     ):
         if not targets:
@@ -73,6 +76,7 @@ class Erasure:
             check_adapter(target.rule, self.settings.rule)
         self.resolved = ResolvedScales(targets, self.settings.strength, self.rule)
         self.recorder, self.trace, self.composition = recorder, trace, composition
+        self.as_text = as_text
         self._steps = 0
         self._progress = 0.0
 

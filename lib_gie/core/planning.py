@@ -198,7 +198,9 @@ def _read(runner: UNetRunner, rows: ConditionalRows, questions: Sequence[_Questi
     for kind in dict.fromkeys(kind for question in questions for kind in question.kinds):
         asked = [question.part.member for question in questions if kind in question.kinds]
         encoded = tuple(concept for member in asked for concept in member.encoded)
-        found[kind] = read(runner, rows.own, encoded, asked[0].padding, kind, asked[0].undisturbed)
+        found[kind] = read(
+            runner, rows.own, encoded, asked[0].padding, kind, asked[0].undisturbed, asked[0].erasure.as_text
+        )
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from lib_gie.errors import ErasureError
 
-from .call import UNetCall, select
+from .call import Size, UNetCall, select
 from .encoding import EncodedConcept
 from .folds import Encoded
 from .passes import Prediction, Probe
@@ -41,10 +41,23 @@ class Answer:
         return reading.inputs([layer[concept] for layer in self.means])  # [rows, inputs, n]
 
 
+AsText = Callable[[UNetCall, Size], UNetCall]
+"""Makes of a host's call the one that it would make for the prompt's text alone, at latents of this size."""
+
+
 def read(
-    runner: UNetRunner, call: UNetCall, encoded: Encoded, padding: float, kind: Reading, undisturbed: Undisturbed
+    runner: UNetRunner,
+    call: UNetCall,
+    encoded: Encoded,
+    padding: float,
+    kind: Reading,
+    undisturbed: Undisturbed,
+    as_text: AsText | None = None,
 ) -> Answer:
-    """Read what readings of a kind need (``Reading.kind``), in a call of conditional rows, without injection."""
+    """Read what readings of a kind need (``Reading.kind``), in a call of conditional rows, without injection.
+
+    ``as_text``: what is predicted is read in the call that it makes, as calibrations know of no picture.
+    """
 
     def run(of: UNetCall) -> Answer:
         if kind.predicted:
@@ -56,6 +69,8 @@ def read(
 
     if kind.noise is None:
         return run(call)
+    if kind.predicted and as_text is not None:
+        call = as_text(call, kind.size or call.size)
     misread = kind.size not in (None, call.size) and (_is_replaced(runner) or call.has_pictures)
     call = call.at_noise(kind.noise, None if misread else kind.size, kind.timestep)
     if any("forward" in vars(layer.module) for layer in runner.layers):

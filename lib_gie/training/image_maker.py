@@ -55,8 +55,8 @@ class Predictor(Protocol):
         ...
 
 
-class ImageMaker(Predictor, Protocol):
-    """Makes images and looks at them with the diffusion model that made them."""
+class Calibrator(Predictor, Protocol):
+    """A diffusion model that concepts can be calibrated on: it need not make images."""
 
     base: str
     """Model family, as adapters name it."""
@@ -73,6 +73,10 @@ class ImageMaker(Predictor, Protocol):
     def conditions(self) -> dict[str, float]:
         """Return "clip_skip" and "cfg" of its images, by those names."""
         ...
+
+
+class ImageMaker(Calibrator, Protocol):
+    """Makes images and looks at them with the diffusion model that made them."""
 
     def tokens(self, concept: str) -> list[str]:
         """Return the concept's own tokens."""

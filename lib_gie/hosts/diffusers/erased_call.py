@@ -20,6 +20,7 @@ from lib_gie.hosts.erased_sampling import ErasedSampling, RowsInOrder
 from .classes import Layout
 from .model import plain_attention
 from .prompt_rows import PromptRows, Wish, is_equal
+from .text_calls import TextCalls
 from .texts import ENCODING_OPTIONS, encode_concept, prompt_facts
 
 
@@ -100,18 +101,17 @@ class ErasedCall:
         self.images = self._rows.images
         self._sampling = ErasedSampling(model)
         targets, ledger = self._targets(model, options), self._sampling.ledger
-        self.erasure = Erasure(targets, self.wish.settings, ledger=ledger, **watching)
+        self.erasure = Erasure(targets, self.wish.settings, ledger=ledger, as_text=TextCalls(self.pipe).of, **watching)
         self._attached.callback(self._sampling.close)
         first = self._sampling.attach(self.erasure).layers[0].module
         self._attached.callback(first.register_forward_pre_hook(self._check_layer, with_kwargs=True).remove)
         self.erasure.facts.update(enumerate(prompt_facts(self.pipe, self.wish.concepts, given, self.images)))
 
     def _targets(self, model: PipelineModel, options: Mapping[str, Any]) -> list[Target]:
-        rule = self.wish.rule
-        if isinstance(rule, Guarded):
-            left_out = options.get("clip_skip") or 0  # so diffusers counts; the WebUI counts the last one that is used
-            rule = rule.at_clip_skip(left_out + 1)
-        return [Target(model.encode(concept), rule) for concept in self.wish.concepts]
+        left_out = options.get("clip_skip") or 0  # so diffusers counts; the WebUI counts the last one that is used
+        rules = [rule.at_clip_skip(left_out + 1) if isinstance(rule, Guarded) else rule for rule in self.wish.rules]
+        pairs = zip(self.wish.concepts, rules, strict=True)
+        return [Target(model.encode(concept), rule) for concept, rule in pairs]
 
     # -- one step ------------------------------------------------
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lib_gie.core.scales.calibrated import Calibration, CalibrationInfo
-from lib_gie.training.image_maker import ImageMaker
+from lib_gie.training.image_maker import Calibrator
 from lib_gie.training.prompts.reference import NAMING, neutral_prompts
 
 from .counted import Counted, OnProgress
@@ -15,7 +15,7 @@ from .strength import Agreement, Samplings, find_strength
 
 
 def calibrate(
-    maker: ImageMaker,
+    maker: Calibrator,
     concept: str,
     weights: str,
     *,

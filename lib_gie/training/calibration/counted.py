@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from lib_gie.errors import ErasureError
-from lib_gie.training.image_maker import ImageMaker
+from lib_gie.training.image_maker import Calibrator
 
 MOST_EVALUATIONS = 1000
 """UNet evaluations, of one row each, that calibrating a concept takes at most."""
@@ -26,7 +26,7 @@ class CalibrationStoppedError(ErasureError):
 class Counted:
     """Evaluates the UNet of an image maker in batches. ``done``: how many rows so far; ``expected``: in all."""
 
-    def __init__(self, maker: ImageMaker, expected: int, on_progress: OnProgress, should_stop: Callable[[], bool]):
+    def __init__(self, maker: Calibrator, expected: int, on_progress: OnProgress, should_stop: Callable[[], bool]):
         self.maker, self.done, self.expected = maker, 0, expected
         self._on_progress, self._should_stop = on_progress, should_stop
 
