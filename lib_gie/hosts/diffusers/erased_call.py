@@ -12,6 +12,7 @@ from lib_gie.core.call import Args, Kwargs, UNetCall, context_in
 from lib_gie.core.concepts import Concept
 from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.erasure import Erasure, Target
+from lib_gie.core.scales.calibrated import CALIBRATED
 from lib_gie.core.scales.scale_rules import Guarded
 from lib_gie.core.session import is_inner_call
 from lib_gie.errors import ErasureError
@@ -65,6 +66,7 @@ class ErasedCall:
         self.steps_made = 0
         self.steps_erased = 0
         self._arguments, self._attached = arguments, attached
+        self._left_out = 0  # layers of the text encoder
         self._steps = 0  # that this call makes, once they are known
         self._sampling: ErasedSampling | None = None  # once the prompts are encoded
         self._rows: PromptRows | None = None  # once the prompts are encoded
@@ -78,14 +80,27 @@ class ErasedCall:
 
     @property
     def doubts(self) -> list[str]:
-        """Where an adapter's answer was not enough, and why."""
+        """Where an adapter's answer was not enough, or a calibration was made for other prompts' states, and why."""
         if self.erasure is None:
             return []
-        return [
+        return self._otherwise_encoded() + [
             f"image {image + 1}, {target.encoded.concept.text!r}: {doubt}"
             for image in range(self.images)
             for target, doubt in zip(self.erasure.targets, self.erasure.doubts(image), strict=True)
             if doubt
+        ]
+
+    def _otherwise_encoded(self) -> list[str]:
+        """Say which calibrations were made without the clip skip that this call's prompts were encoded with.
+
+        A calibration tells by the whole noise that is predicted, which that changes.
+        """
+        rules = [rule for rule in self.wish.rules if isinstance(rule, Guarded) and rule.adapter.kind == CALIBRATED]
+        names = [name for rule in rules for name in rule.adapter.info.concepts if self._left_out]
+        return [
+            f"{name!r} was calibrated with all of the text encoder's layers, and this call leaves out the last "
+            f"{self._left_out} (clip_skip): where it is only implied it may stay; take a fixed scale"
+            for name in names
         ]
 
     # -- its beginning ------------------------------------------------
@@ -108,8 +123,9 @@ class ErasedCall:
         self.erasure.facts.update(enumerate(prompt_facts(self.pipe, self.wish.concepts, given, self.images)))
 
     def _targets(self, model: PipelineModel, options: Mapping[str, Any]) -> list[Target]:
-        left_out = options.get("clip_skip") or 0  # so diffusers counts; the WebUI counts the last one that is used
-        rules = [rule.at_clip_skip(left_out + 1) if isinstance(rule, Guarded) else rule for rule in self.wish.rules]
+        # so diffusers counts; the WebUI counts the last one that is used
+        self._left_out = layers = options.get("clip_skip") or 0
+        rules = [rule.at_clip_skip(layers + 1) if isinstance(rule, Guarded) else rule for rule in self.wish.rules]
         pairs = zip(self.wish.concepts, rules, strict=True)
         return [Target(model.encode(concept), rule) for concept, rule in pairs]
 

@@ -211,6 +211,19 @@ def test_what_is_said_of_each_rule():
     )
 
 
+def test_a_clip_skip_is_told_of(monkeypatch):
+    pipe = build_pipe()
+    if not hasattr(pipe.text_encoder, "text_model"):  # diffusers asks for it, transformers 5 has it no more
+        monkeypatch.setattr(type(pipe.text_encoder), "text_model", property(lambda own: own), raising=False)
+    with GrowthInhibitors(pipe, "knife", scale="calibrated") as user:
+        call(pipe, PROMPTS)
+        assert user.notes == []
+        call(pipe, PROMPTS, clip_skip=1)
+    (note,) = user.notes
+    assert note.startswith("'knife' was calibrated with all of the text encoder's layers, and this call leaves out")
+    assert float(user.scales[0][0]) == 2 * user.rules[0].fixed
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
