@@ -19,7 +19,7 @@ COMMANDS = {
     "evaluate": "figures of erasure and preservation on a split of prompts and seeds",
     "quality": "figures of the demo model itself: does it draw what it is asked for?",
     "train": "label a concept's prompts on a model and fit an adapter to them",
-    "calibrate": "find a concept's scale on a model in a minute, without training",
+    "calibrate": "find a concept's scale on a model without training",
     "judge": "how well a judge of images agrees with the demo model's detector",
     "bench": "time and memory of erasure beside the model alone and other ways",
     "adapters": "the adapters in models/ with their figures, and the page about them",

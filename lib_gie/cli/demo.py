@@ -116,7 +116,7 @@ def _row(one: _Made):
     span = Span.of(*one.attention)
     overlays = [overlay(image, attention, span) for image, attention in zip(one.images, one.attention, strict=True)]
     note = (
-        f"erased: {one.concept}, seed {one.seed}\nscale {one.scale:.2f}: {one.choice.by}\n{one.choice.why}\n"
+        f"erased: {one.concept}, seed {one.seed}\nscale: {one.scale:.2f}\n{one.choice.by}:\n{one.choice.why}\n"
         f"attention: grey {100 * span.grey:.0f} %, red {100 * span.red:.0f} %"
     )
     return SheetRow(one.prompt, note, (*one.images, *overlays))

@@ -145,7 +145,7 @@ def _write(out: Path, images: dict, parameters: dict[str, str]) -> None:
     write_files(out, encoded)
 
 
-def _pictures(pair, options: argparse.Namespace, seeds: list[int]) -> dict:
+def _pictures(pair, options: argparse.Namespace, seeds: list[int], choices: Sequence[Choice]) -> dict:
     """Return the images that the command writes, by file."""
     from lib_gie.pictures import SheetRow, attention_map, contact_sheet, overlay, strip
 
@@ -155,9 +155,9 @@ def _pictures(pair, options: argparse.Namespace, seeds: list[int]) -> dict:
         maps = [attention_map(pair.watched.recorder, concept, image, *picture.size) for concept in range(concepts)]
         overlays.append(overlay(picture, sum(maps[1:], maps[0])))
     text = format_concepts(pair.watched.concepts)
-    rows = []
+    rows, told = [], "\n".join(dict.fromkeys(f"{choice.by}:\n{choice.why}" for choice in choices))
     for image, seed in enumerate(seeds):
-        note = f"erased: {text}\nseed {seed}, {_scale_text(pair.eraser, image)}"
+        note = f"erased: {text}\nseed {seed}, {_scale_text(pair.eraser, image)}\n{told}"
         rows.append(SheetRow(options.prompt, note, (pair.before[image], pair.after[image], overlays[image])))
     sheet = contact_sheet(("without", "with", "attention to it"), rows)
     found = dict(zip(FILES, (strip(pair.before), strip(pair.after), strip(overlays), sheet), strict=True))
@@ -274,7 +274,7 @@ def run(options: argparse.Namespace) -> None:
         )  # fmt: skip
     size, erased = pair.after[0].size, _erased(options, pair.eraser, choices)
     told = {"before.png": _parameters(options, size, {}), "after.png": _parameters(options, size, erased)}
-    _write(options.out, _pictures(pair, options, seeds), told)  # no other file is an image of these parameters
+    _write(options.out, _pictures(pair, options, seeds, choices), told)  # no other file is an image of these parameters
     report = _report(pair, options, seeds, choices, demo)
     print(json.dumps(report)) if options.json else _print(report, demo)
 
