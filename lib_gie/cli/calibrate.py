@@ -16,8 +16,8 @@ _MOST_IMPLIED = 64  # prompts: more of them, two evaluations each, leave none to
 _ABOUT = (
     "Finds how strongly a concept must be erased on one checkpoint, and how its presence in a prompt is told. It takes "
     "at most 1,000 UNet evaluations. One evaluation is one run of the UNet for one text; an image of 20 steps with "
-    "guidance takes 40, so it is as long as 25 images. What is found is kept, and erase and demo take it. A calibration that is interrupted goes on "
-    "where it was, the next time."
+    "guidance takes 40, so it is as long as 25 images. What is found is kept, and erase and demo take it. A "
+    "calibration that is interrupted goes on where it was, the next time."
 )
 
 

@@ -43,7 +43,10 @@ def readings_at(size: tuple[int, int]) -> tuple[Reading, ...]:
 
 
 def read_prompts(counted: Counted, readings: Sequence[Reading], prompts: Sequence[str]) -> torch.Tensor:
-    """Return what a rule with these readings would see of prompts: float32 [B, inputs]."""
+    """Return what a rule with these readings would see of prompts: float32 [B, inputs].
+
+    Raises AdapterError where that is not finite.
+    """
     found = []
     for reading in readings:
         assert reading.noise is not None  # as readings_at makes them
@@ -51,7 +54,13 @@ def read_prompts(counted: Counted, readings: Sequence[Reading], prompts: Sequenc
         noise = noise_of(reading.noise, (1, LATENT_CHANNELS, *reading.size)).expand(len(prompts), -1, -1, -1)
         steps = torch.full((len(prompts),), reading.timestep)
         found.append(cells(counted.predict(noise, steps, prompts)))  # [B, its inputs]
-    return torch.cat(found, 1)
+    values = torch.cat(found, 1)  # [B, inputs]
+    if not torch.isfinite(values).all():
+        raise AdapterError(
+            "the model predicts noise that is no finite number, so it cannot be told how present a concept is; run it "
+            "in full precision, or take a fixed scale"
+        )
+    return values
 
 
 class NeutralReadings:
