@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_pipeline import build_pipe
 
-from lib_gie.core.layers import find_cross_attention
+from lib_gie.core.layers import family_of, find_cross_attention
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo, save_adapter
 from lib_gie.core.scales.scale_rules import FixedScale
 from lib_gie.demo.glyphs import UNWANTED
@@ -120,6 +120,8 @@ def test_unknown_methods_are_refused(pipe, name, tmp_path):
 @pytest.mark.parametrize("name", ["calibrated", "calibrated, implied prompts given"])
 def test_calibrated_methods_erase_what_the_prompt_names(pipe, plain, tmp_path, monkeypatch, name):
     monkeypatch.setattr(calibrations, "UNWANTED", ("knife",))
+    monkeypatch.setattr(calibrations, "DEMO_BASE", family_of(find_cross_attention(pipe.unet)))
+    calibrations.calibrations.cache_clear()
     found = methods.method(pipe, name, shipped(tmp_path))
     (calibration,) = found.rules
     assert (calibration.info.training["implied_prompts"] > 0) == ("implied" in name)
