@@ -33,6 +33,20 @@ def called_outside() -> ErasureError:
     )
 
 
+def _otherwise_encoded(wish: Wish, left_out: int) -> list[str]:
+    """Say which calibrations were made without the clip skip of a call's prompts, by which other noise is predicted.
+
+    ``left_out``: layers of the text encoder.
+    """
+    rules = [rule for rule in wish.rules if isinstance(rule, Guarded) and rule.adapter.kind == CALIBRATED]
+    names = [name for rule in rules for name in rule.adapter.info.concepts if left_out]
+    return [
+        f"{name!r} was calibrated with all of the text encoder's layers, and this call leaves out the last {left_out} "
+        f"(clip_skip): where it is only implied it may stay; take a fixed scale"
+        for name in names
+    ]
+
+
 class PipelineModel:
     """The model of a pipeline as one call samples with it: see ``SamplingHost``.
 
@@ -83,24 +97,11 @@ class ErasedCall:
         """Where an adapter's answer was not enough, or a calibration was made for other prompts' states, and why."""
         if self.erasure is None:
             return []
-        return self._otherwise_encoded() + [
+        return _otherwise_encoded(self.wish, self._left_out) + [
             f"image {image + 1}, {target.encoded.concept.text!r}: {doubt}"
             for image in range(self.images)
             for target, doubt in zip(self.erasure.targets, self.erasure.doubts(image), strict=True)
             if doubt
-        ]
-
-    def _otherwise_encoded(self) -> list[str]:
-        """Say which calibrations were made without the clip skip that this call's prompts were encoded with.
-
-        A calibration tells by the whole noise that is predicted, which that changes.
-        """
-        rules = [rule for rule in self.wish.rules if isinstance(rule, Guarded) and rule.adapter.kind == CALIBRATED]
-        names = [name for rule in rules for name in rule.adapter.info.concepts if self._left_out]
-        return [
-            f"{name!r} was calibrated with all of the text encoder's layers, and this call leaves out the last "
-            f"{self._left_out} (clip_skip): where it is only implied it may stay; take a fixed scale"
-            for name in names
         ]
 
     # -- its beginning ------------------------------------------------
