@@ -26,7 +26,8 @@ ALLOWED = {
     "training.judges.nudenet_judge": ("training", "torch nudenet"),
     "hosts": ("core", "torch"),
     "hosts.diffusers": (
-        "hosts.protocol hosts.erased_sampling core training.image_maker demo.sampling_settings demo.fixed_scale",
+        "hosts.protocol hosts.erased_sampling core training.image_maker training.calibration "
+        "hosts.webui.request.library demo.sampling_settings demo.fixed_scale",
         "torch safetensors PIL tqdm diffusers transformers accelerate",
     ),
     "hosts.webui": (

@@ -19,6 +19,7 @@ COMMANDS = {
     "evaluate": "figures of erasure and preservation on a split of prompts and seeds",
     "quality": "figures of the demo model itself: does it draw what it is asked for?",
     "train": "label a concept's prompts on a model and fit an adapter to them",
+    "calibrate": "find a concept's scale on a model without training",
     "judge": "how well a judge of images agrees with the demo model's detector",
     "bench": "time and memory of erasure beside the model alone and other ways",
     "adapters": "the adapters in models/ with their figures, and the page about them",
@@ -56,8 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:  # it is None where the caller has closed it
             sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        return _fail(chosen, "interrupted", "--debug" in arguments, _EXIT_INTERRUPTED)
+    except KeyboardInterrupt as stop:  # a command may say what the next try goes on from
+        return _fail(chosen, str(stop) or "interrupted", "--debug" in arguments, _EXIT_INTERRUPTED)
     except BrokenPipeError:
         _drop_output()
         return 0

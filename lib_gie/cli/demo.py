@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lib_gie.core.concepts import Concept
+from lib_gie.core.scales.scale_rules import FixedScale
 from lib_gie.errors import OptionError
+from lib_gie.options import BY_NAME
 
 from .outputs import check_folder, png, write_files
+from .scales import Choice, add_automatic, choose_scales, given_choice
 
 PROMPTS = (
     ("a cat and a knife on a teal background", "knife", 11),
@@ -31,7 +35,12 @@ HEADINGS = ("without", "with", "attention without", "attention with")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("--out", type=Path, default=Path("demo-out"), metavar="DIR", help=f"folder for {SHEET}")
-    parser.add_argument("--scale", type=float, help="fixed scale (default: the one chosen on validation)")
+    parser.add_argument(
+        "--scale",
+        type=float,
+        help="fixed scale (default: for each concept the adapter that was trained for it, else its calibration)",
+    )
+    add_automatic(parser)
     parser.add_argument("--prompt", help="one prompt of your own instead of the eight")
     parser.add_argument("--erase", help="what to erase from it")
     parser.add_argument("--seed", type=int, default=11)
@@ -54,16 +63,31 @@ def _chosen(options: argparse.Namespace):
 
 @dataclass(frozen=True)
 class _Made:
-    """One prompt's images and maps of the attention to the concept ([H, W]), each without and with erasure."""
+    """One prompt's images and maps of the attention to the concept ([H, W]), each without and with erasure.
+
+    ``scale``: w of the concept, the mean of its tokens'.
+    """
 
     prompt: str
     concept: str
     seed: int
     images: tuple[Any, Any]
     attention: tuple[Any, ...]
+    choice: Choice
+    scale: float
 
 
-def _make(chosen, scale: float) -> list[_Made]:
+def _scales(pipe, chosen, options: argparse.Namespace) -> dict[str, Choice]:
+    """Return the scale of each concept, by its text."""
+    texts = list(dict.fromkeys(text for _, text, _ in chosen))
+    if options.scale is not None:
+        return dict.fromkeys(texts, given_choice(FixedScale(options.scale), None))
+    concepts = [Concept(text) for text in texts]
+    rule = BY_NAME["rule"].default
+    return dict(zip(texts, choose_scales(pipe, concepts, rule, not options.no_calibrate), strict=True))
+
+
+def _make(chosen, options: argparse.Namespace) -> list[_Made]:
     from tqdm import tqdm
 
     from lib_gie.demo.sampling_settings import CFG, SIZE, STEPS
@@ -72,24 +96,27 @@ def _make(chosen, scale: float) -> list[_Made]:
     from lib_gie.pictures import attention_map
 
     pipe, made = load_pipeline(), []
+    choices = _scales(pipe, chosen, options)
     with tqdm(total=2 * STEPS * len(chosen), desc="demo") as bar:
         for prompt, concept, seed in chosen:
             sampling = Sampling(STEPS, CFG, size=(SIZE, SIZE), seeds=[seed])
-            pair = erase_pair(pipe, prompt, concept, sampling, progress=bar.update, scale=scale)
+            choice = choices[concept]
+            pair = erase_pair(pipe, prompt, [Concept(concept)], sampling, progress=bar.update, adapter=choice.rule)
             recorders = filter(None, (pair.watched.recorder, pair.eraser.recorder))
             maps = tuple(attention_map(recorder, 0, 0, SIZE, SIZE) for recorder in recorders)
-            made.append(_Made(prompt, concept, seed, (pair.before[0], pair.after[0]), maps))
+            scale = float(pair.eraser.scales[0][0].mean())
+            made.append(_Made(prompt, concept, seed, (pair.before[0], pair.after[0]), maps, choice, scale))
     return made
 
 
-def _row(one: _Made, scale: float):
+def _row(one: _Made):
     """Return a prompt's row of the sheet. Both overlays have one scale, so that they can be compared."""
     from lib_gie.pictures import SheetRow, Span, overlay
 
     span = Span.of(*one.attention)
     overlays = [overlay(image, attention, span) for image, attention in zip(one.images, one.attention, strict=True)]
     note = (
-        f"erased: {one.concept}\nscale {scale:g}, seed {one.seed}\n"
+        f"erased: {one.concept}, seed {one.seed}\nscale: {one.scale:.2f}\n{one.choice.by}:\n{one.choice.why}\n"
         f"attention: grey {100 * span.grey:.0f} %, red {100 * span.red:.0f} %"
     )
     return SheetRow(one.prompt, note, (*one.images, *overlays))
@@ -100,20 +127,19 @@ def run(options: argparse.Namespace) -> None:
     chosen = _chosen(options)
     check_folder("--out", options.out, [SHEET])
     from lib_gie.demo.detector import detect_image
-    from lib_gie.demo.fixed_scale import load_fixed_scale
     from lib_gie.evaluation.figures import table
     from lib_gie.pictures import contact_sheet
 
-    scale = load_fixed_scale() if options.scale is None else options.scale
-    results, made = [], _make(chosen, scale)
+    results, made = [], _make(chosen, options)
     for one in made:
         before, after = (", ".join(sorted(detect_image(image))) or "none" for image in one.images)
-        results.append({"prompt": one.prompt, "erased": one.concept, "before": before, "after": after})
-    sheet = contact_sheet(HEADINGS, [_row(one, scale) for one in made])
+        told = {"scale": round(one.scale, 4), "by": one.choice.by, "why": one.choice.why}
+        results.append({"prompt": one.prompt, "erased": one.concept, **told, "before": before, "after": after})
+    sheet = contact_sheet(HEADINGS, [_row(one) for one in made])
     write_files(options.out, {SHEET: png(sheet)})
     if options.json:
         print(json.dumps(results))
         return
-    header = ("prompt", "erased concept", "objects without", "objects with")
-    print(table(header, [tuple(result.values()) for result in results]))
+    header = ("prompt", "erased concept", "scale", "taken from", "why", "objects without", "objects with")
+    print(table(header, [tuple(map(str, result.values())) for result in results]))
     print(f"\n{options.out / SHEET}")

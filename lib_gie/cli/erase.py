@@ -6,16 +6,16 @@ import argparse
 import io
 import json
 import math
-import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from lib_gie.assets import MODELS, own_folder
-from lib_gie.core.concepts import format_concepts, parse_concepts
+from lib_gie.core.concepts import Concept, format_concepts, parse_concepts
 from lib_gie.errors import GieError, OptionError
 
 from .arguments import add_options
 from .outputs import check_folder, write_files
+from .scales import Choice, adapter_path, add_automatic, choose_scales, given_choice
 
 FILES = ("before.png", "after.png", "attention.png", "comparison.png")
 _MAX_SEED = 2**63 - 1
@@ -31,8 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", type=Path, help="SD 1.x .safetensors file or diffusers folder (default: the demo model)"
     )
-    parser.add_argument("--adapter", help="adapter file, or the name of one in models/")
-    add_options(parser, "scale", default=None, usual="the rule's; on the demo model its own")
+    parser.add_argument(
+        "--adapter",
+        help="adapter or calibration file, or the name of one in models/ (default: for each concept the adapter that "
+        "was trained for it, else its calibration on this model, which is made where there is none)",
+    )
+    add_options(parser, "scale", default=None, usual="none, see --adapter")
+    add_automatic(parser)
     add_options(parser, "strength")
     parser.add_argument("--steps", type=int, default=20, help="sampling steps (default: 20)")
     parser.add_argument("--cfg", type=float, help="guidance (default: 4 on the demo model, else 7)")
@@ -67,13 +72,6 @@ def _check(options: argparse.Namespace) -> None:
     check_folder("--out", options.out, _files(options))
 
 
-def adapter_path(name: str) -> Path:
-    """Return the adapter file of that path, or of that name where ``train`` puts adapters or in models/."""
-    named = [folder / f"{name}.safetensors" for folder in (own_folder(), MODELS)]
-    plain = os.sep not in name and not Path(name).exists()
-    return next((path for path in named if plain and path.exists()), Path(name))
-
-
 def _check_words(options: argparse.Namespace) -> None:
     """Raise GieError for words of concepts that the demo model does not know; warn of such words elsewhere."""
     from lib_gie.demo.words import unknown_words_message
@@ -98,22 +96,15 @@ def _warn_of_syntax(options: argparse.Namespace) -> None:
             )
 
 
-def _erased(options: argparse.Namespace, eraser) -> dict[str, str]:
+def _erased(options: argparse.Namespace, eraser, choices: Sequence[Choice]) -> dict[str, str]:
     """Return what is erased under the WebUI's keys, so that the WebUI reads the image as one that it made."""
-    from lib_gie.core.scales.scale_rules import Guarded
-    from lib_gie.hosts.webui.request.infotext import SCALE, ScaleSource, scales_text, write_params
+    from lib_gie.hosts.webui.request.infotext import SCALE, scales_text, write_params
     from lib_gie.hosts.webui.request.parsing import Request
-    from lib_gie.options import FIXED
 
-    if isinstance(eraser.rule, Guarded):
-        rule = ScaleSource(adapter_path(options.adapter).stem, eraser.rule.adapter.weights_digest[:10], 0.0)
-    else:
-        rule = ScaleSource(None, None, eraser.rule.value)
     shares = ("composition_cross", "composition_self")
     names = ("strength", "start", "end", "concept_pass", "rule", "keep_composition", *shares)
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    request = Request(tuple(eraser.concepts), rule.adapter or FIXED, **given)
-    written = write_params(request, [rule] * len(eraser.concepts))
+    written = write_params(Request(tuple(eraser.concepts), **given), [choice.source for choice in choices])
     if options.count == 1:
         written[SCALE] = scales_text([[scales.tolist() for scales in eraser.scales[0]]])
     return written
@@ -154,7 +145,7 @@ def _write(out: Path, images: dict, parameters: dict[str, str]) -> None:
     write_files(out, encoded)
 
 
-def _pictures(pair, options: argparse.Namespace, seeds: list[int]) -> dict:
+def _pictures(pair, options: argparse.Namespace, seeds: list[int], choices: Sequence[Choice]) -> dict:
     """Return the images that the command writes, by file."""
     from lib_gie.pictures import SheetRow, attention_map, contact_sheet, overlay, strip
 
@@ -164,9 +155,9 @@ def _pictures(pair, options: argparse.Namespace, seeds: list[int]) -> dict:
         maps = [attention_map(pair.watched.recorder, concept, image, *picture.size) for concept in range(concepts)]
         overlays.append(overlay(picture, sum(maps[1:], maps[0])))
     text = format_concepts(pair.watched.concepts)
-    rows = []
+    rows, told = [], "\n".join(dict.fromkeys(f"{choice.by}:\n{choice.why}" for choice in choices))
     for image, seed in enumerate(seeds):
-        note = f"erased: {text}\nseed {seed}, {_scale_text(pair.eraser, image)}"
+        note = f"erased: {text}\nseed {seed}, {_scale_text(pair.eraser, image)}\n{told}"
         rows.append(SheetRow(options.prompt, note, (pair.before[image], pair.after[image], overlays[image])))
     sheet = contact_sheet(("without", "with", "attention to it"), rows)
     found = dict(zip(FILES, (strip(pair.before), strip(pair.after), strip(overlays), sheet), strict=True))
@@ -194,7 +185,7 @@ def _scale_text(eraser, image: int) -> str:
     return f"scale {', '.join(values)}"
 
 
-def _report(pair, options: argparse.Namespace, seeds: list[int], demo: bool) -> dict:
+def _report(pair, options: argparse.Namespace, seeds: list[int], choices: Sequence[Choice], demo: bool) -> dict:
     """Return the JSON object."""
     from lib_gie.hosts.diffusers.texts import concept_tokens
 
@@ -205,6 +196,8 @@ def _report(pair, options: argparse.Namespace, seeds: list[int], demo: bool) -> 
             "weight": concept.weight,
             "tokens": concept_tokens(pair.eraser.pipe, concept.text),
             "scales": [[round(float(value), 4) for value in scales[image][number]] for image in range(len(seeds))],
+            "by": choices[number].by,
+            "why": choices[number].why,
         }
         for number, concept in enumerate(pair.eraser.concepts)
     ]
@@ -237,6 +230,7 @@ def _print(report: dict, demo: bool) -> None:
     print(f"prompt: {report['prompt']}")
     for concept in report["concepts"]:
         print(f"erased: {concept['text']} (tokens {' '.join(concept['tokens'])}), scales {concept['scales']}")
+        print(f"        by {concept['by']}: {concept['why']}")
     for note in report["notes"]:
         print(f"note: {note}")
     print(f"seconds: {report['seconds_before']} without, {report['seconds_after']} with")
@@ -252,12 +246,8 @@ def run(options: argparse.Namespace) -> None:
     _check(options)
     from tqdm import tqdm
 
-    from lib_gie.core.rules import erasing_rule
-    from lib_gie.core.scales.scale_rules import Guarded
-    from lib_gie.hosts.diffusers.growth_inhibitors import scale_rule
-    from lib_gie.hosts.diffusers.loading import DEMO_BASE, default_sampling, is_demo, load_pipeline
+    from lib_gie.hosts.diffusers.loading import default_sampling, is_demo, load_pipeline
     from lib_gie.hosts.diffusers.pair import Sampling, erase_pair
-    from lib_gie.options import ErasureSettings
 
     demo = is_demo(options.model)
     if demo:
@@ -266,32 +256,49 @@ def run(options: argparse.Namespace) -> None:
     default_cfg, size = default_sampling(options.model)
     if options.cfg is None:
         options.cfg = default_cfg
-    by_attention = erasing_rule(options.rule).takes_adapters
-    if options.scale is None and options.adapter is None and demo and by_attention:
-        from lib_gie.demo.fixed_scale import load_fixed_scale
-
-        options.scale = load_fixed_scale()
-    adapter = None if options.adapter is None else adapter_path(options.adapter)
-    # bad choices are errors before the model is loaded
-    ErasureSettings(concept_pass=options.concept_pass, rule=options.rule)
-    rule = scale_rule(options.scale, adapter, options.rule)
-    if demo and isinstance(rule, Guarded) and rule.adapter.info.base != DEMO_BASE:
-        rule.check_model(DEMO_BASE, ())
+    given = _given(options, demo)
     pipe = load_pipeline(options.model)
+    concepts = parse_concepts(options.erase)
+    choices = _choices(pipe, concepts, given, options)
     seeds = list(range(options.seed, options.seed + options.count))
     sampling = Sampling(options.steps, options.cfg, options.negative, size, seeds)
-    names = ("scale", "strength", "start", "end", "concept_pass", "rule")
+    names = ("strength", "start", "end", "concept_pass", "rule")
     chosen = {name: getattr(options, name) for name in names}
-    given = {name: getattr(options, name) for name in ("composition_cross", "composition_self")}
-    shares = {name: share for name, share in given.items() if share is not None}
+    asked = {name: getattr(options, name) for name in ("composition_cross", "composition_self")}
+    shares = {name: share for name, share in asked.items() if share is not None}
     # the bar waits a moment, so that none is shown before the error of a bad option
     with tqdm(total=2 * options.steps, desc="erase", file=sys.stderr, delay=0.5) as bar:
         pair = erase_pair(
-            pipe, options.prompt, options.erase, sampling, progress=bar.update,
-            adapter=adapter, keep_composition=options.keep_composition, **chosen, **shares,
+            pipe, options.prompt, concepts, sampling, progress=bar.update,
+            adapter=[choice.rule for choice in choices], keep_composition=options.keep_composition, **chosen, **shares,
         )  # fmt: skip
-    size, erased = pair.after[0].size, _erased(options, pair.eraser)
+    size, erased = pair.after[0].size, _erased(options, pair.eraser, choices)
     told = {"before.png": _parameters(options, size, {}), "after.png": _parameters(options, size, erased)}
-    _write(options.out, _pictures(pair, options, seeds), told)  # no other file is an image of these parameters
-    report = _report(pair, options, seeds, demo)
+    _write(options.out, _pictures(pair, options, seeds, choices), told)  # no other file is an image of these parameters
+    report = _report(pair, options, seeds, choices, demo)
     print(json.dumps(report)) if options.json else _print(report, demo)
+
+
+def _given(options: argparse.Namespace, demo: bool) -> Choice | None:
+    """Return the scale that was asked for, None for the best that there is. Bad choices are errors before the model."""
+    from lib_gie.core.scales.scale_rules import Guarded
+    from lib_gie.hosts.diffusers.growth_inhibitors import scale_rule
+    from lib_gie.hosts.diffusers.loading import DEMO_BASE
+    from lib_gie.options import ErasureSettings
+
+    ErasureSettings(concept_pass=options.concept_pass, rule=options.rule)
+    adapter = None if options.adapter is None else adapter_path(options.adapter)
+    rule = scale_rule(options.scale, adapter, options.rule)
+    if demo and isinstance(rule, Guarded) and rule.adapter.info.base != DEMO_BASE:
+        rule.check_model(DEMO_BASE, ())
+    return None if options.scale is None and adapter is None else given_choice(rule, adapter)
+
+
+def _choices(pipe, concepts: Sequence[Concept], given: Choice | None, options: argparse.Namespace) -> list[Choice]:
+    """Return the scale of each concept, once it is known that their texts fit."""
+    from lib_gie.hosts.diffusers.erased_pipeline import check_pipeline
+
+    check_pipeline(pipe, concepts)
+    if given is not None:
+        return [given] * len(concepts)
+    return choose_scales(pipe, concepts, options.rule, not options.no_calibrate)

@@ -14,8 +14,8 @@ from lib_gie.errors import OptionError
 from lib_gie.options import BY_NAME
 
 from .arguments import add_options
-from .erase import adapter_path
 from .outputs import check_file, check_folder, write_file
+from .scales import adapter_path
 
 if TYPE_CHECKING:
     from lib_gie.evaluation.comparison import Comparison

@@ -124,6 +124,10 @@ class UNetCall:
         """Return the call under another context [B, L, D]. Raises ErasureError where it has none."""
         return self._with(2, _CONTEXT_NAMES, lambda given: context)
 
+    def with_latents(self, latents: torch.Tensor) -> UNetCall:
+        """Return the call with other latents [B, C, H, W]. Raises ErasureError where it has none."""
+        return self._with(0, _LATENTS_NAMES, lambda given: latents)
+
     def at_noise(self, seed: int, size: tuple[int, int] | None = None, timestep: int = LAST_TIMESTEP) -> UNetCall:
         """Return the call at a timestep, with the same noise in every row in place of the latents [B, C, H, W].
 

@@ -12,6 +12,7 @@ from lib_gie.options import ErasureSettings
 
 from .composition import Composition, Trace
 from .kept_answers import KeptAnswers
+from .readings import AsText
 from .recorder import AttentionRecorder
 from .rows import Identities, Name, RowLedger
 from .rules import erasing_rule
@@ -41,6 +42,7 @@ class Erasure:
     ``trace``: writes down what the conditional rows are given, if given; with scale 0 that is the image without
     erasure. ``composition``: keeps to such an image's; one for each generation.
     ``answers``: what was read of prompts before, by the same model.
+    ``as_text``: makes of a UNet call the one for the prompt's text alone, where a host gives pictures beside it.
 
     Raises OptionError without targets and for settings out of range, ErasureError where the concepts' contexts have
     different lengths.
@@ -56,6 +58,7 @@ class Erasure:
         trace: Trace | None = None,
         composition: Composition | None = None,
         answers: KeptAnswers | None = None,
+        as_text: AsText | None = None,
         **options: Any,
     ):
         if not targets:
@@ -77,6 +80,7 @@ class Erasure:
         self.resolved = ResolvedScales(targets, self.settings.strength, self.rule)
         self.recorder, self.trace, self.composition = recorder, trace, composition
         self.answers = KeptAnswers() if answers is None else answers
+        self.as_text = as_text
         self._steps = 0
         self._progress = 0.0
 

@@ -17,7 +17,7 @@ from .composition import CROSS, Follower
 from .erasure import Erasure
 from .folds import Encoded
 from .passes import ConceptPass, Inject, Injection, Maps, Recording
-from .readings import Answer, is_misread, read
+from .readings import Answer, as_read, is_misread, read
 from .recorder import Reading
 from .rows import Name, RowLedger
 from .rules.protocol import ErasingRule
@@ -199,7 +199,8 @@ def _read(runner: UNetRunner, rows: ConditionalRows, questions: Sequence[_Questi
         asked = [question.part.member for question in questions if kind in question.kinds]
         encoded, first = tuple(concept for member in asked for concept in member.encoded), asked[0]
         ask = partial(read, runner, encoded=encoded, padding=first.padding, kind=kind, undisturbed=first.undisturbed)
-        found[kind] = first.erasure.answers.read(kind, rows.own, ask, is_misread(runner, rows.own, kind))
+        call = as_read(rows.own, kind, first.erasure.as_text)
+        found[kind] = first.erasure.answers.read(kind, call, ask, is_misread(runner, call, kind))
     return found
 
 

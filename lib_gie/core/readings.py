@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from lib_gie.errors import ErasureError
 
-from .call import LATENT_CHANNELS, UNetCall, select
+from .call import LATENT_CHANNELS, Size, UNetCall, select
 from .encoding import EncodedConcept
 from .folds import Encoded
 from .passes import Prediction, Probe
@@ -39,6 +39,20 @@ class Answer:
         if self.predicted is not None:
             return self.predicted[:, :, None]  # [rows, inputs, 1]
         return reading.inputs([layer[concept] for layer in self.means])  # [rows, inputs, n]
+
+
+AsText = Callable[[UNetCall, Size], UNetCall]
+"""Makes of a host's call the one that it would make for the prompt's text alone, at latents of this size."""
+
+
+def as_read(call: UNetCall, kind: Reading, as_text: AsText | None) -> UNetCall:
+    """Return the call that a kind of reading is made in: what is predicted is read for the prompt's text alone.
+
+    Calibrations know of no picture. ``as_text``: the host's way to leave pictures out.
+    """
+    if as_text is None or not kind.predicted:
+        return call
+    return as_text(call, kind.size or call.size)
 
 
 def read(

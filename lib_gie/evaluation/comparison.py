@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from lib_gie.core.rules import RULES
+from lib_gie.core.scales.calibrated import CALIBRATED
 from lib_gie.demo.sampling_settings import CFG, STEPS
+from lib_gie.training.calibration import MOST_EVALUATIONS
 
 from .generate import Job
 from .measures import MethodFigures, compare, concepts_table, errors_table, methods_table, outside_table, sum_of_errors
-from .methods import Shipped, method
+from .methods import IMPLIED, Shipped, method
 from .outcomes import Comparer, Outcome, kept_outcomes
 
 NEGPIP = "negpip 1"
@@ -34,6 +36,7 @@ def all_methods(scale: float) -> list[str]:
         "none", "negative prompt", "word removed", NEGPIP, "sld weak", "sld medium", "sld strong", "sld max", SEGA,
         fixed, f"{fixed}, separate", f"{fixed}, end 0.8", *other_rules,
         "adapter", "adapter, separate", "adapter, end 0.8", "adapter, padding 1", "joint adapter", "unseen adapter",
+        CALIBRATED, f"{CALIBRATED}, {IMPLIED}",
         f"{fixed}, composition", "adapter, composition",
     ]  # fmt: skip
 
@@ -90,7 +93,7 @@ class Comparison:
         ]
 
     def _concepts(self) -> list[str]:
-        own = [name for name in self.after if name.startswith(("fixed", "adapter", "joint", "unseen"))]
+        own = [name for name in self.after if name.startswith(("fixed", "adapter", "joint", "unseen", CALIBRATED))]
         return [concepts_table(name, self.before, self.after[name]) for name in own if "," not in name]
 
     def as_text(self) -> str:
@@ -107,6 +110,7 @@ class Comparison:
             split=split, seeds=seeds, model=self.model, steps=STEPS, cfg=CFG, images=len(self.jobs),
             rows=methods_table(self.rows), outside=self._outside(), errors=errors_table(self.rows),
             concepts="\n\n".join(self._concepts()),
+            calibrated=CALIBRATED, implied=IMPLIED, most=MOST_EVALUATIONS,
             negpip=NEGPIP, sega=SEGA, tried=", ".join(tried_settings()),
         )  # fmt: skip
 
@@ -127,6 +131,9 @@ Made by `python -m lib_gie evaluate --set {split} --seeds {seeds} --report docs/
 "padding 1": beyond the paper, EOS and padding of the concept's text are inhibited as strongly as its own tokens.
 The detector of the demo model says what shows. 95 % intervals in brackets: Wilson's for shares, the normal one for
 SSIM; both take images as independent. "unseen adapter" covers only the concepts that it was not trained on.
+"{calibrated}" needs no labelled image and no prompt of the splits: each concept was calibrated as if it were the first,
+with at most {most:,} UNet evaluations. For "{calibrated}, {implied}" each was given its implied prompts of the train
+split.
 
 {rows}
 

@@ -55,8 +55,8 @@ class Predictor(Protocol):
         ...
 
 
-class ImageMaker(Predictor, Protocol):
-    """Makes images and looks at them with the diffusion model that made them."""
+class Calibrator(Predictor, Protocol):
+    """A diffusion model that concepts can be calibrated on: it need not make images."""
 
     base: str
     """Model family, as adapters name it."""
@@ -77,6 +77,10 @@ class ImageMaker(Predictor, Protocol):
     def tokens(self, concept: str) -> list[str]:
         """Return the concept's own tokens."""
         ...
+
+
+class ImageMaker(Calibrator, Protocol):
+    """Makes images and looks at them with the diffusion model that made them."""
 
     def make(self, prompts: Sequence[str], seeds: Sequence[int], concept: str, scales: torch.Tensor) -> Made:
         """Return one image per prompt, seed and scale w (float32 [B])."""

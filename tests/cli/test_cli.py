@@ -17,7 +17,6 @@ from lib_gie.cli.erase import FILES
 from lib_gie.cli.pages import END, begin
 from lib_gie.core.concepts import Concept
 from lib_gie.core.scales.adapter import load_adapter
-from lib_gie.demo.fixed_scale import load_fixed_scale
 from lib_gie.demo.glyphs import UNWANTED
 from lib_gie.hosts.webui.request.library import find_recorded
 from lib_gie.hosts.webui.request.parsing import Request, read_request
@@ -26,6 +25,12 @@ from lib_gie.hosts.webui.request.pasting import Here, read_params
 pytestmark = pytest.mark.skipif(
     not (DEMO_CHECKPOINT.exists() and DEMO_FIXED_SCALE.exists()), reason="the demo checkpoint has not been trained"
 )
+
+
+@pytest.fixture(autouse=True)
+def no_calibrations(tmp_path_factory, monkeypatch):
+    """Calibrations of whoever runs the tests are neither taken nor added to."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
 def fails(capsys, *arguments: str) -> str:
@@ -63,7 +68,12 @@ def test_erase_removes_the_object_and_keeps_the_other(tmp_path, capsys):
         assert texts[name].startswith("a cat and a knife\n")
         assert "Seed: 10, Size: 64x64" in texts[name]
     assert "GIE" not in texts["before.png"]
-    assert "GIE concepts: knife, GIE adapter: Fixed scale, GIE fixed scale: -1, GIE scale: -1" in texts["after.png"]
+    adapter = load_adapter(MODELS / "demo-knife.safetensors")
+    assert report["concepts"][0]["by"] == "adapter demo-knife"
+    assert report["concepts"][0]["why"] == "it was trained for this concept"
+    scale = f"{report['concepts'][0]['scales'][0][0]:.3g}"
+    named = f"GIE concepts: knife, GIE adapter: demo-knife [{adapter.weights_digest[:10]}], GIE scale: {scale}"
+    assert named in texts["after.png"]
     assert texts["attention.png"] == texts["comparison.png"] == ""  # no images of these parameters
 
 
@@ -123,10 +133,8 @@ def test_the_webui_reads_what_the_command_wrote(tmp_path, more):
     if "--scale" in more:
         wanted = (Concept("knife"), Concept("a cat: wine, a cat", 0.5), Concept("wine"))
         assert request == Request(wanted, "Fixed scale", 0.5, -2.5, 0.1, 0.8, "separate")
-    elif "--adapter" in more:
-        assert request == Request((Concept("knife"),), "demo-knife")
     else:
-        assert request == Request((Concept("knife"),), "Fixed scale", scale=load_fixed_scale(), keep_composition=True)
+        assert request == Request((Concept("knife"),), "demo-knife", keep_composition="--keep-composition" in more)
     assert read_params(parsed(Image.open(tmp_path / "before.png").text["parameters"]), Here(_shipped)) == (None, "")
 
 

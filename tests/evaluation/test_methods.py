@@ -8,13 +8,13 @@ import pytest
 import torch
 from test_pipeline import build_pipe
 
-from lib_gie.core.layers import find_cross_attention
+from lib_gie.core.layers import family_of, find_cross_attention
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo, save_adapter
 from lib_gie.core.scales.scale_rules import FixedScale
 from lib_gie.demo.glyphs import UNWANTED
 from lib_gie.demo.splits import Prompt
 from lib_gie.errors import GieError
-from lib_gie.evaluation import methods
+from lib_gie.evaluation import calibrations, methods
 from lib_gie.evaluation.comparison import all_methods, shipped, tried_settings
 from lib_gie.evaluation.generate import Job
 from lib_gie.evaluation.generate import plain as make_plain
@@ -102,7 +102,8 @@ def test_the_word_removed_changes_what_names_it(pipe, plain):
 @pytest.mark.parametrize(
     "name", [name for name in [*all_methods(-1.0), *tried_settings()] if "adapter" not in name], ids=str
 )
-def test_every_row_of_the_table_has_a_method(pipe, name, tmp_path):
+def test_every_row_of_the_table_has_a_method(pipe, name, tmp_path, monkeypatch):
+    monkeypatch.setattr(calibrations, "UNWANTED", ("knife",))  # each concept takes seconds
     assert methods.method(pipe, name, shipped(tmp_path)).name == name
 
 
@@ -114,6 +115,17 @@ def test_every_row_of_the_table_has_a_method(pipe, name, tmp_path):
 def test_unknown_methods_are_refused(pipe, name, tmp_path):
     with pytest.raises(GieError):
         methods.method(pipe, name, shipped(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["calibrated", "calibrated, implied prompts given"])
+def test_calibrated_methods_erase_what_the_prompt_names(pipe, plain, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(calibrations, "UNWANTED", ("knife",))
+    monkeypatch.setattr(calibrations, "DEMO_BASE", family_of(find_cross_attention(pipe.unet)))
+    calibrations.calibrations.cache_clear()
+    found = methods.method(pipe, name, shipped(tmp_path))
+    (calibration,) = found.rules
+    assert (calibration.info.training["implied_prompts"] > 0) == ("implied" in name)
+    assert not torch.equal(found.make(PROMPTS, SEEDS, "knife")[0], plain[0])
 
 
 def test_options_after_commas(pipe, plain, tmp_path):

@@ -12,6 +12,7 @@ from lib_gie.core.call import Args, Kwargs, UNetCall, context_in
 from lib_gie.core.concepts import Concept
 from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.erasure import Erasure, Target
+from lib_gie.core.scales.calibrated import CALIBRATED
 from lib_gie.core.scales.scale_rules import Guarded
 from lib_gie.core.session import is_inner_call
 from lib_gie.errors import ErasureError
@@ -20,6 +21,7 @@ from lib_gie.hosts.erased_sampling import ErasedSampling, RowsInOrder
 from .classes import Layout
 from .model import plain_attention
 from .prompt_rows import PromptRows, Wish, is_equal
+from .text_calls import TextCalls
 from .texts import ENCODING_OPTIONS, encode_concept, prompt_facts
 
 
@@ -29,6 +31,20 @@ def called_outside() -> ErasureError:
         "the UNet was called outside the steps of the pipeline that growth inhibitors watch; make one GrowthInhibitors "
         "for each pipeline that shares the UNet"
     )
+
+
+def _otherwise_encoded(wish: Wish, left_out: int) -> list[str]:
+    """Say which calibrations were made without the clip skip of a call's prompts, by which other noise is predicted.
+
+    ``left_out``: layers of the text encoder.
+    """
+    rules = [rule for rule in wish.rules if isinstance(rule, Guarded) and rule.adapter.kind == CALIBRATED]
+    names = [name for rule in rules for name in rule.adapter.info.concepts if left_out]
+    return [
+        f"{name!r} was calibrated with all of the text encoder's layers, and this call leaves out the last {left_out} "
+        f"(clip_skip): where it is only implied it may stay; take a fixed scale"
+        for name in names
+    ]
 
 
 class PipelineModel:
@@ -64,6 +80,7 @@ class ErasedCall:
         self.steps_made = 0
         self.steps_erased = 0
         self._arguments, self._attached = arguments, attached
+        self._left_out = 0  # layers of the text encoder
         self._steps = 0  # that this call makes, once they are known
         self._sampling: ErasedSampling | None = None  # once the prompts are encoded
         self._rows: PromptRows | None = None  # once the prompts are encoded
@@ -77,10 +94,10 @@ class ErasedCall:
 
     @property
     def doubts(self) -> list[str]:
-        """Where an adapter's answer was not enough, and why."""
+        """Where an adapter's answer was not enough, or a calibration was made for other prompts' states, and why."""
         if self.erasure is None:
             return []
-        return [
+        return _otherwise_encoded(self.wish, self._left_out) + [
             f"image {image + 1}, {target.encoded.concept.text!r}: {doubt}"
             for image in range(self.images)
             for target, doubt in zip(self.erasure.targets, self.erasure.doubts(image), strict=True)
@@ -100,18 +117,18 @@ class ErasedCall:
         self.images = self._rows.images
         self._sampling = ErasedSampling(model)
         targets, ledger = self._targets(model, options), self._sampling.ledger
-        self.erasure = Erasure(targets, self.wish.settings, ledger=ledger, **watching)
+        self.erasure = Erasure(targets, self.wish.settings, ledger=ledger, as_text=TextCalls(self.pipe).of, **watching)
         self._attached.callback(self._sampling.close)
         first = self._sampling.attach(self.erasure).layers[0].module
         self._attached.callback(first.register_forward_pre_hook(self._check_layer, with_kwargs=True).remove)
         self.erasure.facts.update(enumerate(prompt_facts(self.pipe, self.wish.concepts, given, self.images)))
 
     def _targets(self, model: PipelineModel, options: Mapping[str, Any]) -> list[Target]:
-        rule = self.wish.rule
-        if isinstance(rule, Guarded):
-            left_out = options.get("clip_skip") or 0  # so diffusers counts; the WebUI counts the last one that is used
-            rule = rule.at_clip_skip(left_out + 1)
-        return [Target(model.encode(concept), rule) for concept in self.wish.concepts]
+        # so diffusers counts; the WebUI counts the last one that is used
+        self._left_out = layers = options.get("clip_skip") or 0
+        rules = [rule.at_clip_skip(layers + 1) if isinstance(rule, Guarded) else rule for rule in self.wish.rules]
+        pairs = zip(self.wish.concepts, rules, strict=True)
+        return [Target(model.encode(concept), rule) for concept, rule in pairs]
 
     # -- one step ------------------------------------------------
 

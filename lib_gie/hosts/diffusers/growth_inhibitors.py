@@ -2,83 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lib_gie.checks import quoted
-from lib_gie.core.call import Args, Kwargs, UNetCall
-from lib_gie.core.composition import Composition, Follower, Trace
+from lib_gie.core.composition import Trace
 from lib_gie.core.concepts import Concept, parse_concepts
-from lib_gie.core.encoding import check_token_count
-from lib_gie.core.erasure import Erasure, check_adapter
-from lib_gie.core.layers import find_cross_attention
-from lib_gie.core.recorder import AttentionRecorder
+from lib_gie.core.erasure import check_adapter
 from lib_gie.core.rules import erasing_rule
-from lib_gie.core.scales.adapter import Adapter, load_adapter
+from lib_gie.core.scales.adapter import Adapter
+from lib_gie.core.scales.calibrated import CALIBRATED, Calibration
+from lib_gie.core.scales.kept import load_fitted
 from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule
-from lib_gie.core.session import check_rules, is_inner_call
 from lib_gie.demo.fixed_scale import default_scale
-from lib_gie.errors import ConceptError, ErasureError, OptionError
+from lib_gie.errors import ConceptError, OptionError
 from lib_gie.options import CROSS_SHARE, SELF_SHARE, ErasureSettings
 
-from .calls import UNetWatch, watch_calls, wrap_encoder
-from .classes import layout_of
-from .erased_call import ErasedCall, called_outside
-from .model import check_model, eager
-from .prompt_rows import Wish
-from .texts import concept_tokens
+from .calibrating import calibrated_rule, calibration_of
+from .erased_pipeline import ErasedPipeline, check_pipeline
+from .weights import identities
 
-_generating: list[GrowthInhibitors] = []
-"""The GrowthInhibitors whose pipelines are being called, innermost last."""
+OneRule = ScaleRule | Path | str
+"""A rule for a scale, or the file of an adapter or a calibration."""
+
+Rules = OneRule | Sequence[OneRule] | Mapping[str, OneRule]
+"""One for all concepts, one for each in their order, or one by each concept's text."""
 
 
-def scale_rule(
-    scale: float | None, adapter: ScaleRule | Path | str | None, rule: str = ErasureSettings.rule
-) -> ScaleRule:
+def scale_rule(scale: float | None, adapter: OneRule | None, rule: str = ErasureSettings.rule) -> ScaleRule:
     """Make the rule for a fixed scale, an adapter (its file, or any ScaleRule), or neither: the erasing rule's usual.
 
-    An adapter is guarded: where it cannot know, w is at least its model family's fixed scale (see ``Guarded``). Raises
-    OptionError where both are given, and for an adapter where the erasing rule ``rule`` takes none.
+    An adapter is guarded: where it cannot know, w is at least its model family's fixed scale (see ``Guarded``), and
+    with a calibration at least the strength that was found. Raises OptionError where both are given, and for an adapter
+    where the erasing rule ``rule`` takes none.
     """
-    if scale is not None and adapter is not None:
-        raise OptionError("both a scale and an adapter are given; give one of them, or strength to vary an adapter")
+    _refuse_both(scale, adapter)
     if adapter is None:
         return FixedScale(erasing_rule(rule).range.default if scale is None else scale)
-    if isinstance(adapter, (Path, str)):
-        adapter = load_adapter(adapter)
-    found = Guarded(adapter, default_scale(adapter.info.base)) if isinstance(adapter, Adapter) else adapter
+    found = load_fitted(adapter) if isinstance(adapter, (Path, str)) else adapter
+    if isinstance(found, Calibration):
+        found = calibrated_rule(found)
+    elif isinstance(found, Adapter):
+        found = Guarded(found, default_scale(found.info.base))
     check_adapter(found, rule)
     return found
 
 
-def adapter_notes(rule: ScaleRule, concepts: Sequence[Concept]) -> list[str]:
-    """Say where an adapter was fitted for other concepts, or does not tell what it was fitted on."""
-    if not isinstance(rule, Guarded):
-        return []
-    known = rule.adapter
-    found = [
-        f"the adapter was fitted for {', '.join(known.info.concepts)}, not for {concept.text!r}"
-        for concept in concepts
-        if not known.is_for(concept.key)
-    ]
-    if not known.knows_its_range:
-        found.append("the adapter does not say what it was fitted on, so it cannot be told where it knows nothing")
-    return found
+def _refuse_both(scale: object, adapter: object) -> None:
+    if scale is not None and adapter is not None:
+        raise OptionError("both a scale and an adapter are given; give one of them, or strength to vary an adapter")
 
 
-def check_fits(unet: torch.nn.Module, rule: ScaleRule, composition: Composition | None) -> None:
-    """Raise AdapterError or UnsupportedModelError where a rule or a composition does not fit a UNet."""
-    layers = find_cross_attention(unet)
-    check_rules(layers, [rule])
-    if composition is not None:
-        Follower(unet, layers, lambda: False)
+def scale_rules(
+    pipe: Any,
+    concepts: Sequence[Concept],
+    scale: float | str | None,
+    adapter: Rules | None,
+    rule: str = ErasureSettings.rule,
+) -> tuple[ScaleRule, ...]:
+    """Return a rule for each concept, see ``GrowthInhibitors``. Concepts that are not calibrated yet are now.
+
+    Raises what ``scale_rule`` does, and OptionError where there are other rules than concepts.
+    """
+    _refuse_both(scale, adapter)
+    if isinstance(scale, str):
+        if scale != CALIBRATED:
+            raise OptionError(f"scale is {quoted(scale)}; it must be a number, or {CALIBRATED!r}")
+        _check_takes_calibrations(rule)
+        return tuple(calibrated_rule(calibration_of(pipe, concept)) for concept in concepts)
+    return tuple(scale_rule(scale, one, rule) for one in _one_each(concepts, adapter))
 
 
-def _concepts(given: str | Sequence[Concept]) -> tuple[Concept, ...]:
+def _check_takes_calibrations(rule: str) -> None:
+    if not erasing_rule(rule).takes_adapters:
+        raise OptionError(
+            f"scale is {CALIBRATED!r} and rule is {rule!r}: calibrations are made for growth inhibitors; give a fixed "
+            f"scale, or take that rule"
+        )
+
+
+def _one_each(concepts: Sequence[Concept], given: Rules | None) -> list[OneRule | None]:
+    """Return what is given for each concept. Raises OptionError where it is not one for each."""
+    if isinstance(given, Mapping):
+        by_key = {Concept(text).key: one for text, one in given.items()}
+        if len(by_key) != len(given) or by_key.keys() != {concept.key for concept in concepts}:
+            named = (", ".join(map(repr, texts)) for texts in (given, [concept.text for concept in concepts]))
+            raise OptionError("adapter has rules for {}, and the concepts are {}; give one for each".format(*named))
+        return [by_key[concept.key] for concept in concepts]
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        if len(given) != len(concepts):
+            raise OptionError(f"adapter has {len(given)} rules for {len(concepts)} concepts; give one for each")
+        return list(given)
+    return [given] * len(concepts)
+
+
+def read_concepts(given: str | Sequence[Concept]) -> tuple[Concept, ...]:
     """Return the concepts that are given as a text or as objects. Raises ConceptError for anything else."""
     if isinstance(given, str):
         return parse_concepts(given)
@@ -91,14 +110,30 @@ def _concepts(given: str | Sequence[Concept]) -> tuple[Concept, ...]:
     return found
 
 
-class GrowthInhibitors:
+def _foreign(pipe: Any, rules: Sequence[ScaleRule]) -> list[str]:
+    """Say which calibrations were made on other weights than a pipeline has."""
+    fitted = [rule.adapter for rule in rules if isinstance(rule, Guarded)]
+    made = [one for one in fitted if isinstance(one, Calibration)]
+    own = identities(pipe) if made else ()
+    return [
+        f"the calibration for {', '.join(one.info.concepts)} was made on the weights {one.info.weights}, and this "
+        f"pipeline's are {' or '.join(own)}; calibrate it again"
+        for one in made
+        if one.info.weights not in own
+    ]
+
+
+class GrowthInhibitors(ErasedPipeline):
     """A context in which every call of a Stable Diffusion pipeline erases the concepts from its images.
 
     ``pipe``: a pipeline of one of the classes in ``classes.LAYOUTS``, or of one that inherits from them.
     ``concepts``: a text such as ``knife, wine:0.5`` or a sequence of Concept. ``scale``: the same w for all (-20 to 0),
-    or ``adapter``: an Adapter, its file or another ScaleRule. ``strength``, ``start``, ``end``, ``concept_pass``,
-    ``padding``, ``rule`` (the erasing rule): see ErasureSettings. Start and end are fractions of the steps that the
-    call makes itself (img2img's strength, SDXL's ``denoising_end``).
+    or "calibrated": each concept's calibration on this pipeline's weights. One that is not calibrated yet is now, which
+    takes up to 1,000 UNet evaluations, and is kept in ``assets.calibrations_folder``. ``adapter``: an Adapter, a
+    Calibration, the file of either, or another ScaleRule; or one for each concept, as a sequence in their order or a
+    mapping from their texts. ``strength``, ``start``, ``end``, ``concept_pass``, ``padding``, ``rule`` (the erasing
+    rule): see ErasureSettings. Start and end are fractions of the steps that the call makes itself (img2img's strength,
+    SDXL's ``denoising_end``).
     ``record``: also collect where the concepts' attention is, in ``recorder`` (one per pipeline call).
     ``trace``: write down what the images are made from (with ``strength=0``: those without erasure). ``composition``:
     such a trace, of the same call with the same seeds, whose composition the images keep; for fractions of the steps
@@ -115,8 +150,8 @@ class GrowthInhibitors:
         pipe: Any,
         concepts: str | Sequence[Concept],
         *,
-        scale: float | None = None,
-        adapter: ScaleRule | Path | str | None = None,
+        scale: float | str | None = None,
+        adapter: Rules | None = None,
         strength: float = ErasureSettings.strength,
         start: float = ErasureSettings.start,
         end: float = ErasureSettings.end,
@@ -129,115 +164,17 @@ class GrowthInhibitors:
         composition_cross: float = CROSS_SHARE,
         composition_self: float = SELF_SHARE,
     ):
-        layout, rows_known = layout_of(pipe)
-        check_model(pipe, layout)
-        self.pipe = pipe
-        self.concepts = _concepts(concepts)
-        for concept in self.concepts:
-            check_token_count(concept.text, len(concept_tokens(pipe, concept.text)))
-        self.settings = ErasureSettings(strength, start, end, concept_pass, padding, rule)
-        self.rule = scale_rule(scale, adapter, self.settings.rule)
-        self.trace, self.composition = trace, composition
-        self.recorder: AttentionRecorder | None = None
-        self._wish = Wish(self.concepts, self.rule, self.settings, layout, rows_known)
-        self._record, self._shares = record, (composition_cross, composition_self)
-        self._call: ErasedCall | None = None  # that runs, or has run last
-        self._stack: ExitStack | None = None
-        self._watch = UNetWatch(self._announce)
-        if layout.perturbs and (trace is not None or composition is not None):
-            raise OptionError(
-                f"{type(pipe).__name__} perturbs the attention that keeps a composition; do not keep it, or use the "
-                f"pipeline without PAG"
-            )
-        check_fits(pipe.unet, self.rule, self._new_composition())  # now rather than within the pipeline's call
-
-    def _new_composition(self) -> Composition | None:
-        return None if self.composition is None else Composition(self.composition, *self._shares)
-
-    # -- the last call ------------------------------------------------
-
-    @property
-    def erasure(self) -> Erasure | None:
-        """What is erased in the call that runs, or was in the last one; None before it has encoded its prompts."""
-        return None if self._call is None else self._call.erasure
-
-    @property
-    def steps_made(self) -> int:
-        """The number of steps that the last call made."""
-        return 0 if self._call is None else self._call.steps_made
-
-    @property
-    def steps_erased(self) -> int:
-        """The number of the last call's steps that lie between start and end."""
-        return 0 if self._call is None else self._call.steps_erased
-
-    @property
-    def scales(self) -> list[tuple[torch.Tensor, ...]]:
-        """The resolved w of the last call: per image, per concept a float32 [n] tensor."""
-        return [] if self._call is None else self._call.scales
+        check_pipeline(pipe, ())
+        found = read_concepts(concepts)
+        check_pipeline(pipe, found)
+        settings = ErasureSettings(strength, start, end, concept_pass, padding, rule)
+        rules = scale_rules(pipe, found, scale, adapter, settings.rule)
+        super().__init__(
+            pipe, found, rules, settings, record=record, trace=trace, composition=composition,
+            composition_cross=composition_cross, composition_self=composition_self,
+        )  # fmt: skip
 
     @property
     def notes(self) -> list[str]:
-        """What a user should know of the adapter and the last call: where its answer was not enough, and why."""
-        return adapter_notes(self.rule, self.concepts) + ([] if self._call is None else self._call.doubts)
-
-    # -- coming and going ------------------------------------------------
-
-    def __enter__(self) -> GrowthInhibitors:
-        if self._stack is not None:
-            raise OptionError("this GrowthInhibitors is in use already; make another one for nested use")
-        with ExitStack() as stack:
-            stack.callback(self._watch.end)
-            self._watch.begin(self.pipe.unet)
-            stack.callback(wrap_encoder(self.pipe, self._wish.layout.encoder, self._begin))
-            stack.enter_context(watch_calls(self.pipe, self._generation))
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._stack is not None:
-            self._stack.close()
-        self._stack = None
-
-    # -- one call of the pipeline ------------------------------------------------
-
-    @contextmanager
-    def _generation(self, arguments: dict[str, Any]) -> Iterator[None]:
-        """Stand around one call of the pipeline, with these arguments by name, and check it at its end."""
-        for other in _generating:
-            if other is self or (other.pipe is not self.pipe and other.pipe.unet is self.pipe.unet):
-                raise ErasureError(
-                    f"{type(self.pipe).__name__} was called from within a call of a pipeline with the same UNet, so "
-                    f"the steps of both cannot be told apart; call it afterwards"
-                )
-        self._watch.begin(self.pipe.unet)
-        _generating.append(self)
-        try:
-            with ExitStack() as attached:
-                self._call = call = ErasedCall(self.pipe, self._wish, arguments, attached)
-                attached.callback(call.forget)
-                attached.enter_context(eager(self.pipe.unet))
-                yield
-                call.check_end()
-        finally:
-            _generating.remove(self)
-
-    def _begin(self, encoded: Any, given: dict[str, Any]) -> None:
-        """Begin where the pipeline encodes its prompts: then images and contexts are known.
-
-        Every pipeline of the family encodes them once, and first. ``given``: the arguments by name.
-        """
-        call = self._call
-        if call is None or self not in _generating or call.erasure is not None:
-            return  # callbacks may encode others on the way
-        self.recorder = AttentionRecorder() if self._record else None
-        call.begin(encoded, given, recorder=self.recorder, trace=self.trace, composition=self._new_composition())
-
-    def _announce(self, unet: torch.nn.Module, args: Args, kwargs: Kwargs) -> None:
-        if is_inner_call():
-            return
-        if self._call is not None and self in _generating:
-            self._call.announce(UNetCall(args, kwargs))
-        elif not any(other.pipe.unet is unet for other in _generating):
-            raise called_outside()
-        # else it is the call of a pipeline that shares the UNet and has inhibitors of its own
+        """What a user should know of the rules and the last call: where an answer was not enough, and why."""
+        return _foreign(self.pipe, self.rules) + super().notes

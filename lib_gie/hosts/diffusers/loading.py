@@ -24,6 +24,7 @@ from lib_gie.randomness import undrawn
 
 from . import files
 from .files import ModelError
+from .weights import note_file
 
 DEMO_BASE = "gie-demo"
 """The demo model's family, as adapters name it."""
@@ -158,7 +159,10 @@ def load_pipeline(path: Path | str | None = None, device: str | torch.device = "
             f"do; give an ordinary SD 1.x model, which takes {LATENT_CHANNELS}"
         )
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to(device)
+    pipe = pipe.to(device)
+    if path.is_file():
+        note_file(pipe, path)
+    return pipe
 
 
 def _load(path: Path, dtype: torch.dtype) -> StableDiffusionPipeline:

@@ -72,12 +72,15 @@ def erase_pair(
     """
     shares = {name: options.pop(name) for name in ("composition_cross", "composition_self") if name in options}
     strength = options.pop("strength", 1.0)
+    given = {name: options.pop(name, None) for name in ("scale", "adapter")}
     trace = Trace() if keep_composition else None
     for name, value in [*shares.items(), ("strength", strength)]:  # the second run's must not wait for the first one
         BY_NAME[name].check(value)
-    watched = GrowthInhibitors(pipe, concepts, strength=0.0, record=True, trace=trace, **options)
+    watched = GrowthInhibitors(pipe, concepts, strength=0.0, record=True, trace=trace, **given, **options)
     before, seconds_before = _timed(pipe, prompt, sampling, progress, watched)
-    eraser = GrowthInhibitors(pipe, concepts, strength=strength, record=True, composition=trace, **shares, **options)
+    eraser = GrowthInhibitors(
+        pipe, concepts, adapter=watched.rules, strength=strength, record=True, composition=trace, **shares, **options
+    )  # nothing is calibrated a second time
     after, seconds_after = _timed(pipe, prompt, sampling, progress, eraser)
     return Pair(before, after, watched, eraser, seconds_before, seconds_after)
 

@@ -20,10 +20,13 @@ from .classes import NEGATIVE, PROMPT, Layout
 
 @dataclass(frozen=True, eq=False)
 class Wish:
-    """What every call of a pipeline is to erase. ``rows_known``: whether the class is one of diffusers' own."""
+    """What every call of a pipeline is to erase.
+
+    ``rules``: one for each concept. ``rows_known``: whether the class is one of diffusers' own.
+    """
 
     concepts: tuple[Concept, ...]
-    rule: ScaleRule
+    rules: tuple[ScaleRule, ...]
     settings: ErasureSettings
     layout: Layout
     rows_known: bool

@@ -32,17 +32,29 @@ def concept_tokens(pipe: Any, text: str) -> list[str]:
     return list(tokenizer.convert_ids_to_tokens(ids))
 
 
-@torch.no_grad()
 def encode_concept(pipe: Any, layout: Layout, concept: Concept, options: Mapping[str, Any]) -> EncodedConcept:
-    """Encode a concept alone, states [77, D]. ``options``: of ENCODING_OPTIONS, as the prompt's.
-
-    The method of the class is called: no wrapper must take this for the beginning of a generation.
-    """
-    encode = getattr(type(pipe), layout.encoder)
-    given = {"num_images_per_prompt": 1, "do_classifier_free_guidance": False, **options}
-    encoded = encode(pipe, concept.text, device=pipe._execution_device, **given)
-    states = (encoded if isinstance(encoded, torch.Tensor) else encoded[0])[0]  # [77, D]
+    """Encode a concept alone, states [77, D]. ``options``: of ENCODING_OPTIONS, as the prompt's."""
+    states = encode_texts(pipe, layout, [concept.text], options)[0][0]  # [77, D]
     return EncodedConcept(concept, states, concept_tokens(pipe, concept.text))
+
+
+@torch.no_grad()
+def encode_texts(
+    pipe: Any, layout: Layout, texts: Sequence[str], options: Mapping[str, Any] | None = None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return text states [B, 77, D], and of SDXL the pooled ones [B, P], as a pipeline's prompts have them.
+
+    ``options``: of ENCODING_OPTIONS. The method of the class is called: no wrapper must take this for the beginning of
+    a generation. Each different text is encoded once.
+    """
+    different = list(dict.fromkeys(texts))
+    encode = getattr(type(pipe), layout.encoder)
+    given = {"num_images_per_prompt": 1, "do_classifier_free_guidance": False, **(options or {})}
+    encoded = encode(pipe, different, device=pipe._execution_device, **given)
+    rows = [different.index(text) for text in texts]
+    states: torch.Tensor = encoded if isinstance(encoded, torch.Tensor) else encoded[0]  # [different, 77, D]
+    pooled: torch.Tensor | None = encoded[2] if layout.family == "sdxl" else None  # [different, P]
+    return states[rows], None if pooled is None else pooled[rows]
 
 
 def prompt_facts(pipe: Any, concepts: Sequence[Concept], given: Mapping[str, Any], images: int) -> list[PromptFacts]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from lib_gie.core.concepts import Concept
 from lib_gie.core.encoding import check_length, check_token_count
 from lib_gie.core.scales.calibrated import Calibration, CalibrationInfo
-from lib_gie.training.image_maker import ImageMaker
+from lib_gie.training.image_maker import Calibrator
 from lib_gie.training.prompts.reference import NAMING, implied_prompts, neutral_prompts
 
 from .counted import Counted, OnProgress
@@ -17,7 +17,7 @@ from .strength import Agreement, Samplings, find_strength
 
 
 def calibrate(
-    maker: ImageMaker,
+    maker: Calibrator,
     concept: str,
     weights: str,
     *,
@@ -67,7 +67,7 @@ def calibrate(
     return Calibration(info, presence.discriminant)
 
 
-def _checked(maker: ImageMaker, concept: str) -> str:
+def _checked(maker: Calibrator, concept: str) -> str:
     """Return the concept's text, its white space folded. Raises ConceptError before any work is done for it."""
     text = Concept(concept).text
     check_length(text)

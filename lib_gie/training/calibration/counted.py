@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from lib_gie.errors import ErasureError
-from lib_gie.training.image_maker import ImageMaker
+from lib_gie.training.image_maker import Calibrator
 
 MOST_EVALUATIONS = 1000
 """UNet evaluations, of one row each, that calibrating a concept takes at most, whatever the concept and the lists."""
@@ -30,7 +30,7 @@ class Counted:
     calibration's were kept; these count as made, so that the outcome is the same with and without them.
     """
 
-    def __init__(self, maker: ImageMaker, expected: int, on_progress: OnProgress, should_stop: Callable[[], bool]):
+    def __init__(self, maker: Calibrator, expected: int, on_progress: OnProgress, should_stop: Callable[[], bool]):
         self.maker, self.done, self.expected, self.spared = maker, 0, expected, 0
         self._on_progress, self._should_stop = on_progress, should_stop
 

@@ -61,7 +61,7 @@ def read_prompts(counted: Counted, readings: Sequence[Reading], prompts: Sequenc
         noise = noise_of(reading.noise, (1, LATENT_CHANNELS, *reading.size)).expand(len(prompts), -1, -1, -1)
         steps = torch.full((len(prompts),), reading.timestep)
         found.append(cells(counted.predict(noise, steps, prompts)))  # [B, its inputs]
-    return torch.cat(found, 1)
+    return torch.cat(found, 1)  # [B, inputs]
 
 
 class NeutralReadings:

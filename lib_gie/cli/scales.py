@@ -1,0 +1,126 @@
+"""The scale of each concept that a command erases: what it was told to take, or the best that there is."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lib_gie.assets import MODELS, own_folder
+from lib_gie.core.concepts import Concept
+from lib_gie.core.rules import erasing_rule
+from lib_gie.core.scales.fitted import Fitted
+from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule
+from lib_gie.demo.fixed_scale import default_scale
+from lib_gie.errors import AdapterError, ErasureError, UnsupportedModelError
+from lib_gie.hosts.webui.request.infotext import ScaleSource
+from lib_gie.options import DEFAULT_SCALE
+
+_LACKING = "no adapter is for it"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The scale that was chosen for one concept.
+
+    ``source``: as infotexts name it. ``by``: what was taken, in words; ``why``: the reason.
+    """
+
+    rule: ScaleRule
+    source: ScaleSource
+    by: str
+    why: str
+
+    @property
+    def text(self) -> str:
+        """Both in one line."""
+        return f"{self.by} ({self.why})"
+
+
+def add_automatic(parser: argparse._ActionsContainer) -> None:
+    """Add the argument that leaves calibrating out."""
+    parser.add_argument(
+        "--no-calibrate",
+        action="store_true",
+        help="where no adapter and no calibration is there for a concept, take the fixed scale and calibrate nothing",
+    )
+
+
+def adapter_path(name: str) -> Path:
+    """Return the adapter file of that path, or of that name where ``train`` puts adapters or in models/."""
+    named = [folder / f"{name}.safetensors" for folder in (own_folder(), MODELS)]
+    plain = os.sep not in name and not Path(name).exists()
+    return next((path for path in named if plain and path.exists()), Path(name))
+
+
+def given_choice(rule: ScaleRule, adapter: Path | None) -> Choice:
+    """Return the choice of a scale that the command was told to take. ``adapter``: its file, None for a fixed one."""
+    if isinstance(rule, Guarded) and adapter is not None:
+        return _fitted(rule.adapter, rule, adapter.stem, "--adapter names it")
+    assert isinstance(rule, FixedScale)  # there is nothing else to give
+    return _fixed(rule.value, "--scale says so")
+
+
+def choose_scales(pipe: Any, concepts: Sequence[Concept], rule: str, calibrates: bool) -> list[Choice]:
+    """Return the best scale that there is for each concept on a pipeline, as the WebUI's Automatic does.
+
+    That is a trained adapter; else a calibration, which is made now where there is none, if ``calibrates``; else the
+    fixed scale of the model family. ``rule``: the erasing rule; one that takes no adapters has a usual scale.
+    """
+    erasing = erasing_rule(rule)
+    if not erasing.takes_adapters:
+        return [_fixed(erasing.range.default, f"it is the usual one of {rule}")] * len(concepts)
+    return [_automatic(pipe, concept, calibrates) for concept in concepts]
+
+
+def _automatic(pipe: Any, concept: Concept, calibrates: bool) -> Choice:
+    from lib_gie.core.layers import family_of, find_cross_attention
+    from lib_gie.hosts.diffusers.calibrating import calibrated_rule, kept_calibration
+    from lib_gie.hosts.webui.request.library import adapter_for
+
+    layers = find_cross_attention(pipe.unet)
+    base, heads = family_of(layers), [layer.heads for layer in layers]
+    trained = adapter_for(concept.key, base, heads, _folders())
+    if trained is not None:
+        rule = Guarded(trained.adapter, default_scale(base))
+        return _fitted(trained.adapter, rule, trained.name, "it was trained for this concept")
+    kept = kept_calibration(pipe, concept)
+    if kept is not None:
+        return _fitted(kept.adapter, calibrated_rule(kept.adapter), kept.name, f"{_LACKING}; it was calibrated before")
+    if not calibrates:
+        return _fixed(default_scale(base), f"{_LACKING}, and it is not calibrated")
+    return _calibrated(pipe, concept, base)
+
+
+def _calibrated(pipe: Any, concept: Concept, base: str) -> Choice:
+    from lib_gie.hosts.diffusers.calibrating import calibrate_now, calibrated_rule
+
+    try:
+        made = calibrate_now(pipe, concept)
+    except (AdapterError, ErasureError, UnsupportedModelError) as error:
+        return _fixed(default_scale(base), f"{_LACKING}, and it cannot be calibrated: {error}")
+    found = made.calibration
+    why = f"{_LACKING}; it was calibrated now, in {found.info.training['evaluations']} UNet evaluations"
+    lost = f", and not kept: {made.reason}" if made.path is None else ""
+    return _fitted(found, calibrated_rule(found), made.name, why + lost)
+
+
+def _folders() -> list[Path]:
+    """Return the folders with adapters, the user's own last; a checkout has one for both."""
+    own = own_folder()
+    return [MODELS] if own.resolve() == MODELS.resolve() else [MODELS, own]
+
+
+def _fitted(fitted: Fitted, rule: ScaleRule, name: str, why: str) -> Choice:
+    from lib_gie.hosts.diffusers.erased_pipeline import kind_of
+
+    source = ScaleSource(name, fitted.weights_digest[:10], DEFAULT_SCALE)
+    kind = kind_of(fitted)
+    return Choice(rule, source, name if kind in name else f"{kind} {name}", why)
+
+
+def _fixed(scale: float, why: str) -> Choice:
+    return Choice(FixedScale(scale), ScaleSource(None, None, scale), f"fixed scale {scale:g}", why)

@@ -1,0 +1,227 @@
+"""Which scale the commands take for each concept on the shipped demo model, and what they say of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from PIL import Image
+from test_cli import fails
+from test_webui_infotext import parsed
+
+from lib_gie import assets
+from lib_gie.assets import DEMO_CHECKPOINT, MODELS
+from lib_gie.cli import main
+from lib_gie.core.concepts import Concept
+from lib_gie.core.scales.calibrated import load_calibration
+from lib_gie.demo.fixed_scale import load_fixed_scale
+from lib_gie.hosts.diffusers import calibrating
+from lib_gie.hosts.diffusers.files import checkpoint_digest
+from lib_gie.hosts.webui.request.library import calibration_for, find_recorded
+from lib_gie.hosts.webui.request.parsing import Request, read_request
+from lib_gie.hosts.webui.request.pasting import Here, read_params
+
+pytestmark = pytest.mark.skipif(not DEMO_CHECKPOINT.exists(), reason="the demo checkpoint has not been trained")
+
+BANANA = "banana-calibrated-" + (checkpoint_digest(DEMO_CHECKPOINT)[:8] if DEMO_CHECKPOINT.exists() else "")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A cache in which the concept banana is calibrated, and what the command said of it."""
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        out = tmp_path_factory.mktemp("out") / "said.json"
+        with out.open("w") as file:
+            patch.setattr("sys.stdout", file)
+            assert main(["calibrate", "--concept", "banana", "--json"]) == 0
+    return cache, json.loads(out.read_text())
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """An empty folder for calibrations."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    return assets.calibrations_folder()
+
+
+@pytest.fixture
+def kept(shared, monkeypatch):
+    """The folder with the calibration of banana."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shared[0]))
+    return assets.calibrations_folder()
+
+
+def test_what_calibrating_says_and_keeps(shared, kept):
+    said = shared[1]
+    assert said["concept"] == "banana"
+    assert -4 < said["strength"] < -0.5
+    assert said["ramp"][0] < said["ramp"][1]
+    assert 0 < said["evaluations"] <= 1000
+    assert said["seen_gone"] is True
+    assert said["seconds"] > 0
+    assert said["weights"] == checkpoint_digest(DEMO_CHECKPOINT)  # that of the file, as the WebUI has it
+    assert said["file"] == str(kept / f"{BANANA}.safetensors")
+    info = load_calibration(said["file"]).info
+    assert (info.concepts, info.base, info.strength) == (("banana",), "gie-demo", said["strength"])
+    assert calibration_for("banana", info.weights, 1, [kept]).name == BANANA
+
+
+def test_calibrating_with_implied_prompts_into_a_file(kept, tmp_path, capsys):
+    """What was read of neutral prompts for banana serves this concept, too."""
+    prompts, out = tmp_path / "list.txt", tmp_path / "mine.safetensors"
+    prompts.write_text("a knife\n[implicit]\na robbery\na kitchen\n[unrelated]\na dog\n", encoding="utf-8")
+    assert main(["calibrate", "--concept", "knife", "--prompts", str(prompts), "--out", str(out)]) == 0
+    captured = capsys.readouterr()
+    found = load_calibration(out).info
+    assert found.training["implied_prompts"] == 2
+    assert "/468 " in captured.err  # 864 evaluations without the 400 of neutral prompts, and 4 more
+    assert captured.out.splitlines()[:2] == ["concept: knife", f"strength: {found.strength:g}"]
+    assert f"evaluations: {found.training['evaluations']} of the UNet, at most 1,000" in captured.out
+    assert captured.out.endswith(f"{out}\n")
+    assert not list(kept.glob("knife*"))
+    erase = ["erase", "a knife", "--erase", "knife", "--steps", "2", "--out", str(tmp_path), "--adapter", str(out)]
+    assert main([*erase, "--json"]) == 0
+    (concept,) = json.loads(capsys.readouterr().out)["concepts"]
+    assert concept["scales"] == [[found.strength]]  # the prompt names it
+    assert (concept["by"], concept["why"]) == ("calibration mine", "--adapter names it")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--concept", "knife, wine"], "names 2 concepts"),
+        (["--concept", ""], "empty"),
+        (["--concept", "gun"], "does not know"),
+        (["--concept", "knife", "--prompts", "object"], "no prompts under [implicit]"),
+        (["--concept", "knife", "--prompts", "nowhere"], "cannot be read"),
+        (["--concept", "knife", "--out", "knife.txt"], ".safetensors"),
+        (["--concept", "knife", "--model", "missing"], "no model"),
+    ],
+)
+def test_calibrate_refuses(capsys, cache, arguments, says):
+    assert says in fails(capsys, "calibrate", *arguments)
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("command", [["calibrate", "--concept", "knife"], ["erase", "a dog", "--erase", "banana"]])
+def test_an_interruption_says_that_the_next_try_goes_on(command, capsys, cache, tmp_path, monkeypatch):
+    inner, calls = calibrating.PipelinePredictor.predict, []
+
+    def predict(self, *args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return inner(self, *args)
+
+    monkeypatch.setattr(calibrating.PipelinePredictor, "predict", predict)
+    out = ["--out", str(tmp_path / "out")] if command[0] == "erase" else []
+    assert main([*command, *out]) == 130
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.endswith("the next try goes on from there\n")
+    assert [path.name[:8] for path in cache.iterdir()] == ["neutral-"]
+
+
+# -- erase ------------------------------------------------
+
+
+def erase(capsys, out, concepts: str, *more: str) -> tuple[list[dict], str]:
+    """What is said of each concept, and the parameters of the erased image."""
+    arguments = ["erase", "a picnic", "--erase", concepts, "--seed", "3", "--out", str(out), "--json", *more]
+    assert main(arguments) == 0
+    report = json.loads(capsys.readouterr().out)
+    return report["concepts"], Image.open(out / "after.png").text["parameters"]
+
+
+def here(*folders) -> Here:
+    """A WebUI with the shipped adapters, and what is in these folders."""
+    return Here(lambda name, digest: find_recorded(name, digest, [MODELS, *folders]).name)
+
+
+def test_a_kept_calibration_is_taken_and_erases(kept, tmp_path, capsys):
+    main(["erase", "a picnic", "--erase", "banana", "--seed", "3", "--out", str(tmp_path)])
+    said = capsys.readouterr().out
+    assert f"by calibration {BANANA}: no adapter is for it; it was calibrated before" in said
+    assert "objects without: apple, banana\n" in said
+    assert "banana" not in said.split("objects with: ")[1].split("\n")[0]
+
+
+def test_the_webui_restores_a_calibrated_image(kept, tmp_path, capsys):
+    """Where it has the file, that; where it has not, the scale that it gave."""
+    ((concept,), text) = erase(capsys, tmp_path, "banana", "--steps", "2")
+    ((scale,),) = concept["scales"]
+    assert f"GIE adapter: {BANANA} [" in text
+    assert read_request([read_params(parsed(text), here(kept))[0]]) == Request((Concept("banana"),), BANANA)
+    values, notice = read_params(parsed(text), here())
+    assert "the scales that it gave this image are filled in" in notice
+    assert read_request([values]) == Request((Concept("banana", -scale),), "Fixed scale", scale=-1.0)
+
+
+def test_each_concept_has_the_best_that_there_is(kept, tmp_path, capsys):
+    found, text = erase(capsys, tmp_path, "banana:0.5, knife, apple", "--steps", "2", "--no-calibrate")
+    assert [one["by"] for one in found] == [
+        f"calibration {BANANA}", "adapter demo-knife", f"fixed scale {load_fixed_scale():g}"
+    ]  # fmt: skip
+    assert found[2]["why"] == "no adapter is for it, and it is not calibrated"
+    assert found[2]["scales"] == [[load_fixed_scale()]]
+    assert "GIE adapter: Automatic" in text
+    names = parsed(text)["GIE adapters"].split("; ")
+    assert [name.partition(" [")[0] for name in names] == [BANANA, "demo-knife", "Fixed scale"]
+    values, notice = read_params(
+        parsed(text), Here(lambda name, digest: find_recorded(name, digest, [MODELS, kept]).name)
+    )
+    assert notice == ""
+    assert read_request([values]).adapter == "Automatic"
+
+
+def test_a_concept_that_nothing_is_there_for_is_calibrated(shared, cache, tmp_path, capsys):
+    cache.mkdir(parents=True)
+    for path in (shared[0] / cache.name).glob("neutral-*"):
+        shutil.copy(path, cache)
+    (concept,), _ = erase(capsys, tmp_path, "banana", "--steps", "2")
+    assert concept["by"] == f"calibration {BANANA}"
+    assert concept["why"].startswith("no adapter is for it; it was calibrated now, in ")
+    assert (cache / f"{BANANA}.safetensors").is_file()
+
+
+def test_what_cannot_be_calibrated_has_the_fixed_scale(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(calibrating.PipelinePredictor, "predict", lambda self, *args: args[0] * float("nan"))
+    (concept,), _ = erase(capsys, tmp_path, "banana", "--steps", "2")
+    assert concept["by"] == f"fixed scale {load_fixed_scale():g}"
+    assert "it cannot be calibrated: " in concept["why"]
+
+
+@pytest.mark.parametrize(
+    ("more", "by", "why"),
+    [
+        (["--scale", "-2"], "fixed scale -2", "--scale says so"),
+        (["--adapter", "demo-wine"], "adapter demo-wine", "--adapter names it"),
+        (["--rule", "value projection"], "fixed scale -1", "it is the usual one of value projection"),
+    ],
+)
+def test_what_the_command_was_told_to_take(cache, tmp_path, capsys, more, by, why):
+    (concept,), _ = erase(capsys, tmp_path, "banana", "--steps", "2", *more)
+    assert (concept["by"], concept["why"]) == (by, why)
+    assert not cache.exists()
+
+
+# -- demo ------------------------------------------------
+
+
+def test_the_demo_says_which_scale_it_took_and_why(kept, tmp_path, capsys):
+    own = ["demo", "--out", str(tmp_path), "--prompt", "a picnic", "--seed", "3", "--erase"]
+    assert main([*own, "banana"]) == 0
+    table = capsys.readouterr().out
+    assert "| scale " in table
+    assert f"| calibration {BANANA} | no adapter is for it; it was calibrated before |" in table
+    found = {}
+    for name, *more in (("knife",), ("apple", "--no-calibrate"), ("banana", "--scale", "-2")):
+        assert main([*own, name, "--json", *more]) == 0
+        (found[name],) = json.loads(capsys.readouterr().out)
+    assert found["knife"]["by"] == "adapter demo-knife"
+    assert found["knife"]["scale"] > -0.2  # a picnic has none
+    assert found["apple"]["why"] == "no adapter is for it, and it is not calibrated"
+    assert (found["banana"]["by"], found["banana"]["scale"]) == ("fixed scale -2", -2)
