@@ -12,7 +12,6 @@ from lib_gie.errors import GieError, OptionError
 
 from .outputs import check_file
 
-_MOST_IMPLIED = 64  # prompts: more of them, two evaluations each, leave none to look whether the concept is gone
 _ABOUT = (
     "Finds how strongly a concept must be erased on one checkpoint, and how its presence in a prompt is told. It takes "
     "at most 1,000 UNet evaluations. One evaluation is one run of the UNet for one text; an image of 20 steps with "
@@ -29,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompts",
         metavar="LIST",
-        help=f"file or starter list, as train takes them: its first {_MOST_IMPLIED} prompts under [implicit] help to "
-        f"tell where the concept is present without being named",
+        help="file or starter list, as train takes them: its prompts under [implicit], 64 at most, help to tell where "
+        "the concept is present without being named",
     )
     parser.add_argument(
         "--out",
@@ -59,15 +58,16 @@ def _concept(options: argparse.Namespace):
 def _implied(name: str | None, concept: str) -> list[str]:
     """Return the prompts of a list that imply the concept."""
     from lib_gie.training.prompts import load_prompts
+    from lib_gie.training.prompts.reference import MOST_IMPLIED
 
     if name is None:
         return []
     found = [prompt for prompt, kind in load_prompts(name, concept) if kind == "implicit"]
     if not found:
         raise OptionError(f"--prompts: {name} has no prompts under [implicit]; write some there, or leave it out")
-    if len(found) > _MOST_IMPLIED:
-        print(f"warning: of {len(found)} implied prompts the first {_MOST_IMPLIED} are taken", file=sys.stderr)
-    return found[:_MOST_IMPLIED]
+    if len(found) > MOST_IMPLIED:
+        print(f"warning: of {len(found)} implied prompts {MOST_IMPLIED} are taken, spread over them", file=sys.stderr)
+    return found
 
 
 def run(options: argparse.Namespace) -> None:
@@ -98,6 +98,7 @@ def _report(made, seconds: float) -> dict:
         "evaluations": info.training["evaluations"],
         "implied_prompts": info.training["implied_prompts"],
         "seen_gone": info.training["seen_gone"],
+        "warning": info.warning,
         "seconds": round(seconds, 1),
         "weights": info.weights,
         "file": None if made.path is None else str(made.path),
@@ -107,11 +108,12 @@ def _report(made, seconds: float) -> dict:
 
 def _print(report: dict) -> None:
     low, high = report["ramp"]
-    gone = "yes" if report["seen_gone"] else "no: the model still saw it, or could not see it; look at an image"
     print(f"concept: {report['concept']}")
     print(f"strength: {report['strength']:g}")
     print(f"ramp: absent up to the score {low:g}, present in full from {high:g}")
     print(f"evaluations: {report['evaluations']} of the UNet, at most 1,000 (one is one run for one text)")
-    print(f"seen gone: {gone}")
+    print(f"seen gone: {'yes' if report['seen_gone'] else 'no'}")
+    if report["warning"]:
+        print(f"warning: {report['warning']}")
     print(f"seconds: {report['seconds']:g}")
     print(report["file"] or f"not kept: {report['not_kept']}")

@@ -105,7 +105,8 @@ def _calibrated(pipe: Any, concept: Concept, base: str) -> Choice:
     found = made.calibration
     why = f"{_LACKING}; it was calibrated now, in {found.info.training['evaluations']} UNet evaluations"
     lost = f", and not kept: {made.reason}" if made.path is None else ""
-    return _fitted(found, calibrated_rule(found), made.name, why + lost)
+    warning = f"; {found.info.warning}" if found.info.warning else ""
+    return _fitted(found, calibrated_rule(found), made.name, why + lost + warning)
 
 
 def _folders() -> list[Path]:

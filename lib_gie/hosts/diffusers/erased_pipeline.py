@@ -15,7 +15,7 @@ from lib_gie.core.encoding import check_token_count
 from lib_gie.core.erasure import Erasure
 from lib_gie.core.layers import find_cross_attention
 from lib_gie.core.recorder import AttentionRecorder
-from lib_gie.core.scales.calibrated import CALIBRATED
+from lib_gie.core.scales.calibrated import CALIBRATED, Calibration
 from lib_gie.core.scales.fitted import Fitted
 from lib_gie.core.scales.scale_rules import Guarded, ScaleRule
 from lib_gie.core.session import check_rules, is_inner_call
@@ -49,7 +49,7 @@ def rule_notes(concepts: Sequence[Concept], rules: Sequence[ScaleRule]) -> list[
     ]
     if not all(known.knows_its_range for _, known in pairs):
         found.append("the adapter does not say what it was fitted on, so it cannot be told where it knows nothing")
-    return found
+    return found + [known.info.warning for _, known in pairs if isinstance(known, Calibration) and known.info.warning]
 
 
 def kind_of(fitted: Fitted) -> str:
