@@ -85,8 +85,14 @@ def _rows_of(answer: Answer, rows: Any, misread: bool) -> Answer:
 
 
 def is_misread(runner: UNetRunner, call: UNetCall, kind: Reading) -> bool:
-    """Tell whether a kind of reading has to be made at the size of a call, and not at the one that it asks for."""
-    return kind.size not in (None, call.size) and (_is_replaced(runner) or call.has_pictures)
+    """Tell whether a kind of reading says less in a call than it should.
+
+    Attention has to be read at the size of the call, where something counts on that. What is predicted depends on all
+    that the UNet is given beside the text, such as ControlNet's pictures, of which no calibration knows.
+    """
+    if kind.size is None or (call.size == kind.size and not kind.predicted):
+        return False
+    return _is_replaced(runner) or call.has_pictures
 
 
 def _is_replaced(runner: UNetRunner) -> bool:

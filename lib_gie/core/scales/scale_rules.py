@@ -23,7 +23,7 @@ _MOST_LAYERS = 4
 
 NAMED = "the prompt names it"
 OUTSIDE = "the adapter was fitted on nothing like this"
-MISREAD = "it had to be read at another size than the adapter was fitted at"
+MISREAD = "it had to be read in another way than it was fitted: at another size, or with pictures beside the text"
 
 
 @dataclass(frozen=True)
