@@ -94,7 +94,9 @@ class Comparison:
 
     def _concepts(self) -> list[str]:
         own = [name for name in self.after if name.startswith(("fixed", "adapter", "joint", "unseen", CALIBRATED))]
-        return [concepts_table(name, self.before, self.after[name]) for name in own if "," not in name]
+        return [
+            concepts_table(name, self.before, self.after[name]) for name in own if "," not in name or IMPLIED in name
+        ]
 
     def as_text(self) -> str:
         """Return all tables."""

@@ -77,7 +77,9 @@ def test_calibrating_with_implied_prompts_into_a_file(kept, tmp_path, capsys):
     captured = capsys.readouterr()
     found = load_calibration(out).info
     assert found.training["implied_prompts"] == 2
-    assert "/468 " in captured.err  # 864 evaluations without the 400 of neutral prompts, and 4 more
+    assert (
+        "/470 " in captured.err
+    )  # 864 evaluations without 398 of neutral prompts, whose first is read again, and 4 more
     assert captured.out.splitlines()[:2] == ["concept: knife", f"strength: {found.strength:g}"]
     assert f"evaluations: {found.training['evaluations']} of the UNet, at most 1,000" in captured.out
     assert captured.out.endswith(f"{out}\n")
