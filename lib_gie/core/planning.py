@@ -200,7 +200,9 @@ def _read(runner: UNetRunner, rows: ConditionalRows, questions: Sequence[_Questi
         encoded, first = tuple(concept for member in asked for concept in member.encoded), asked[0]
         ask = partial(read, runner, encoded=encoded, padding=first.padding, kind=kind, undisturbed=first.undisturbed)
         call = as_read(rows.own, kind, first.erasure.as_text)
-        found[kind] = first.erasure.answers.read(kind, call, ask, is_misread(runner, call, kind))
+        misread = is_misread(runner, call, kind, len(first.encoded[0].states))
+        answer = first.erasure.answers.read(kind, call, ask, misread)
+        found[kind] = replace(answer, misread=answer.misread or misread)
     return found
 
 

@@ -84,12 +84,15 @@ def _rows_of(answer: Answer, rows: Any, misread: bool) -> Answer:
     return Answer(means, None if answer.predicted is None else answer.predicted[rows], misread)
 
 
-def is_misread(runner: UNetRunner, call: UNetCall, kind: Reading) -> bool:
+def is_misread(runner: UNetRunner, call: UNetCall, kind: Reading, length: int | None = None) -> bool:
     """Tell whether a kind of reading says less in a call than it should.
 
     Attention has to be read at the size of the call, where something counts on that. What is predicted depends on all
-    that the UNet is given beside the text, such as ControlNet's pictures, of which no calibration knows.
+    that the UNet is given beside the text, such as ControlNet's pictures, of which no calibration knows. Nor does it
+    know of longer contexts than the concepts' own, of ``length`` states.
     """
+    if kind.predicted and length is not None and call.context.shape[1] != length:
+        return True
     if kind.size is None or (call.size == kind.size and not kind.predicted):
         return False
     return _is_replaced(runner) or call.has_pictures

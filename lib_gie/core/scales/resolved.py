@@ -84,7 +84,7 @@ def _presence(target: Target, found: _Found) -> float | None:
     """Return the presence that a calibration has found."""
     if not isinstance(target.rule, Guarded) or target.rule.adapter.kind != CALIBRATED:
         return None
-    return min(1.0, float(found.base.mean()) / target.rule.fixed)
+    return min(1.0, float(found.base.mean()) / target.rule.adapter.info.label_range[0])
 
 
 class ResolvedScales:

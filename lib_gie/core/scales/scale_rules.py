@@ -22,7 +22,7 @@ _MOST_LAYERS = 4
 """The most layers apart by which a fixed scale grows: where fewer are used, little of the text is left."""
 
 NAMED = "the prompt names it"
-OUTSIDE = "the adapter was fitted on nothing like this"
+OUTSIDE = "it was fitted on nothing like this"
 MISREAD = "it had to be read in another way than it was fitted: at another size, or with pictures beside the text"
 
 

@@ -17,6 +17,7 @@ from lib_gie.core.layers import family_of, find_cross_attention
 from lib_gie.core.scales.calibrated import Calibration, save_calibration
 from lib_gie.core.scales.fitted import Fitted
 from lib_gie.core.scales.scale_rules import Guarded
+from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.demo.sampling_settings import CFG
 from lib_gie.errors import UnsupportedModelError
 from lib_gie.hosts.webui.request.library import InstalledAdapter, calibration_for, calibration_name
@@ -75,9 +76,10 @@ def calibrate_now(pipe: Any, concept: Concept, implied: Sequence[str] = (), path
     folder, weights = calibrations_folder(), weights_digest(pipe)
     reason = _unusable(folder)
     with _bar(concept) as told, _interruptible(not reason):
+        predictor = _predictor(pipe)
         found = calibrate(
-            _predictor(pipe), concept.text, weights, implied=implied, folder=None if reason else folder,
-            on_progress=told,
+            predictor, concept.text, weights, implied=implied, unchecked=default_scale(predictor.base),
+            folder=None if reason else folder, on_progress=told,
         )  # fmt: skip
     name = calibration_name(concept.key, weights, CLIP_SKIP) if path is None else path.stem
     if path is None and reason:

@@ -7,47 +7,58 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from modules import devices, errors, shared
+from modules import devices, errors, sd_models, shared
 from tqdm import tqdm
 
 from lib_gie.checks import quoted
 from lib_gie.core.concepts import Concept
 from lib_gie.core.scales.calibrated import Calibration, save_calibration
-from lib_gie.errors import GieError
+from lib_gie.demo.fixed_scale import default_scale
+from lib_gie.errors import GieError, OptionError
 from lib_gie.training.calibration import CalibrationStoppedError, calibrate
+from lib_gie.training.prompts.reference import naming_prompts, neutral_prompts
 
-from .host.model import family_and_heads, unet_of, weights_of
+from .host.model import family_and_heads, inversions_in, unet_of, weights_of
 from .host.prompt_state import usual_settings
 from .request.installed import adapter_folders
 from .request.library import calibration_name
 from .request.parsing import TITLE
 from .training.image_maker import WebUIImageMaker, usual_sampling
 
+_failed: dict[tuple[str, str, Any], str] = {}
+"""Why a concept could not be calibrated, by its key, checkpoint and clip skip, where trying again would take long."""
 
-def calibrate_all(concepts: Sequence[Concept]) -> list[str]:
-    """Calibrate concepts on the loaded checkpoint, in the job that runs. Return what the user is told of it.
+
+def calibrate_all(p: Any, concepts: Sequence[Concept]) -> list[str]:
+    """Calibrate concepts on the loaded checkpoint, in the job ``p`` that runs. Return what the user is told of it.
 
     What fails or is skipped is left to the fixed scale. Where the job is interrupted nothing more is begun.
     """
     notes = []
-    for concept in {concept.key: concept for concept in concepts}.values():
-        if shared.state.interrupted or shared.state.stopping_generation:
-            break
-        notes.append(_told(concept))
+    try:
+        for concept in {concept.key: concept for concept in concepts}.values():
+            if shared.state.interrupted or shared.state.stopping_generation:
+                break
+            key = concept.key, weights_of(shared.sd_model), getattr(shared.opts, "CLIP_stop_at_last_layers", None)
+            notes.append(_failed.get(key) or _told(concept, key))
+    finally:  # the WebUI has put these on for the job already
+        sd_models.apply_token_merging(shared.sd_model, p.get_token_merging_ratio())
     return notes
 
 
-def _told(concept: Concept) -> str:
+def _told(concept: Concept, key: tuple[str, str, Any]) -> str:
     started = time.monotonic()
     try:
         made = _calibrated(concept)
     except CalibrationStoppedError:
         return f"the calibration of {quoted(concept.text)} was stopped; the next one goes on from there"
-    except Exception as error:  # whatever it is, the fixed scale erases
-        if not isinstance(error, GieError):
-            errors.report(f"{TITLE}: {concept.text!r} could not be calibrated", exc_info=True)
-            devices.torch_gc()
+    except GieError as error:
         return f"{quoted(concept.text)} could not be calibrated ({quoted(str(error))})"
+    except Exception as error:  # whatever it is, the fixed scale erases
+        errors.report(f"{TITLE}: {concept.text!r} could not be calibrated", exc_info=True)
+        devices.torch_gc()
+        _failed[key] = f"{quoted(concept.text)} could not be calibrated ({quoted(str(error))})"
+        return _failed[key]
     seconds, info = time.monotonic() - started, made.info
     return (
         f"{quoted(concept.text)} was calibrated on this checkpoint in {seconds:.0f} s ({info.training['evaluations']} "
@@ -58,13 +69,30 @@ def _told(concept: Concept) -> str:
 def _calibrated(concept: Concept) -> Calibration:
     """Calibrate one concept and keep the file among the user's adapters."""
     model, folder = shared.sd_model, adapter_folders()[-1]
+    _check_words(concept, model)
     weights, kept = weights_of(model), folder / "calibration"
     with usual_settings(), _progress(concept) as on_progress:
         maker = _image_maker(model)
-        made = calibrate(maker, concept.text, weights, folder=kept, on_progress=on_progress, should_stop=_is_stopped)
+        made = calibrate(
+            maker, concept.text, weights, unchecked=default_scale(maker.base), folder=kept, on_progress=on_progress,
+            should_stop=_is_stopped,
+        )  # fmt: skip
     name = calibration_name(concept.key, weights, maker.conditions["clip_skip"])
     save_calibration(made, folder / f"{name}.safetensors")
     return made
+
+
+def _check_words(concept: Concept, model: Any) -> None:
+    """Raise OptionError where a textual inversion would stand for words of the texts that are read.
+
+    Anybody may have made one, and the calibration stays.
+    """
+    neutral = neutral_prompts(family_and_heads(unet_of(model))[0])
+    for text in (*neutral, *(one.text for one in naming_prompts(concept.text, neutral))):
+        if inversions_in(text, model):
+            raise OptionError(
+                f"a textual inversion is called like words of {quoted(text)}, which a calibration reads; rename it"
+            )
 
 
 def _image_maker(model: Any) -> WebUIImageMaker:

@@ -62,7 +62,7 @@ def request_of(p: Any) -> Request | None:
 def process(inner: Callable[..., Any], p: Any) -> Any:
     """Return what ``inner`` makes of ``p``: its images have been erased from. Raises GieError where that cannot be."""
     request, enforced = request_of(p), enforced_requests()
-    calibrated = _calibrate_lacking(request, enforced)
+    calibrated = _calibrate_lacking(p, request, enforced)
     plans = [*plans_for(request, enforced), *given_plans(p)]
     clear_parameters(p)
     if not plans:
@@ -82,21 +82,20 @@ def process(inner: Callable[..., Any], p: Any) -> Any:
     return processed
 
 
-def _calibrate_lacking(request: Request | None, enforced: Sequence[Enforced]) -> list[str]:
-    """Calibrate the concepts that Automatic knows nothing of on this checkpoint, and return what is said of that."""
-    if not calibrates() or (request is None and not enforced):
-        return []
-    left = None if request is None else not_enforced(request, enforced)
-    model = shared.sd_model
-    concepts = [concept for wish in enforced for concept in lacking(wish.request, model, enforced=True)]
-    concepts += [] if left is None else lacking(left, model)
+def _calibrate_lacking(p: Any, request: Request | None, enforced: Sequence[Enforced]) -> list[str]:
+    """Calibrate the user's concepts that Automatic knows nothing of here, and return what is said of that.
+
+    What an admin enforces has adapters or the fixed scale: who sends the prompts must not choose by how they are read.
+    """
+    left = None if request is None or not calibrates() else not_enforced(request, enforced)
+    concepts = [] if left is None else lacking(left, shared.sd_model)
     if not concepts:
         return []
     from .calibration import calibrate_all  # most jobs need none: the WebUI's start is not to wait for it
 
     if stack():
         stack()[-1].detach()  # the calls of a calibration are none of a generation around this one
-    return calibrate_all(concepts)
+    return calibrate_all(p, concepts)
 
 
 def _check_sampled(generation: Generation, processed: Any) -> None:

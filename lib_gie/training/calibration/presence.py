@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import torch
 from lib_gie.core.call import LATENT_CHANNELS, noise_of
 from lib_gie.core.readings import cells
 from lib_gie.core.recorder import Reading, count_cells
+from lib_gie.core.scales.adapter import InputRange, fit_range
 from lib_gie.core.scales.calibrated import Discriminant, fit_discriminant, held_out_scores
 from lib_gie.core.scales.files import tensors_in, write_file
 from lib_gie.errors import AdapterError
@@ -24,6 +25,10 @@ from .counted import BATCH, Counted
 POINTS = ((999, 0), (700, 1))
 """Timestep and seed of the noise of each reading. At the first the UNet predicts an image's layout, at the other more
 of its contents. Both together told every implied prompt of the demo model's validation split from unrelated ones."""
+
+SLACK = 1.6
+"""Factor by which inputs may be farther off than an adapter's: the neutral prompts know fewer things than prompts do.
+All validation prompts of the demo model are within it, and all of them are outside with tiling."""
 
 QUANTILE = 0.975
 """A concept begins to be present at this quantile of neutral prompts' scores."""
@@ -40,11 +45,15 @@ _SAME = 1e-3
 
 @dataclass(frozen=True)
 class Presence:
-    """The means to tell how present a concept is; see ``CalibrationInfo`` for ``ramp`` and ``tells_presence``."""
+    """The means to tell how present a concept is; see ``CalibrationInfo`` for ``ramp`` and ``tells_presence``.
+
+    ``range``: of the inputs that it was found from.
+    """
 
     discriminant: Discriminant
     ramp: tuple[float, float]
     tells_presence: bool
+    range: InputRange
 
 
 def readings_at(size: tuple[int, int]) -> tuple[Reading, ...]:
@@ -143,11 +152,18 @@ def find_presence(
     present = read_prompts(counted, readings, [one.text for one in naming])  # [P, inputs]
     others = [n for n, text in enumerate(neutral.prompts) if not may_name(text, concept) and text not in implied]
     if len(others) < _LEAST_NEUTRAL:  # a word of nearly all texts
-        return Presence(fit_discriminant(absent, present), (0.0, 1.0), False)
+        return Presence(fit_discriminant(absent, present), (0.0, 1.0), False, _range(absent, present))
     place = {number: index for index, number in enumerate(others)}
     groups = torch.tensor([place.get(one.of, -1) for one in naming])  # [P]
     ramp, tells_presence = _ramp(*held_out_scores(absent[others], present, groups))
-    return Presence(fit_discriminant(absent[others], present), ramp, tells_presence)
+    return Presence(fit_discriminant(absent[others], present), ramp, tells_presence, _range(absent[others], present))
+
+
+def _range(neutral: torch.Tensor, naming: torch.Tensor) -> InputRange:
+    """Return the range of inputs that count as known, from those of both kinds of prompts, float32 [N, inputs] each."""
+    fitted, held = (torch.cat([part[first::2] for part in (neutral, naming)]) for first in (0, 1))
+    found = fit_range(fitted, held)
+    return replace(found, bound=SLACK * found.bound)
 
 
 def _ramp(absent: torch.Tensor, present: torch.Tensor) -> tuple[tuple[float, float], bool]:

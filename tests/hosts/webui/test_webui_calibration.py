@@ -14,7 +14,7 @@ from lib_gie.core.recorder import Reading, count_cells
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo, save_adapter
 from lib_gie.core.scales.calibrated import Calibration, CalibrationInfo, Discriminant, save_calibration
 from lib_gie.errors import AdapterError
-from lib_gie.options import AUTOMATIC, FIXED
+from lib_gie.options import AUTOMATIC, DEFAULT_SCALE, FIXED
 
 STRENGTH, SIZE = -2.0, (4, 4)
 INPUTS = count_cells(SIZE, 4)
@@ -93,7 +93,7 @@ def asked(host, monkeypatch) -> list[str]:  # noqa: F811
     """The concepts that were to be calibrated; none is."""
     found: list[str] = []
 
-    def calibrate_all(concepts):
+    def calibrate_all(p, concepts):
         found.extend(concept.text for concept in concepts)
         return ["it was tried"]
 
@@ -110,10 +110,14 @@ def test_each_unknown_concept_is_calibrated(host, asked, tmp_path):  # noqa: F81
     assert any("it was tried" in comment for comment in p.comments)
 
 
-def test_an_admins_concepts_come_first(host, asked):  # noqa: F811
-    host.shared.cmd_opts.gie_enforce = "bomb"
-    host.process([True, "knife, bomb"])
-    assert asked == ["bomb", "knife"]
+def test_an_admins_concepts_are_not_calibrated(host, asked, tmp_path):  # noqa: F811
+    """How somebody's prompt is read must not choose how strongly they are erased."""
+    kept(host, tmp_path, ABSENT, "wine")
+    host.shared.cmd_opts.gie_enforce = "wine"
+    host.shared.opts.gie_enforced_show_scale = True
+    _, done = host.process([True, "knife, wine"])
+    assert asked == ["knife"]
+    assert read_out(done)["scale"] == DEFAULT_SCALE
 
 
 @pytest.mark.parametrize(

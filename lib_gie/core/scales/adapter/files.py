@@ -49,7 +49,7 @@ def check_tensors(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Te
         raise AdapterError(f"{name}: input_std must be positive; the file is damaged")
 
 
-def _take_range(tensors: dict[str, torch.Tensor], inputs: int, name: str) -> InputRange | None:
+def take_range(tensors: dict[str, torch.Tensor], inputs: int, name: str) -> InputRange | None:
     """Take the range of the inputs out of a file's tensors. Return None where there is none."""
     found = {key.removeprefix(PREFIX): tensors.pop(key).float() for key in sorted(NAMES & tensors.keys())}
     if not found:
@@ -78,7 +78,7 @@ def adapter_in(data: bytes, name: str) -> Adapter:
         refuse_other_contents(data, name)
         adapter = Adapter(AdapterInfo.from_metadata(metadata_in(data), name))
         tensors = load(data)
-        adapter.range = _take_range(tensors, adapter.info.inputs, name)
+        adapter.range = take_range(tensors, adapter.info.inputs, name)
         check_tensors(tensors, adapter.state_dict(), name)
         return filled(adapter, tensors)
 

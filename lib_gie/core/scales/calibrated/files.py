@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load
 
 from lib_gie.checks import quoted
+from lib_gie.core.scales.adapter.files import take_range
 from lib_gie.core.scales.files import checked, metadata_in, read_file, refuse_other_contents, write_file
 from lib_gie.errors import AdapterError
 
@@ -20,7 +21,8 @@ _NAMES = ("mean", "spread", "direction")
 
 def save_calibration(calibration: Calibration, path: Path) -> None:
     """Write a calibration as safetensors with its metadata."""
-    tensors = {key: value.float().contiguous() for key, value in calibration.discriminant.tensors().items()}
+    known = {} if calibration.range is None else calibration.range.tensors()
+    tensors = {key: value.float().contiguous() for key, value in (calibration.discriminant.tensors() | known).items()}
     write_file(path, tensors, calibration.info.to_metadata())
 
 
@@ -44,6 +46,7 @@ def calibration_in(data: bytes, name: str) -> Calibration:
         refuse_other_contents(data, name)
         info = CalibrationInfo.from_metadata(metadata_in(data), name)
         tensors = load(data)
+        known = take_range(tensors, info.inputs, name)
         if sorted(tensors) != sorted(_NAMES):
             found = quoted(", ".join(sorted(tensors)))
             raise AdapterError(f"{name} holds the tensors {found}; expected {', '.join(sorted(_NAMES))}")
@@ -54,7 +57,7 @@ def calibration_in(data: bytes, name: str) -> Calibration:
                 raise AdapterError(f"{name}: {key} holds numbers that are not finite; the file is damaged")
         if (tensors["spread"].float() <= 0).any():
             raise AdapterError(f"{name}: spread must be positive; the file is damaged")
-        return Calibration(info, Discriminant(**{key: value.float() for key, value in tensors.items()}))
+        return Calibration(info, Discriminant(**{key: value.float() for key, value in tensors.items()}), known)
 
     return checked(read, name)
 

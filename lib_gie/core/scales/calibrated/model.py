@@ -10,6 +10,7 @@ import torch
 
 from lib_gie.core.layers import UNKNOWN
 from lib_gie.core.recorder import Reading
+from lib_gie.core.scales.adapter.input_range import InputRange
 from lib_gie.errors import AdapterError
 
 from .discriminant import Discriminant
@@ -27,6 +28,7 @@ class Calibration:
 
     info: CalibrationInfo
     discriminant: Discriminant
+    range: InputRange | None = None
 
     kind = CALIBRATED
     knows_its_range = True
@@ -67,8 +69,15 @@ class Calibration:
         return (self.info.strength * self.presence(inputs))[:, None].expand(rows, tokens)  # [rows, tokens]
 
     def is_outside(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return False for every row, bool [rows]: its reference is prompts of all kinds."""
-        return torch.zeros(len(inputs), dtype=torch.bool)
+        """Tell which rows are unlike all that it was made from: float32 [rows, inputs, 1] -> bool [rows].
+
+        Tiling, a LoRA or a prompt that is put together oddly may change what is predicted so much that it says nothing
+        of the concept.
+        """
+        if self.range is None:
+            return torch.zeros(len(inputs), dtype=torch.bool)
+        with torch.autocast(inputs.device.type, enabled=False):
+            return self.range.is_outside(inputs)
 
     def is_for(self, concept: str) -> bool:
         """Tell whether it is for a concept, given by its case-folded text."""
@@ -92,6 +101,7 @@ class Calibration:
         info = self.info
         said = f"{info.strength} {info.ramp} {info.tells_presence} {info.weights} {info.readings}"
         digest = hashlib.sha256(said.encode())
-        for _, value in sorted(self.discriminant.tensors().items()):
+        known = {} if self.range is None else self.range.tensors()
+        for _, value in sorted((self.discriminant.tensors() | known).items()):
             digest.update(value.detach().float().cpu().numpy().tobytes())
         return digest.hexdigest()[:12]

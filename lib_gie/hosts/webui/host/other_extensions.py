@@ -57,6 +57,7 @@ def undisturbed(p: Processing) -> Iterator[None]:
     before = [{name: space[name] for name in _COUNTERS if name in space} for space in spaces]
     with ExitStack() as kept:
         kept.enter_context(_tile_sizes_undrawn())
+        kept.enter_context(_merging_size_kept(p))
         kept.enter_context(_pictures_unread(p))
         kept.enter_context(undrawn())  # ControlNet adds noise to its picture
         try:
@@ -64,6 +65,22 @@ def undisturbed(p: Processing) -> Iterator[None]:
         finally:
             for space, counted in zip(spaces, before, strict=True):
                 space.update(counted)
+
+
+def _unet_of(p: Any) -> Any:
+    return getattr(getattr(getattr(p, "sd_model", None), "model", None), "diffusion_model", None)
+
+
+@contextmanager
+def _merging_size_kept(p: Processing) -> Iterator[None]:
+    """Put the size back that token merging has noted of the host's call: its layers divide by it."""
+    noted = getattr(_unet_of(p), "_tome_info", None)
+    before = dict(noted) if isinstance(noted, dict) else {}
+    try:
+        yield
+    finally:
+        if isinstance(noted, dict):
+            noted.update(before)
 
 
 @contextmanager

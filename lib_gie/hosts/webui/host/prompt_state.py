@@ -57,7 +57,10 @@ def settings() -> Settings:
     return Settings({name: getattr(shared.opts, name, None) for name in _OPTIONS})
 
 
-_NOT_OF_A_REQUEST = ("sd_lora", "sd_hypernetwork", "token_merging_ratio", "tiling", "sd_noise_schedule")
+_NOT_OF_A_REQUEST = (
+    "sd_lora", "sd_hypernetwork", "token_merging_ratio", "tiling", "sd_noise_schedule", "sdxl_clip_l_skip", "emphasis",
+    "use_downcasted_alpha_bar",
+)  # fmt: skip
 """Settings that a request can override and that change what the UNet predicts."""
 
 
@@ -67,13 +70,15 @@ def usual_settings() -> Iterator[None]:
 
     What is kept for all images must not depend on what one request overrides.
     """
-    before = {name: shared.opts.data[name] for name in _NOT_OF_A_REQUEST if name in shared.opts.data}
-    usual = {name: shared.opts.data_labels[name].default for name in before if name in shared.opts.data_labels}
+    known = [name for name in _NOT_OF_A_REQUEST if name in shared.opts.data and name in shared.opts.data_labels]
+    before = {name: shared.opts.data[name] for name in known}
+    usual = {name: shared.opts.data_labels[name].default for name in known}
     shared.opts.data.update(usual)
     try:
         yield
-    finally:
-        shared.opts.data.update(before)
+    finally:  # what somebody has set meanwhile stays
+        ours = [name for name in known if shared.opts.data[name] == usual[name]]
+        shared.opts.data.update({name: before[name] for name in ours})
 
 
 # -- prompts that one batch can be made of ------------------------------------------------

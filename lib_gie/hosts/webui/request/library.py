@@ -173,6 +173,10 @@ def find_recorded(name: str, digest: str | None, folders: Sequence[Path]) -> Ins
     same = next((one for one in list_adapters(folders)[0] if digest in (one.digest, one.hash)), None)
     if same is not None:
         return same
+    if named is None and f"-{CALIBRATED}-" in name:
+        raise AdapterError(
+            f"the calibration {quoted(name)} of this image is not here; {AUTOMATIC} makes it again on its checkpoint"
+        )
     if named is None:
         raise AdapterError(f"the adapter {quoted(name)} of this image is not installed here")
     raise AdapterError(f"the adapter {quoted(name)} installed here ({named.digest}) is not this image's ({digest})")

@@ -52,11 +52,13 @@ def _found_for(
     """Return what Automatic takes for a concept: an adapter for it, else its calibration on this checkpoint."""
     folders = adapter_folders()
     trained = adapter_for(concept.key, base, heads, folders, trusted=enforced)
-    return trained or calibration_for(concept.key, weights_of(model), _clip_skip(), folders)
+    if trained is not None or enforced:  # what is enforced must not depend on how somebody's prompt is read
+        return trained
+    return calibration_for(concept.key, weights_of(model), _clip_skip(), folders)
 
 
-def lacking(request: Request, model: Any, enforced: bool = False) -> list[Concept]:
-    """Return the concepts of a request for which Automatic finds nothing, and which can be calibrated.
+def lacking(request: Request, model: Any) -> list[Concept]:
+    """Return the concepts of a user's request for which Automatic finds nothing, and which can be calibrated.
 
     A concept that is a textual inversion's name can not: what it means is in a file that anybody may have made. The
     list is empty where the request asks for something else than Automatic, and for models that cannot be erased from.
@@ -65,7 +67,7 @@ def lacking(request: Request, model: Any, enforced: bool = False) -> list[Concep
         return []
     try:
         base, heads = family_and_heads(unet_of(model))
-        found = [one for one in request.concepts if _found_for(one, base, heads, model, enforced) is None]
+        found = [one for one in request.concepts if _found_for(one, base, heads, model) is None]
         return [one for one in found if _is_words(one.text, model)]
     except GieError:  # the plan says so
         return []
@@ -122,7 +124,7 @@ def _rule(
             )
     installed.adapter.check_model(base, heads)
     _check_checkpoint(installed, model)
-    rule = Guarded(installed.adapter, _fixed_beside(installed, request, base, enforced))
+    rule = Guarded(installed.adapter, _fixed_beside(installed, base))
     return rule, ScaleSource(installed.name, installed.digest, DEFAULT_SCALE)
 
 
@@ -136,13 +138,12 @@ def _check_checkpoint(installed: InstalledAdapter, model: Any) -> None:
         )
 
 
-def _fixed_beside(installed: InstalledAdapter, request: Request, base: str, enforced: bool) -> float:
-    """Return the scale where a prompt names the concept: what a calibration found, or an admin's if it is stronger."""
+def _fixed_beside(installed: InstalledAdapter, base: str) -> float:
+    """Return the scale where a prompt names the concept: what a calibration found, or the model family's."""
     found = installed.adapter
     if not isinstance(found, Calibration):
         return default_scale(base)
-    given = enforced and request.scale != BY_NAME["scale"].default
-    return min(found.info.strength, request.scale) if given else found.info.strength
+    return found.info.strength
 
 
 def plans_for(request: Request | None, enforced: Sequence[Enforced]) -> list[Plan]:
