@@ -10,7 +10,7 @@ PINS_TORCH ?= torch==2.1.2
 PINS_VENV := .venv-pins
 PINS_BIN := $(PINS_VENV)/bin
 # these are of pipelines that the pinned diffusers lacks or has elsewhere
-NEW_DIFFUSERS := $(addprefix tests/,hosts/diffusers/test_pipeline_classes.py hosts/diffusers/test_pipeline_parts.py evaluation/test_methods.py)
+NEW_DIFFUSERS := $(addprefix tests/,hosts/diffusers/test_calibrated_pipelines.py hosts/diffusers/test_pipeline_classes.py hosts/diffusers/test_pipeline_parts.py evaluation/test_methods.py)
 
 .PHONY: demo test coverage test-pins lint clean
 
