@@ -138,6 +138,11 @@ def tensors_in(path: Path) -> dict[str, torch.Tensor]:
 
     def read() -> dict[str, torch.Tensor]:
         refuse_other_contents(data, path.name)
-        return load(data)
+        return loaded(data)
 
     return checked(read, path.name)
+
+
+def loaded(data: bytes) -> dict[str, torch.Tensor]:
+    """Return the tensors of a file's content, in memory of their own: those of older libraries lie in what was read."""
+    return {name: value.clone() for name, value in load(data).items()}

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load
 
 from lib_gie.checks import quoted
-from lib_gie.core.scales.files import checked, metadata_in, read_file, refuse_other_contents, write_file
+from lib_gie.core.scales.files import checked, loaded, metadata_in, read_file, refuse_other_contents, write_file
 from lib_gie.errors import AdapterError
 
 from .info import AdapterInfo
@@ -77,7 +76,7 @@ def adapter_in(data: bytes, name: str) -> Adapter:
     def read() -> Adapter:
         refuse_other_contents(data, name)
         adapter = Adapter(AdapterInfo.from_metadata(metadata_in(data), name))
-        tensors = load(data)
+        tensors = loaded(data)
         adapter.range = take_range(tensors, adapter.info.inputs, name)
         check_tensors(tensors, adapter.state_dict(), name)
         return filled(adapter, tensors)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import load
 
 from lib_gie.checks import quoted
 from lib_gie.core.scales.adapter.files import take_range
-from lib_gie.core.scales.files import checked, metadata_in, read_file, refuse_other_contents, write_file
+from lib_gie.core.scales.files import checked, loaded, metadata_in, read_file, refuse_other_contents, write_file
 from lib_gie.errors import AdapterError
 
 from .discriminant import Discriminant
@@ -45,7 +44,7 @@ def calibration_in(data: bytes, name: str) -> Calibration:
     def read() -> Calibration:
         refuse_other_contents(data, name)
         info = CalibrationInfo.from_metadata(metadata_in(data), name)
-        tensors = load(data)
+        tensors = loaded(data)
         known = take_range(tensors, info.inputs, name)
         if sorted(tensors) != sorted(_NAMES):
             found = quoted(", ".join(sorted(tensors)))
