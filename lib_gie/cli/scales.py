@@ -13,7 +13,7 @@ from lib_gie.assets import MODELS, own_folder
 from lib_gie.core.concepts import Concept
 from lib_gie.core.rules import erasing_rule
 from lib_gie.core.scales.fitted import Fitted
-from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule
+from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule, guarded
 from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.errors import AdapterError, ErasureError, UnsupportedModelError
 from lib_gie.hosts.webui.request.infotext import ScaleSource
@@ -78,25 +78,24 @@ def choose_scales(pipe: Any, concepts: Sequence[Concept], rule: str, calibrates:
 
 def _automatic(pipe: Any, concept: Concept, calibrates: bool) -> Choice:
     from lib_gie.core.layers import family_of, find_cross_attention
-    from lib_gie.hosts.diffusers.calibrating import calibrated_rule, kept_calibration
+    from lib_gie.hosts.diffusers.calibrating import kept_calibration
     from lib_gie.hosts.webui.request.library import adapter_for
 
     layers = find_cross_attention(pipe.unet)
     base, heads = family_of(layers), [layer.heads for layer in layers]
     trained = adapter_for(concept.key, base, heads, _folders())
     if trained is not None:
-        rule = Guarded(trained.adapter, default_scale(base))
-        return _fitted(trained.adapter, rule, trained.name, "it was trained for this concept")
+        return _guarded(trained.adapter, base, trained.name, "it was trained for this concept")
     kept = kept_calibration(pipe, concept)
     if kept is not None:
-        return _fitted(kept.adapter, calibrated_rule(kept.adapter), kept.name, f"{_LACKING}; it was calibrated before")
+        return _guarded(kept.adapter, base, kept.name, f"{_LACKING}; it was calibrated before")
     if not calibrates:
         return _fixed(default_scale(base), f"{_LACKING}, and it is not calibrated")
     return _calibrated(pipe, concept, base)
 
 
 def _calibrated(pipe: Any, concept: Concept, base: str) -> Choice:
-    from lib_gie.hosts.diffusers.calibrating import calibrate_now, calibrated_rule
+    from lib_gie.hosts.diffusers.calibrating import calibrate_now
 
     try:
         made = calibrate_now(pipe, concept)
@@ -106,13 +105,17 @@ def _calibrated(pipe: Any, concept: Concept, base: str) -> Choice:
     why = f"{_LACKING}; it was calibrated now, in {found.info.training['evaluations']} UNet evaluations"
     lost = f", and not kept: {made.reason}" if made.path is None else ""
     warning = f"; {found.info.warning}" if found.info.warning else ""
-    return _fitted(found, calibrated_rule(found), made.name, why + lost + warning)
+    return _guarded(found, base, made.name, why + lost + warning)
 
 
 def _folders() -> list[Path]:
     """Return the folders with adapters, the user's own last; a checkout has one for both."""
     own = own_folder()
     return [MODELS] if own.resolve() == MODELS.resolve() else [MODELS, own]
+
+
+def _guarded(fitted: Fitted, base: str, name: str, why: str) -> Choice:
+    return _fitted(fitted, guarded(fitted, default_scale(base)), name, why)
 
 
 def _fitted(fitted: Fitted, rule: ScaleRule, name: str, why: str) -> Choice:

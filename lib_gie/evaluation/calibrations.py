@@ -6,7 +6,6 @@ import functools
 from typing import Any
 
 from lib_gie.core.scales.calibrated import Calibration
-from lib_gie.core.scales.scale_rules import Guarded
 from lib_gie.demo.glyphs import UNWANTED
 from lib_gie.demo.sampling_settings import CFG, SIZE, STEPS
 from lib_gie.demo.splits import load_split
@@ -27,8 +26,3 @@ def calibrations(pipe: Any, given_implied: bool) -> dict[str, Calibration]:
         concept: calibrate(maker, concept, "in memory", implied=[p.text for p in implied if p.concept == concept])
         for concept in UNWANTED
     }
-
-
-def guarded(calibration: Calibration) -> Guarded:
-    """Return the rule that a calibration is used by: in full where the prompt names the concept."""
-    return Guarded(calibration, calibration.info.strength)

@@ -25,7 +25,7 @@ from lib_gie.hosts.diffusers import GrowthInhibitors
 from lib_gie.json_lines import identity_digest
 from lib_gie.options import CONCEPT_PASSES, ErasureSettings
 
-from .calibrations import calibrations, guarded
+from .calibrations import calibrations
 from .generate import Job, Make, generate, plain
 
 _NUMBERS = tuple(field.name for field in dataclasses.fields(ErasureSettings) if field.type == "float")
@@ -250,8 +250,7 @@ def _ours(pipe: Any, name: str, shipped: Shipped) -> Method | None:
     if head == CALIBRATED:
         given = IMPLIED in [word.strip() for word in words]
         found = calibrations(pipe, given)
-        own = {concept: guarded(found[concept]) for concept in found}
-        return Method(name, erased(pipe, own, **options), rules=tuple(found.values()))
+        return Method(name, erased(pipe, found, **options), rules=tuple(found.values()))
     if head == "adapter":
         rules = {concept: load_adapter(path) for concept, path in shipped.single.items()}
         return Method(name, erased(pipe, rules, **options), rules=tuple(rules.values()))

@@ -102,31 +102,30 @@ def test_a_request_cannot_choose_what_it_is_calibrated_with(calibrating):
     assert calibrating.txt2img(IMPLIED, BANANA, steps=20) == first
 
 
-def test_interrupted_it_makes_no_image_and_goes_on_the_next_time(calibrating):
+def pressed_while_calibrating(webui, button: str):
+    """The answer to a request whose calibration is cut short by this button."""
     answers = []
-    job = threading.Thread(target=lambda: answers.append(calibrating.txt2img(NAMED, BANANA, steps=20)))
+    job = threading.Thread(target=lambda: answers.append(webui.txt2img(NAMED, BANANA, steps=20)))
     job.start()
     deadline = time.monotonic() + 30
-    while "calibrating" not in str(calibrating.call("progress")["textinfo"]) and time.monotonic() < deadline:
+    while "calibrating" not in str(webui.call("progress")["textinfo"]) and time.monotonic() < deadline:
         time.sleep(0.02)
-    calibrating.call("interrupt", {})
+    webui.call(button, {})
     job.join(60)
-    assert not answers[0].images
+    return answers[0]
+
+
+def test_interrupted_it_makes_no_image_and_goes_on_the_next_time(calibrating):
+    answer = pressed_while_calibrating(calibrating, "interrupt")
+    assert not answer.images
     assert not calibrating.get("gie-test/calibrations/kept")
     assert "banana" not in shown(calibrating.txt2img(NAMED, BANANA, steps=20))
 
 
 def test_skipped_it_goes_on_with_the_fixed_scale(calibrating):
-    answers = []
-    job = threading.Thread(target=lambda: answers.append(calibrating.txt2img(NAMED, BANANA, steps=20)))
-    job.start()
-    deadline = time.monotonic() + 30
-    while "calibrating" not in str(calibrating.call("progress")["textinfo"]) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    calibrating.call("skip", {})
-    job.join(60)
-    assert "GIE adapter: Fixed scale" in answers[0].infotexts[0]
-    assert "banana" not in shown(answers[0])
+    answer = pressed_while_calibrating(calibrating, "skip")
+    assert "GIE adapter: Fixed scale" in answer.infotexts[0]
+    assert "banana" not in shown(answer)
 
 
 def test_it_belongs_to_its_checkpoint(calibrated):

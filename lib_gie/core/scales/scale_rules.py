@@ -58,7 +58,7 @@ class ScaleRule(Protocol):
 
     @property
     def readings(self) -> Sequence[Reading]:
-        """The readings of attention that ``scales`` needs, each half a UNet evaluation per image; it may need none."""
+        """The readings that ``scales`` needs, each half a UNet evaluation per image; it may need none."""
         ...
 
     def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
@@ -114,6 +114,15 @@ class GivenScales:
 
     def check_model(self, family: str, heads: Sequence[int]) -> None:
         """Accept every UNet."""
+
+
+def guarded(fitted: Fitted, usual: float) -> Guarded:
+    """Return the rule that an adapter or a calibration is used by.
+
+    ``usual``: the fixed scale of the model family, which stands behind an adapter. Behind a calibration its strength
+    does.
+    """
+    return Guarded(fitted, fitted.info.label_range[0] if fitted.kind == CALIBRATED else usual)
 
 
 class Guarded:

@@ -15,8 +15,6 @@ from lib_gie.assets import calibrations_folder
 from lib_gie.core.concepts import Concept
 from lib_gie.core.layers import family_of, find_cross_attention
 from lib_gie.core.scales.calibrated import Calibration, save_calibration
-from lib_gie.core.scales.fitted import Fitted
-from lib_gie.core.scales.scale_rules import Guarded
 from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.demo.sampling_settings import CFG
 from lib_gie.errors import UnsupportedModelError
@@ -42,11 +40,6 @@ class Made:
     name: str
     path: Path | None
     reason: str = ""
-
-
-def calibrated_rule(calibration: Fitted) -> Guarded:
-    """Return the rule that a calibration is used by: in full where the prompt names the concept."""
-    return Guarded(calibration, calibration.info.label_range[0])
 
 
 def kept_calibration(pipe: Any, concept: Concept) -> InstalledAdapter | None:

@@ -14,12 +14,12 @@ from lib_gie.core.rules import erasing_rule
 from lib_gie.core.scales.adapter import Adapter
 from lib_gie.core.scales.calibrated import CALIBRATED, Calibration
 from lib_gie.core.scales.kept import load_fitted
-from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule
+from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule, guarded
 from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.errors import ConceptError, OptionError
 from lib_gie.options import CROSS_SHARE, SELF_SHARE, ErasureSettings
 
-from .calibrating import calibrated_rule, calibration_of
+from .calibrating import calibration_of
 from .erased_pipeline import ErasedPipeline, check_pipeline
 from .weights import identities
 
@@ -41,10 +41,8 @@ def scale_rule(scale: float | None, adapter: OneRule | None, rule: str = Erasure
     if adapter is None:
         return FixedScale(erasing_rule(rule).range.default if scale is None else scale)
     found = load_fitted(adapter) if isinstance(adapter, (Path, str)) else adapter
-    if isinstance(found, Calibration):
-        found = calibrated_rule(found)
-    elif isinstance(found, Adapter):
-        found = Guarded(found, default_scale(found.info.base))
+    if isinstance(found, (Adapter, Calibration)):
+        found = guarded(found, default_scale(found.info.base))
     check_adapter(found, rule)
     return found
 
@@ -70,7 +68,7 @@ def scale_rules(
         if scale != CALIBRATED:
             raise OptionError(f"scale is {quoted(scale)}; it must be a number, or {CALIBRATED!r}")
         _check_takes_calibrations(rule)
-        return tuple(calibrated_rule(calibration_of(pipe, concept)) for concept in concepts)
+        return tuple(scale_rule(None, calibration_of(pipe, concept)) for concept in concepts)
     return tuple(scale_rule(scale, one, rule) for one in _one_each(concepts, adapter))
 
 

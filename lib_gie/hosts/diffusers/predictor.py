@@ -99,7 +99,7 @@ class PipelinePredictor:
         concept: str = "",
         scales: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the UNet's output for rows that are all conditional, float32 [B, 4, h, w]; see ImageMaker."""
+        """Return the UNet's output for rows that are all conditional, float32 [B, 4, h, w]; see Predictor."""
         unet = self.pipe.unet
         own = None if scales is None else self.encoded(concept)
         found, most = [], _rows_of(latents.shape[2:])

@@ -18,7 +18,7 @@ from lib_gie.errors import GieError, OptionError
 from lib_gie.training.calibration import CalibrationStoppedError, calibrate
 from lib_gie.training.prompts.reference import naming_prompts, neutral_prompts
 
-from .host.model import family_and_heads, inversions_in, unet_of, weights_of
+from .host.model import clip_skip, family_and_heads, inversions_in, unet_of, weights_of
 from .host.prompt_state import usual_settings
 from .request.installed import adapter_folders
 from .request.library import calibration_name
@@ -39,7 +39,7 @@ def calibrate_all(p: Any, concepts: Sequence[Concept]) -> list[str]:
         for concept in {concept.key: concept for concept in concepts}.values():
             if shared.state.interrupted or shared.state.stopping_generation:
                 break
-            key = concept.key, weights_of(shared.sd_model), getattr(shared.opts, "CLIP_stop_at_last_layers", None)
+            key = concept.key, weights_of(shared.sd_model), clip_skip()
             notes.append(_failed.get(key) or _told(concept, key))
     finally:  # the WebUI has put these on for the job already
         sd_models.apply_token_merging(shared.sd_model, p.get_token_merging_ratio())

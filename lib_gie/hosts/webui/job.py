@@ -15,10 +15,10 @@ from modules import errors, shared
 from lib_gie.errors import ErasureError
 
 from .request.asked import given_plans, own_request
-from .request.enforcement import Enforced, enforced_requests, erased_anyway, not_enforced
+from .request.enforcement import enforced_requests, erased_anyway
 from .request.parsing import TITLE, Request
 from .request.plan import Plan
-from .request.plans import calibrates, differences, lacking, plans_for
+from .request.plans import calibrates, differences, plans_for, to_calibrate
 from .sampling.erased_generation import Generation, is_stopped, stack
 from .shown.afterwards import leave_out
 from .shown.parameters import clear_parameters, write_parameters
@@ -62,8 +62,9 @@ def request_of(p: Any) -> Request | None:
 def process(inner: Callable[..., Any], p: Any) -> Any:
     """Return what ``inner`` makes of ``p``: its images have been erased from. Raises GieError where that cannot be."""
     request, enforced = request_of(p), enforced_requests()
-    calibrated = _calibrate_lacking(p, request, enforced)
-    plans = [*plans_for(request, enforced), *given_plans(p)]
+    own = plans_for(request, enforced)
+    calibrated = _calibrate(p, own)
+    plans = [*(plans_for(request, enforced) if calibrated else own), *given_plans(p)]
     clear_parameters(p)
     if not plans:
         with _beside_the_erased(p):
@@ -82,13 +83,9 @@ def process(inner: Callable[..., Any], p: Any) -> Any:
     return processed
 
 
-def _calibrate_lacking(p: Any, request: Request | None, enforced: Sequence[Enforced]) -> list[str]:
-    """Calibrate the user's concepts that Automatic knows nothing of here, and return what is said of that.
-
-    What an admin enforces has adapters or the fixed scale: who sends the prompts must not choose by how they are read.
-    """
-    left = None if request is None or not calibrates() else not_enforced(request, enforced)
-    concepts = [] if left is None else lacking(left, shared.sd_model)
+def _calibrate(p: Any, plans: Sequence[Plan]) -> list[str]:
+    """Calibrate what Automatic knows nothing of here, and return what is said of that; the plans are others then."""
+    concepts = to_calibrate(plans) if calibrates() else []
     if not concepts:
         return []
     from .calibration import calibrate_all  # most jobs need none: the WebUI's start is not to wait for it

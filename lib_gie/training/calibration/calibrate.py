@@ -48,12 +48,8 @@ def calibrate(
     readings = readings_at(size)
     identity = f"{weights} {maker.base} clip skip {conditions.get('clip_skip')}"
     neutral = NeutralReadings(neutral_prompts(maker.base), readings, identity, folder)
-    expected = (
-        neutral.evaluations
-        + (NAMING + len(implied)) * len(readings)
-        + Agreement.evaluations
-        + 2 * Samplings.evaluations
-    )
+    of_texts = neutral.evaluations + (NAMING + len(implied)) * len(readings)
+    expected = of_texts + Agreement.evaluations + 2 * Samplings.evaluations
     counted = Counted(maker, expected, on_progress, should_stop)
     presence = find_presence(counted, concept, neutral, readings, implied)
     strength = find_strength(counted, concept, size, conditions["cfg"])

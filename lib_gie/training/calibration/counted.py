@@ -65,7 +65,7 @@ class Counted:
         concept: str = "",
         scales: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the UNet's output, float32 [B, 4, h, w], see ``ImageMaker.predict``.
+        """Return the UNet's output, float32 [B, 4, h, w], see ``Predictor.predict``.
 
         Raises CalibrationStoppedError where the user has stopped it, ErasureError for numbers that are not finite.
         """

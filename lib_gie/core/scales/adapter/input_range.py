@@ -50,6 +50,14 @@ class InputRange:
         return {f"{PREFIX}{part.name}": getattr(self, part.name) for part in fields(self)}
 
 
+def outside(known: InputRange | None, inputs: torch.Tensor) -> torch.Tensor:
+    """Tell which rows are out of a range, float32 [rows, inputs, n] -> bool [rows]; where there is none no row is."""
+    if known is None:
+        return torch.zeros(len(inputs), dtype=torch.bool)
+    with torch.autocast(inputs.device.type, enabled=False):
+        return known.is_outside(inputs)
+
+
 PREFIX = "range_"
 NAMES = frozenset(PREFIX + part.name for part in fields(InputRange))
 

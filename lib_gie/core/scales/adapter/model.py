@@ -14,7 +14,7 @@ from lib_gie.core.recorder import Reading
 from lib_gie.errors import AdapterError
 
 from .info import AdapterInfo
-from .input_range import InputRange
+from .input_range import InputRange, outside
 
 HIDDEN = (64, 32)
 ADAPTER = "adapter"
@@ -100,10 +100,7 @@ class Adapter(nn.Module):
 
         Where ``range`` is None no row is.
         """
-        if self.range is None:
-            return torch.zeros(len(inputs), dtype=torch.bool)
-        with torch.autocast(inputs.device.type, enabled=False):
-            return self.range.is_outside(inputs)
+        return outside(self.range, inputs)
 
     def is_for(self, concept: str) -> bool:
         """Tell whether it was fitted for a concept, given by its case-folded text."""

@@ -10,7 +10,7 @@ import torch
 
 from lib_gie.core.layers import UNKNOWN
 from lib_gie.core.recorder import Reading
-from lib_gie.core.scales.adapter.input_range import InputRange
+from lib_gie.core.scales.adapter.input_range import InputRange, outside
 from lib_gie.errors import AdapterError
 
 from .discriminant import Discriminant
@@ -74,10 +74,7 @@ class Calibration:
         Tiling, a LoRA or a prompt that is put together oddly may change what is predicted so much that it says nothing
         of the concept.
         """
-        if self.range is None:
-            return torch.zeros(len(inputs), dtype=torch.bool)
-        with torch.autocast(inputs.device.type, enabled=False):
-            return self.range.is_outside(inputs)
+        return outside(self.range, inputs)
 
     def is_for(self, concept: str) -> bool:
         """Tell whether it is for a concept, given by its case-folded text."""

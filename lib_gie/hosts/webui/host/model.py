@@ -43,6 +43,11 @@ def text_encoders(model: Model) -> list[Any]:
     return [part for part in found if hasattr(part, "tokenize") and hasattr(part, "process_tokens")]
 
 
+def clip_skip() -> Any:
+    """Return the clip skip of the settings, None where the host has none."""
+    return getattr(shared.opts, "CLIP_stop_at_last_layers", None)
+
+
 def weights_of(model: Model) -> str:
     """Return a digest of a checkpoint's file: of all of it where the WebUI has read it all (see --no-hashing)."""
     info: Any = getattr(model, "sd_checkpoint_info", None)

@@ -15,7 +15,7 @@ from lib_gie.core.rows import RowLedger
 from lib_gie.core.scales.calibrated import Calibration
 from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule
 from lib_gie.hosts.protocol import SamplingHost
-from lib_gie.hosts.webui.host.model import weights_of
+from lib_gie.hosts.webui.host.model import clip_skip, weights_of
 
 from .infotext import ScaleSource
 from .parsing import Request
@@ -68,8 +68,7 @@ class Plan:
 
         On another checkpoint, such as a refiner, a calibration knows nothing, so its strength counts in full.
         """
-        layers = getattr(shared.opts, "CLIP_stop_at_last_layers", None)
-        rules = [rule.at_clip_skip(layers) if isinstance(rule, Guarded) else rule for rule in self.rules]
+        rules = [rule.at_clip_skip(clip_skip()) if isinstance(rule, Guarded) else rule for rule in self.rules]
         return tuple(FixedScale(rule.fixed) if _is_elsewhere(rule) else rule for rule in rules)
 
     def doubts(self, erasure: Erasure) -> list[str]:

@@ -13,11 +13,18 @@ from lib_gie.core.concepts import MAX_TOKENS, Concept
 from lib_gie.core.rules import erasing_rule
 from lib_gie.core.scales.calibrated import Calibration
 from lib_gie.core.scales.fitted import Fitted
-from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule
+from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule, guarded
 from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.errors import AdapterError, GieError, OptionError
 from lib_gie.hosts.webui.host.chosen import HOST
-from lib_gie.hosts.webui.host.model import family_and_heads, inversions_in, split_tokens, unet_of, weights_of
+from lib_gie.hosts.webui.host.model import (
+    clip_skip,
+    family_and_heads,
+    inversions_in,
+    split_tokens,
+    unet_of,
+    weights_of,
+)
 from lib_gie.options import AUTOMATIC, BY_NAME, DEFAULT_SCALE, FIXED
 
 from .enforcement import Enforced, not_enforced
@@ -42,10 +49,6 @@ def automatic_text(concepts: Sequence[Concept], model: Any) -> str:
     return f"{AUTOMATIC} takes {', '.join(named)}"
 
 
-def _clip_skip() -> float | None:
-    return getattr(shared.opts, "CLIP_stop_at_last_layers", None)
-
-
 def _found_for(
     concept: Concept, base: str, heads: Sequence[int], model: Any, enforced: bool = False
 ) -> InstalledAdapter | None:
@@ -54,27 +57,31 @@ def _found_for(
     trained = adapter_for(concept.key, base, heads, folders, trusted=enforced)
     if trained is not None or enforced:  # what is enforced must not depend on how somebody's prompt is read
         return trained
-    return calibration_for(concept.key, weights_of(model), _clip_skip(), folders)
+    return calibration_for(concept.key, weights_of(model), clip_skip(), folders)
 
 
-def lacking(request: Request, model: Any) -> list[Concept]:
-    """Return the concepts of a user's request for which Automatic finds nothing, and which can be calibrated.
+def to_calibrate(plans: Sequence[Plan]) -> list[Concept]:
+    """Return the user's concepts for which Automatic found nothing, and which can be calibrated on the loaded model.
 
-    A concept that is a textual inversion's name can not: what it means is in a file that anybody may have made. The
-    list is empty where the request asks for something else than Automatic, and for models that cannot be erased from.
+    A concept that is a textual inversion's name can not: what it means is in a file that anybody may have made. Nor is
+    what an admin enforces: who sends the prompts must not choose how strongly it is erased by how they are read.
     """
+    found = [concept for plan in plans if not plan.enforced for concept, _ in _lacking(plan.request, plan.sources)]
+    return [concept for concept in found if _is_words(concept.text, shared.sd_model)]
+
+
+def _lacking(request: Request, sources: Sequence[ScaleSource]) -> list[tuple[Concept, ScaleSource]]:
+    """Return the concepts for which Automatic took the fixed scale, as nothing else is there."""
     if request.adapter != AUTOMATIC or not erasing_rule(request.rule).takes_adapters:
         return []
-    try:
-        base, heads = family_and_heads(unet_of(model))
-        found = [one for one in request.concepts if _found_for(one, base, heads, model) is None]
-        return [one for one in found if _is_words(one.text, model)]
-    except GieError:  # the plan says so
-        return []
+    return [pair for pair in zip(request.concepts, sources, strict=True) if pair[1].adapter is None]
 
 
 def _is_words(text: str, model: Any) -> bool:
-    return 0 < len(split_tokens(text, model)[0]) <= MAX_TOKENS and not inversions_in(text, model)
+    try:
+        return 0 < len(split_tokens(text, model)[0]) <= MAX_TOKENS and not inversions_in(text, model)
+    except GieError:  # it ends the request when it is encoded
+        return False
 
 
 def _otherwise() -> str:
@@ -110,11 +117,10 @@ def _rule(
             )
         return FixedScale(erasing.range.default), ScaleSource(None, None, erasing.range.default)
     if request.adapter == AUTOMATIC:
-        automatic = _found_for(concept, base, heads, model, enforced)
-        if automatic is None:
+        installed = _found_for(concept, base, heads, model, enforced)
+        if installed is None:
             scale = _without_adapter(request, base, enforced)
             return FixedScale(scale), ScaleSource(None, None, scale)
-        installed = automatic
     else:
         installed = find_adapter(request.adapter, adapter_folders())
         if enforced and not installed.adapter.is_for(concept.key):
@@ -124,8 +130,7 @@ def _rule(
             )
     installed.adapter.check_model(base, heads)
     _check_checkpoint(installed, model)
-    rule = Guarded(installed.adapter, _fixed_beside(installed, base))
-    return rule, ScaleSource(installed.name, installed.digest, DEFAULT_SCALE)
+    return guarded(installed.adapter, default_scale(base)), ScaleSource(installed.name, installed.digest, DEFAULT_SCALE)
 
 
 def _check_checkpoint(installed: InstalledAdapter, model: Any) -> None:
@@ -136,14 +141,6 @@ def _check_checkpoint(installed: InstalledAdapter, model: Any) -> None:
             f"{quoted(installed.name)} was calibrated on another checkpoint than the loaded one; take {AUTOMATIC}, "
             f"which calibrates {quoted(found.info.concepts[0])} on this one"
         )
-
-
-def _fixed_beside(installed: InstalledAdapter, base: str) -> float:
-    """Return the scale where a prompt names the concept: what a calibration found, or the model family's."""
-    found = installed.adapter
-    if not isinstance(found, Calibration):
-        return default_scale(base)
-    return found.info.strength
 
 
 def plans_for(request: Request | None, enforced: Sequence[Enforced]) -> list[Plan]:
@@ -216,7 +213,7 @@ def differences(plan: Plan, p: Any) -> list[str]:
     if plan.enforced:
         return []
     asked = {
-        "clip_skip": ("clip skip", getattr(shared.opts, "CLIP_stop_at_last_layers", None)),
+        "clip_skip": ("clip skip", clip_skip()),
         "cfg": ("CFG scale", getattr(p, "cfg_scale", None)),
     }
     found = []
@@ -236,18 +233,12 @@ def differences(plan: Plan, p: Any) -> list[str]:
 
 def _notes(request: Request, sources: Sequence[ScaleSource], base: str, enforced: bool) -> tuple[str, ...]:
     """Say which fixed scale Automatic took where no adapter fits."""
-    if not erasing_rule(request.rule).takes_adapters:
-        return ()
-    lacking = [
-        (concept.text, source.scale)
-        for concept, source in zip(request.concepts, sources, strict=True)
-        if request.adapter == AUTOMATIC and source.adapter is None
-    ]
     trains = f"the tab {TITLE}" if HOST.trains_adapters else f"the tab {TITLE} of AUTOMATIC1111's WebUI"
     remedy = (
         "an adapter that was trained in the tab counts where the admin names it" if enforced else f"{trains} trains one"
     )
     return tuple(
-        f"no adapter for {quoted(text)} fits this model ({base}), so the fixed scale {scale:g} was used; {remedy}"
-        for text, scale in lacking
+        f"no adapter for {quoted(concept.text)} fits this model ({base}), so the fixed scale {source.scale:g} was "
+        f"used; {remedy}"
+        for concept, source in _lacking(request, sources)
     )

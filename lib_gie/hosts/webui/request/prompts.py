@@ -12,7 +12,7 @@ from modules import prompt_parser, shared
 
 from lib_gie.core.concepts import Concept
 from lib_gie.core.scales.scale_rules import UNKNOWN_PROMPT, PromptFacts
-from lib_gie.hosts.webui.host.model import inversions_now, old_emphasis, vectors_like, word_tokens
+from lib_gie.hosts.webui.host.model import clip_skip, inversions_now, old_emphasis, vectors_like, word_tokens
 from lib_gie.named import repeated_emphasis, times_in, times_named
 
 _AND = re.compile(r"\bAND\b")
@@ -50,18 +50,14 @@ class PromptReading:
     hires_steps: int | None
 
 
-def _clip_skip() -> Any:
-    return getattr(shared.opts, "CLIP_stop_at_last_layers", None)
-
-
 def note_reading(
     inner: Any, model: Any, prompts: Any, steps: int, hires_steps: int | None = None, *args: Any, **kwargs: Any
 ) -> Any:
     """Stand in for ``get_multicond_learned_conditioning``: encode, and note on the result how prompts were read."""
-    before, clip_skip, inversions = Mode.now(), _clip_skip(), inversions_now(model)
+    before, skipped, inversions = Mode.now(), clip_skip(), inversions_now(model)
     made = inner(model, prompts, steps, hires_steps, *args, **kwargs)
     # settings may be changed at any time, also in between
-    setattr(made, _READING, PromptReading((before, Mode.now()), inversions, clip_skip, steps, hires_steps))
+    setattr(made, _READING, PromptReading((before, Mode.now()), inversions, skipped, steps, hires_steps))
     return made
 
 

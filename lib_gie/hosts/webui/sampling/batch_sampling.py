@@ -15,7 +15,7 @@ from lib_gie.handles import take_off
 from lib_gie.hosts.erased_sampling import ErasedSampling
 from lib_gie.hosts.webui.host.chosen import HOST
 from lib_gie.hosts.webui.host.contract import Denoiser, Processing, StepParams
-from lib_gie.hosts.webui.host.model import find_unet
+from lib_gie.hosts.webui.host.model import clip_skip, find_unet
 from lib_gie.hosts.webui.host.other_extensions import around_calls, makes_tiles
 from lib_gie.hosts.webui.request.plan import PlanInBatch
 from lib_gie.hosts.webui.request.prompts import reading_of
@@ -64,7 +64,7 @@ class BatchSampling:
     def attach(self) -> None:
         """Put hooks on the model and for the pass that run now, with concepts encoded anew."""
         self._attached.close()
-        self._clip_skip = getattr(shared.opts, "CLIP_stop_at_last_layers", None)
+        self._clip_skip = clip_skip()
         before, self._state = self._state, self._model.state()
         self._is_attached, self._tiled = True, False
         sampling = ErasedSampling(self._model)  # renewed plans check the one before

@@ -186,11 +186,13 @@ class Generation:
 def _presence_by_image(plan: PlanInBatch) -> dict[int, list[float | None]]:
     """Return by image how present each concept was found to be in its prompt, in the part where it is most."""
     found: dict[int, list[float | None]] = {}
-    for name in () if plan.erasure is None else plan.erasure.scales:
-        if isinstance(name, tuple):  # (image, part of its prompt)
-            own = plan.erasure.resolved.presence(name) if plan.erasure is not None else ()
-            before = found.get(name[0], [None] * len(own))
-            found[name[0]] = [_most(pair) for pair in zip(before, own, strict=False)]
+    if plan.erasure is None:
+        return found
+    resolved = plan.erasure.resolved
+    for name in [name for name in resolved.values if isinstance(name, tuple)]:  # (image, part of its prompt)
+        own = resolved.presence(name)
+        before = found.get(name[0], [None] * len(own))
+        found[name[0]] = [_most(pair) for pair in zip(before, own, strict=False)]
     return found
 
 

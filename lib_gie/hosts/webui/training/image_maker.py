@@ -285,7 +285,7 @@ class WebUIImageMaker:
         concept: str = "",
         scales: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the UNet's output for rows that are all conditional, float32 [B, 4, h, w]; see ImageMaker."""
+        """Return the UNet's output for rows that are all conditional, float32 [B, 4, h, w]; see Predictor."""
         found: dict[int, torch.Tensor] = {}
         for group in self._groups(texts):
             for start in range(0, len(group), _ROWS):
