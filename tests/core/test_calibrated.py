@@ -13,6 +13,7 @@ from tiny import make_batch, make_concept
 
 from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.erasure import Erasure, Target
+from lib_gie.core.kept_answers import KeptAnswers
 from lib_gie.core.readings import cells
 from lib_gie.core.recorder import MOST_CELLS, Reading, count_cells
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo
@@ -272,6 +273,23 @@ def test_a_prompt_is_read_once(unet, other):
     (inputs,) = rule.asked
     assert inputs.shape == (1, INPUTS, 1)
     assert erasure.scales[0][0].tolist() == [pytest.approx(-2.0)]
+
+
+def test_what_was_read_is_kept_until_it_is_cleared(unet, other):
+    """As between the batches of a job, which have an erasure each; another prompt is another reading."""
+    answers, found = KeptAnswers(), []
+    for context in (CONTEXT, CONTEXT, torch.stack([other, CONTEXT[1]]), CONTEXT):
+        erasure = Erasure([Target(KNIFE, fitted(unet, CONTEXT[0], other))], answers=answers)
+        with attach(unet.module, erasure), Runs(unet) as runs:
+            run(unet, erasure, context=context)
+        found.append((runs.rows, erasure.scales[0][0].tolist()))
+    (first, w), (again, same), (changed, _), (back, _) = found
+    assert (first, again, changed, back) == ([1, 1, 2], [2], [1, 1, 2], [2])
+    assert w == same
+    erasure.read_again()
+    with attach(unet.module, erasure), Runs(unet) as runs:
+        run(unet, erasure)
+    assert runs.rows == [1, 1, 2]
 
 
 def test_a_prompt_without_the_concept_is_left_alone(unet, other):
