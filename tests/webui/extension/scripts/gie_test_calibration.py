@@ -1,4 +1,4 @@
-"""Routes for tests/webui/test_calibration.py: the setting that no API request can change, and kept calibrations."""
+"""Routes for tests/webui/test_first_use.py: the setting that no API request can change, and kept calibrations."""
 
 import importlib
 import sys

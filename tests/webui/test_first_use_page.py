@@ -9,7 +9,7 @@ import pytest
 from browser import open_page
 from conftest import SCREENSHOTS
 from PIL import Image
-from test_calibration import SECONDS, calibrating  # noqa: F401
+from test_first_use import SECONDS, calibrating  # noqa: F401
 
 
 @pytest.fixture
