@@ -24,11 +24,11 @@ from .counted import BATCH, Counted
 
 POINTS = ((999, 0), (700, 1))
 """Timestep and seed of the noise of each reading. At the first the UNet predicts an image's layout, at the other more
-of its contents. Both together told every implied prompt of the demo model's validation split from unrelated ones."""
+of its contents. Chosen on the demo model's validation prompts, where `evaluate` finds no implied object left."""
 
 SLACK = 1.6
 """Factor by which inputs may be farther off than an adapter's: the neutral prompts know fewer things than prompts do.
-All validation prompts of the demo model are within it, and all of them are outside with tiling."""
+Chosen on the demo model's validation prompts; with tiling, whose predictions are others, prompts are beyond it."""
 
 QUANTILE = 0.975
 """A concept begins to be present at this quantile of neutral prompts' scores."""
