@@ -17,7 +17,13 @@ from lib_gie.training.judges import DEFAULT_JUDGE, JUDGES, check_judge, make_jud
 from .outputs import check_file, check_folder
 
 if TYPE_CHECKING:
-    from lib_gie.training.fitting import Recipe
+    from collections.abc import Sequence
+
+    from lib_gie.training.fitting import PromptInputs, Recipe
+    from lib_gie.training.image_maker import ImageMaker
+    from lib_gie.training.judges import Judge
+    from lib_gie.training.labels import Label, Sample
+    from lib_gie.training.presumption import Presumption
 
 
 _JUDGE_HELP = (
@@ -47,6 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=24, help="images made at once")
     parser.add_argument("--epochs", type=int, default=2000)
     parser.add_argument("--recipe", default="own", choices=("own", "paper"), help="how labels are fitted")
+    parser.add_argument(
+        "--label",
+        default=None,
+        choices=("doubtful", "all"),
+        help="doubtful: calibrate the concept first, and make images of those prompts of which the calibration is not "
+        "sure and of some others, until that no longer helps; all: of every prompt (default: doubtful, and all with "
+        "--recipe paper)",
+    )
     parser.add_argument("--margin", type=float, help="factor on labels (default: the recipe's)")
     parser.add_argument("--labels", type=Path, default=Path("runs/labels"), metavar="DIR", help="kept between runs")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -116,8 +130,7 @@ def run(options: argparse.Namespace) -> None:
     from lib_gie.core.scales.adapter import save_adapter
     from lib_gie.hosts.diffusers import processes
     from lib_gie.hosts.diffusers.image_maker import demo_or_sd_maker
-    from lib_gie.training.fitting import fit_labels
-    from lib_gie.training.labels import Labelling
+    from lib_gie.training.fitting import PromptInputs, fit_labels
     from lib_gie.training.report import describe, summary
 
     concepts = [concept.text for concept in parse_concepts(options.concept)]
@@ -126,23 +139,66 @@ def run(options: argparse.Namespace) -> None:
     maker = demo_or_sd_maker(options.model, steps=options.steps, cfg=options.cfg)
     judge_name = options.judge or usual_judge(maker.base)
     judges = {concept: make_judge(judge_name, maker, concept) for concept in concepts}
-    labels = {}
-    for concept, samples in work.items():
-        labelling = Labelling(
-            maker, judges[concept], concept, processes.share(samples), options.labels,
-            batch=options.batch, part=processes.rank(), calibration=samples,
-        )  # fmt: skip
-        labels[concept] = processes.gather(labelling.run())
+    recipe, inputs = _recipe(options), PromptInputs(maker, concepts)
+    presumed = {concept: _presumption(options, maker, concept, work[concept]) for concept in concepts}
+    labels = {
+        concept: _labels(options, maker, judges[concept], concept, samples, presumed[concept], inputs, recipe)
+        for concept, samples in work.items()
+    }
     if not processes.is_first():
         return
-    recipe = _recipe(options)
-    result = fit_labels(maker, labels, recipe)
+    result = fit_labels(inputs, labels, recipe, presumed)
     path = _out(options.out)
     save_adapter(describe(result, labels, maker, judges, recipe, {"command": command(options)}), path)
     text = summary(result, labels)
     print(json.dumps({"file": str(path), **text}) if options.json else _lines(path, text))
     if not result.is_better:
         print("warning: on the validation prompts the adapter is no better than one constant scale", file=sys.stderr)
+
+
+def _presumption(
+    options: argparse.Namespace, maker: ImageMaker, concept: str, samples: Sequence[Sample]
+) -> Presumption | None:
+    """Calibrate a concept, and return what that says of its samples; None where every prompt is to be labelled."""
+    from lib_gie.json_lines import identity_digest
+    from lib_gie.training.calibration import calibrate
+    from lib_gie.training.presumption import presume
+
+    if options.label == "all" or (options.label is None and options.recipe == "paper"):
+        return None
+    found = calibrate(maker, concept, identity_digest(maker.description), folder=options.labels)
+    told = presume(maker, found, samples)
+    if told is None:
+        print(f"{concept}: its calibration was not seen to erase it, so every prompt is labelled", file=sys.stderr)
+    return told
+
+
+def _labels(
+    options: argparse.Namespace,
+    maker: ImageMaker,
+    judge: Judge,
+    concept: str,
+    samples: Sequence[Sample],
+    presumption: Presumption | None,
+    inputs: PromptInputs,
+    recipe: Recipe,
+) -> list[Label]:
+    """Return the labels of one concept's samples, those of all processes."""
+    from lib_gie.hosts.diffusers import processes
+    from lib_gie.training.labels import Labelling
+    from lib_gie.training.rounds import Rounds
+    from lib_gie.training.search import GRID, Search
+
+    def search(sample: Sample) -> Search:
+        return Search(GRID) if presumption is None else presumption.search(sample, GRID)
+
+    labelling = Labelling(
+        maker, judge, concept, samples, options.labels, search=search, batch=options.batch, part=processes.rank()
+    )
+    if presumption is None:
+        own = labelling.run(only=processes.share(list(labelling.searches)))
+        return processes.gather(own) + labelling.of_unrelated()
+    return Rounds(labelling, presumption, inputs, recipe, processes.share, processes.gather).run()
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
@@ -158,7 +214,7 @@ def command(options: argparse.Namespace) -> str:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     parts = [f"--concept {shlex.quote(options.concept)}"]
-    for name in ("prompts", "judge", "seeds", "steps", "cfg", "epochs", "recipe", "margin"):
+    for name in ("prompts", "judge", "seeds", "steps", "cfg", "epochs", "recipe", "label", "margin"):
         if (value := getattr(options, name)) != parser.get_default(name):
             parts.append(f"--{name.replace('_', '-')} {shlex.quote(str(value))}")
     return " ".join(["python -m lib_gie train", *parts, f"--out {shlex.quote(_out(options.out).stem)}"])

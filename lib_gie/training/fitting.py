@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from lib_gie.options import LOWEST_SCALE
 
 from .image_maker import ImageMaker
 from .labels import Label
+from .presumption import Presumption
 
 READING = Reading(per_head=True, noise=0)
 """The reading that adapters are trained on: every head's mean at the same noise. It tells apart prompts that an adapter
@@ -101,21 +102,30 @@ def is_validation(prompt: str, share: float) -> bool:
     return number / 2**64 < share
 
 
-def targets(labels: Sequence[Label], recipe: Recipe) -> dict[str, float]:
-    """Return the scale that each prompt of one concept is fitted to, from its labels."""
+def targets(labels: Sequence[Label], recipe: Recipe, presumption: Presumption | None = None) -> dict[str, float]:
+    """Return the scale that each prompt of one concept is fitted to, from its labels.
+
+    ``presumption``: a calibration's. No prompt with the concept is fitted to a weaker scale than the presumed one. That
+    one needs no margin: it was found for the concept and not for one image.
+    """
     by_prompt: dict[str, list[float]] = {}
     for label in labels:
         by_prompt.setdefault(label.sample.prompt, []).append(-label.scale)
     own = {prompt: _quantile(strengths, recipe.quantile) for prompt, strengths in by_prompt.items()}
-    shown = [strength for strengths in by_prompt.values() for strength in strengths if strength > 0]
+    shown = [-label.scale for label in labels if label.scale < 0 and (label.images or presumption is None)]
     floor = _quantile(shown, recipe.floor) if recipe.floor is not None and shown else 0.0
     naming = {label.sample.prompt for label in labels if recipe.names_count and label.sample.kind == "explicit"}
-    return {
-        prompt: max(round(-recipe.margin * max(strength, floor), 4), LOWEST_SCALE)
-        if strength > 0 or prompt in naming
-        else 0.0
-        for prompt, strength in own.items()
-    }
+    presumed = 0.0
+    if presumption is not None:
+        presumed = -presumption.scale
+        naming |= {label.sample.prompt for label in labels if presumption.is_sure(label.sample)}
+
+    def scale(strength: float) -> float:
+        stronger = max(strength, floor)
+        wanted = recipe.margin * stronger if stronger > presumed else presumed
+        return max(round(-wanted, 4), LOWEST_SCALE)
+
+    return {prompt: scale(strength) if strength > 0 or prompt in naming else 0.0 for prompt, strength in own.items()}
 
 
 def _quantile(values: Sequence[float], share: float) -> float:
@@ -123,9 +133,31 @@ def _quantile(values: Sequence[float], share: float) -> float:
     return float(torch.tensor(values, dtype=torch.float64).quantile(share, interpolation="higher"))
 
 
-def examples_of(labels: Sequence[Label], inputs: Mapping[str, torch.Tensor], recipe: Recipe) -> list[Example]:
-    """Return one example per prompt of one concept. ``inputs``: by prompt, float32 [inputs, n]."""
-    return [Example(prompt, scale, inputs[prompt]) for prompt, scale in targets(labels, recipe).items()]
+class PromptInputs:
+    """The inputs that prompts give an adapter for some concepts on a model; each prompt is read once."""
+
+    def __init__(self, maker: ImageMaker, concepts: Sequence[str]):
+        self.maker, self.concepts = maker, tuple(concepts)
+        self.reading = replace(READING, size=maker.latent_size)
+        self._read: dict[str, dict[str, torch.Tensor]] = {concept: {} for concept in concepts}
+
+    def of(self, concept: str, prompts: Iterable[str]) -> dict[str, torch.Tensor]:
+        """Return the inputs of prompts for one of the concepts: by prompt, float32 [inputs, n]."""
+        known = self._read[concept]
+        missing = sorted(set(prompts) - known.keys())
+        if missing:
+            found = self.maker.read(missing, self.concepts, self.reading)  # for each concept [prompts, inputs, n]
+            for name, inputs in zip(self.concepts, found, strict=True):
+                self._read[name] |= zip(missing, inputs, strict=True)
+        return known
+
+    def examples(
+        self, concept: str, labels: Sequence[Label], recipe: Recipe, presumption: Presumption | None = None
+    ) -> list[Example]:
+        """Return one example per prompt of one concept."""
+        wanted = targets(labels, recipe, presumption)
+        inputs = self.of(concept, wanted)
+        return [Example(prompt, scale, inputs[prompt]) for prompt, scale in wanted.items()]
 
 
 def _rows(examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -237,25 +269,42 @@ def _descend(
     return history, best, best_epoch
 
 
-def fit_labels(maker: ImageMaker, labels: Mapping[str, Sequence[Label]], recipe: Recipe | None = None) -> Fit:
-    """Read the prompts' attention and fit one adapter for all concepts. ``labels``: by concept."""
-    recipe, examples = recipe or Recipe(), []
-    prompts = sorted({label.sample.prompt for part in labels.values() for label in part})
-    reading = replace(READING, size=maker.latent_size)
-    for (_, part), read in zip(labels.items(), maker.read(prompts, list(labels), reading), strict=True):
-        examples += examples_of(part, dict(zip(prompts, read, strict=True)), recipe)  # read: [prompts, inputs, n]
-    return fit(maker.base, list(labels), examples, recipe, reading, maker.conditions)
+def validation_error(adapter: Adapter, examples: Sequence[Example], recipe: Recipe) -> float:
+    """Return the squared error on the validation part of examples, weighed as the recipe says."""
+    inputs, wanted = _rows(_split(examples, recipe.share_validation)[1])  # [N, inputs], [N]
+    low, high = adapter.info.label_range
+    with torch.no_grad():
+        return float(error(adapter(inputs).clamp(low, high), wanted, low, recipe))
+
+
+def fit_labels(
+    inputs: PromptInputs,
+    labels: Mapping[str, Sequence[Label]],
+    recipe: Recipe | None = None,
+    presumptions: Mapping[str, Presumption | None] | None = None,
+) -> Fit:
+    """Read the prompts' attention and fit one adapter for all concepts. ``labels``, ``presumptions``: by concept."""
+    recipe, presumed, examples = recipe or Recipe(), presumptions or {}, []
+    for concept, part in labels.items():
+        examples += inputs.examples(concept, part, recipe, presumed.get(concept))
+    maker = inputs.maker
+    return fit(maker.base, list(labels), examples, recipe, inputs.reading, maker.conditions)
 
 
 def predictions(
-    maker: ImageMaker, result: Fit, concept: str, labels: Sequence[Label], recipe: Recipe
+    inputs: PromptInputs,
+    result: Fit,
+    concept: str,
+    labels: Sequence[Label],
+    recipe: Recipe,
+    presumption: Presumption | None = None,
 ) -> list[tuple[float, float, bool]]:
     """Return labelled scale, predicted scale (mean over tokens) and whether kept for validation, for each prompt."""
-    wanted = targets(labels, recipe)
-    prompts = sorted(wanted)
-    inputs = maker.read(prompts, [concept], result.adapter.reading)[0].cpu()  # [prompts, inputs, n]
-    scales = result.adapter.scales(inputs, len(prompts), inputs.shape[-1]).mean(1).tolist()
+    examples = sorted(inputs.examples(concept, labels, recipe, presumption), key=lambda example: example.prompt)
+    rows = torch.stack([example.inputs for example in examples]).cpu()  # [prompts, inputs, n]
+    scales = result.adapter.scales(rows, len(examples), rows.shape[-1]).mean(1).tolist()
     share = recipe.share_validation
     return [
-        (wanted[prompt], scale, is_validation(prompt, share)) for prompt, scale in zip(prompts, scales, strict=True)
+        (example.scale, scale, is_validation(example.prompt, share))
+        for example, scale in zip(examples, scales, strict=True)
     ]

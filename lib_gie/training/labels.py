@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from .search import GRID, Search
 CALIBRATION = 24
 """Images of each kind, at most, from which a judge learns what its scores mean."""
 
+_UNERASED = 0.0  # the first scale of every search
 _ENTRY = ("prompt", "seed", "scale", "score", "others")
 
 
@@ -47,13 +48,15 @@ class Label:
 
     ``scale``: the weakest scale w at which the concept does not show, 0 where it never did. ``erased``: False where it
     shows at every scale of the grid. ``lost``: other things that are seen without erasure and not at that scale, None
-    where the judge cannot tell.
+    where the judge cannot tell. ``images``: how many were made for it. None were made of an unrelated prompt, nor where
+    a calibration was taken at its word (see ``presumption.py``).
     """
 
     sample: Sample
     scale: float
     erased: bool
     lost: tuple[str, ...] | None
+    images: int = 0
 
 
 VerdictKey = tuple[str, int, float]
@@ -105,10 +108,14 @@ def _for_calibration(samples: Sequence[Sample]) -> tuple[list[Sample], list[Samp
     return chosen("explicit") or chosen("implicit"), chosen("unrelated")
 
 
-def _pending(searches: dict[Sample, Search]) -> Iterator[tuple[Sample, int]]:
+def _pending(searches: Mapping[Sample, Search]) -> Iterator[tuple[Sample, int]]:
     for sample, search in searches.items():
         if (number := search.next_try()) is not None:
             yield sample, number
+
+
+def _done(searches: Mapping[Sample, Search]) -> int:
+    return sum(search.next_try() is None for search in searches.values())
 
 
 class Labelling:
@@ -122,21 +129,20 @@ class Labelling:
         samples: Sequence[Sample],
         folder: Path,
         *,
-        grid: Sequence[float] = GRID,
+        search: Callable[[Sample], Search] = lambda sample: Search(GRID),
         batch: int = 24,
         part: int = 0,
-        calibration: Sequence[Sample] | None = None,
     ):
         """Read what is kept, and calibrate the judge if that is enough. Raises OptionError where nothing can be kept.
 
-        ``calibration``: samples for judges that need them, the same for all processes; None takes those to label.
+        ``samples``: all that are to be labelled, the same for all processes. ``search``: makes the search for each.
         """
-        self.maker, self.judge, self.concept, self.batch, self.grid = maker, judge, concept, batch, tuple(grid)
+        self.maker, self.judge, self.concept, self.batch = maker, judge, concept, batch
         self.kept, self._calibrated = kept_verdicts(folder, concept, maker, judge, part), False
         different = dict.fromkeys(samples)
         self.unrelated = [sample for sample in different if sample.kind == "unrelated"]
-        self.searches = {sample: Search(self.grid) for sample in different if sample.kind != "unrelated"}
-        self._showing, self._absent = _for_calibration(samples if calibration is None else calibration)
+        self.searches = {sample: search(sample) for sample in different if sample.kind != "unrelated"}
+        self._showing, self._absent = _for_calibration(samples)
         if not self._uncalibrated():
             self._calibrate()
 
@@ -145,13 +151,18 @@ class Labelling:
         if not self.judge.calibrates:
             return []
         known = self.kept.found
-        return [s for s in (*self._showing, *self._absent) if (s.prompt, s.seed, self.grid[0]) not in known]
+        return [s for s in (*self._showing, *self._absent) if (s.prompt, s.seed, _UNERASED) not in known]
+
+    @property
+    def looked_at(self) -> list[Sample]:
+        """Return the samples of which the judge wants to see images without erasure in any case."""
+        return list(self._showing) if self.judge.calibrates else []
 
     def _calibrate(self) -> None:
         """Let the judge learn from images without erasure, then tell the searches what is known."""
         if self.judge.calibrates and self._showing:
             showing, absent = (
-                [self.kept.found[sample.prompt, sample.seed, self.grid[0]].score for sample in samples]
+                [self.kept.found[sample.prompt, sample.seed, _UNERASED].score for sample in samples]
                 for samples in (self._showing, self._absent)
             )
             self.judge.calibrate(showing, absent)
@@ -160,61 +171,80 @@ class Labelling:
 
     def _tell(self, sample: Sample, number: int) -> None:
         """Pass a kept verdict on to the search, if there is one and the judge knows what it means."""
-        key = (sample.prompt, sample.seed)
-        verdict = self.kept.found.get((*key, self.grid[number]))
+        key, search = (sample.prompt, sample.seed), self.searches[sample]
+        verdict = self.kept.found.get((*key, search.grid[number]))
         if verdict is None or not self._calibrated:
             return
-        before = self.kept.found[(*key, self.grid[0])]
-        self.searches[sample].tell(number, self.judge.shows(verdict, before))
+        before = self.kept.found[(*key, _UNERASED)]
+        search.tell(number, self.judge.shows(verdict, before))
 
     def _replay(self) -> None:
         """Tell the searches all that is kept, also at scales that they would not have tried."""
-        for sample in self.searches:
-            for number in range(len(self.grid)):
+        for sample, search in self.searches.items():
+            for number in range(len(search.grid)):
                 self._tell(sample, number)
 
     @property
     def done(self) -> int:
         """Return the number of samples whose label is known."""
-        return sum(search.next_try() is None for search in self.searches.values())
+        return _done(self.searches)
 
-    def run(self, should_stop: Callable[[], bool] = lambda: False, on_batch: OnBatch | None = None) -> list[Label]:
-        """Make and judge images until every label is known, or ``should_stop``. Return the labels that are known."""
+    def run(
+        self,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_batch: OnBatch | None = None,
+        only: Sequence[Sample] | None = None,
+    ) -> list[Label]:
+        """Make and judge images until every label is known, or ``should_stop``. Return the labels that are known.
+
+        ``only``: label these samples; None: all of them, and return those of unrelated prompts as well.
+        """
+        wanted = self.searches if only is None else {sample: self.searches[sample] for sample in only}
         while not self._calibrated and not should_stop():
             chunk = [(sample, 0) for sample in self._uncalibrated()[: self.batch]]
             if chunk:
                 self._make(chunk, on_batch)
             else:
                 self._calibrate()
-        with tqdm(total=len(self.searches), initial=self.done, desc=f"labels for {self.concept}", mininterval=5) as bar:
-            while not should_stop() and (chunk := self._next_chunk()):
+        with tqdm(total=len(wanted), initial=_done(wanted), desc=f"labels for {self.concept}", mininterval=5) as bar:
+            while not should_stop() and (chunk := self._next_chunk(wanted)):
                 self._make(chunk, on_batch)
-                bar.update(self.done - bar.n)
-        found = [self._label(sample) for sample, search in self.searches.items() if search.next_try() is None]
-        return found + [Label(sample, 0.0, True, None) for sample in self.unrelated]
+                bar.update(_done(wanted) - bar.n)
+        found = [self._label(sample) for sample, search in wanted.items() if search.next_try() is None]
+        return found if only is not None else found + self.of_unrelated()
 
-    def _next_chunk(self) -> list[tuple[Sample, int]]:
+    def of_unrelated(self) -> list[Label]:
+        """Return the labels of the unrelated prompts: no erasure."""
+        return [Label(sample, 0.0, True, None) for sample in self.unrelated]
+
+    def _next_chunk(self, wanted: Mapping[Sample, Search]) -> list[tuple[Sample, int]]:
         """Return the next images to make. Those without erasure come first: most of the searches end with them."""
-        pending = sorted(_pending(self.searches), key=lambda entry: entry[1] != 0)
+        pending = sorted(_pending(wanted), key=lambda entry: entry[1] != 0)
         if pending and self.judge.whole_rows:
-            return [(pending[0][0], number) for number in range(len(self.grid))]
+            sample = pending[0][0]
+            return [(sample, number) for number in range(len(self.searches[sample].grid))]
         return pending[: self.batch]
 
     def _make(self, chunk: list[tuple[Sample, int]], on_batch: OnBatch | None) -> None:
-        samples = [sample for sample, _ in chunk]
-        scales = torch.tensor([self.grid[number] for _, number in chunk])  # [B]
-        prompts = [sample.prompt for sample in samples]
-        made = self.maker.make(prompts, [sample.seed for sample in samples], self.concept, scales)
+        tried = [(sample, self._scale(sample, number)) for sample, number in chunk]
+        prompts = [sample.prompt for sample, _ in tried]
+        scales = torch.tensor([scale for _, scale in tried])  # [B]
+        made = self.maker.make(prompts, [sample.seed for sample, _ in tried], self.concept, scales)
         verdicts = self.judge.look(made, prompts)
-        for (sample, number), verdict in zip(chunk, verdicts, strict=True):
-            self.kept.add((sample.prompt, sample.seed, self.grid[number]), verdict)
-            self._tell(sample, number)
+        for (sample, number), (_, scale), verdict in zip(chunk, tried, verdicts, strict=True):
+            self.kept.add((sample.prompt, sample.seed, scale), verdict)
+            if sample in self.searches:
+                self._tell(sample, number)
         if on_batch is not None:
-            on_batch(made, [(sample, self.grid[number]) for sample, number in chunk], verdicts)
+            on_batch(made, tried, verdicts)
+
+    def _scale(self, sample: Sample, number: int) -> float:
+        """Return a scale of a sample's grid; of an unrelated one, which has none, the one without erasure."""
+        return self.searches[sample].grid[number] if sample in self.searches else _UNERASED
 
     def _label(self, sample: Sample) -> Label:
         search, key = self.searches[sample], (sample.prompt, sample.seed)
-        before = self.kept.found[(*key, self.grid[0])].others
+        before = self.kept.found[(*key, _UNERASED)].others
         after = self.kept.found[(*key, search.label)].others
         lost = None if before is None or after is None else tuple(name for name in before if name not in after)
-        return Label(sample, search.label, search.erased, lost)
+        return Label(sample, search.label, search.erased, lost, len(search.shown))

@@ -17,12 +17,15 @@ from .labels import Label
 def summary(result: Fit, labels: Mapping[str, Sequence[Label]]) -> dict[str, Any]:
     """Return plain figures of samples, labels and errors."""
     every = [label for part in labels.values() for label in part]
-    seen = [label for label in every if label.sample.kind != "unrelated"]
+    seen = [label for label in every if label.images]
+    presumed = [label for label in every if not label.images and label.sample.kind != "unrelated"]
     shown = [label.scale for label in seen if label.scale < 0]
     return {
         "prompts": len({label.sample.prompt for label in every}),
         "unrelated_prompts": len({label.sample.prompt for label in every if label.sample.kind == "unrelated"}),
-        "images": len(seen),
+        "presumed_prompts": len({label.sample.prompt for label in presumed}),
+        "labelled": len(seen),
+        "images": sum(label.images for label in seen),
         "shown_without_erasure": len(shown),
         "never_erased": sum(not label.erased for label in seen),
         "others_lost": sum(bool(label.lost) for label in seen),

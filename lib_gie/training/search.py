@@ -15,9 +15,11 @@ class Search:
 
     Most labels are weak, so it goes up the grid in steps that double, and bisects once a scale has erased. It assumes
     that stronger scales erase, too. Where that is wrong, the label is a scale that erased, if not always the weakest.
+    ``first``: the number of the first scale to try after 0.
     """
 
     grid: Sequence[float] = GRID
+    first: int = 2
     shown: dict[int, bool] = field(default_factory=dict)
 
     @property
@@ -35,7 +37,7 @@ class Search:
         if gone - left <= 1:
             return None
         if gone == len(self.grid):
-            return min(max(2, 2 * left), gone - 1)
+            return min(max(self.first, 2 * left), gone - 1)
         return (left + gone) // 2
 
     def tell(self, number: int, shows: bool) -> None:

@@ -13,7 +13,17 @@ from lib_gie.core.scales.adapter import load_adapter, save_adapter
 from lib_gie.core.scales.scale_rules import GivenScales
 from lib_gie.errors import OptionError
 from lib_gie.training import judges
-from lib_gie.training.fitting import PAPER_RECIPE, Example, Recipe, error, fit, fit_labels, is_validation, targets
+from lib_gie.training.fitting import (
+    PAPER_RECIPE,
+    Example,
+    PromptInputs,
+    Recipe,
+    error,
+    fit,
+    fit_labels,
+    is_validation,
+    targets,
+)
 from lib_gie.training.image_maker import Made
 from lib_gie.training.judges import Verdict, make_judge
 from lib_gie.training.judges.self_judge import best_threshold
@@ -218,8 +228,9 @@ def test_a_judge_that_calibrates_sees_both_kinds_first(tmp_path):
     assert judge.told == ([1.0] * 4, [0.0] * CALIBRATION)
     assert {label.scale for label in labels if label.sample.kind == "explicit"} == {-0.5, -3.0}
     assert all(scale == 0 for _, _, scale in host.made[: 4 + CALIBRATION])
-    share = Labelling(Host(), Calibrated(), "knife", explicit[:1], tmp_path, calibration=[*explicit, *unrelated])
-    assert share.done == 1  # all that it needs is on disk
+    again = Labelling(Host(), Calibrated(), "knife", [*explicit, *unrelated], tmp_path)
+    assert again.done == len(explicit)  # all that it needs is on disk
+    assert set(again.looked_at) == set(explicit)
 
 
 def test_a_judge_is_calibrated_on_many_prompts_rather_than_many_seeds(tmp_path):
@@ -363,12 +374,13 @@ def test_from_labels_to_an_adapter(tmp_path):
     samples = [Sample(f"prompt {k} knife {(0.0, -1.0, -3.0)[k % 3]}", 1) for k in range(30)]
     host = Host()
     labels = {"knife": _labelling(host, tmp_path, samples).run()}
-    result = fit_labels(host, labels, Recipe(epochs=400, floor=None))
+    result = fit_labels(PromptInputs(host, ["knife"]), labels, Recipe(epochs=400, floor=None))
     assert result.is_better
     adapter = describe(result, labels, host, {"knife": Judge()}, Recipe(), {"command": "train"})
     save_adapter(adapter, tmp_path / "a.safetensors")
     read = load_adapter(tmp_path / "a.safetensors")
-    assert read.info.training["images"] == 30
+    assert read.info.training["labelled"] == 30
+    assert read.info.training["images"] == len(host.made) > 30
     assert read.info.training["shown_without_erasure"] == 20
     assert read.info.validation["better_than_constant"] is True
 

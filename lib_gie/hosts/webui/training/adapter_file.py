@@ -1,4 +1,4 @@
-"""The file of an adapter that is trained here, where this WebUI's admin lets it be trained."""
+"""The files of a training: the adapter, where the admin lets it be trained, and the calibration that it begins with."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from pathlib import Path
 
 from lib_gie.checks import quoted
 from lib_gie.core.concepts import Concept
+from lib_gie.core.scales.calibrated import Calibration
 from lib_gie.errors import OptionError
 from lib_gie.hosts.webui.request.enforcement import enforced_adapters, enforced_keys
 from lib_gie.hosts.webui.request.installed import adapter_folders
+from lib_gie.hosts.webui.request.library import calibration_for
 
+from .image_maker import WebUIImageMaker
 from .work_order import WorkOrder, check_name
 
 
@@ -24,3 +27,10 @@ def allowed_path(order: WorkOrder) -> Path:
             f"from; its admin can train the adapter on a WebUI that does not"
         )
     return check_name(order, adapter_folders(), enforced_adapters())
+
+
+def kept_calibration(maker: WebUIImageMaker, concept: str) -> Calibration | None:
+    """Return the calibration of a concept on the checkpoint that is trained on, if one is kept."""
+    clip_skip = maker.conditions["clip_skip"]
+    found = calibration_for(Concept(concept).key, maker.weights, clip_skip, adapter_folders())
+    return found.adapter if found is not None and isinstance(found.adapter, Calibration) else None

@@ -24,7 +24,14 @@ from lib_gie.core.scales.scale_rules import GivenScales
 from lib_gie.core.session import erasing, read_attention
 from lib_gie.demo import sampling_settings as demo
 from lib_gie.errors import ErasureError, UnsupportedModelError
-from lib_gie.hosts.webui.host.model import callable_unet, encode_concept, family_and_heads, split_tokens, unet_of
+from lib_gie.hosts.webui.host.model import (
+    callable_unet,
+    encode_concept,
+    family_and_heads,
+    split_tokens,
+    unet_of,
+    weights_of,
+)
 from lib_gie.hosts.webui.host.prompt_state import (
     Prompted,
     as_for,
@@ -112,7 +119,7 @@ class ChosenCheckpoint:
         _check_latents(model, unet)
         info = model.sd_checkpoint_info
         self.name, self.hash = info.name_for_extra, info.shorthash or info.hash or info.name_for_extra
-        self.clip_skip = shared.opts.CLIP_stop_at_last_layers
+        self.clip_skip, self.weights = shared.opts.CLIP_stop_at_last_layers, weights_of(model)
         self._file, self._settings = info.filename, settings()
         self.description = (
             f"clip skip {shown(self.clip_skip)}, VAE {sd_vae.get_loaded_vae_name()}, "
@@ -169,7 +176,7 @@ class WebUIImageMaker:
         self._turn = turn
         with turn():  # in a turn no other request has overridden settings or the checkpoint
             self._chosen = ChosenCheckpoint(shared.sd_model)
-        self.base, self.name = self._chosen.base, self._chosen.name
+        self.base, self.name, self.weights = self._chosen.base, self._chosen.name, self._chosen.weights
         self.sampler, self.steps, self.cfg = sampler, steps, cfg
         self.width, self.height, self.negative = width, height, negative
         self._size = width, height

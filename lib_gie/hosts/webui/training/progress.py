@@ -21,7 +21,8 @@ class Progress:
     """One training's progress. ``state``: "idle", "running", "asking", "stopped", "failed" or "done".
 
     ``done``, ``total``: labels. ``images``: how many were made, in ``seconds``. ``pictures``: the latest of them, or
-    those that a person is asked about.
+    those that a person is asked about. ``evaluations``, ``expected``: of the UNet, while the concept is calibrated; 0
+    are expected at other times.
     """
 
     state: str = "idle"
@@ -30,5 +31,7 @@ class Progress:
     total: int = 0
     images: int = 0
     seconds: float = 0.0
+    evaluations: int = 0
+    expected: int = 0
     pictures: list[Captioned] = field(default_factory=list)
     report: list[Captioned] = field(default_factory=list)

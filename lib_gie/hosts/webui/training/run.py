@@ -11,18 +11,23 @@ from typing import Any
 import torch
 
 from lib_gie.core.scales.adapter import save_adapter
+from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.errors import GieError
 from lib_gie.hosts.webui.request.library import TAB, TRAINED_IN
 from lib_gie.pictures import SheetRow, contact_sheet, picture
 from lib_gie.pictures.fit_plot import scatter
-from lib_gie.training.fitting import Fit, Recipe, fit_labels, predictions
+from lib_gie.training.calibration import CalibrationStoppedError, calibrate
+from lib_gie.training.fitting import Fit, PromptInputs, Recipe, fit_labels, predictions
 from lib_gie.training.image_maker import Made
 from lib_gie.training.judges import Judge, judge_class, make_judge
 from lib_gie.training.judges.base import Verdict
 from lib_gie.training.labels import Label, Labelling, Sample
+from lib_gie.training.presumption import Presumption, presume
 from lib_gie.training.report import describe, summary
+from lib_gie.training.rounds import Rounds
+from lib_gie.training.search import Search
 
-from .adapter_file import allowed_path
+from .adapter_file import allowed_path, kept_calibration
 from .image_maker import WebUIImageMaker
 from .progress import BatchStoppedError, Captioned, Progress
 from .work_order import WorkOrder
@@ -33,17 +38,15 @@ _STRIPS = 3  # prompts of the report with an image per scale
 
 
 def prepare(order: WorkOrder, progress: Progress, should_stop: Callable[[], bool], **settings: Any) -> Run:
-    """Check the order, and say in ``progress`` how many labels there are to make. Raises GieError for bad orders.
+    """Check the order, and return what it is run by. Raises GieError for bad orders.
 
-    ``should_stop``: asked between batches. ``settings``: the judge's.
+    ``progress``: is kept up to date. ``should_stop``: asked between batches. ``settings``: the judge's.
     """
     samples = order.samples()
     path = allowed_path(order)
-    maker, concept = _maker_of(order), order.bare_concept
-    judge = make_judge(order.judge, maker, concept, **settings)
-    labelling = Labelling(maker, judge, concept, samples, path.parent / "labels", grid=order.scales, batch=order.batch)
-    progress.done, progress.total = labelling.done, len(labelling.searches)
-    return Run(order, path, maker, judge, labelling, progress, should_stop)
+    maker = _maker_of(order)
+    judge = make_judge(order.judge, maker, order.bare_concept, **settings)
+    return Run(order, samples, path, maker, judge, progress, should_stop)
 
 
 def _maker_of(order: WorkOrder) -> WebUIImageMaker:
@@ -71,16 +74,20 @@ class Run:
     """One training from labels to report. ``path``: where the adapter goes; ``should_stop``: asked between batches."""
 
     order: WorkOrder
+    samples: Sequence[Sample]
     path: Path
     maker: WebUIImageMaker
     judge: Judge
-    labelling: Labelling
     progress: Progress
     should_stop: Callable[[], bool]
 
     @property
     def concept(self) -> str:
-        return self.labelling.concept
+        return self.order.bare_concept
+
+    @property
+    def _kept(self) -> Path:
+        return self.path.parent / "labels"
 
     def safely(self) -> None:
         """Run, and put whatever goes wrong into the progress, where the page shows it. Raises what is no GieError."""
@@ -94,19 +101,25 @@ class Run:
             raise
 
     def _run(self, progress: Progress) -> None:
-        labels = self._label(progress)
+        inputs, recipe = PromptInputs(self.maker, [self.concept]), Recipe()
+        try:
+            presumption = self._presumption(progress)
+        except CalibrationStoppedError:
+            progress.state, progress.text = "stopped", "interrupted while calibrating; Train goes on from there"
+            return
+        labelling = self._labelling(presumption)
+        labels = self._label(progress, labelling, presumption, inputs, recipe)
         if self.should_stop():
             progress.state = "stopped"
             progress.text = f"interrupted with {progress.done} of {progress.total} labels; Train goes on from there"
             return
         progress.text = "reading the prompts' attention and fitting"
-        recipe = Recipe()
-        result = fit_labels(self.maker, {self.concept: labels}, recipe)
+        result = fit_labels(inputs, {self.concept: labels}, recipe, {self.concept: presumption})
         more = {"checkpoint": self.maker.name, TRAINED_IN: TAB}
         adapter = describe(result, {self.concept: labels}, self.maker, {self.concept: self.judge}, recipe, more)
         save_adapter(adapter, allowed_path(self.order))  # the admin may have chosen otherwise meanwhile
         progress.text = "drawing the report"
-        points = predictions(self.maker, result, self.concept, labels, recipe)
+        points = predictions(inputs, result, self.concept, labels, recipe, presumption)
         progress.report = [
             (scatter(points, self.path.stem), "predicted against labelled scales"),
             *self._strips(labels),
@@ -114,11 +127,53 @@ class Run:
         progress.text = f"{report_text(result, labels, self.path)} {self.maker.automatic_text(self.concept)}."
         progress.state = "done"
 
-    def _label(self, progress: Progress) -> list[Label]:
+    def _presumption(self, progress: Progress) -> Presumption | None:
+        """Return what the concept's calibration says of the prompts; None where every prompt is to be labelled.
+
+        Raises CalibrationStoppedError where it is stopped.
+        """
+        started, labelling = time.monotonic(), progress.text
+        progress.text = f"calibrating {self.concept}"
+
+        def told(done: int, expected: int) -> None:
+            progress.evaluations, progress.expected = done, expected
+            progress.seconds = time.monotonic() - started
+
+        try:
+            found = kept_calibration(self.maker, self.concept) or calibrate(
+                self.maker, self.concept, self.maker.weights, unchecked=default_scale(self.maker.base),
+                folder=self._kept, on_progress=told, should_stop=self.should_stop,
+            )  # fmt: skip
+            return presume(self.maker, found, self.samples, told, self.should_stop)
+        except CalibrationStoppedError:
+            raise
+        except GieError:  # labels of all prompts tell as much
+            return None
+        finally:
+            progress.text, progress.expected, progress.seconds = labelling, 0, 0.0
+
+    def _labelling(self, presumption: Presumption | None) -> Labelling:
+        scales = self.order.scales
+
+        def search(sample: Sample) -> Search:
+            return Search(scales) if presumption is None else presumption.search(sample, scales)
+
+        return Labelling(
+            self.maker, self.judge, self.concept, self.samples, self._kept, search=search, batch=self.order.batch
+        )
+
+    def _label(
+        self,
+        progress: Progress,
+        labelling: Labelling,
+        presumption: Presumption | None,
+        inputs: PromptInputs,
+        recipe: Recipe,
+    ) -> list[Label]:
         started = time.monotonic()
 
         def on_batch(made: Made, of: list[tuple[Sample, float]], verdicts: list[Verdict]) -> None:
-            progress.done = self.labelling.done
+            progress.done = labelling.done
             progress.images += len(of)
             progress.seconds = time.monotonic() - started
             pictures = [
@@ -127,9 +182,18 @@ class Run:
             ]
             progress.pictures = (progress.pictures + pictures)[-_RECENT:]
 
+        progress.done, progress.total = labelling.done, len(labelling.searches)
+        rounds = None if presumption is None else Rounds(labelling, presumption, inputs, recipe)
+
+        def on_round(number: int) -> None:
+            assert rounds is not None
+            progress.text, progress.total = f"labelling, round {number}", max(rounds.begun, labelling.done)
+
         while True:
             try:
-                return self.labelling.run(self.should_stop, on_batch)
+                if rounds is None:
+                    return labelling.run(self.should_stop, on_batch)
+                return rounds.run(self.should_stop, on_batch, on_round)
             except BatchStoppedError:  # someone stopped a generation in the WebUI, which was this batch
                 if self.should_stop():
                     return []
@@ -157,8 +221,9 @@ def report_text(result: Fit, labels: Sequence[Label], path: Path) -> str:
         else "it is no better than one constant scale: give more prompts of all three kinds, or use the fixed scale"
     )
     return (
-        f"{path.stem} is trained and in the list of adapters. {figures['prompts']} prompts, {figures['images']} "
-        f"images; it showed in {figures['shown_without_erasure']} of them without erasure and resisted every scale "
-        f"in {figures['never_erased']}. On the prompts kept for validation {verdict} (mean squared error "
+        f"{path.stem} is trained and in the list of adapters. {figures['prompts']} prompts, of which "
+        f"{figures['presumed_prompts']} were taken as the calibration says; {figures['images']} images of "
+        f"{figures['labelled']} others: it showed in {figures['shown_without_erasure']} without erasure and resisted "
+        f"every scale in {figures['never_erased']}. On the prompts kept for validation {verdict} (mean squared error "
         f"{figures['validation_error']:g}, constant {figures['constant_error']:g})."
     )

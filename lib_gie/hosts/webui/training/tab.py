@@ -150,14 +150,20 @@ def _status() -> str:
         return f"<span class='gie-error'>{text}</span>"
     if progress.state not in ("running", "asking"):
         return text
-    share = progress.done / max(1, progress.total)
+    if progress.expected:
+        share, done = (
+            progress.evaluations / progress.expected,
+            f"{progress.evaluations} of {progress.expected} evaluations",
+        )
+    else:
+        share = progress.done / max(1, progress.total)
+        done = f"{progress.done} of {progress.total} labels, {progress.images} images"
     known = progress.seconds > 0 and share > 0.05 and progress.state == "running"
     left = f", about {_duration(progress.seconds / share * (1 - share))} left" if known else ""
     ending = "; stopping after this batch" if trainer.stopping else ""
     return (
         f"<div class='gie-running gie-bar'><div style='width: {100 * share:.0f}%'></div></div>"
-        f"{text}: {progress.done} of {progress.total} labels, {progress.images} images in "
-        f"{_duration(progress.seconds)}{left}{ending}"
+        f"{text}: {done} in {_duration(progress.seconds)}{left}{ending}"
     )
 
 
@@ -178,7 +184,8 @@ def _view() -> list[Any]:
 def _now() -> list[Any]:
     """Return what the view depends on: it is sent again only when this has changed."""
     progress = trainer.progress
-    return [progress.state, progress.text, progress.done, progress.images, len(progress.report), trainer.stopping]
+    done = progress.evaluations, progress.done, progress.images
+    return [progress.state, progress.text, *done, len(progress.report), trainer.stopping]
 
 
 def show() -> list[Any]:
