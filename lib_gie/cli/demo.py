@@ -13,6 +13,7 @@ from lib_gie.core.scales.scale_rules import FixedScale
 from lib_gie.errors import OptionError
 from lib_gie.options import BY_NAME
 
+from .concepts import one_concept
 from .outputs import check_folder, png, write_files
 from .scales import Choice, add_automatic, choose_scales, given_choice
 
@@ -54,11 +55,12 @@ def _chosen(options: argparse.Namespace):
         raise OptionError("--prompt and --erase go together")
     if options.prompt is None:
         return PROMPTS
-    for text, what in ((options.prompt, "prompt"), (options.erase, "concept")):
+    concept = one_concept("--erase", options.erase)
+    for text, what in ((options.prompt, "prompt"), (concept, "concept")):
         message = unknown_words_message(text, what)
         if message:
             raise OptionError(message)
-    return ((options.prompt, options.erase, options.seed),)
+    return ((options.prompt, concept, options.seed),)
 
 
 @dataclass(frozen=True)
