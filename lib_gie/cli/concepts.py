@@ -27,7 +27,10 @@ def read_concepts(option: str, text: str) -> tuple[Concept, ...]:
 
 
 def bare_concepts(option: str, text: str) -> list[str]:
-    """Return the texts of concepts that can have no weight here. Raises OptionError where one has, and as above."""
+    """Return the texts of concepts that can have no weight here. Raises OptionError where one has.
+
+    Raises what ``read_concepts`` does, too.
+    """
     concepts = read_concepts(option, text)
     for concept in concepts:
         if concept.weight != 1:
@@ -39,7 +42,7 @@ def bare_concepts(option: str, text: str) -> list[str]:
 
 
 def one_concept(option: str, text: str) -> str:
-    """Return the text of the only concept. Raises OptionError for several, and as above."""
+    """Return the text of the only concept. Raises OptionError for several, and what ``bare_concepts`` does."""
     found = bare_concepts(option, text)
     if len(found) != 1:
         raise OptionError(f"{option} names {len(found)} concepts; give one at a time")
