@@ -1,4 +1,4 @@
-"""``python -m lib_gie demo``: eight prompts, explicit and implicit, without and with erasure, on the demo model."""
+"""``python -m lib_gie demo``: ten prompts, explicit and implicit, without and with erasure, on the demo model."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ PROMPTS = (
     ("a demolition on a green background", "bomb", 16),
     ("beer next to a banana", "beer", 17),
     ("a vet visit on a purple background", "syringe", 18),
+    ("a banana and an umbrella", "banana", 31),
+    ("a picnic", "banana", 3),
 )
-"""Prompt, concept, seed. Four name the concept, four imply it."""
+"""Prompt, concept, seed. Five name the concept, five imply it. No adapter is for the last two: they are calibrated."""
 
 SHEET = "sheet.png"
 HEADINGS = ("without", "with", "attention without", "attention with")
@@ -42,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fixed scale (default: for each concept the adapter that was trained for it, else its calibration)",
     )
     add_automatic(parser)
-    parser.add_argument("--prompt", help="one prompt of your own instead of the eight")
+    parser.add_argument("--prompt", help="one prompt of your own instead of the ten")
     parser.add_argument("--erase", help="what to erase from it")
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--json", action="store_true", help="print a JSON list instead of the table")

@@ -12,7 +12,7 @@ from test_webui_infotext import parsed
 
 from lib_gie import assets
 from lib_gie.assets import DEMO_CHECKPOINT, MODELS
-from lib_gie.cli import main
+from lib_gie.cli import demo, main
 from lib_gie.core.concepts import Concept
 from lib_gie.core.scales.calibrated import load_calibration
 from lib_gie.demo.fixed_scale import load_fixed_scale
@@ -152,9 +152,9 @@ def test_the_webuis_syntax_is_no_concept(capsys, cache, tmp_path, command, conce
 
 
 def test_no_weight_where_it_would_not_count(capsys, tmp_path):
-    demo = ["demo", "--prompt", "a dog", "--out", str(tmp_path), "--erase"]
-    assert "gives 'dog' the weight 0.5" in fails(capsys, *demo, "dog:0.5")
-    assert "names 2 concepts" in fails(capsys, *demo, "dog, cat")
+    own = ["demo", "--prompt", "a dog", "--out", str(tmp_path), "--erase"]
+    assert "gives 'dog' the weight 0.5" in fails(capsys, *own, "dog:0.5")
+    assert "names 2 concepts" in fails(capsys, *own, "dog, cat")
     assert "gives 'dog' the weight 2" in fails(capsys, "train", "--concept", "cat, dog:2", "--out", str(tmp_path / "x"))
 
 
@@ -273,3 +273,23 @@ def test_the_demo_says_which_scale_it_took_and_why(kept, tmp_path, capsys):
     assert found["knife"]["scale"] > -0.2  # a picnic has none
     assert found["apple"]["why"] == "no adapter is for it, and it is not calibrated"
     assert (found["banana"]["by"], found["banana"]["scale"]) == ("fixed scale -2", -2)
+
+
+def test_the_demo_shows_a_calibration(shared, cache, tmp_path, capsys, monkeypatch):
+    """Of a concept that no adapter is shipped for, made on the way; its prompts name it and imply it."""
+    lacking = [one for one in demo.PROMPTS if not (MODELS / f"demo-{one[1]}.safetensors").exists()]
+    assert lacking == list(demo.PROMPTS[-2:])
+    monkeypatch.setattr(demo, "PROMPTS", lacking)
+    cache.mkdir(parents=True)
+    for path in (shared[0] / cache.name).glob("neutral-*"):
+        shutil.copy(path, cache)
+    assert main(["demo", "--out", str(tmp_path), "--json"]) == 0
+    for found in json.loads(capsys.readouterr().out):
+        assert (found["erased"], found["by"]) == ("banana", f"calibration {BANANA}")
+        assert found["why"].startswith("no adapter is for it; it was calibrated now, in ")
+        assert "banana" in found["before"]
+        assert "banana" not in found["after"]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
+    assert main(["demo", "--out", str(tmp_path), "--no-calibrate", "--json"]) == 0
+    for found in json.loads(capsys.readouterr().out):
+        assert found["why"] == "no adapter is for it, and it is not calibrated"
