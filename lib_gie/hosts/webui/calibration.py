@@ -23,7 +23,8 @@ from .host.prompt_state import usual_settings
 from .request.installed import adapter_folders
 from .request.library import calibration_name
 from .request.parsing import TITLE
-from .training.image_maker import WebUIImageMaker, usual_sampling
+from .training.image_maker import WebUIImageMaker
+from .training.usual import usual_sampling
 
 _failed: dict[tuple[str, str, Any], str] = {}
 """Why a concept could not be calibrated, by its key, checkpoint and clip skip, where trying again would take long."""
