@@ -90,7 +90,7 @@ def choose_scales(pipe: Any, concepts: Sequence[Concept], rule: str, calibrates:
 def _automatic(pipe: Any, concept: Concept, calibrates: bool) -> Choice:
     from lib_gie.core.layers import family_of, find_cross_attention
     from lib_gie.hosts.diffusers.calibrating import kept_calibration
-    from lib_gie.hosts.webui.request.library import adapter_for
+    from lib_gie.hosts.library import adapter_for
 
     layers = find_cross_attention(pipe.unet)
     base, heads = family_of(layers), [layer.heads for layer in layers]

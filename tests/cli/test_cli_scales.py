@@ -18,7 +18,7 @@ from lib_gie.core.scales.calibrated import load_calibration
 from lib_gie.demo.fixed_scale import load_fixed_scale
 from lib_gie.hosts.diffusers import calibrating
 from lib_gie.hosts.diffusers.files import checkpoint_digest
-from lib_gie.hosts.webui.request.library import calibration_for, find_recorded
+from lib_gie.hosts.library import calibration_for, find_recorded
 from lib_gie.hosts.webui.request.parsing import Request, read_request
 from lib_gie.hosts.webui.request.pasting import Here, read_params
 

@@ -18,7 +18,7 @@ from lib_gie.core.scales.calibrated import Calibration, save_calibration
 from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.demo.sampling_settings import CFG
 from lib_gie.errors import UnsupportedModelError
-from lib_gie.hosts.webui.request.library import InstalledAdapter, calibration_for, calibration_name
+from lib_gie.hosts.library import InstalledAdapter, calibration_for, calibration_name
 from lib_gie.training.calibration import calibrate
 
 from .loading import DEMO_BASE
