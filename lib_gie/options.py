@@ -89,7 +89,7 @@ OPTIONS = (
     Option("enabled", "Growth Inhibitors", "flag", False, "Leave the concepts below out of the image.", axis=False),
     Option(
         "concepts", "Concepts to erase", "text", "",
-        "What shall not appear, separated by commas, semicolons or ends of lines: knife, wine:0.5, "
+        "What is not to appear, separated by commas, semicolons or ends of lines: knife, wine:0.5, "
         '"van gogh, oil painting":1.2. The number after a colon multiplies the strength.',
         "GIE concepts",
     ),

@@ -27,11 +27,11 @@ ALLOWED = {
     "hosts": ("core", "torch"),
     "hosts.diffusers": (
         "hosts.protocol hosts.erased_sampling core training.image_maker training.calibration "
-        "hosts.webui.request.library demo.sampling_settings demo.fixed_scale",
+        "hosts.library demo.sampling_settings demo.fixed_scale",
         "torch safetensors PIL tqdm diffusers transformers accelerate",
     ),
     "hosts.webui": (
-        "hosts.protocol hosts.erased_sampling hosts.marked_rows core pictures training "
+        "hosts.protocol hosts.erased_sampling hosts.marked_rows hosts.library core pictures training "
         "demo.sampling_settings demo.fixed_scale",
         "torch numpy PIL tqdm fastapi pydantic gradio modules backend",
     ),

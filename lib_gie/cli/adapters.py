@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _infos(folder: Path) -> list:
     """Return each usable adapter's name, its description, and the concepts for which Automatic takes it."""
-    from lib_gie.hosts.webui.request.library import list_adapters, taken_for
+    from lib_gie.hosts.library import list_adapters, taken_for
 
     usable, broken = list_adapters([folder])
     for name, reason in broken.items():

@@ -8,8 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+from lib_gie.core.concepts import Concept
 from lib_gie.errors import GieError, OptionError
 
+from .concepts import one_concept
 from .outputs import check_file
 
 _ABOUT = (
@@ -41,18 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def _concept(options: argparse.Namespace):
-    from lib_gie.core.concepts import parse_concepts
+def _concept(options: argparse.Namespace) -> Concept:
     from lib_gie.demo.words import unknown_words_message
     from lib_gie.hosts.diffusers.loading import is_demo
 
-    found = parse_concepts(options.concept)
-    if len(found) != 1:
-        raise OptionError(f"--concept names {len(found)} concepts; calibrate one at a time")
-    message = unknown_words_message(found[0].text, "concept") if is_demo(options.model) else ""
+    text = one_concept("--concept", options.concept)
+    message = unknown_words_message(text, "concept") if is_demo(options.model) else ""
     if message:
         raise GieError(message)
-    return found[0]
+    return Concept(text)
 
 
 def _implied(name: str | None, concept: str) -> list[str]:
@@ -96,6 +95,7 @@ def _report(made, seconds: float) -> dict:
         "strength": info.strength,
         "ramp": [round(score, 4) for score in info.ramp],
         "evaluations": info.training["evaluations"],
+        "evaluations_kept": made.spared,
         "implied_prompts": info.training["implied_prompts"],
         "seen_gone": info.training["seen_gone"],
         "warning": info.warning,
@@ -111,7 +111,9 @@ def _print(report: dict) -> None:
     print(f"concept: {report['concept']}")
     print(f"strength: {report['strength']:g}")
     print(f"ramp: absent up to the score {low:g}, present in full from {high:g}")
-    print(f"evaluations: {report['evaluations']} of the UNet, at most 1,000 (one is one run for one text)")
+    spared = report["evaluations_kept"]
+    kept = f", of which {spared} were kept from an earlier calibration" if spared else ""
+    print(f"evaluations: {report['evaluations']} of the UNet, at most 1,000 (one is one run for one text){kept}")
     print(f"seen gone: {'yes' if report['seen_gone'] else 'no'}")
     if report["warning"]:
         print(f"warning: {report['warning']}")

@@ -1,4 +1,4 @@
-"""``python -m lib_gie demo``: eight prompts, explicit and implicit, without and with erasure, on the demo model."""
+"""``python -m lib_gie demo``: ten prompts, explicit and implicit, without and with erasure, on the demo model."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from lib_gie.core.scales.scale_rules import FixedScale
 from lib_gie.errors import OptionError
 from lib_gie.options import BY_NAME
 
+from .concepts import one_concept
 from .outputs import check_folder, png, write_files
 from .scales import Choice, add_automatic, choose_scales, given_choice
 
@@ -25,8 +26,10 @@ PROMPTS = (
     ("a demolition on a green background", "bomb", 16),
     ("beer next to a banana", "beer", 17),
     ("a vet visit on a purple background", "syringe", 18),
+    ("a banana and an umbrella", "banana", 31),
+    ("a picnic", "banana", 3),
 )
-"""Prompt, concept, seed. Four name the concept, four imply it."""
+"""Prompt, concept, seed. Five name the concept, five imply it. No adapter is for the last two: they are calibrated."""
 
 SHEET = "sheet.png"
 HEADINGS = ("without", "with", "attention without", "attention with")
@@ -41,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fixed scale (default: for each concept the adapter that was trained for it, else its calibration)",
     )
     add_automatic(parser)
-    parser.add_argument("--prompt", help="one prompt of your own instead of the eight")
+    parser.add_argument("--prompt", help="one prompt of your own instead of the ten")
     parser.add_argument("--erase", help="what to erase from it")
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--json", action="store_true", help="print a JSON list instead of the table")
@@ -54,11 +57,12 @@ def _chosen(options: argparse.Namespace):
         raise OptionError("--prompt and --erase go together")
     if options.prompt is None:
         return PROMPTS
-    for text, what in ((options.prompt, "prompt"), (options.erase, "concept")):
+    concept = one_concept("--erase", options.erase)
+    for text, what in ((options.prompt, "prompt"), (concept, "concept")):
         message = unknown_words_message(text, what)
         if message:
             raise OptionError(message)
-    return ((options.prompt, options.erase, options.seed),)
+    return ((options.prompt, concept, options.seed),)
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lib_gie.core.concepts import Concept, format_concepts, parse_concepts
+from lib_gie.core.concepts import Concept, format_concepts
 from lib_gie.errors import GieError, OptionError
 
 from .arguments import add_options
+from .concepts import read_concepts
 from .outputs import check_folder, write_files
 from .scales import Choice, adapter_path, add_automatic, choose_scales, given_choice
 
@@ -33,8 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--adapter",
-        help="adapter or calibration file, or the name of one in models/ (default: for each concept the adapter that "
-        "was trained for it, else its calibration on this model, which is made where there is none)",
+        help="adapter or calibration file, or the name of one in models/ or where calibrate keeps them (default: for "
+        "each concept the adapter that was trained for it, else its calibration on this model, which is made where "
+        "there is none)",
     )
     add_options(parser, "scale", default=None, usual="none, see --adapter")
     add_automatic(parser)
@@ -52,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _files(options: argparse.Namespace) -> list[str]:
     """Return the names of the files that are written."""
-    own = range(len(parse_concepts(options.erase)) if options.attention else 0)
+    own = range(len(read_concepts("--erase", options.erase)) if options.attention else 0)
     return [*FILES, *(f"attention-{number + 1}.png" for number in own)]
 
 
@@ -68,7 +70,7 @@ def _check(options: argparse.Namespace) -> None:
         if share is not None and not options.keep_composition:
             raise OptionError(f"--composition-{name} goes with --keep-composition")
     if not options.prompt.strip():
-        raise OptionError("the prompt is empty; say what the image shall show")
+        raise OptionError("the prompt is empty; say what the image is to show")
     check_folder("--out", options.out, _files(options))
 
 
@@ -76,7 +78,7 @@ def _check_words(options: argparse.Namespace) -> None:
     """Raise GieError for words of concepts that the demo model does not know; warn of such words elsewhere."""
     from lib_gie.demo.words import unknown_words_message
 
-    for concept in parse_concepts(options.erase):
+    for concept in read_concepts("--erase", options.erase):
         message = unknown_words_message(concept.text, "concept")
         if message:
             raise GieError(message)
@@ -242,7 +244,7 @@ def _print(report: dict, demo: bool) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Make, write and report."""
-    parse_concepts(options.erase)
+    read_concepts("--erase", options.erase)
     _check(options)
     from tqdm import tqdm
 
@@ -258,7 +260,7 @@ def run(options: argparse.Namespace) -> None:
         options.cfg = default_cfg
     given = _given(options, demo)
     pipe = load_pipeline(options.model)
-    concepts = parse_concepts(options.erase)
+    concepts = read_concepts("--erase", options.erase)
     choices = _choices(pipe, concepts, given, options)
     seeds = list(range(options.seed, options.seed + options.count))
     sampling = Sampling(options.steps, options.cfg, options.negative, size, seeds)
@@ -287,6 +289,8 @@ def _given(options: argparse.Namespace, demo: bool) -> Choice | None:
     from lib_gie.options import ErasureSettings
 
     ErasureSettings(concept_pass=options.concept_pass, rule=options.rule)
+    if options.scale is not None and options.adapter is not None:
+        raise OptionError("--scale and --adapter are both given; give one of them")
     adapter = None if options.adapter is None else adapter_path(options.adapter)
     rule = scale_rule(options.scale, adapter, options.rule)
     if demo and isinstance(rule, Guarded) and rule.adapter.info.base != DEMO_BASE:

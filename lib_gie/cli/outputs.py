@@ -62,9 +62,11 @@ def _check_parent(option: str, path: Path) -> None:
         missing.append(folder.name)
         folder = folder.parent
     if found is None or not stat.S_ISDIR(found.st_mode):
-        raise OptionError(f"{option}: {path} cannot be written, for {folder} is a file; name a place in a folder")
+        raise OptionError(f"{option}: {path} cannot be written, because {folder} is a file; name a place in a folder")
     if not _may(folder, os.W_OK | os.X_OK):
-        raise OptionError(f"{option}: {path} cannot be written, for {folder} cannot be written to; name another place")
+        raise OptionError(
+            f"{option}: {path} cannot be written, because {folder} cannot be written to; name another place"
+        )
     longest = _longest_name(folder)
     for name in missing:
         if len(os.fsencode(name)) > longest:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib_gie.assets import MODELS, own_folder
+from lib_gie.assets import MODELS, calibrations_folder, own_folder
+from lib_gie.checks import quoted
 from lib_gie.core.concepts import Concept
 from lib_gie.core.rules import erasing_rule
 from lib_gie.core.scales.fitted import Fitted
 from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule, guarded
 from lib_gie.demo.fixed_scale import default_scale
-from lib_gie.errors import AdapterError, ErasureError, UnsupportedModelError
+from lib_gie.errors import AdapterError, ErasureError, OptionError, UnsupportedModelError
 from lib_gie.hosts.webui.request.infotext import ScaleSource
 from lib_gie.options import DEFAULT_SCALE
 
@@ -50,10 +51,20 @@ def add_automatic(parser: argparse._ActionsContainer) -> None:
 
 
 def adapter_path(name: str) -> Path:
-    """Return the adapter file of that path, or of that name where ``train`` puts adapters or in models/."""
-    named = [folder / f"{name}.safetensors" for folder in (own_folder(), MODELS)]
-    plain = os.sep not in name and not Path(name).exists()
-    return next((path for path in named if plain and path.exists()), Path(name))
+    """Return the file of an adapter or a calibration: the one at that path, or the one of that name.
+
+    A name is looked for where ``train`` puts adapters, in models/, and where ``calibrate`` keeps what it finds. Raises
+    OptionError for a name that is in none of these, and no file here either.
+    """
+    if os.sep in name or Path(name).exists():
+        return Path(name)
+    file = f"{name.removesuffix('.safetensors')}.safetensors"
+    folders = own_folder().absolute(), MODELS, calibrations_folder()
+    found = next((folder / file for folder in folders if (folder / file).exists()), None)
+    if found is None:
+        looked = ", ".join(dict.fromkeys(map(str, folders)))
+        raise OptionError(f"there is no adapter file {quoted(name)}, and none of that name in {looked}; give another")
+    return found
 
 
 def given_choice(rule: ScaleRule, adapter: Path | None) -> Choice:
@@ -79,7 +90,7 @@ def choose_scales(pipe: Any, concepts: Sequence[Concept], rule: str, calibrates:
 def _automatic(pipe: Any, concept: Concept, calibrates: bool) -> Choice:
     from lib_gie.core.layers import family_of, find_cross_attention
     from lib_gie.hosts.diffusers.calibrating import kept_calibration
-    from lib_gie.hosts.webui.request.library import adapter_for
+    from lib_gie.hosts.library import adapter_for
 
     layers = find_cross_attention(pipe.unet)
     base, heads = family_of(layers), [layer.heads for layer in layers]
@@ -102,7 +113,7 @@ def _calibrated(pipe: Any, concept: Concept, base: str) -> Choice:
     except (AdapterError, ErasureError, UnsupportedModelError) as error:
         return _fixed(default_scale(base), f"{_LACKING}, and it cannot be calibrated: {error}")
     found = made.calibration
-    why = f"{_LACKING}; it was calibrated now, in {found.info.training['evaluations']} UNet evaluations"
+    why = f"{_LACKING}; it was calibrated now, in {made.evaluations}"
     lost = f", and not kept: {made.reason}" if made.path is None else ""
     warning = f"; {found.info.warning}" if found.info.warning else ""
     return _guarded(found, base, made.name, why + lost + warning)

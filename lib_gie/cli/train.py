@@ -14,6 +14,7 @@ from lib_gie.assets import own_folder
 from lib_gie.errors import OptionError
 from lib_gie.training.judges import DEFAULT_JUDGE, JUDGES, check_judge, make_judge, usual_judge
 
+from .concepts import bare_concepts
 from .outputs import check_file, check_folder
 
 if TYPE_CHECKING:
@@ -126,14 +127,13 @@ def _check(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace) -> None:
     """Label, fit, save and report. Under ``accelerate launch`` every process labels its share."""
     _check(options)
-    from lib_gie.core.concepts import parse_concepts
     from lib_gie.core.scales.adapter import save_adapter
     from lib_gie.hosts.diffusers import processes
     from lib_gie.hosts.diffusers.image_maker import demo_or_sd_maker
     from lib_gie.training.fitting import PromptInputs, fit_labels
     from lib_gie.training.report import describe, summary
 
-    concepts = [concept.text for concept in parse_concepts(options.concept)]
+    concepts = bare_concepts("--concept", options.concept)
     demo = options.model is None
     work = {concept: _samples(options, concept, demo) for concept in concepts}
     maker = demo_or_sd_maker(options.model, steps=options.steps, cfg=options.cfg)

@@ -29,8 +29,8 @@ class KeptAnswers:
     def read(self, kind: Reading, call: UNetCall, ask: Callable[[UNetCall], Answer], misread: bool) -> Answer:
         """Return the answer for the rows of a call; ``ask`` is called where one of them is new.
 
-        ``misread``: whether it would have to be read at another size. Attention is not kept: it is another one for
-        every concept.
+        ``misread``: whether ``ask`` reads at the call's own size. Attention is not kept: it is another one for every
+        concept.
         """
         if not kind.predicted or kind.noise is None:
             return ask(call)
@@ -40,7 +40,7 @@ class KeptAnswers:
             assert answer.predicted is not None  # as the kind says
             self._predicted |= zip(keys, answer.predicted, strict=True)
             return answer
-        return Answer(predicted=torch.stack([self._predicted[key] for key in keys]), misread=misread)
+        return Answer(predicted=torch.stack([self._predicted[key] for key in keys]))
 
 
 def _digests(call: UNetCall) -> list[bytes]:

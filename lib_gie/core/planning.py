@@ -17,7 +17,7 @@ from .composition import CROSS, Follower
 from .erasure import Erasure
 from .folds import Encoded
 from .passes import ConceptPass, Inject, Injection, Maps, Recording
-from .readings import Answer, as_read, is_misread, read
+from .readings import Answer, as_read, is_longer, is_misread, read
 from .recorder import Reading
 from .rows import Name, RowLedger
 from .rules.protocol import ErasingRule
@@ -198,11 +198,14 @@ def _read(runner: UNetRunner, rows: ConditionalRows, questions: Sequence[_Questi
     for kind in dict.fromkeys(kind for question in questions for kind in question.kinds):
         asked = [question.part.member for question in questions if kind in question.kinds]
         encoded, first = tuple(concept for member in asked for concept in member.encoded), asked[0]
-        ask = partial(read, runner, encoded=encoded, padding=first.padding, kind=kind, undisturbed=first.undisturbed)
         call = as_read(rows.own, kind, first.erasure.as_text)
-        misread = is_misread(runner, call, kind, len(first.encoded[0].states))
+        misread = is_misread(runner, call, kind)
+        ask = partial(
+            read, runner, encoded=encoded, padding=first.padding, kind=kind, undisturbed=first.undisturbed,
+            misread=misread,
+        )  # fmt: skip
         answer = first.erasure.answers.read(kind, call, ask, misread)
-        found[kind] = replace(answer, misread=answer.misread or misread)
+        found[kind] = replace(answer, misread=misread or is_longer(call, kind, len(first.encoded[0].states)))
     return found
 
 

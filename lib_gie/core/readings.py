@@ -24,7 +24,8 @@ class Answer:
     """The outcome of one run of the UNet. It holds either of both.
 
     ``means``: by layer in the order of their runs, by concept the token means, float32 [rows, h, n]. ``predicted``: the
-    predicted noise, float32 [rows, inputs]. ``misread``: whether it had to be read at another size than was asked for.
+    predicted noise, float32 [rows, inputs]. ``misread``: whether it says less than it should (see ``is_misread`` and
+    ``is_longer``).
     """
 
     means: Sequence[Mapping[EncodedConcept, torch.Tensor]] = ()
@@ -56,9 +57,18 @@ def as_read(call: UNetCall, kind: Reading, as_text: AsText | None) -> UNetCall:
 
 
 def read(
-    runner: UNetRunner, call: UNetCall, encoded: Encoded, padding: float, kind: Reading, undisturbed: Undisturbed
+    runner: UNetRunner,
+    call: UNetCall,
+    encoded: Encoded,
+    padding: float,
+    kind: Reading,
+    undisturbed: Undisturbed,
+    misread: bool,
 ) -> Answer:
-    """Read what readings of a kind need (``Reading.kind``), in a call of conditional rows, without injection."""
+    """Read what readings of a kind need (``Reading.kind``), in a call of conditional rows, without injection.
+
+    ``misread``: the answer of ``is_misread``; it is read at the call's own size then, and else at the kind's.
+    """
 
     def run(of: UNetCall) -> Answer:
         if kind.predicted:
@@ -71,28 +81,32 @@ def read(
 
     if kind.noise is None:
         return run(call)
-    misread = is_misread(runner, call, kind)
     call = call.at_noise(kind.noise, None if misread else kind.size, kind.timestep)
     if any("forward" in vars(layer.module) for layer in runner.layers):
-        return _rows_of(run(call), slice(None), misread)  # another extension's, which may count on whole batches
+        return _rows_of(run(call), slice(None))  # another extension's, which may count on whole batches
     chosen, equals = call.distinct_rows()  # images of one prompt need one row
-    return _rows_of(run(call.rows(select(chosen))), equals, misread)
+    return _rows_of(run(call.rows(select(chosen))), equals)
 
 
-def _rows_of(answer: Answer, rows: Any, misread: bool) -> Answer:
+def _rows_of(answer: Answer, rows: Any) -> Answer:
     means = [{concept: mean[rows] for concept, mean in layer.items()} for layer in answer.means]
-    return Answer(means, None if answer.predicted is None else answer.predicted[rows], misread)
+    return Answer(means, None if answer.predicted is None else answer.predicted[rows])
 
 
-def is_misread(runner: UNetRunner, call: UNetCall, kind: Reading, length: int | None = None) -> bool:
-    """Tell whether a kind of reading says less in a call than it should.
+def is_longer(call: UNetCall, kind: Reading, length: int) -> bool:
+    """Tell whether a kind of reading is of contexts that no calibration knows: longer than ``length`` states.
 
-    Attention has to be read at the size of the call, where something counts on that. What is predicted depends on all
-    that the UNet is given beside the text, such as ControlNet's pictures, of which no calibration knows. Nor does it
-    know of longer contexts than the concepts' own, of ``length`` states.
+    That many have the concepts' own contexts.
     """
-    if kind.predicted and length is not None and call.context.shape[1] != length:
-        return True
+    return kind.predicted and call.context.shape[1] != length
+
+
+def is_misread(runner: UNetRunner, call: UNetCall, kind: Reading) -> bool:
+    """Tell whether a kind of reading has to be made at a call's own size, where it says less than it should.
+
+    Attention has to be, where something counts on that size. What is predicted depends on all that the UNet is given
+    beside the text, such as ControlNet's pictures, of which no calibration knows.
+    """
     if kind.size is None or (call.size == kind.size and not kind.predicted):
         return False
     return _is_replaced(runner) or call.has_pictures

@@ -19,7 +19,7 @@ from .encoding import EncodedConcept
 from .erasure import Erasure, Target
 from .layers import AttentionLayer, family_of
 from .planning import Member, plan_call
-from .readings import read
+from .readings import is_misread, read
 from .recorder import Reading
 from .runner import Undisturbed, UNetRunner, is_inner_call, remove
 from .scales.scale_rules import GivenScales, ScaleRule
@@ -174,8 +174,9 @@ def read_attention(
     """
     runner = UNetRunner(unet)
     runner.attach()
+    call, kind = UNetCall(args, kwargs or {}), reading.kind
     try:
-        answer = read(runner, UNetCall(args, kwargs or {}), tuple(concepts), 0.0, reading.kind, undrawn)
+        answer = read(runner, call, tuple(concepts), 0.0, kind, undrawn, is_misread(runner, call, kind))
     finally:
         runner.detach()
     return [answer.inputs(reading, concept) for concept in concepts]

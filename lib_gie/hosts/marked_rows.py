@@ -47,6 +47,6 @@ class MarkedRows:
         if not self._left:
             raise ErasureError(
                 "the UNet was called with more conditional rows than the step has prompts, so it is unknown what they "
-                "are; growth inhibitors cannot be used with what made this call (self-attention guidance and its kin)"
+                "are; growth inhibitors cannot be used with what made this call (self-attention guidance, for example)"
             )
         return self._left.pop()

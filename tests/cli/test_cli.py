@@ -18,7 +18,7 @@ from lib_gie.cli.pages import END, begin
 from lib_gie.core.concepts import Concept
 from lib_gie.core.scales.adapter import load_adapter
 from lib_gie.demo.glyphs import UNWANTED
-from lib_gie.hosts.webui.request.library import find_recorded
+from lib_gie.hosts.library import find_recorded
 from lib_gie.hosts.webui.request.parsing import Request, read_request
 from lib_gie.hosts.webui.request.pasting import Here, read_params
 

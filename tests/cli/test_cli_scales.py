@@ -12,13 +12,13 @@ from test_webui_infotext import parsed
 
 from lib_gie import assets
 from lib_gie.assets import DEMO_CHECKPOINT, MODELS
-from lib_gie.cli import main
+from lib_gie.cli import demo, main
 from lib_gie.core.concepts import Concept
 from lib_gie.core.scales.calibrated import load_calibration
 from lib_gie.demo.fixed_scale import load_fixed_scale
 from lib_gie.hosts.diffusers import calibrating
 from lib_gie.hosts.diffusers.files import checkpoint_digest
-from lib_gie.hosts.webui.request.library import calibration_for, find_recorded
+from lib_gie.hosts.library import calibration_for, find_recorded
 from lib_gie.hosts.webui.request.parsing import Request, read_request
 from lib_gie.hosts.webui.request.pasting import Here, read_params
 
@@ -60,6 +60,7 @@ def test_what_calibrating_says_and_keeps(shared, kept):
     assert -4 < said["strength"] < -0.5
     assert said["ramp"][0] < said["ramp"][1]
     assert 0 < said["evaluations"] <= 1000
+    assert said["evaluations_kept"] == 0
     assert said["seen_gone"] is True
     assert said["seconds"] > 0
     assert said["weights"] == checkpoint_digest(DEMO_CHECKPOINT)  # that of the file, as the WebUI has it
@@ -82,6 +83,7 @@ def test_calibrating_with_implied_prompts_into_a_file(kept, tmp_path, capsys):
     )  # 864 evaluations without 398 of neutral prompts, whose first is read again, and 4 more
     assert captured.out.splitlines()[:2] == ["concept: knife", f"strength: {found.strength:g}"]
     assert f"evaluations: {found.training['evaluations']} of the UNet, at most 1,000" in captured.out
+    assert "(one is one run for one text), of which 398 were kept from an earlier calibration\n" in captured.out
     assert captured.out.endswith(f"{out}\n")
     assert not list(kept.glob("knife*"))
     erase = ["erase", "a knife", "--erase", "knife", "--steps", "2", "--out", str(tmp_path), "--adapter", str(out)]
@@ -101,6 +103,7 @@ def test_calibrating_with_implied_prompts_into_a_file(kept, tmp_path, capsys):
         (["--concept", "knife", "--prompts", "nowhere"], "cannot be read"),
         (["--concept", "knife", "--out", "knife.txt"], ".safetensors"),
         (["--concept", "knife", "--model", "missing"], "no model"),
+        (["--concept", "knife:0.5"], "gives 'knife' the weight 0.5, which counts only where a concept is erased"),
     ],
 )
 def test_calibrate_refuses(capsys, cache, arguments, says):
@@ -125,6 +128,34 @@ def test_an_interruption_says_that_the_next_try_goes_on(command, capsys, cache, 
     assert captured.out == ""
     assert captured.err.endswith("the next try goes on from there\n")
     assert [path.name[:8] for path in cache.iterdir()] == ["neutral-"]
+
+
+def test_a_weight_of_1_says_nothing(kept, capsys):
+    assert "--concept has" not in fails(capsys, "calibrate", "--concept", "banana:1.0", "--out", str(kept))
+
+
+@pytest.mark.parametrize(
+    "concept",
+    ["<lora:style:0.8>", "banana <hypernet:x>", "(banana:1.3)", "((banana))", "[banana]", "[banana:cat:0.5]",
+     "banana AND cat", "banana, (cat)"],
+)  # fmt: skip
+@pytest.mark.parametrize("command", ["calibrate", "erase", "demo", "train"])
+def test_the_webuis_syntax_is_no_concept(capsys, cache, tmp_path, command, concept):
+    more = {"erase": ["a dog", "--out"], "demo": ["--prompt", "a dog", "--out"], "calibrate": ["--out"],
+            "train": ["--out"]}[command]  # fmt: skip
+    option = "--erase" if command in ("erase", "demo") else "--concept"
+    said = fails(capsys, command, *more, str(tmp_path / "x.safetensors"), option, concept)
+    assert f"{option} has " in said
+    assert "syntax of the WebUI's prompts; name a concept by its words alone" in said
+    assert not list(tmp_path.iterdir())
+    assert not cache.exists()
+
+
+def test_no_weight_where_it_would_not_count(capsys, tmp_path):
+    own = ["demo", "--prompt", "a dog", "--out", str(tmp_path), "--erase"]
+    assert "gives 'dog' the weight 0.5" in fails(capsys, *own, "dog:0.5")
+    assert "names 2 concepts" in fails(capsys, *own, "dog, cat")
+    assert "gives 'dog' the weight 2" in fails(capsys, "train", "--concept", "cat, dog:2", "--out", str(tmp_path / "x"))
 
 
 # -- erase ------------------------------------------------
@@ -188,6 +219,7 @@ def test_a_concept_that_nothing_is_there_for_is_calibrated(shared, cache, tmp_pa
     (concept,), _ = erase(capsys, tmp_path, "banana", "--steps", "2")
     assert concept["by"] == f"calibration {BANANA}"
     assert concept["why"].startswith("no adapter is for it; it was calibrated now, in ")
+    assert concept["why"].endswith(" UNet evaluations, of which 398 were kept from an earlier calibration")
     assert (cache / f"{BANANA}.safetensors").is_file()
 
 
@@ -212,6 +244,18 @@ def test_what_the_command_was_told_to_take(cache, tmp_path, capsys, more, by, wh
     assert not cache.exists()
 
 
+def test_a_kept_calibration_has_a_name(kept, tmp_path, capsys):
+    """The one that calibrate gave it, with or without its ending."""
+    for name in (BANANA, f"{BANANA}.safetensors"):
+        (concept,), _ = erase(capsys, tmp_path, "banana", "--steps", "2", "--adapter", name)
+        assert (concept["by"], concept["why"]) == (f"calibration {BANANA}", "--adapter names it")
+
+
+def test_where_an_adapter_was_looked_for(cache, tmp_path, capsys):
+    said = fails(capsys, "erase", "a dog", "--erase", "knife", "--out", str(tmp_path), "--adapter", "demo-gun")
+    assert f"there is no adapter file 'demo-gun', and none of that name in {MODELS}, {cache}" in said
+
+
 # -- demo ------------------------------------------------
 
 
@@ -229,3 +273,23 @@ def test_the_demo_says_which_scale_it_took_and_why(kept, tmp_path, capsys):
     assert found["knife"]["scale"] > -0.2  # a picnic has none
     assert found["apple"]["why"] == "no adapter is for it, and it is not calibrated"
     assert (found["banana"]["by"], found["banana"]["scale"]) == ("fixed scale -2", -2)
+
+
+def test_the_demo_shows_a_calibration(shared, cache, tmp_path, capsys, monkeypatch):
+    """Of a concept that no adapter is shipped for, made on the way; its prompts name it and imply it."""
+    lacking = [one for one in demo.PROMPTS if not (MODELS / f"demo-{one[1]}.safetensors").exists()]
+    assert lacking == list(demo.PROMPTS[-2:])
+    monkeypatch.setattr(demo, "PROMPTS", lacking)
+    cache.mkdir(parents=True)
+    for path in (shared[0] / cache.name).glob("neutral-*"):
+        shutil.copy(path, cache)
+    assert main(["demo", "--out", str(tmp_path), "--json"]) == 0
+    for found in json.loads(capsys.readouterr().out):
+        assert (found["erased"], found["by"]) == ("banana", f"calibration {BANANA}")
+        assert found["why"].startswith("no adapter is for it; it was calibrated now, in ")
+        assert "banana" in found["before"]
+        assert "banana" not in found["after"]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
+    assert main(["demo", "--out", str(tmp_path), "--no-calibrate", "--json"]) == 0
+    for found in json.loads(capsys.readouterr().out):
+        assert found["why"] == "no adapter is for it, and it is not calibrated"

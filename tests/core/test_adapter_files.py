@@ -25,7 +25,7 @@ from lib_gie.core.scales.adapter import (
     save_adapter,
 )
 from lib_gie.errors import AdapterError, GieError
-from lib_gie.hosts.webui.request.library import adapter_for, find_adapter, list_adapters, listed_names
+from lib_gie.hosts.library import adapter_for, find_adapter, list_adapters, listed_names
 
 INFO = AdapterInfo("sd1", 16, ("knife",), (-5.0, 0.0))
 TENSORS = {key: value.detach().clone() for key, value in Adapter(INFO).state_dict().items()}

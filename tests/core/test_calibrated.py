@@ -11,6 +11,7 @@ import torch
 from test_precision import autocast, mode  # noqa: F401 -- a fixture
 from tiny import make_batch, make_concept
 
+from lib_gie.core import readings
 from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.erasure import Erasure, Target
 from lib_gie.core.kept_answers import KeptAnswers
@@ -273,6 +274,18 @@ def test_a_prompt_is_read_once(unet, other):
     (inputs,) = rule.asked
     assert inputs.shape == (1, INPUTS, 1)
     assert erasure.scales[0][0].tolist() == [pytest.approx(-2.0)]
+
+
+def test_whether_it_can_be_read_is_asked_once(unet, other, monkeypatch):
+    """For each reading of a prompt, and not again in the run of the UNet for it: all layers are looked at for that."""
+    asked, inner = [], readings._is_replaced
+    monkeypatch.setattr(readings, "_is_replaced", lambda runner: asked.append(runner) or inner(runner))
+    erasure = Erasure([Target(KNIFE, fitted(unet, CONTEXT[0], other))])
+    asked.clear()
+    with attach(unet.module, erasure), Runs(unet) as runs:
+        run(unet, erasure)
+    assert runs.rows == [1, 1, 2]
+    assert len(asked) == len(READINGS)
 
 
 def test_what_was_read_is_kept_until_it_is_cleared(unet, other):

@@ -25,7 +25,7 @@ from lib_gie.evaluation.bench.layer_ways import make_case
 from lib_gie.evaluation.bench.unets import SIZES, build_bench_unet
 from lib_gie.hosts.diffusers import GrowthInhibitors, load_pipeline
 from lib_gie.hosts.diffusers.image_maker import PipelineImageMaker
-from lib_gie.hosts.webui.request.library import adapter_for, list_adapters
+from lib_gie.hosts.library import adapter_for, list_adapters
 from lib_gie.pictures import attention_map, overlay
 from lib_gie.randomness import undrawn
 from lib_gie.training.fitting import Example, Recipe, fit

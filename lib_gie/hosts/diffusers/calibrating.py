@@ -18,7 +18,7 @@ from lib_gie.core.scales.calibrated import Calibration, save_calibration
 from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.demo.sampling_settings import CFG
 from lib_gie.errors import UnsupportedModelError
-from lib_gie.hosts.webui.request.library import InstalledAdapter, calibration_for, calibration_name
+from lib_gie.hosts.library import InstalledAdapter, calibration_for, calibration_name
 from lib_gie.training.calibration import calibrate
 
 from .loading import DEMO_BASE
@@ -34,12 +34,23 @@ _WITH_PICTURES = "ip_image_proj"
 
 @dataclass(frozen=True)
 class Made:
-    """A calibration that was made now. ``path``: its file; None where it could not be kept, for that ``reason``."""
+    """A calibration that was made now.
+
+    ``spared``: how many of its UNet evaluations were not made now, but kept from an earlier calibration. ``path``: its
+    file; None where it could not be kept, for that ``reason``.
+    """
 
     calibration: Calibration
     name: str
+    spared: int
     path: Path | None
     reason: str = ""
+
+    @property
+    def evaluations(self) -> str:
+        """How many UNet evaluations it took, in words."""
+        kept = f", of which {self.spared} were kept from an earlier calibration" if self.spared else ""
+        return f"{self.calibration.info.training['evaluations']} UNet evaluations{kept}"
 
 
 def kept_calibration(pipe: Any, concept: Concept) -> InstalledAdapter | None:
@@ -68,18 +79,19 @@ def calibrate_now(pipe: Any, concept: Concept, implied: Sequence[str] = (), path
     """
     folder, weights = calibrations_folder(), weights_digest(pipe)
     reason = _unusable(folder)
-    with _bar(concept) as told, _interruptible(not reason):
+    with _Bar(concept) as told, _interruptible(not reason):
         predictor = _predictor(pipe)
         found = calibrate(
             predictor, concept.text, weights, implied=implied, unchecked=default_scale(predictor.base),
             folder=None if reason else folder, on_progress=told,
         )  # fmt: skip
     name = calibration_name(concept.key, weights, CLIP_SKIP) if path is None else path.stem
+    spared = found.info.training["evaluations"] - told.done
     if path is None and reason:
-        return Made(found, name, None, reason)
+        return Made(found, name, spared, None, reason)
     path = path or folder / f"{name}.safetensors"
     save_calibration(found, path)
-    return Made(found, name, path)
+    return Made(found, name, spared, path)
 
 
 def _predictor(pipe: Any) -> PipelinePredictor:
@@ -103,16 +115,26 @@ def _unusable(folder: Path) -> str:
     return "" if os.access(folder, os.W_OK | os.X_OK) else f"{folder} cannot be written to"
 
 
-@contextmanager
-def _bar(concept: Concept) -> Iterator[Any]:
-    """Show how many UNet evaluations are done, on standard error."""
-    with tqdm(desc=f"calibrating {concept.text[:40]}", unit=" evaluations", delay=0.5) as bar:
+class _Bar:
+    """Shows on standard error how many UNet evaluations are done.
 
-        def told(done: int, expected: int) -> None:
-            bar.total = expected
-            bar.update(done - bar.n)
+    ``done``: how many. The count of tqdm's bar stays at 0 where the user has switched bars off.
+    """
 
-        yield told
+    def __init__(self, concept: Concept):
+        self.done = 0
+        self._bar = tqdm(desc=f"calibrating {concept.text[:40]}", unit=" evaluations", delay=0.5)
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __call__(self, done: int, expected: int) -> None:
+        self._bar.total = expected
+        self._bar.update(done - self.done)
+        self.done = done
+
+    def __exit__(self, *raised: object) -> None:
+        self._bar.close()
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from lib_gie.core.layers import find_cross_attention
 from lib_gie.errors import UnsupportedModelError
 
 from .files import checkpoint_digest
@@ -20,9 +19,9 @@ from .files import checkpoint_digest
 OF_TENSORS = "u"
 """A digest of tensors begins with this, which no file's digest does."""
 
-_MOST_VALUES = 2**14  # of one tensor
-_ENCODERS = ("text_encoder", "text_encoder_2")
-_TEXT_PROJECTIONS = ("k_proj", "v_proj")
+_MOST_VALUES = 2**10  # of one tensor
+_ON_TOP = (".processor.", "encoder_hid_proj.")  # an IP-Adapter's layers, by parts of their names
+_WORDS = "token_embedding.weight"
 
 _files: WeakKeyDictionary[nn.Module, tuple[Path, str]] = WeakKeyDictionary()
 """By UNet: the checkpoint's file that it was loaded from, and the digest of the pipeline's tensors then."""
@@ -63,24 +62,37 @@ def _file_digest(path: Path, identity: tuple[int, ...]) -> str:
 
 
 def tensors_digest(pipe: Any) -> str:
-    """Return a digest of the layers by which text comes into the images: the UNet's and those of its text encoders.
+    """Return a digest of all weights of the UNet and the text encoders: their shapes, and some values of each.
 
-    Of large tensors it takes some of the values. They are rounded to half precision, as pipelines are often loaded.
+    Values are rounded to half precision, as pipelines are often loaded. A textual inversion or an IP-Adapter, which
+    come on top of the weights, are left out.
     """
     found = hashlib.sha256()
-    for module in _projections(pipe):
-        for name, weight in module.named_parameters():
-            values = _loaded(module, name, weight).detach().flatten()  # [values]
-            step = max(1, len(values) // _MOST_VALUES) | 1  # odd: it meets all columns of a matrix
-            found.update(values[::step].to("cpu", torch.float16).numpy().tobytes())
+    for weight in _weights(pipe):
+        found.update(str(tuple(weight.shape)).encode())
+        found.update(_some(weight.detach()).to("cpu", torch.float16).numpy().tobytes())
     return OF_TENSORS + found.hexdigest()[:16]
 
 
-def _projections(pipe: Any) -> Iterator[nn.Module]:
-    for layer in find_cross_attention(pipe.unet):
-        yield from (layer.to_k, layer.to_v)
-    for encoder in filter(None, (getattr(pipe, name, None) for name in _ENCODERS)):
-        yield from (part for name, part in encoder.named_modules() if name.endswith(_TEXT_PROJECTIONS))
+def _some(weight: torch.Tensor) -> torch.Tensor:
+    """Return values of a tensor at places that its shape alone decides: [values]."""
+    step = max(1, weight.numel() // _MOST_VALUES) | 1  # odd: it meets all columns of a matrix
+    if weight.is_contiguous():
+        return weight.flatten()[::step]
+    places = torch.arange(0, weight.numel(), step, device=weight.device)  # [values]
+    return weight.take(places)  # flattening would copy all of it, where channels come last
+
+
+def _weights(pipe: Any) -> Iterator[torch.Tensor]:
+    for name, weight in pipe.unet.named_parameters():
+        if not any(part in name for part in _ON_TOP):
+            yield _loaded(pipe.unet, name, weight)
+    for number in ("", "_2"):
+        encoder: Any = getattr(pipe, f"text_encoder{number}", None)
+        words = getattr(getattr(pipe, f"tokenizer{number}", None), "vocab_size", None)
+        for name, weight in () if encoder is None else encoder.named_parameters():
+            values = _loaded(encoder, name, weight)
+            yield values[:words] if name.endswith(_WORDS) else values  # textual inversions follow the words
 
 
 def _loaded(module: nn.Module, name: str, weight: torch.Tensor) -> torch.Tensor:

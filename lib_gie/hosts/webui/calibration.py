@@ -15,15 +15,16 @@ from lib_gie.core.concepts import Concept
 from lib_gie.core.scales.calibrated import Calibration, save_calibration
 from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.errors import GieError, OptionError
+from lib_gie.hosts.library import calibration_name
 from lib_gie.training.calibration import CalibrationStoppedError, calibrate
 from lib_gie.training.prompts.reference import naming_prompts, neutral_prompts
 
 from .host.model import clip_skip, family_and_heads, inversions_in, unet_of, weights_of
 from .host.prompt_state import usual_settings
 from .request.installed import adapter_folders
-from .request.library import calibration_name
 from .request.parsing import TITLE
-from .training.image_maker import WebUIImageMaker, usual_sampling
+from .training.image_maker import WebUIImageMaker
+from .training.usual import usual_sampling
 
 _failed: dict[tuple[str, str, Any], str] = {}
 """Why a concept could not be calibrated, by its key, checkpoint and clip skip, where trying again would take long."""

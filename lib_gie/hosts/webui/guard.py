@@ -15,12 +15,11 @@ from modules import processing, prompt_parser, scripts, shared
 
 from lib_gie.errors import ErasureError, GieError, OptionError
 
-from . import job
 from .host.chosen import HOST
 from .request.enforcement import enforced_text
 from .request.parsing import TITLE, check_api_arguments
 from .request.prompts import note_reading
-from .sampling.erased_generation import stack
+from .sampling.running import stack
 from .shown.afterwards import wrap_scripts
 from .shown.previews import wrap_previews
 
@@ -34,6 +33,8 @@ def _for_the_api(error: GieError) -> None:
 
 def _process(inner: Callable[..., Any], p: Any) -> Any:
     """Stand in for ``process_images_inner``. An error counts for the generations around this one as well."""
+    from . import job  # loads all that samples: the WebUI's start is not to wait for it
+
     try:
         return job.process(inner, p)
     except GieError as error:
@@ -45,6 +46,8 @@ def _process(inner: Callable[..., Any], p: Any) -> Any:
 
 def _run_script(inner: Callable[..., Any], runner: Any, p: Any, *args: Any) -> Any:
     """Stand in for ``ScriptRunner.run``, which runs the script that is selected in the page."""
+    from . import job
+
     with job.within_script(p):
         return inner(runner, p, *args)
 

@@ -19,7 +19,8 @@ from .request.enforcement import enforced_requests, erased_anyway
 from .request.parsing import TITLE, Request
 from .request.plan import Plan
 from .request.plans import calibrates, differences, plans_for, to_calibrate
-from .sampling.erased_generation import Generation, is_stopped, stack
+from .sampling.erased_generation import Generation, is_stopped
+from .sampling.running import stack
 from .shown.afterwards import leave_out
 from .shown.parameters import clear_parameters, write_parameters
 from .shown.readout import KEY, read_out
@@ -54,9 +55,8 @@ def request_of(p: Any) -> Request | None:
     own = own_request(p)
     if own is not None:
         return own
-    if stack():
-        return stack()[-1].request
-    return getattr(_ambient, "request", None)
+    around: Request | None = stack()[-1].request if stack() else getattr(_ambient, "request", None)
+    return around
 
 
 def process(inner: Callable[..., Any], p: Any) -> Any:

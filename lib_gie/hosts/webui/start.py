@@ -11,13 +11,18 @@ from modules import script_callbacks
 from . import guard
 from .host.chosen import HOST
 from .page import script
-from .sampling.erased_generation import on_cfg_denoiser
 from .shown.readout import watch_results
 
 __all__ = ["GrowthInhibitorsScript", "register"]
 
 # the WebUI offers every script class that it finds
 GrowthInhibitorsScript = script.GrowthInhibitorsScript if HOST.refusal is None else None
+
+
+def _on_cfg_denoiser(params: Any) -> None:
+    from .sampling.erased_generation import on_cfg_denoiser
+
+    on_cfg_denoiser(params)
 
 
 def _on_settings() -> None:
@@ -79,7 +84,7 @@ def register() -> None:
         guard.install_refusal(HOST.refusal)
         return
     guard.install()
-    _on("cfg_denoiser", on_cfg_denoiser)
+    _on("cfg_denoiser", _on_cfg_denoiser)
     _on("ui_settings", _on_settings)
     _on("before_ui", _on_before_ui)
     _on("after_component", _on_after_component)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import LCMScheduler
 from test_pipeline import build_pipe
+from test_pipeline_parts import give_ip_adapter
 from tiny_pipelines import CASES, build, call, second_text_encoder, unet
 
 from lib_gie import assets
@@ -155,11 +156,60 @@ def test_the_digest_is_the_weights_own():
     digest = weights_digest(pipe)
     assert digest.startswith(OF_TENSORS)
     assert digest == weights_digest(other)
+    pipe.unet.to(memory_format=torch.channels_last)
+    assert not pipe.unet.conv_in.weight.is_contiguous()
+    assert digest == weights_digest(pipe)
     pipe.to(torch.float16)
     assert digest == weights_digest(pipe)
     with torch.no_grad():
         find_cross_attention(other.unet)[0].to_v.weight += 0.1
     assert digest != weights_digest(other)
+
+
+def edited(part: str, names: str) -> str:
+    """The digest after one value in 500 of each of these tensors was changed."""
+    pipe = build_pipe()
+    chosen = [weight for name, weight in getattr(pipe, part).named_parameters() if names in name]
+    assert chosen
+    with torch.no_grad():
+        for weight in chosen:
+            weight.view(-1)[::500] += 0.1
+    return weights_digest(pipe)
+
+
+@pytest.mark.parametrize(
+    ("part", "names"),
+    [("unet", "conv_in.bias"), ("unet", "resnets.0.conv1.weight"), ("unet", "attn1.to_q.weight"),
+     ("unet", "time_embedding"), ("unet", "conv_norm_out"), ("text_encoder", "position_embedding"),
+     ("text_encoder", "token_embedding"), ("text_encoder", "fc1"), ("text_encoder", "final_layer_norm")],
+)  # fmt: skip
+def test_every_layer_counts(part, names):
+    assert edited(part, names) != weights_digest(build_pipe())
+
+
+def test_a_shape_counts():
+    """Two tensors of the same values."""
+    pipe, other = build_pipe(), build_pipe()
+    for one, shape in ((pipe, (2, 8)), (other, (4, 4))):
+        one.unet.register_parameter("more", torch.nn.Parameter(torch.ones(shape)))
+    assert weights_digest(pipe) != weights_digest(other)
+
+
+def test_what_is_loaded_beside_the_weights_does_not_count():
+    """A textual inversion, and an IP-Adapter: calibrations that were made before serve with them."""
+    pipe = build_pipe()
+    digest, count = weights_digest(pipe), len(pipe.tokenizer)
+    pipe.tokenizer.add_tokens(["gietest"])
+    pipe.text_encoder.resize_token_embeddings(count + 1)
+    give_ip_adapter(pipe)
+    assert weights_digest(pipe) == digest
+
+
+def test_the_digest_of_a_checkpoints_file_is_that_of_its_weights(tmp_path):
+    """As of the pipeline that it is saved from and loaded to."""
+    pipe = build_pipe()
+    pipe.save_pretrained(tmp_path)
+    assert weights_digest(type(pipe).from_pretrained(tmp_path)) == weights_digest(pipe)
 
 
 def test_the_digest_of_weights_that_are_moved_away_after_each_layer():

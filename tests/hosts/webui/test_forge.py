@@ -242,7 +242,7 @@ def test_on_forges_own_sampling(forge, parts, room, monkeypatch):
     assert torch.allclose(on[1], off[1], atol=1e-4)
 
 
-# -- its kin that are not supported ------------------------------------------------
+# -- its relatives that are not supported ------------------------------------------------
 
 
 @pytest.fixture
@@ -294,6 +294,17 @@ def test_the_webui_itself(start):
     module.register()
     assert host.registered == list(CATEGORIES)
     assert isinstance(module.GrowthInhibitorsScript, type)
+
+
+@pytest.mark.parametrize("start", [()], indirect=True)
+def test_the_start_loads_nothing_that_samples(start):
+    """It would take the WebUI's start longer; the first job loads it."""
+    module, host = start
+    module.register()
+    late = {f"lib_gie.hosts.webui.{name}" for name in ("job", "request.plan", "sampling.erased_generation")}
+    assert late & set(sys.modules) == set()
+    host.process()
+    assert late <= set(sys.modules)
 
 
 @pytest.mark.parametrize("start", [FORGE], indirect=True)

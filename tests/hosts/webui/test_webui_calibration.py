@@ -24,7 +24,7 @@ PRESENT, ABSENT = 10.0, -10.0  # mean scores that are beyond every ramp
 def kept(host, folder, score: float, concept: str = "knife", clip_skip: float = 1) -> str:  # noqa: F811
     """Keep a calibration by which the concept is present as this score says, whatever is read. Return its name."""
     model = importlib.import_module("lib_gie.hosts.webui.host.model")
-    library = importlib.import_module("lib_gie.hosts.webui.request.library")
+    library = importlib.import_module("lib_gie.hosts.library")
     weights = model.weights_of(host.shared.sd_model)
     info = CalibrationInfo(
         "width-24", weights, (concept,), (Reading(noise=0, size=SIZE, predicted=True),), INPUTS, STRENGTH, (0.0, 1.0),
@@ -160,7 +160,7 @@ def test_the_accordion_says_what_comes(host, tmp_path):  # noqa: F811
 
 def test_the_list_tells_them_apart(host, tmp_path):  # noqa: F811
     """On each checkpoint the calibration is taken that was made there, unless an adapter is there."""
-    library = importlib.import_module("lib_gie.hosts.webui.request.library")
+    library = importlib.import_module("lib_gie.hosts.library")
     kept(host, tmp_path, PRESENT)
     host.shared.sd_model.sd_checkpoint_info = SimpleNamespace(name_for_extra="another", sha256="f" * 64)
     kept(host, tmp_path, PRESENT)

@@ -231,7 +231,7 @@ def test_each_concept_takes_the_adapter_that_is_for_it(host, tmp_path):  # noqa:
 
 def test_automatic_trusts_no_adapter_from_the_tab(host, tmp_path):  # noqa: F811
     plans = importlib.import_module("lib_gie.hosts.webui.request.plans")
-    library = importlib.import_module("lib_gie.hosts.webui.request.library")
+    library = importlib.import_module("lib_gie.hosts.library")
     heads = [8] * 16
     write(tmp_path, "anybodys", "knife", training={library.TRAINED_IN: library.TAB})
     folders = plans.adapter_folders()

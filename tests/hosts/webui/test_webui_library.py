@@ -8,7 +8,7 @@ import pytest
 
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo, save_adapter
 from lib_gie.errors import AdapterError
-from lib_gie.hosts.webui.request.library import adapter_for, find_adapter, list_adapters, listed_names, taken_for
+from lib_gie.hosts.library import adapter_for, find_adapter, list_adapters, listed_names, taken_for
 
 
 def write(path, concept="knife", base="sd1", inputs=16, others=()):

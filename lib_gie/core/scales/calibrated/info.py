@@ -91,8 +91,8 @@ class CalibrationInfo:
         found = []
         if not self.tells_presence:
             found.append(
-                f"it cannot be told on this model which prompts bring {self.concepts[0]!r} in, for the model does not "
-                f"know the word, or nearly every prompt has it; so it is erased in full from every image"
+                f"it cannot be told on this model which prompts bring {self.concepts[0]!r} in, because the model does "
+                f"not know the word, or nearly every prompt has it; so it is erased in full from every image"
             )
         shows = self.training.get("shows")
         if shows is False:

@@ -19,7 +19,7 @@ from lib_gie.hosts.marked_rows import MarkedRows
 from .contract import Denoiser, Model, Processing, StepParams
 
 _UNKNOWN = (
-    "Growth Inhibitors are not offered here: this WebUI is a kin of Forge (it has modules_forge, but not Forge's "
+    "Growth Inhibitors are not offered here: this WebUI is a relative of Forge (it has modules_forge, but not Forge's "
     "backend/sampling), whose sampling they do not know, so nothing is erased; see docs/COMPATIBILITY.md, Forge"
 )
 

@@ -10,10 +10,10 @@ from pydantic import BaseModel, Field
 
 from lib_gie.core.concepts import MAX_TOKENS, parse_concepts
 from lib_gie.errors import GieError
+from lib_gie.hosts.library import list_adapters, taken_for
 from lib_gie.hosts.webui.host.model import check_supported, loaded_model, split_tokens
 from lib_gie.hosts.webui.request.enforcement import enforced_text
 from lib_gie.hosts.webui.request.installed import adapter_folders
-from lib_gie.hosts.webui.request.library import list_adapters, taken_for
 from lib_gie.hosts.webui.request.parsing import TITLE
 
 

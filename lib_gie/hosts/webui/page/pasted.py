@@ -18,11 +18,11 @@ from lib_gie.core.concepts import Concept
 from lib_gie.core.rules.growth_inhibitors import RULE
 from lib_gie.core.scales.scale_rules import emphasis_factor
 from lib_gie.errors import GieError, OptionError
+from lib_gie.hosts.library import find_recorded
 from lib_gie.hosts.webui.host.model import loaded_model
 from lib_gie.hosts.webui.request.enforcement import enforced_keys
 from lib_gie.hosts.webui.request.infotext import ALL_KEYS
 from lib_gie.hosts.webui.request.installed import adapter_folders
-from lib_gie.hosts.webui.request.library import find_recorded
 from lib_gie.hosts.webui.request.parsing import TITLE
 from lib_gie.hosts.webui.request.pasting import ENABLED, RAW, Here, may_be_ours, read_params
 from lib_gie.hosts.webui.request.prompts import facts_of

@@ -20,11 +20,11 @@ from modules import shared
 from lib_gie.checks import quoted
 from lib_gie.core.concepts import Concept, format_concepts, parse_concepts
 from lib_gie.errors import AdapterError, ConceptError, ErasureError, GieError, OptionError
+from lib_gie.hosts.library import find_adapter, is_for
 from lib_gie.options import AUTOMATIC, BY_NAME, FIXED, FLOOR
 
 from .arguments import read_concepts, read_floor, read_scale, read_strength
 from .installed import adapter_folders
-from .library import find_adapter, is_for
 from .parsing import Request
 
 _UNSET = object()

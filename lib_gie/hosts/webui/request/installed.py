@@ -6,10 +6,10 @@ from pathlib import Path
 
 from modules import paths_internal
 
+from lib_gie.hosts.library import listed_names
 from lib_gie.options import AUTOMATIC, FIXED
 
 from .arguments import folders_among
-from .library import listed_names
 
 
 def adapter_folders() -> list[Path]:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from modules import shared
 
-from lib_gie.core.composition import Composition, Trace
-from lib_gie.core.erasure import Erasure, Target
-from lib_gie.core.kept_answers import KeptAnswers
-from lib_gie.core.recorder import AttentionRecorder
-from lib_gie.core.rows import RowLedger
 from lib_gie.core.scales.calibrated import Calibration
 from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule
-from lib_gie.hosts.protocol import SamplingHost
 from lib_gie.hosts.webui.host.model import clip_skip, weights_of
 
 from .infotext import ScaleSource
 from .parsing import Request
+
+if TYPE_CHECKING:
+    from lib_gie.core.composition import Composition, Trace
+    from lib_gie.core.erasure import Erasure
+    from lib_gie.core.kept_answers import KeptAnswers
+    from lib_gie.core.recorder import AttentionRecorder
+    from lib_gie.core.rows import RowLedger
+    from lib_gie.hosts.protocol import SamplingHost
 
 _PASSES = {"both": (False, True), "first only": (False,), "second only": (True,)}  # of p.is_hr_pass
 
@@ -52,6 +54,11 @@ class Plan:
         whether ``before`` was made for another model, pass or set of networks. ``options``: ledger, recorder, trace or
         composition.
         """
+        from lib_gie.core.erasure import (  # loads all that erases: the WebUI's start is not to wait for it
+            Erasure,
+            Target,
+        )
+
         request = self.request
         targets = [
             Target(host.encode(concept), *((FixedScale(0.0),) if unerased else (rule, self.floor)))

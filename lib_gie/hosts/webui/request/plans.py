@@ -16,6 +16,7 @@ from lib_gie.core.scales.fitted import Fitted
 from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule, guarded
 from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.errors import AdapterError, GieError, OptionError
+from lib_gie.hosts.library import InstalledAdapter, adapter_for, calibration_for, find_adapter
 from lib_gie.hosts.webui.host.chosen import HOST
 from lib_gie.hosts.webui.host.model import (
     clip_skip,
@@ -30,7 +31,6 @@ from lib_gie.options import AUTOMATIC, BY_NAME, DEFAULT_SCALE, FIXED
 from .enforcement import Enforced, not_enforced
 from .infotext import ScaleSource
 from .installed import adapter_folders
-from .library import InstalledAdapter, adapter_for, calibration_for, find_adapter
 from .parsing import TITLE, Request
 from .plan import Plan
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +20,7 @@ from lib_gie.hosts.webui.request.plan import Plan, PlanInBatch
 from .batch_sampling import BatchSampling
 from .left_out import LeftOut
 from .loaded_model import AnswersByState
+from .running import stack
 
 PRESENCE_EVERY, PRESENCE_PIXELS = 4, 16 * 16
 """How strongly a concept is present is always recorded: in every fourth step, in layers of at most 256 pixels."""
@@ -233,19 +233,6 @@ def _nothing_done(request: Request) -> str:
         "no sampling step reached growth inhibitors, so nothing was erased; another extension samples in its own "
         "way: switch it off"
     )
-
-
-# -- which generation is running ------------------------------------------------
-
-_running = threading.local()
-
-
-def stack() -> list[Generation]:
-    """The generations that run in this thread, nested ones last."""
-    if not hasattr(_running, "stack"):
-        _running.stack = []
-    generations: list[Generation] = _running.stack
-    return generations
 
 
 def on_cfg_denoiser(params: StepParams) -> None:

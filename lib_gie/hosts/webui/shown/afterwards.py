@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from modules import devices, errors, scripts, shared
 
 from lib_gie.errors import ErasureError
 from lib_gie.hosts.webui.request.parsing import TITLE
-from lib_gie.hosts.webui.sampling.erased_generation import Generation, stack
+from lib_gie.hosts.webui.sampling.running import stack
+
+if TYPE_CHECKING:
+    from lib_gie.hosts.webui.sampling.erased_generation import Generation  # not loaded before images are made
 
 _LEFT_OUT = f"{TITLE}: a batch that was stopped before anything was erased from it is left out"
 

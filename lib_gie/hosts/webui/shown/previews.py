@@ -13,7 +13,7 @@ from typing import Any
 
 from modules import sd_samplers_cfg_denoiser, sd_samplers_common, shared
 
-from lib_gie.hosts.webui.sampling.erased_generation import stack
+from lib_gie.hosts.webui.sampling.running import stack
 
 _CONTENT = "live_preview_content"
 _PROMPT, _COMBINED = "Prompt", "Combined"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lib_gie.core.recorder import AttentionRecorder
 from lib_gie.hosts.webui.request.enforcement import shows_enforced_scale
-from lib_gie.hosts.webui.request.plan import Plan
-from lib_gie.hosts.webui.sampling.erased_generation import Generation
+
+if TYPE_CHECKING:  # not loaded before images are made
+    from lib_gie.hosts.webui.request.plan import Plan
+    from lib_gie.hosts.webui.sampling.erased_generation import Generation
 
 KEY = "GIE read-out"
 _HEADINGS = ("seed", "concept", "in the prompt", "attention to it", "scale", "by")

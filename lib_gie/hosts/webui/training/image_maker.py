@@ -22,7 +22,6 @@ from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.recorder import Reading
 from lib_gie.core.scales.scale_rules import GivenScales
 from lib_gie.core.session import erasing, read_attention
-from lib_gie.demo import sampling_settings as demo
 from lib_gie.errors import ErasureError, UnsupportedModelError
 from lib_gie.hosts.webui.host.model import (
     callable_unet,
@@ -56,8 +55,6 @@ from lib_gie.training.image_maker import Made
 from .progress import BatchStoppedError
 
 JOB = "growth inhibitors: training"
-_SIDES = {"sd2": 768, "sdxl": 1024, "sdxl-refiner": 1024}
-"""The width and height in pixels that a family was trained at, where it is not 512."""
 
 _ROWS = 16  # of one UNet call outside of sampling
 _INPAINTING_CHANNELS = 5  # mask and masked picture, beside the latents
@@ -81,13 +78,6 @@ def take_turn() -> Iterator[None]:
             yield
         finally:
             shared.state.end()
-
-
-def usual_sampling(base: str) -> dict[str, Any]:
-    """Return the side of an image in pixels, the steps and the guidance that suit a model family."""
-    if base == "gie-demo":
-        return {"side": demo.SIZE, "steps": demo.STEPS, "cfg": demo.CFG}
-    return {"side": _SIDES.get(base, 512), "steps": 20, "cfg": 7.0}
 
 
 @contextmanager

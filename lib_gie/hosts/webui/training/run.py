@@ -13,7 +13,7 @@ import torch
 from lib_gie.core.scales.adapter import save_adapter
 from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.errors import GieError
-from lib_gie.hosts.webui.request.library import TAB, TRAINED_IN
+from lib_gie.hosts.library import TAB, TRAINED_IN
 from lib_gie.pictures import SheetRow, contact_sheet, picture
 from lib_gie.pictures.fit_plot import scatter
 from lib_gie.training.calibration import CalibrationStoppedError, calibrate

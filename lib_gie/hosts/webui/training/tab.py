@@ -24,8 +24,8 @@ from lib_gie.training.prompts import starter_lists
 from lib_gie.training.search import GRID
 
 from .adapter_file import allowed_path
-from .image_maker import usual_sampling
 from .trainer import Trainer
+from .usual import usual_sampling
 from .work_order import RANGES, WorkOrder, amount, read_work_order
 
 _PREFIX = "gie_train"

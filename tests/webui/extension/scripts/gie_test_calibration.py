@@ -21,7 +21,7 @@ def enforces(concepts: str) -> None:
 def side(pixels: int) -> None:
     """Calibrate at this width and height: the usual ones of large families take minutes on a CPU."""
     calibration = importlib.import_module("lib_gie.hosts.webui.calibration")
-    usual = importlib.import_module("lib_gie.hosts.webui.training.image_maker").usual_sampling
+    usual = importlib.import_module("lib_gie.hosts.webui.training.usual").usual_sampling
     calibration.usual_sampling = (lambda base: {**usual(base), "side": pixels}) if pixels else usual
 
 

@@ -1,0 +1,16 @@
+"""Which generations run. It loads nothing of what they need, because the WebUI's start does not make images."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+_running = threading.local()
+
+
+def stack() -> list[Any]:
+    """The generations that run in this thread, nested ones last: each an ``erased_generation.Generation``."""
+    if not hasattr(_running, "stack"):
+        _running.stack = []
+    generations: list[Any] = _running.stack
+    return generations
