@@ -570,7 +570,7 @@ def test_a_unet_that_is_called_outside_a_sampling_is_brought_to_the_device(host,
     around.diffusion_model = host.shared.sd_model.model.diffusion_model
     around.register_forward_pre_hook(lambda module, args: brought.append(module))
     model = SimpleNamespace(model=around, cond_stage_model=host.shared.sd_model.cond_stage_model, lowvram=medvram)
-    found = importlib.import_module("lib_gie.hosts.webui.host.model").callable_unet(model)
+    found = importlib.import_module("lib_gie.hosts.webui.host.model").callable_unet(model, torch.zeros(1, 4, 8, 8))
     assert found is around.diffusion_model
     assert brought == [around] * medvram
 
