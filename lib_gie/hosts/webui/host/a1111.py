@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from modules import devices, sd_models, shared
+from modules import devices, sd_hijack, sd_models, shared
 from torch import nn
 
 from .contract import Model, Processing, StepParams
@@ -94,8 +94,6 @@ class AUTOMATIC1111:
     @contextmanager
     def as_sampled(self, p: Processing, model: Model) -> Iterator[None]:
         """Set tiling, noise schedule and token merging. Only token merging is taken off again."""
-        from modules import sd_hijack  # it is loaded with the first checkpoint
-
         sd_hijack.model_hijack.apply_circular(shared.opts.tiling)
         sd_models.apply_alpha_schedule_override(model, p)
         sd_models.apply_token_merging(model, p.get_token_merging_ratio())

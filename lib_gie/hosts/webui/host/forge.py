@@ -42,7 +42,7 @@ def _exists(module: str) -> bool:
 class Forge:
     """Forge; ``refusal`` says so where it is reForge, the first Forge or another whose sampling code differs."""
 
-    calibrates = False
+    calibrates = True
     trains_adapters = False  # training calls the UNet where Forge may not have it
     notes_readings = False
 
