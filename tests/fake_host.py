@@ -435,6 +435,7 @@ class Host:
                 reload_model_weights=lambda: None,
                 apply_alpha_schedule_override=lambda model, p: None,
             ),
+            "modules.sd_hijack": self._module("sd_hijack", model_hijack=SimpleNamespace()),
             "modules.extra_networks": self._module("extra_networks", activate=lambda p, data: None),
             "modules.rng": self._module("rng", ImageRNG=ImageRNG),
             "modules.errors": self._module("errors", report=lambda text, exc_info: self.reported.append(text)),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from modules import devices, errors, sd_models, shared
+from modules import devices, errors, shared
 from tqdm import tqdm
 
 from lib_gie.checks import quoted
@@ -19,6 +19,7 @@ from lib_gie.hosts.library import calibration_name
 from lib_gie.training.calibration import CalibrationStoppedError, calibrate
 from lib_gie.training.prompts.reference import naming_prompts, neutral_prompts
 
+from .host.chosen import HOST
 from .host.model import clip_skip, family_and_heads, inversions_in, unet_of, weights_of
 from .host.prompt_state import usual_settings
 from .request.installed import adapter_folders
@@ -42,8 +43,8 @@ def calibrate_all(p: Any, concepts: Sequence[Concept]) -> list[str]:
                 break
             key = concept.key, weights_of(shared.sd_model), clip_skip()
             notes.append(_failed.get(key) or _told(concept, key))
-    finally:  # the WebUI has put these on for the job already
-        sd_models.apply_token_merging(shared.sd_model, p.get_token_merging_ratio())
+    finally:
+        HOST.as_in_job(p, shared.sd_model)
     return notes
 
 

@@ -570,9 +570,23 @@ def test_a_unet_that_is_called_outside_a_sampling_is_brought_to_the_device(host,
     around.diffusion_model = host.shared.sd_model.model.diffusion_model
     around.register_forward_pre_hook(lambda module, args: brought.append(module))
     model = SimpleNamespace(model=around, cond_stage_model=host.shared.sd_model.cond_stage_model, lowvram=medvram)
-    found = importlib.import_module("lib_gie.hosts.webui.host.model").callable_unet(model)
+    found = importlib.import_module("lib_gie.hosts.webui.host.model").callable_unet(model, torch.zeros(1, 4, 8, 8))
     assert found is around.diffusion_model
     assert brought == [around] * medvram
+
+
+def test_token_merging_of_a_job_is_put_on_again_after_a_calibration(host, monkeypatch):
+    """A calibration is made without the job's, which the WebUI puts on before all batches."""
+    a1111 = importlib.import_module("lib_gie.hosts.webui.host.a1111")
+    model, told = host.shared.sd_model, []
+    host.shared.opts.tiling = True
+    monkeypatch.setattr(a1111.sd_hijack.model_hijack, "apply_circular", lambda on: told.append(on), raising=False)
+    merge = lambda model, ratio: told.append(ratio)  # noqa: E731
+    monkeypatch.setattr(a1111.sd_models, "apply_token_merging", merge, raising=False)
+    with a1111.AUTOMATIC1111().as_sampled(SimpleNamespace(get_token_merging_ratio=lambda: 0.0), model):
+        assert told == [True, 0.0]
+    a1111.AUTOMATIC1111().as_in_job(SimpleNamespace(get_token_merging_ratio=lambda: 0.5), model)
+    assert told == [True, 0.0, 0, 0.5]
 
 
 # -- which rows are drawn ------------------------------------------------

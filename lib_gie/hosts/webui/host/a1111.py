@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from modules import sd_models
+from modules import devices, sd_hijack, sd_models, shared
 from torch import nn
 
 from .contract import Model, Processing, StepParams
@@ -58,12 +60,51 @@ class AUTOMATIC1111:
     def bring_unet_back(self, model: Model, latents: torch.Tensor) -> None:
         """Do nothing: the UNet comes back whenever it is called."""
 
+    def bring_unet(self, model: Model, latents: torch.Tensor) -> None:
+        """Do what --medvram does by hooks on the module around the UNet, which is not called outside a sampling."""
+        if getattr(model, "lowvram", False):
+            around = self.around_unet(model)
+            for hook in list(around._forward_pre_hooks.values()):
+                hook(around, ())
+
+    def unet_dtype(self, model: Model) -> torch.dtype:
+        """Return the WebUI's choice, which it also makes where weights are float8."""
+        dtype: torch.dtype = devices.dtype_unet
+        return dtype
+
+    def alphas_cumprod(self, model: Any) -> torch.Tensor:
+        """Return the model's, which settings of the noise schedule change."""
+        alphas: torch.Tensor = model.alphas_cumprod
+        return alphas
+
+    def predicts_velocity(self, model: Any) -> bool:
+        """Return what the checkpoint's configuration says."""
+        return bool(model.parameterization == "v")
+
     def reload_model(self, p: Processing) -> None:
         """Load the chosen checkpoint, which the WebUI knows."""
         sd_models.reload_model_weights()
 
+    def take_patches_off(self, model: Model) -> None:
+        """Do nothing: activating extra networks takes the others off."""
+
     def with_networks(self, model: Model) -> None:
         """Do nothing: LoRAs go into a layer's weights whenever it is called."""
+
+    @contextmanager
+    def as_sampled(self, p: Processing, model: Model) -> Iterator[None]:
+        """Set tiling, noise schedule and token merging. Only token merging is taken off again."""
+        sd_hijack.model_hijack.apply_circular(shared.opts.tiling)
+        sd_models.apply_alpha_schedule_override(model, p)
+        sd_models.apply_token_merging(model, p.get_token_merging_ratio())
+        try:
+            yield
+        finally:
+            sd_models.apply_token_merging(model, 0)
+
+    def as_in_job(self, p: Processing, model: Model) -> None:
+        """Put token merging on again; all else is set for each batch."""
+        sd_models.apply_token_merging(model, p.get_token_merging_ratio())
 
     def step_rows(self, p: Processing, params: StepParams) -> DenoiserRows:
         """Return the rows; the denoiser puts them in one order for every sampler."""

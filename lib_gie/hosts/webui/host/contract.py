@@ -7,6 +7,7 @@ since some versions, forks, models or kinds of generation lack them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
@@ -192,11 +193,32 @@ class WebUI(Protocol):
     def bring_unet_back(self, model: Model, latents: torch.Tensor) -> None:
         """Bring the UNet back after concepts were encoded within a sampling of ``latents`` [B, C, H, W]."""
 
+    def bring_unet(self, model: Model, latents: torch.Tensor) -> None:
+        """Bring the UNet where it can be called with ``latents`` [B, C, H, W] outside of a sampling."""
+
+    def unet_dtype(self, model: Model) -> torch.dtype:
+        """Return the type of the numbers that the UNet is called with. Its weights may be kept in a smaller one."""
+
+    def alphas_cumprod(self, model: Model) -> torch.Tensor:
+        """Return the share of signal at every timestep [timesteps]."""
+
+    def predicts_velocity(self, model: Model) -> bool:
+        """Tell whether the UNet's output is the velocity, and not the noise."""
+
     def reload_model(self, p: Processing) -> None:
         """Load what the request samples with first: Hires. fix and refiners load other checkpoints."""
 
+    def take_patches_off(self, model: Model) -> None:
+        """Take off what the passes before have patched the model with, before extra networks are activated."""
+
     def with_networks(self, model: Model) -> None:
         """Have the model sample with its LoRAs, once the extra networks are activated."""
+
+    def as_sampled(self, p: Processing, model: Model) -> AbstractContextManager[None]:
+        """Make a context in which the model is as it samples for ``p``, once the extra networks are activated."""
+
+    def as_in_job(self, p: Processing, model: Model) -> None:
+        """Have the model again as the job ``p`` has prepared it before its first batch."""
 
     def step_rows(self, p: Processing, params: StepParams) -> StepRows:
         """Return the rows of a denoiser call. Raises ErasureError where they, or what draws the image, are unknown."""

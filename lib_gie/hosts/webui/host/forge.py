@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -40,7 +42,7 @@ def _exists(module: str) -> bool:
 class Forge:
     """Forge; ``refusal`` says so where it is reForge, the first Forge or another whose sampling code differs."""
 
-    calibrates = False
+    calibrates = True
     trains_adapters = False  # training calls the UNet where Forge may not have it
     notes_readings = False
 
@@ -94,16 +96,44 @@ class Forge:
 
     def bring_unet_back(self, model: Any, latents: torch.Tensor) -> None:
         """Have Forge prepare its UNet, which may have been moved away for the text encoder."""
+        self.bring_unet(model, latents)
+
+    def bring_unet(self, model: Any, latents: torch.Tensor) -> None:
+        """Have Forge prepare its UNet, as it does for a sampling: that also puts LoRAs into its weights or out."""
         from backend.sampling.sampling_function import sampling_prepare
 
         sampling_prepare(model.forge_objects.unet, latents)
+
+    def unet_dtype(self, model: Model) -> torch.dtype:
+        """Return the type that Forge casts what it calls the UNet with to."""
+        dtype: torch.dtype = self.around_unet(model).computation_dtype
+        return dtype
+
+    def alphas_cumprod(self, model: Model) -> torch.Tensor:
+        """Return those of the schedule that Forge samples with, which ends in pure noise for some checkpoints."""
+        from backend.modules.k_prediction import rescale_zero_terminal_snr_sigmas
+        from modules import shared
+
+        sigmas = self.around_unet(model).predictor.sigmas  # [timesteps]
+        marked = getattr(getattr(model, "model_config", None), "ztsnr", False)
+        if marked or getattr(shared.opts, "sd_noise_schedule", None) == "Zero Terminal SNR":
+            sigmas = rescale_zero_terminal_snr_sigmas(sigmas)
+        alphas: torch.Tensor = 1 / (sigmas**2 + 1)
+        return alphas
+
+    def predicts_velocity(self, model: Model) -> bool:
+        """Return what Forge has found of the checkpoint."""
+        return bool(self.around_unet(model).predictor.prediction_type == "v_prediction")
 
     def reload_model(self, p: Any) -> None:
         """Load the checkpoint, and take off what the passes before have patched the model with."""
         from modules import sd_models
 
         sd_models.forge_model_reload()
-        model = p.sd_model
+        self.take_patches_off(p.sd_model)
+
+    def take_patches_off(self, model: Any) -> None:
+        """Take the model as it was loaded, of which Forge keeps a copy."""
         if hasattr(model, "forge_objects_original"):
             model.forge_objects = model.forge_objects_original.shallow_copy()
 
@@ -111,6 +141,17 @@ class Forge:
         """Take the model with the patches of its LoRAs, of which Forge keeps a copy."""
         if hasattr(model, "forge_objects_after_applying_lora"):
             model.forge_objects = model.forge_objects_after_applying_lora.shallow_copy()
+
+    @contextmanager
+    def as_sampled(self, p: Processing, model: Any) -> Iterator[None]:
+        """Put token merging on, which is a patch; the next batch takes all patches off."""
+        from modules import sd_models
+
+        sd_models.apply_token_merging(model, p.get_token_merging_ratio())
+        yield
+
+    def as_in_job(self, p: Processing, model: Any) -> None:
+        """Do nothing: Forge begins each batch with the model as it was loaded."""
 
     def step_rows(self, p: Processing, params: StepParams) -> MarkedRows:
         """Return rows in marked chunks: which of them a UNet call has depends on the free memory."""

@@ -81,16 +81,13 @@ def unet_of(model: Model) -> torch.nn.Module:
     return unet
 
 
-def callable_unet(model: Model) -> torch.nn.Module:
-    """Return the UNet where it can be called outside a sampling, after whatever is encoded for it.
+def callable_unet(model: Model, latents: torch.Tensor) -> torch.nn.Module:
+    """Return the UNet where it can be called with ``latents`` [B, C, H, W] outside a sampling.
 
-    --medvram brings it to the device when the module around it is called, and takes it away for the text encoder.
+    Call it after whatever is encoded for the UNet: that takes it away where there is too little memory for both.
     """
     unet = unet_of(model)
-    if getattr(model, "lowvram", False):
-        around = HOST.around_unet(model)
-        for hook in list(around._forward_pre_hooks.values()):
-            hook(around, ())
+    HOST.bring_unet(model, latents)
     return unet
 
 

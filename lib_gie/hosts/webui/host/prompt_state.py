@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from modules import devices, extra_networks, prompt_parser, sd_hijack, sd_models, sd_samplers, shared
+from modules import devices, extra_networks, prompt_parser, sd_samplers, shared
 
+from .chosen import HOST
 from .model import text_encoders
 
 _OPTIONS = (
@@ -130,15 +131,14 @@ def as_for(prompt: str, p: Any, model: Any) -> Iterator[None]:
     Afterwards it is as after such a generation, which the next one does not rely on.
     """
     p.all_prompts, (_, networks) = [prompt], extra_networks.parse_prompts([prompt])
+    HOST.take_patches_off(model)
     with devices.autocast():
         extra_networks.activate(p, networks)
-    sd_hijack.model_hijack.apply_circular(shared.opts.tiling)
-    sd_models.apply_alpha_schedule_override(model, p)
-    sd_models.apply_token_merging(model, p.get_token_merging_ratio())
+    HOST.with_networks(model)
     try:
-        yield
+        with HOST.as_sampled(p, model):
+            yield
     finally:
-        sd_models.apply_token_merging(model, 0)
         extra_networks.deactivate(p, networks)
 
 
@@ -166,19 +166,20 @@ def prompted(prompts: Sequence[str], model: Any, sampler: str, steps: int, size:
     texts = [without_networks(prompt) for prompt in prompts]
     config = sd_samplers.find_sampler_config(sampler)
     batch = prompt_parser.SdConditioning(texts, width=size[0], height=size[1])
+    HOST.bring_text_encoder(model)
     with torch.no_grad(), devices.autocast():
         made = prompt_parser.get_multicond_learned_conditioning(
             model, batch, config.total_steps(steps) if config else steps, None, shared.opts.use_old_scheduling
         )
         parts, states = prompt_parser.reconstruct_multicond_batch(made, 0)
     drawn = [[row for row, weight in own if weight > 0] or [row for row, _ in own] for own in parts]
-    return Prompted(unet_arguments(states), drawn)
+    return Prompted(unet_arguments(states, model), drawn)
 
 
-def unet_arguments(states: Any) -> dict[str, torch.Tensor]:
+def unet_arguments(states: Any, model: Any) -> dict[str, torch.Tensor]:
     """Return what the UNet is given by name for conditioning that the WebUI has made.
 
     ``context``: text states [R, L, D]; for SDXL also ``y``: pooled text and sizes [R, A].
     """
     found = {"context": states["crossattn"], "y": states["vector"]} if isinstance(states, dict) else {"context": states}
-    return {name: value.to(devices.device, devices.dtype_unet) for name, value in found.items()}
+    return {name: value.to(devices.device, HOST.unet_dtype(model)) for name, value in found.items()}

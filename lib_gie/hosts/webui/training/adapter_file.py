@@ -8,9 +8,9 @@ from lib_gie.checks import quoted
 from lib_gie.core.concepts import Concept
 from lib_gie.core.scales.calibrated import Calibration
 from lib_gie.errors import OptionError
+from lib_gie.hosts.library import calibration_for
 from lib_gie.hosts.webui.request.enforcement import enforced_adapters, enforced_keys
 from lib_gie.hosts.webui.request.installed import adapter_folders
-from lib_gie.hosts.webui.request.library import calibration_for
 
 from .image_maker import WebUIImageMaker
 from .work_order import WorkOrder, check_name

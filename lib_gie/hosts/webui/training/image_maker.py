@@ -23,6 +23,7 @@ from lib_gie.core.recorder import Reading
 from lib_gie.core.scales.scale_rules import GivenScales
 from lib_gie.core.session import erasing, read_attention
 from lib_gie.errors import ErasureError, UnsupportedModelError
+from lib_gie.hosts.webui.host.chosen import HOST
 from lib_gie.hosts.webui.host.model import (
     callable_unet,
     encode_concept,
@@ -266,13 +267,12 @@ class WebUIImageMaker:
     @property
     def alphas_cumprod(self) -> torch.Tensor:
         """The share of signal at every timestep, float32 [timesteps]."""
-        alphas: torch.Tensor = self._chosen.model().alphas_cumprod.float().cpu()
-        return alphas
+        return HOST.alphas_cumprod(self._chosen.model()).float().cpu()
 
     @property
     def predicts_velocity(self) -> bool:
         """Whether the UNet's output is the velocity."""
-        return bool(self._chosen.model().parameterization == "v")
+        return HOST.predicts_velocity(self._chosen.model())
 
     def predict(
         self,
@@ -310,10 +310,11 @@ def _predict_rows(
     order = list(dict.fromkeys(plain))
     chosen = [order.index(text) for text in plain]
     rows = {name: value[chosen] for name, value in _encode(model, order, size).items()}  # each [R, ...]
-    picture, unet = _picture(model, size), callable_unet(model)
+    inputs = _with_picture(latents.to(HOST.unet_dtype(model)), _picture(model, size))  # [R, 4 or 9, h, w]
+    unet = callable_unet(model, inputs)
     hooks = nullcontext() if erased is None or scales is None else erasing(unet, erased, scales)
     with hooks, devices.autocast():
-        output: torch.Tensor = unet(_with_picture(latents.to(devices.dtype_unet), picture), timesteps, **rows)
+        output: torch.Tensor = unet(inputs, timesteps, **rows)
     return output.float().cpu()
 
 
@@ -334,7 +335,7 @@ def _read_rows(
     timesteps = torch.full((len(states),), LAST_TIMESTEP, device=states.device)  # [R]
     args = _with_picture(latents, _picture(model, size)), timesteps
     with devices.autocast():
-        return read_attention(callable_unet(model), encoded, reading, args, own)
+        return read_attention(callable_unet(model, args[0]), encoded, reading, args, own)
 
 
 def _encode(model: Any, texts: Sequence[str], size: Size) -> dict[str, torch.Tensor]:
@@ -343,8 +344,9 @@ def _encode(model: Any, texts: Sequence[str], size: Size) -> dict[str, torch.Ten
     ``context``: text states [B, L, D]; of SDXL also ``y``: pooled text and sizes [B, A].
     """
     batch = prompt_parser.SdConditioning(texts, width=size[0], height=size[1])
+    HOST.bring_text_encoder(model)
     with torch.no_grad(), devices.autocast():
-        return unet_arguments(model.get_learned_conditioning(batch))
+        return unet_arguments(model.get_learned_conditioning(batch), model)
 
 
 def _picture(model: Any, size: Size) -> torch.Tensor | None:
@@ -353,7 +355,7 @@ def _picture(model: Any, size: Size) -> torch.Tensor | None:
         return None
     width, height = size
     shape = (1, LATENT_CHANNELS, height // 8, width // 8)
-    latents = torch.zeros(shape, device=devices.device, dtype=devices.dtype_unet)  # [1, 4, h, w]
+    latents = torch.zeros(shape, device=devices.device, dtype=HOST.unet_dtype(model))  # [1, 4, h, w]
     with undrawn():  # the autoencoder draws from the distribution that it finds
         torch.manual_seed(0)
         with devices.autocast():
