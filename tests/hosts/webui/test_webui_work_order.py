@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo, save_adapter
 from lib_gie.errors import ConceptError, GieError, OptionError
 from lib_gie.hosts.webui.training.work_order import WorkOrder, amount, check_name, read_work_order
+from lib_gie.training.calibration import MOST_EVALUATIONS
 from lib_gie.training.judges.self_judge import SelfJudge
 from lib_gie.training.search import GRID, most_tries
 
@@ -59,10 +60,11 @@ def test_without_a_name_the_concept_is_the_name(tmp_path):
     assert order(concept="Van Gogh style").path(tmp_path) == tmp_path / "van-gogh-style.safetensors"
 
 
-def test_the_amount_is_an_upper_bound():
+def test_the_amount_has_bounds():
     work = amount(ORDER)
-    assert (work.prompts, work.images) == (6, 6 * most_tries(len(GRID)))
-    assert work.evaluations == work.images * 2 * 20 + 6
+    assert (work.prompts, work.least, work.images) == (6, 6 * 2, 6 * most_tries(len(GRID)))
+    implied = {sample.prompt for sample in ORDER.samples() if sample.kind == "implicit"}
+    assert work.evaluations == work.images * 2 * 20 + 6 + MOST_EVALUATIONS + 2 * len(implied)
     assert amount(order(judge="self")).evaluations - work.evaluations == work.images * SelfJudge.evaluations
     assert amount(order(judge="hand", grid=3)).images == 6 * 4
     assert work.seconds(0.5) == work.images / 2

@@ -17,9 +17,12 @@ from lib_gie.core.concepts import Concept
 from lib_gie.core.scales.adapter import read_header
 from lib_gie.errors import AdapterError, OptionError
 from lib_gie.options import AUTOMATIC, FIXED
+from lib_gie.training.calibration.counted import MOST_EVALUATIONS
+from lib_gie.training.calibration.presence import POINTS
 from lib_gie.training.judges import JUDGES, judge_class
 from lib_gie.training.labels import Sample
 from lib_gie.training.prompts import all_unrelated, bare, parse_prompts
+from lib_gie.training.rounds import ROUND
 from lib_gie.training.search import GRID, most_tries
 
 RANGES = {
@@ -35,6 +38,7 @@ RANGES = {
 """The least and greatest value and the step of an order's numbers; step 0: any number between."""
 
 MOST_CHARACTERS = {"concept": 1000, "name": 80, "prompts": 200_000}
+_IMAGES_IF_SURE = 2  # without erasure, and at the calibrated scale
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in "0123456789¹²³")}
 _FORBIDDEN = '<>:"/\\|?*;'  # in names of files on some system, or between adapters in an infotext
 
@@ -206,9 +210,14 @@ def check_name(order: WorkOrder, folders: Sequence[Path], enforced: Collection[s
 
 @dataclass(frozen=True)
 class Work:
-    """An upper bound of an order's work. ``evaluations``: of the UNet, those of the judge included."""
+    """The bounds of an order's work.
+
+    ``least``: the images of one round, after which a training ends at the earliest. ``images``, ``evaluations``: the
+    most that it can take; evaluations are of the UNet, those of the judge and the calibration included.
+    """
 
     prompts: int
+    least: int
     images: int
     evaluations: int
 
@@ -218,12 +227,14 @@ class Work:
 
 
 def amount(order: WorkOrder) -> Work:
-    """Return an upper bound of an order's work; labels that an earlier training has kept save some."""
+    """Return the bounds of an order's work; labels that an earlier training has kept save some."""
     samples = order.samples()
     searched = sum(sample.kind != "unrelated" for sample in samples)
     prompts = len({sample.prompt for sample in samples})
     judge = judge_class(order.judge)
     rounds = len(order.scales) if judge.whole_rows else most_tries(len(order.scales))
     images = searched * rounds
-    evaluations = images * (2 * order.steps + judge.evaluations) + prompts
-    return Work(prompts, images, evaluations)
+    readings = len(POINTS) * len({sample.prompt for sample in samples if sample.kind == "implicit"})
+    evaluations = images * (2 * order.steps + judge.evaluations) + prompts + MOST_EVALUATIONS + readings
+    least = _IMAGES_IF_SURE * min(searched, ROUND)
+    return Work(prompts, least, images, evaluations)
