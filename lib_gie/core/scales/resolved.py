@@ -192,10 +192,12 @@ class ResolvedScales:
         if read is None or not isinstance(target.rule, Guarded):
             return [_Found(row) for row in values]
         named = [known.names(target.encoded.concept.key) for known in facts]
+        doubts = target.rule.doubts(read, named, misread, [known.unlike for known in facts])
         found = []
-        for row, doubt in zip(values, target.rule.doubts(read, named, misread), strict=True):
-            used = bool(doubt) and bool((row > target.rule.fixed).any())
-            found.append(_Found(row.clamp(max=target.rule.fixed), target.rule.told(doubt)) if used else _Found(row))
+        for row, doubt in zip(values, doubts, strict=True):
+            least = target.rule.behind(doubt)
+            used = bool(doubt) and bool((row > least).any())
+            found.append(_Found(row.clamp(max=least), target.rule.told(doubt)) if used else _Found(row))
         return found
 
     def _emphasis(self, context: torch.Tensor, facts: Sequence[PromptFacts]) -> list[float]:
