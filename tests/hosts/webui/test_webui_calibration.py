@@ -10,10 +10,11 @@ import pytest
 import torch
 from test_webui_glue import host  # noqa: F401
 
+from lib_gie.core.call import UNetCall
 from lib_gie.core.recorder import Reading, count_cells
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo, save_adapter
 from lib_gie.core.scales.calibrated import Calibration, CalibrationInfo, Discriminant, save_calibration
-from lib_gie.errors import AdapterError
+from lib_gie.errors import AdapterError, ErasureError
 from lib_gie.options import AUTOMATIC, FIXED
 
 STRENGTH, SIZE = -2.0, (4, 4)
@@ -123,6 +124,46 @@ def test_a_checkpoint_that_comes_on_the_way_gets_the_full_strength(host, tmp_pat
 
     _, done = host.process([True, "wine"], before_sampling=another)
     assert read_out(done)["scale"] == STRENGTH
+
+
+def test_where_prompts_cannot_be_read_by_themselves_it_gets_the_full_strength(host, tmp_path, monkeypatch):  # noqa: F811
+    """An inpainting model's autoencoder that fails: with the user's picture the reading would say nothing."""
+
+    def fails(model, sizes):
+        raise RuntimeError("no memory")
+
+    kept(host, tmp_path, ABSENT, "wine")
+    monkeypatch.setattr(importlib.import_module("lib_gie.hosts.webui.sampling.loaded_model"), "TextCalls", fails)
+    _, done = host.process([True, "wine"])
+    assert read_out(done)["scale"] == STRENGTH
+    assert "no memory" in host.reported[0]
+
+
+def test_an_inpainting_models_calls_are_made_with_the_blank_picture(host, monkeypatch):  # noqa: F811
+    pictures = importlib.import_module("lib_gie.hosts.webui.host.pictures")
+    made = []
+
+    def blank(model, size):
+        made.append(size)
+        return torch.full((1, 5, *size), 0.5)
+
+    monkeypatch.setattr(pictures, "blank_picture", blank)
+    texts = pictures.TextCalls(host.shared.sd_model, [SIZE])
+    call = UNetCall((torch.randn(2, 9, 8, 8), torch.ones(2)), {"context": torch.randn(2, 77, 24)})
+    found = texts.of(call, SIZE)
+    assert found.latents.shape == (2, 9, *SIZE)
+    assert torch.equal(found.latents[:, 4:], torch.full((2, 5, *SIZE), 0.5))
+    assert torch.equal(found.context, call.context)
+    assert found.at_noise(0, SIZE).latents[:, 4:].unique().tolist() == [0.5]
+    assert made == [SIZE]  # at once, and not within a call
+    with pytest.raises(ErasureError):
+        texts.of(call, (8, 8))
+
+
+def test_another_models_calls_stay_as_they_are(host):  # noqa: F811
+    pictures = importlib.import_module("lib_gie.hosts.webui.host.pictures")
+    call = UNetCall((torch.randn(1, 4, 8, 8), torch.ones(1)), {"context": torch.randn(1, 77, 24)})
+    assert pictures.TextCalls(host.shared.sd_model, [SIZE]).of(call, SIZE) is call
 
 
 # -- when one is made ------------------------------------------------
