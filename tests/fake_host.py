@@ -391,7 +391,7 @@ class Host:
                 grid_only_if_multiple=True,
             ),
             device="cpu",
-            cmd_opts=SimpleNamespace(gie_enforce=None),
+            cmd_opts=SimpleNamespace(gie_enforce=None, gie_enforce_calibrated="off"),
             loaded_hypernetworks=[],
         )
         self.processing = self._module(

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import os
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from lib_gie.json_lines import identity_digest
 from lib_gie.options import AUTOMATIC, FIXED
 
 _MOST_OF_NAME = 40  # characters of a concept in a calibration's name
+_DIGITS = 12  # hex digits of its digest there, where the words alone do not tell it
 
 TRAINED_IN, TAB = "trained_in", "tab"
 """Key and value by which an adapter's file says that it was trained in the tab."""
@@ -48,7 +52,7 @@ def _identity(path: Path) -> tuple[int, ...]:
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=1024)
 def _read(path: Path, identity: tuple[int, ...]) -> InstalledAdapter | str:
     """Return what is in a file, or what is wrong with it. ``identity``: makes a file that was replaced read again."""
     try:
@@ -99,7 +103,7 @@ def _files(folders: Sequence[Path]) -> dict[str, Path]:
     return found
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=1024)
 def _is_adapter(path: Path, identity: tuple[int, ...]) -> bool:
     try:
         fitted_header(read_file(path), path.name)
@@ -141,11 +145,14 @@ def list_adapters(folders: Sequence[Path]) -> tuple[list[InstalledAdapter], dict
     return usable, broken
 
 
-def find_adapter(name: str, folders: Sequence[Path]) -> InstalledAdapter:
-    """Return the adapter that is listed under a name. Raises AdapterError where none is, or it cannot be used."""
-    files = _files(folders)
-    if name not in files:  # only listed names are opened: a path can lead nowhere
-        known = ", ".join([AUTOMATIC, FIXED, *sorted(files)])
+def find_adapter(name: str, folders: Sequence[Path], unlisted: Sequence[Path] = ()) -> InstalledAdapter:
+    """Return the adapter that is listed under a name. Raises AdapterError where none is, or it cannot be used.
+
+    ``unlisted``: folders whose files are found as well, and which no error names.
+    """
+    files = _files([*unlisted, *folders])
+    if name not in files:  # only names of files are opened: a path can lead nowhere
+        known = ", ".join([AUTOMATIC, FIXED, *sorted(_files(folders))])
         raise AdapterError(f"there is no adapter {quoted(name)}; installed are: {known}")
     return _open(name, files[name])
 
@@ -210,15 +217,69 @@ def calibration_for(
     ``clip_skip``: that of the prompts, None where it is unknown; one that was made at another says nothing of them.
     """
     for installed in list_adapters(folders)[0]:
-        found = installed.adapter
-        if (
-            isinstance(found, Calibration)
-            and found.info.weights == weights
-            and found.is_for(concept_key)
-            and clip_skip in (None, found.info.conditions.get("clip_skip", clip_skip))
-        ):
+        if _is_calibration_of(installed.adapter, concept_key, weights, clip_skip):
             return installed
     return None
+
+
+def _is_calibration_of(found: Fitted, concept_key: str, weights: str, clip_skip: float | None) -> bool:
+    return (
+        isinstance(found, Calibration)
+        and found.info.weights == weights
+        and found.is_for(concept_key)
+        and clip_skip in (None, found.info.conditions.get("clip_skip", clip_skip))
+    )
+
+
+def kept_calibration(concept_key: str, weights: str, clip_skip: float | None, folder: Path) -> InstalledAdapter | None:
+    """Return what ``calibration_for`` does, from the file of the name that ``calibration_name`` gives it alone.
+
+    A folder may hold hundreds. The file is marked as used. One that is damaged, or another's, is as good as none.
+    """
+    name = calibration_name(concept_key, weights, clip_skip)
+    path = folder / f"{name}.safetensors"
+    try:
+        found = _open(name, path)
+    except AdapterError:
+        return None
+    if not _is_calibration_of(found.adapter, concept_key, weights, clip_skip):
+        return None
+    with suppress(OSError):  # the time of its last change stays, for that says that it is the same file
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
+    return found
+
+
+def remove_oldest(folder: Path, most: int, is_spared: Callable[[FittedInfo], bool] = lambda info: False) -> list[Path]:
+    """Delete the files of a folder that were used longest ago, so that ``most`` stay. Return those that are gone.
+
+    ``is_spared``: whether a calibration has to stay, though there may be more than ``most`` then.
+    """
+    gone: list[Path] = []
+    paths = sorted(_paths(folder), key=_used)
+    for path in paths:
+        if len(paths) - len(gone) <= most:
+            break
+        if not _is_spared(path, is_spared):
+            with suppress(OSError):
+                path.unlink()
+                gone.append(path)
+    return gone
+
+
+def _is_spared(path: Path, is_spared: Callable[[FittedInfo], bool]) -> bool:
+    try:
+        return is_spared(_open(path.stem, path).info)
+    except AdapterError:
+        return False
+
+
+def _used(path: Path) -> int:
+    """Return when a file was last written or used, in ns; 0 for one that is gone."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return 0
+    return max(stat.st_atime_ns, stat.st_mtime_ns)
 
 
 def calibration_name(concept_key: str, weights: str, clip_skip: float | None = None) -> str:
@@ -228,9 +289,9 @@ def calibration_name(concept_key: str, weights: str, clip_skip: float | None = N
     """
     words = "-".join(re.findall(r"[a-z0-9]+", concept_key))[:_MOST_OF_NAME]
     usual = clip_skip in (None, 1)
-    digest = identity_digest(concept_key if usual else f"{concept_key} {clip_skip}")[:6]
+    digest = identity_digest(concept_key if usual else f"{concept_key} {clip_skip}")[:_DIGITS]
     plain = usual and words.replace("-", " ") == concept_key
-    return "-".join(filter(None, [words, "" if plain else digest, CALIBRATED, weights[:8]]))
+    return "-".join(filter(None, [words, "" if plain else digest, CALIBRATED, weights.removeprefix("short-")[:8]]))
 
 
 def by_choice(adapters: Sequence[InstalledAdapter], folders: Sequence[Path]) -> list[InstalledAdapter]:

@@ -26,7 +26,15 @@ from lib_gie.core.scales.calibrated import (
     held_out_scores,
 )
 from lib_gie.core.scales.calibrated.discriminant import FOLDS, SHRINKAGE
-from lib_gie.core.scales.scale_rules import MISREAD, MOST_EMPHASIS, FixedScale, Guarded, PromptFacts
+from lib_gie.core.scales.scale_rules import (
+    MISREAD,
+    MOST_EMPHASIS,
+    UNKNOWN_PROMPT,
+    FixedScale,
+    Guarded,
+    PromptFacts,
+    guarded,
+)
 from lib_gie.core.session import attach, read_attention
 from lib_gie.errors import AdapterError, OptionError
 
@@ -380,6 +388,41 @@ def test_a_prompt_that_names_the_concept_has_it_in_full(unet, other, facts, w):
         run(unet, erasure, context=torch.stack([other, CONTEXT[1]]))
     assert erasure.scales[0][0].tolist() == [w]
     assert erasure.doubts(0) == ("",)  # the own words are a part of the method
+
+
+@pytest.mark.parametrize(
+    ("facts", "w"),
+    [
+        (FREE, 0.0), (NAMING, -2.0), (PromptFacts(frozenset(), unlike="it has a LoRA"), -3.0), (UNKNOWN_PROMPT, -3.0),
+        (PromptFacts(frozenset({"knife"}), unlike="it has a LoRA"), -3.0),
+    ],
+)  # fmt: skip
+def test_where_plain_prompts_alone_count_others_have_the_stronger_scale(unet, other, facts, w):
+    """The strength was found on plain prompts, so for others the family's fixed scale is behind it."""
+    rule = guarded(fitted(unet, CONTEXT[0], other), -3.0, plain_only=True)
+    erasure = Erasure([Target(KNIFE, rule)])
+    erasure.facts[0] = facts
+    with attach(unet.module, erasure):
+        run(unet, erasure, context=torch.stack([other, CONTEXT[1]]))
+    assert erasure.scales[0][0].tolist() == [w]
+    assert bool(erasure.doubts(0)[0]) is (w == -3.0)
+
+
+def test_where_plain_prompts_alone_count_the_strength_may_be_the_stronger(unet, other):
+    rule = guarded(fitted(unet, CONTEXT[0], other), -1.0, plain_only=True)
+    assert (rule.fixed, rule.unknown) == (-2.0, -2.0)
+    assert guarded(fitted(unet, CONTEXT[0], other), -3.0).unknown == -2.0
+    info = AdapterInfo("sd1", 16, ("knife",), (-4.0, 0.0))
+    assert not guarded(Adapter(info), -3.0, plain_only=True).is_strict
+
+
+def test_a_long_context_has_the_stronger_scale_as_well(unet, other):
+    rule = guarded(fitted(unet, CONTEXT[0], other), -3.0, plain_only=True)
+    erasure = Erasure([Target(KNIFE, rule)])
+    erasure.facts[0] = FREE
+    with attach(unet.module, erasure):
+        run(unet, erasure, context=torch.cat([torch.stack([other, CONTEXT[1]])] * 2, 1))
+    assert erasure.scales[0][0].tolist() == [-3.0]
 
 
 @pytest.mark.parametrize("size", [(8, 8), (16, 8), (12, 20)])

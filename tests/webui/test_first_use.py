@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import threading
 import time
 
 import pytest
 from client import CHECKPOINT, SCALE, RequestFailedError
+from PIL import Image
 
 from lib_gie.demo.detector import detect_image
 
@@ -102,17 +106,22 @@ def test_a_request_cannot_choose_what_it_is_calibrated_with(calibrating):
     assert calibrating.txt2img(IMPLIED, BANANA, steps=20) == first
 
 
-def pressed_while_calibrating(webui, button: str):
-    """The answer to a request whose calibration is cut short by this button."""
+def while_calibrating(webui, act, args=BANANA, **options):
+    """The answer to a request during whose calibration something is done."""
     answers = []
-    job = threading.Thread(target=lambda: answers.append(webui.txt2img(NAMED, BANANA, steps=20)))
+    job = threading.Thread(target=lambda: answers.append(webui.txt2img(NAMED, args, steps=20, **options)))
     job.start()
     deadline = time.monotonic() + 30
     while "calibrating" not in str(webui.call("progress")["textinfo"]) and time.monotonic() < deadline:
         time.sleep(0.02)
-    webui.call(button, {})
+    act()
     job.join(60)
     return answers[0]
+
+
+def pressed_while_calibrating(webui, button: str):
+    """The answer to a request whose calibration is cut short by this button."""
+    return while_calibrating(webui, lambda: webui.call(button, {}))
 
 
 def test_interrupted_it_makes_no_image_and_goes_on_the_next_time(calibrating):
@@ -162,17 +171,6 @@ def test_a_refiner_is_another_checkpoint(calibrated):
     assert "GIE adapter: banana-calibrated-" in answer.infotexts[0]
 
 
-def test_an_enforced_concept_does_not_depend_on_how_a_prompt_is_read(calibrated):
-    """It has an adapter or the fixed scale, also where a user has had it calibrated."""
-    calibrated.get("gie-test/enforces?concepts=banana")
-    try:
-        answer = calibrated.txt2img(IMPLIED, steps=20)
-    finally:
-        calibrated.get("gie-test/enforces?concepts=")
-    assert "banana" not in shown(answer)
-    assert "GIE enforced: banana" in answer.infotexts[0]
-
-
 def test_where_tiling_changes_what_is_predicted_it_erases_in_full(calibrated):
     tiled = {"override_settings": {"tiling": True}, "steps": 20}
     answer = calibrated.txt2img(IMPLIED, BANANA, **tiled)
@@ -187,14 +185,94 @@ def test_token_merging_stays_as_the_first_image_has_it(calibrating):
     assert first == calibrating.txt2img(NAMED, BANANA, **merged)
 
 
-def test_a_textual_inversion_cannot_spoil_it(calibrating):
-    """One that is called like a word of the prompts that are read: then the fixed scale erases."""
-    made = {"name": "a", "num_vectors_per_token": 1, "init_text": "picnic", "overwrite_old": True}
-    calibrating.call("create/embedding", made)
-    try:
-        answer = calibrating.txt2img(NAMED, BANANA, steps=8)
-        assert "GIE adapter: Fixed scale" in answer.infotexts[0]
-        assert not calibrating.get("gie-test/calibrations/kept")
-    finally:
-        (calibrating.folder / "embeddings" / "a.pt").unlink()
+@pytest.fixture
+def inversion(calibrating):
+    """Makes a textual inversion through the API, and takes all of them away afterwards."""
+    names = set()
+
+    def make(name: str, words: str = "picnic", vectors: int = 1) -> None:
+        names.add(name)
+        made = {"name": name, "num_vectors_per_token": vectors, "init_text": words, "overwrite_old": True}
+        calibrating.call("create/embedding", made)
         calibrating.call("refresh-embeddings", {})
+
+    yield make
+    for name in names:
+        (calibrating.folder / "embeddings" / f"{name}.pt").unlink()
+    calibrating.call("refresh-embeddings", {})
+
+
+def test_a_textual_inversion_cannot_spoil_it(calibrated, inversion):
+    """One that is called like a word of the prompts that are read, made before or meanwhile, is not read."""
+    made = calibrated.get("gie-test/calibrations/kept")
+    for when in ("before", "meanwhile"):
+        calibrated.get("gie-test/calibrations/forget")
+        if when == "before":
+            inversion("a")
+            calibrated.txt2img(NAMED, BANANA)
+        else:
+            while_calibrating(calibrated, lambda: inversion("house"))
+        assert calibrated.get("gie-test/calibrations/kept") == made
+
+
+def test_options_that_are_set_meanwhile_change_nothing(calibrated):
+    made = calibrated.get("gie-test/calibrations/kept")
+    calibrated.get("gie-test/calibrations/forget")
+    changes = {"CLIP_stop_at_last_layers": 3, "emphasis": "Ignore", "tiling": True, "token_merging_ratio": 0.7}
+    usual = {"CLIP_stop_at_last_layers": 1, "emphasis": "Original", "tiling": False, "token_merging_ratio": 0}
+    try:
+        while_calibrating(calibrated, lambda: calibrated.call("options", changes))
+        assert {name: calibrated.call("options")[name] for name in changes} == changes
+    finally:
+        calibrated.call("options", usual)
+    calibrated.txt2img(NAMED, BANANA)
+    assert calibrated.get("gie-test/calibrations/kept").items() >= made.items()
+
+
+@pytest.mark.parametrize("concept", ["(banana:1.3)", "banana <lora:gierandom:1>", "[banana]", "banana BREAK banana"])
+def test_what_is_syntax_in_a_prompt_is_words_in_a_concept(calibrating, concept):
+    """Nothing is emphasised, and no network is put into the model: images of other prompts stay as they are."""
+    plain = calibrating.txt2img(OTHER)
+    calibrating.txt2img(NAMED, {"args": [{"concepts": f'"{concept}"'}]})
+    assert len(calibrating.get("gie-test/calibrations/kept")) == 1
+    assert calibrating.txt2img(OTHER) == plain
+
+
+def test_a_textual_inversions_own_name_has_the_fixed_scale(calibrating, inversion):
+    inversion("banana", "banana")
+    answer = calibrating.txt2img(NAMED, BANANA)
+    assert "GIE adapter: Fixed scale" in answer.infotexts[0]
+    assert not calibrating.get("gie-test/calibrations/kept")
+
+
+def in_prompt(webui, prompt: str, route: str = "txt2img", **options) -> float:
+    """How present a calibration has found its concept to be in a prompt."""
+    body = {
+        "prompt": prompt, "steps": 4, "cfg_scale": 4, "width": 64, "height": 64, "seed": 5, **options,
+        "alwayson_scripts": {"Growth Inhibitors": {"args": BANANA}},
+    }  # fmt: skip
+    told = json.loads(webui.call(route, body)["info"])["extra_generation_params"]["GIE read-out"]
+    return told["0"][0]["in_prompt"]
+
+
+def test_an_inpainting_models_picture_is_not_read(calibrating):
+    """It was calibrated with txt2img's, so prompts are read with that one, whatever the user's shows."""
+    calibrating.use_checkpoint("tiny-inpainting")
+    calibrating.get("gie-test/calibrations/side?pixels=64")
+    try:
+        prompts = ["a picnic", "a cat and a car"]
+        wanted = [in_prompt(calibrating, prompt) for prompt in prompts]
+        for colour in ("red", "white"):
+            picture = {"init_images": [encoded(colour)], "mask": encoded("white"), "denoising_strength": 0.9}
+            found = [in_prompt(calibrating, prompt, "img2img", **picture) for prompt in prompts]
+            assert found == pytest.approx(wanted, abs=1e-3)
+    finally:
+        calibrating.get("gie-test/calibrations/side?pixels=0")
+        calibrating.use_checkpoint(CHECKPOINT)
+
+
+def encoded(colour: str) -> str:
+    """A picture of one colour."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), colour).save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode()

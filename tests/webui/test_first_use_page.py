@@ -38,6 +38,8 @@ def test_one_click(page):
     assert "GIE adapter: banana-calibrated-" in text
     assert "'banana' was calibrated on this checkpoint" in text
     assert "banana-calibrated-" in page.text("#gie_txt2img_readout")
+    line = page.text("#gie_txt2img_tokens")
+    assert "Automatic takes banana-calibrated-" in line  # it is there now
     page.picture("calibration-done")
     _join("calibration-running", "calibration-done")
 

@@ -87,6 +87,13 @@ def _presence(target: Target, found: _Found) -> float | None:
     return min(1.0, float(found.base.mean()) / target.rule.adapter.info.label_range[0])
 
 
+def _doubted(rule: Guarded, row: torch.Tensor, doubt: str) -> _Found:
+    """Return a rule's answer, float32 [n], or what stands behind it where that is stronger and there is a doubt."""
+    least = rule.behind(doubt)
+    used = bool(doubt) and bool((row > least).any())
+    return _Found(row.clamp(max=least), rule.told(doubt)) if used else _Found(row)
+
+
 class ResolvedScales:
     """The scales w of a generation's conditional rows, found when the UNet is first called for them.
 
@@ -192,11 +199,8 @@ class ResolvedScales:
         if read is None or not isinstance(target.rule, Guarded):
             return [_Found(row) for row in values]
         named = [known.names(target.encoded.concept.key) for known in facts]
-        found = []
-        for row, doubt in zip(values, target.rule.doubts(read, named, misread), strict=True):
-            used = bool(doubt) and bool((row > target.rule.fixed).any())
-            found.append(_Found(row.clamp(max=target.rule.fixed), target.rule.told(doubt)) if used else _Found(row))
-        return found
+        doubts = target.rule.doubts(read, named, misread, [known.unlike for known in facts])
+        return [_doubted(target.rule, row, doubt) for row, doubt in zip(values, doubts, strict=True)]
 
     def _emphasis(self, context: torch.Tensor, facts: Sequence[PromptFacts]) -> list[float]:
         """Return the largest emphasis in each row's prompt: what its text says, times what all of it grew by later.

@@ -23,7 +23,10 @@ _MOST_LAYERS = 4
 
 NAMED = "the prompt names it"
 OUTSIDE = "it was fitted on nothing like this"
-MISREAD = "it had to be read in another way than it was fitted: at another size, or with pictures beside the text"
+MISREAD = (
+    "it had to be read in another way than it was fitted: at another size, in a longer prompt, or with pictures beside "
+    "the text"
+)
 
 
 @dataclass(frozen=True)
@@ -31,18 +34,20 @@ class PromptFacts:
     """The facts that a host knows of a row's prompt beside its states.
 
     ``named``: folded texts of the concepts (``Concept.key``) whose own words are in it; None: not known, which counts
-    as all of them. ``emphasis``: the largest in it, as its text says; 1: none.
+    as all of them. ``emphasis``: the largest in it, as its text says; 1: none. ``unlike``: what makes it, or the model
+    that reads it, unlike the plain prompts that calibrations are made from; "": nothing.
     """
 
     named: frozenset[str] | None = None
     emphasis: float = 1.0
+    unlike: str = ""
 
     def names(self, key: str) -> bool:
         """Tell whether a concept, by its folded text, is named, or may be."""
         return self.named is None or key in self.named
 
 
-UNKNOWN_PROMPT = PromptFacts()
+UNKNOWN_PROMPT = PromptFacts(unlike="nothing is known of the prompt")
 
 
 def emphasis_factor(emphasis: float, power: float) -> float:
@@ -116,13 +121,16 @@ class GivenScales:
         """Accept every UNet."""
 
 
-def guarded(fitted: Fitted, usual: float) -> Guarded:
+def guarded(fitted: Fitted, usual: float, plain_only: bool = False) -> Guarded:
     """Return the rule that an adapter or a calibration is used by.
 
     ``usual``: the fixed scale of the model family, which stands behind an adapter. Behind a calibration its strength
-    does.
+    does. ``plain_only``: a calibration counts for plain prompts alone; for others the stronger of both scales does.
     """
-    return Guarded(fitted, fitted.info.label_range[0] if fitted.kind == CALIBRATED else usual)
+    if fitted.kind != CALIBRATED:
+        return Guarded(fitted, usual)
+    strength = fitted.info.label_range[0]
+    return Guarded(fitted, strength, min(strength, usual) if plain_only else None)
 
 
 class Guarded:
@@ -131,11 +139,28 @@ class Guarded:
     The adapter cannot know where a prompt names the concept (the concept is wanted then, also beside other
     things), where its inputs are unlike those of all prompts that it was fitted on, and where they had to be read at
     another size. With a calibration it is the same; its fixed scale is the strength that was found.
+
+    What an admin enforces is stricter: there a calibration counts for plain prompts alone (``PromptFacts.unlike``),
+    because who writes the prompts may look for a way round it.
     """
 
-    def __init__(self, adapter: Fitted, fixed: float):
-        """Keep both. ``fixed``: from LOWEST_SCALE to 0. Raises OptionError for others."""
+    def __init__(self, adapter: Fitted, fixed: float, unlike: float | None = None):
+        """Keep them. ``fixed``: from LOWEST_SCALE to 0. Raises OptionError for others.
+
+        ``unlike``: the scale where the adapter cannot know, if only plain prompts count; None: that is ``fixed``.
+        """
         self.adapter, self.fixed = adapter, FixedScale(fixed).value
+        self.unlike = None if unlike is None else FixedScale(unlike).value
+
+    @property
+    def is_strict(self) -> bool:
+        """Tell whether the adapter's answer counts for plain prompts alone."""
+        return self.unlike is not None
+
+    @property
+    def unknown(self) -> float:
+        """The scale where nothing is known of how present the concept is."""
+        return self.fixed if self.unlike is None else self.unlike
 
     @property
     def readings(self) -> Sequence[Reading]:
@@ -152,32 +177,46 @@ class Guarded:
         fitted = self.adapter.info.conditions.get("clip_skip")
         if fitted is None or layers is None or fitted == layers:
             return self
-        grown = self.fixed * 2 ** min(abs(layers - fitted), _MOST_LAYERS)
-        return Guarded(self.adapter, max(LOWEST_SCALE, grown))
+        factor = 2 ** min(abs(layers - fitted), _MOST_LAYERS)
+        fixed, unlike = (scale and max(LOWEST_SCALE, scale * factor) for scale in (self.fixed, self.unlike))
+        return Guarded(self.adapter, fixed or 0.0, unlike)
 
     def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
         """Return the adapter's answer: w, float32 [rows, tokens]."""
         return self.adapter.scales(inputs, rows, tokens)
 
-    def doubts(self, inputs: torch.Tensor, named: Sequence[bool], misread: bool) -> list[str]:
+    def doubts(
+        self, inputs: torch.Tensor, named: Sequence[bool], misread: bool, unlike: Sequence[str] = ()
+    ) -> list[str]:
         """Say for each row why the adapter's answer is not enough, "" where it is.
 
         ``inputs``: what it reads, float32 [rows, inputs, n]. ``named``: for each row whether the prompt names the
-        concept. ``misread``: whether they were read at another size than the adapter was fitted at.
+        concept. ``misread``: whether they were read at another size than the adapter was fitted at. ``unlike``: by row,
+        see ``PromptFacts``; () for plain prompts.
         """
         outside = self.adapter.is_outside(inputs).tolist()
+        rows = zip(named, outside, unlike or [""] * len(outside), strict=True)
         return [
-            NAMED if names else OUTSIDE if strange else MISREAD if misread else ""
-            for names, strange in zip(named, outside, strict=True)
+            self._doubt(names, OUTSIDE if strange else MISREAD if misread else "", odd) for names, strange, odd in rows
         ]
 
+    def _doubt(self, names: bool, unread: str, unlike: str) -> str:
+        """Return the doubt that asks for the strongest scale."""
+        if self.is_strict:
+            return unlike or unread or (NAMED if names else "")
+        return NAMED if names else unread
+
+    def behind(self, doubt: str) -> float:
+        """Return the scale that a doubt puts in the place of a weaker answer."""
+        return self.fixed if doubt == NAMED else self.unknown
+
     def told(self, doubt: str) -> str:
-        """Return what users are told of a doubt, "" for nothing: a calibration counts on the prompt's own words."""
+        """Return what is told of a doubt, "" for nothing: a calibration counts on the prompt's own words."""
         is_calibrated = self.adapter.kind == CALIBRATED
         if is_calibrated and doubt == NAMED:
             return ""
         whose = "calibration's" if is_calibrated else "adapter's"
-        return f"the fixed scale {self.fixed:g} took the place of the {whose} weaker answer: {doubt}"
+        return f"the fixed scale {self.behind(doubt):g} took the place of the {whose} weaker answer: {doubt}"
 
     def check_model(self, family: str, heads: Sequence[int]) -> None:
         """Raise AdapterError where the adapter does not fit a model."""

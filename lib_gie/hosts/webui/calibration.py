@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from modules import devices, errors, shared
@@ -14,15 +15,15 @@ from lib_gie.checks import quoted
 from lib_gie.core.concepts import Concept
 from lib_gie.core.scales.calibrated import Calibration, save_calibration
 from lib_gie.demo.fixed_scale import default_scale
-from lib_gie.errors import GieError, OptionError
-from lib_gie.hosts.library import calibration_name
+from lib_gie.errors import GieError
+from lib_gie.hosts.library import calibration_name, remove_oldest
 from lib_gie.training.calibration import CalibrationStoppedError, calibrate
-from lib_gie.training.prompts.reference import naming_prompts, neutral_prompts
 
 from .host.chosen import HOST
-from .host.model import clip_skip, family_and_heads, inversions_in, unet_of, weights_of
-from .host.prompt_state import usual_settings
-from .request.installed import adapter_folders
+from .host.model import clip_skip, family_and_heads, unet_of, weights_of
+from .host.plain_words import plain_words
+from .request.enforcement import enforced_keys
+from .request.installed import calibrations_folder
 from .request.parsing import TITLE
 from .training.image_maker import WebUIImageMaker
 from .training.usual import usual_sampling
@@ -31,10 +32,16 @@ _failed: dict[tuple[str, str, Any], str] = {}
 """Why a concept could not be calibrated, by its key, checkpoint and clip skip, where trying again would take long."""
 
 
-def calibrate_all(p: Any, concepts: Sequence[Concept]) -> list[str]:
-    """Calibrate concepts on the loaded checkpoint, in the job ``p`` that runs. Return what the user is told of it.
+MOST_KEPT, MOST_READ = 500, 50
+"""Calibrations that are kept in all, and files of what neutral prompts gave, one for each checkpoint and clip skip.
+Whoever may send requests can have new ones made, and is not to fill the disk."""
+
+
+def calibrate_all(p: Any, concepts: Sequence[Concept], can_skip: bool = True) -> list[str]:
+    """Calibrate concepts on the loaded checkpoint, in the job ``p`` that runs. Return what is to be told of it.
 
     What fails or is skipped is left to the fixed scale. Where the job is interrupted nothing more is begun.
+    ``can_skip``: whether "Skip" skips a calibration; otherwise it does nothing meanwhile.
     """
     notes = []
     try:
@@ -42,16 +49,16 @@ def calibrate_all(p: Any, concepts: Sequence[Concept]) -> list[str]:
             if shared.state.interrupted or shared.state.stopping_generation:
                 break
             key = concept.key, weights_of(shared.sd_model), clip_skip()
-            notes.append(_failed.get(key) or _told(concept, key))
+            notes.append(_failed.get(key) or _told(concept, key, can_skip))
     finally:
         HOST.as_in_job(p, shared.sd_model)
     return notes
 
 
-def _told(concept: Concept, key: tuple[str, str, Any]) -> str:
+def _told(concept: Concept, key: tuple[str, str, Any], can_skip: bool) -> str:
     started = time.monotonic()
     try:
-        made = _calibrated(concept)
+        made = _calibrated(concept, can_skip)
     except CalibrationStoppedError:
         return f"the calibration of {quoted(concept.text)} was stopped; the next one goes on from there"
     except GieError as error:
@@ -62,39 +69,35 @@ def _told(concept: Concept, key: tuple[str, str, Any]) -> str:
         _failed[key] = f"{quoted(concept.text)} could not be calibrated ({quoted(str(error))})"
         return _failed[key]
     seconds, info = time.monotonic() - started, made.info
+    warning = "" if can_skip else info.warning  # a user is told with each image
     return (
         f"{quoted(concept.text)} was calibrated on this checkpoint in {seconds:.0f} s ({info.training['evaluations']} "
         f"UNet evaluations): scale {info.strength:g} where it is present. The next images need no calibration"
+        f"{warning and f'; {warning}'}"
     )
 
 
-def _calibrated(concept: Concept) -> Calibration:
-    """Calibrate one concept and keep the file among the user's adapters."""
-    model, folder = shared.sd_model, adapter_folders()[-1]
-    _check_words(concept, model)
-    weights, kept = weights_of(model), folder / "calibration"
-    with usual_settings(), _progress(concept) as on_progress:
+def _calibrated(concept: Concept, can_skip: bool) -> Calibration:
+    """Calibrate one concept, its plain words, and keep the file."""
+    model, folder = shared.sd_model, calibrations_folder()
+    weights, read = weights_of(model), folder / "neutral"
+    with plain_words(model), _progress(concept) as on_progress:
         maker = _image_maker(model)
         made = calibrate(
-            maker, concept.text, weights, unchecked=default_scale(maker.base), folder=kept, on_progress=on_progress,
-            should_stop=_is_stopped,
+            maker, concept.text, weights, unchecked=default_scale(maker.base), folder=read, on_progress=on_progress,
+            should_stop=_is_stopped if can_skip else _is_interrupted,
         )  # fmt: skip
     name = calibration_name(concept.key, weights, maker.conditions["clip_skip"])
     save_calibration(made, folder / f"{name}.safetensors")
+    _make_room(folder)
     return made
 
 
-def _check_words(concept: Concept, model: Any) -> None:
-    """Raise OptionError where a textual inversion would stand for words of the texts that are read.
-
-    Anybody may have made one, and the calibration stays.
-    """
-    neutral = neutral_prompts(family_and_heads(unet_of(model))[0])
-    for text in (*neutral, *(one.text for one in naming_prompts(concept.text, neutral))):
-        if inversions_in(text, model):
-            raise OptionError(
-                f"a textual inversion is called like words of {quoted(text)}, which a calibration reads; rename it"
-            )
+def _make_room(folder: Path) -> None:
+    """Delete the calibrations that were used longest ago, but none of what is enforced."""
+    always = enforced_keys()
+    remove_oldest(folder, MOST_KEPT, lambda info: any(concept.casefold() in always for concept in info.concepts))
+    remove_oldest(folder / "neutral", MOST_READ)
 
 
 def _image_maker(model: Any) -> WebUIImageMaker:
@@ -102,6 +105,10 @@ def _image_maker(model: Any) -> WebUIImageMaker:
     usual = usual_sampling(family_and_heads(unet_of(model))[0])
     sampling = {"steps": usual["steps"], "cfg": usual["cfg"], "width": usual["side"], "height": usual["side"]}
     return WebUIImageMaker(sampler="DPM++ 2M", turn=nullcontext, **sampling)
+
+
+def _is_interrupted() -> bool:
+    return bool(shared.state.interrupted)
 
 
 def _is_stopped() -> bool:
@@ -112,7 +119,7 @@ def _is_stopped() -> bool:
 def _progress(concept: Concept) -> Iterator[Any]:
     """Yield what shows the progress of a calibration in the page and the console.
 
-    The job's own count begins anew afterwards. "Skip" skips the calibration alone.
+    The job's own count begins anew afterwards. "Skip" skips the calibration at most, and never an image of the job.
     """
     state = shared.state
     before = state.job_count, state.sampling_steps, state.sampling_step, state.textinfo

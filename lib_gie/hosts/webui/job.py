@@ -15,10 +15,10 @@ from modules import errors, shared
 from lib_gie.errors import ErasureError
 
 from .request.asked import given_plans, own_request
-from .request.enforcement import enforced_requests, erased_anyway
+from .request.enforcement import enforced_requests, erased_anyway, tell_admin
 from .request.parsing import TITLE, Request
 from .request.plan import Plan
-from .request.plans import calibrates, differences, plans_for, to_calibrate
+from .request.plans import differences, plans_for, to_calibrate
 from .sampling.erased_generation import Generation, is_stopped
 from .sampling.running import stack
 from .shown.afterwards import leave_out
@@ -64,7 +64,7 @@ def process(inner: Callable[..., Any], p: Any) -> Any:
     request, enforced = request_of(p), enforced_requests()
     own = plans_for(request, enforced)
     calibrated = _calibrate(p, own)
-    plans = [*(plans_for(request, enforced) if calibrated else own), *given_plans(p)]
+    plans = [*(own if calibrated is None else plans_for(request, enforced)), *given_plans(p)]
     clear_parameters(p)
     if not plans:
         with _beside_the_erased(p):
@@ -73,7 +73,7 @@ def process(inner: Callable[..., Any], p: Any) -> Any:
     generation = Generation(p, plans, request, gallery)
     write_parameters(generation)
     notes = [note for plan in plans for note in (*plan.notes, *differences(plan, p))]
-    for note in [*calibrated, *notes, *erased_anyway(request, enforced), *_not_shown(request, plans, gallery)]:
+    for note in [*(calibrated or ()), *notes, *erased_anyway(request, enforced), *_not_shown(request, plans, gallery)]:
         p.comment(f"{TITLE}: {note}")
     with _on_stack(generation), _watched_sample(generation):
         processed = inner(p)
@@ -83,16 +83,21 @@ def process(inner: Callable[..., Any], p: Any) -> Any:
     return processed
 
 
-def _calibrate(p: Any, plans: Sequence[Plan]) -> list[str]:
-    """Calibrate what Automatic knows nothing of here, and return what is said of that; the plans are others then."""
-    concepts = to_calibrate(plans) if calibrates() else []
-    if not concepts:
-        return []
+def _calibrate(p: Any, plans: Sequence[Plan]) -> list[str] | None:
+    """Calibrate what Automatic knows nothing of here. The plans are others then; None: there was nothing to do.
+
+    Return what users are told of it, which is nothing of what is enforced: the admin is told, in the console.
+    """
+    enforced, users = to_calibrate(plans, enforced=True), to_calibrate(plans)
+    if not enforced and not users:
+        return None
     from .calibration import calibrate_all  # most jobs need none: the WebUI's start is not to wait for it
 
     if stack():
         stack()[-1].detach()  # the calls of a calibration are none of a generation around this one
-    return calibrate_all(p, concepts)
+    for note in calibrate_all(p, enforced, can_skip=False):
+        tell_admin(note)
+    return calibrate_all(p, users)
 
 
 def _check_sampled(generation: Generation, processed: Any) -> None:

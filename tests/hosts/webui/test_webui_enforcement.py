@@ -61,6 +61,7 @@ def test_every_time_an_argument_is_given_counts(tmp_path):
         ["--gie-enforce-floor", "nan"], ["--gie-enforce-floor", "weak"], ["--gie-enforce-adapter", ""],
         ["--gie-enforce-adapter", "nowhere"], ["--gie-enforce-adapter", "../growth-inhibitors/mine"],
         ["--gie-enforce-adapter", "automatic"], ["--gie-tab", "maybe"], ["--gie-tab", ""], ["--gie-e", "knife"],
+        ["--gie-enforce-calibrated", "0"],
     ],
     ids=lambda arguments: " ".join(arguments)[:60],
 )  # fmt: skip

@@ -44,8 +44,9 @@ def text_encoders(model: Model) -> list[Any]:
 
 
 def clip_skip() -> Any:
-    """Return the clip skip of the settings, None where the host has none."""
-    return getattr(shared.opts, "CLIP_stop_at_last_layers", None)
+    """Return the clip skip of the settings, None where the host has none. The WebUI takes all below 1 for 1."""
+    found = getattr(shared.opts, "CLIP_stop_at_last_layers", None)
+    return max(1, found) if isinstance(found, (int, float)) else found
 
 
 def weights_of(model: Model) -> str:

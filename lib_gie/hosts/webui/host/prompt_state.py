@@ -16,6 +16,7 @@ from modules import devices, extra_networks, prompt_parser, sd_samplers, shared
 
 from .chosen import HOST
 from .model import text_encoders
+from .plain_words import are_plain_words
 
 _OPTIONS = (
     "CLIP_stop_at_last_layers", "sdxl_clip_l_skip", "emphasis", "use_old_emphasis_implementation",
@@ -58,40 +59,20 @@ def settings() -> Settings:
     return Settings({name: getattr(shared.opts, name, None) for name in _OPTIONS})
 
 
-_NOT_OF_A_REQUEST = (
-    "sd_lora", "sd_hypernetwork", "token_merging_ratio", "tiling", "sd_noise_schedule", "sdxl_clip_l_skip", "emphasis",
-    "use_downcasted_alpha_bar",
-)  # fmt: skip
-"""Settings that a request can override and that change what the UNet predicts."""
-
-
-@contextmanager
-def usual_settings() -> Iterator[None]:
-    """Have these settings as the WebUI has them when it is installed, within the context.
-
-    What is kept for all images must not depend on what one request overrides.
-    """
-    known = [name for name in _NOT_OF_A_REQUEST if name in shared.opts.data and name in shared.opts.data_labels]
-    before = {name: shared.opts.data[name] for name in known}
-    usual = {name: shared.opts.data_labels[name].default for name in known}
-    shared.opts.data.update(usual)
-    try:
-        yield
-    finally:  # what somebody has set meanwhile stays
-        ours = [name for name in known if shared.opts.data[name] == usual[name]]
-        shared.opts.data.update({name: before[name] for name in ours})
-
-
 # -- prompts that one batch can be made of ------------------------------------------------
 
 
 def networks_in(prompt: str) -> str:
-    """Return the tags of extra networks in a prompt, in order."""
+    """Return the tags of extra networks in a prompt, in order; there are none in plain words."""
+    if are_plain_words():
+        return ""
     return "".join(match[0] for match in extra_networks.re_extra_net.finditer(prompt))
 
 
 def without_networks(prompt: str) -> str:
-    """Return a prompt as the text encoder is given it."""
+    """Return a prompt as the text encoder is given it; plain words as they are."""
+    if are_plain_words():
+        return prompt
     text: str = extra_networks.parse_prompt(prompt)[0]
     return text
 
@@ -130,7 +111,8 @@ def as_for(prompt: str, p: Any, model: Any) -> Iterator[None]:
 
     Afterwards it is as after such a generation, which the next one does not rely on.
     """
-    p.all_prompts, (_, networks) = [prompt], extra_networks.parse_prompts([prompt])
+    p.all_prompts = [prompt]
+    networks = {} if are_plain_words() else extra_networks.parse_prompts([prompt])[1]
     HOST.take_patches_off(model)
     with devices.autocast():
         extra_networks.activate(p, networks)

@@ -18,7 +18,7 @@ from lib_gie.hosts.webui.request.enforcement import enforced_text
 from lib_gie.hosts.webui.request.installed import adapter_names
 from lib_gie.hosts.webui.request.parsing import TITLE
 from lib_gie.hosts.webui.request.plans import automatic_text
-from lib_gie.hosts.webui.shown.readout import add_holder
+from lib_gie.hosts.webui.shown.readout import add_holder, refresh_afterwards
 from lib_gie.options import BY_NAME, OPTIONS, Option
 
 from .pasted import paste_fields
@@ -132,5 +132,6 @@ def build_accordion(is_img2img: bool) -> tuple[list[Any], list[PasteField]]:
             _notices[tab] = _notice_holder(tab)
         add_holder(tab, gr.HTML("", elem_id=f"{prefix}_readout", elem_classes="gie-readout"))
     fields["concepts"].change(count_tokens, [fields["concepts"]], [counter], show_progress=False, queue=False)
+    refresh_afterwards(tab, count_tokens, fields["concepts"], counter)  # a first use has made a calibration
     components = [enabled, *(fields[option.name] for option in OPTIONS[1:])]
     return components, paste_fields(components, _notices[tab])

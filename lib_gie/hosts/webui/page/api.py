@@ -22,7 +22,10 @@ class AdapterAnswer(BaseModel):
 
     name: str = Field(description="what the argument `adapter` takes")
     base: str = Field(description="model family: sd1, sd2, sdxl, sdxl-refiner, gie-demo; width-N for others")
-    kind: str = Field(description="adapter, or calibrated: a calibration, which is for one checkpoint")
+    kind: str = Field(
+        description="adapter, or calibrated: a calibration, which is for one checkpoint; those that the WebUI has made "
+        "are not listed"
+    )
     inputs: int = Field(description="numbers that are read from that family's UNet")
     concepts: list[str] = Field(description="concepts that it is for")
     hash: str = Field(description="first 10 digits of the file's SHA-256")

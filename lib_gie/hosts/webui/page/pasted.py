@@ -18,11 +18,10 @@ from lib_gie.core.concepts import Concept
 from lib_gie.core.rules.growth_inhibitors import RULE
 from lib_gie.core.scales.scale_rules import emphasis_factor
 from lib_gie.errors import GieError, OptionError
-from lib_gie.hosts.library import find_recorded
 from lib_gie.hosts.webui.host.model import loaded_model
 from lib_gie.hosts.webui.request.enforcement import enforced_keys
 from lib_gie.hosts.webui.request.infotext import ALL_KEYS
-from lib_gie.hosts.webui.request.installed import adapter_folders
+from lib_gie.hosts.webui.request.installed import adapter_names, find_of_infotext
 from lib_gie.hosts.webui.request.parsing import TITLE
 from lib_gie.hosts.webui.request.pasting import ENABLED, RAW, Here, may_be_ours, read_params
 from lib_gie.hosts.webui.request.prompts import facts_of
@@ -63,7 +62,7 @@ def _here() -> Here:
     except GieError:  # then no image is made at all
         enforced = set()
     return Here(
-        find=lambda name, digest: find_recorded(name, digest, adapter_folders()).name,
+        find=lambda name, digest: find_of_infotext(name, digest).name,
         skipped=frozenset(shared.opts.infotext_skip_pasting or ()),
         enforced=frozenset(enforced),
         factor=_factor,
@@ -100,11 +99,17 @@ def _paste(option: Option) -> PasteKey:
     def value(params: dict) -> Any:
         values, _ = _pasted(params)
         if values is not None:
-            return values.get(option.name)
+            return _offered(option, values.get(option.name))
         # nothing was erased there, as far as its keys are not disregarded
         return False if option.name == "enabled" and not _skipped(ENABLED, BY_NAME["concepts"].infotext) else None
 
     return PasteKey(key, value)
+
+
+def _offered(option: Option, value: Any) -> Any:
+    """Return what a field is set to. A dropdown shows what it offers alone, and calibrations are in no list."""
+    names = adapter_names() if option.kind == "adapter" and isinstance(value, str) else [value]
+    return value if value in names else gr.update(value=value, choices=[*names, value])
 
 
 def _skipped(*keys: str) -> bool:

@@ -66,7 +66,8 @@ def _of_pictures_and_training() -> dict[str, shared.OptionInfo]:
             True, "Calibrate concepts that no adapter is there for", restrict_api=True
         ).info(
             "once for each concept and checkpoint, before the first image: at most 1,000 UNet evaluations, as many as "
-            "25 images of 20 steps; Skip goes on with the fixed scale"
+            "25 images of 20 steps; Skip goes on with the fixed scale. Of what is always erased the command line says "
+            "it (--gie-enforce-calibrated)"
         ),
         "gie_save_before": shared.OptionInfo(False, "Save the images without erasure, where they are shown"),
         "gie_save_attention": shared.OptionInfo(False, "Save the pictures of the attention, where they are shown"),

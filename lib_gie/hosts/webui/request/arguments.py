@@ -117,6 +117,11 @@ def add_arguments(parser: argparse.ArgumentParser, models: Path | str) -> None:
         help="a scale that the concepts of --gie-enforce always get at least, from -20 to 0 (default: 0, none)",
     )  # fmt: skip
     parser.add_argument(
+        "--gie-enforce-calibrated", choices=("on", "off"), default=None,
+        help="whether what is enforced, here or in the settings, is calibrated on each checkpoint before its first "
+        "image where no adapter is there for it (default: on; off: the fixed scale)",
+    )  # fmt: skip
+    parser.add_argument(
         "--gie-tab", choices=("on", "off"), default=None,
         help="whether the tab that trains adapters is there (default: off where concepts are enforced, and with "
         "--listen, --share, --ngrok or --server-name of another address than this machine's own; else on)",

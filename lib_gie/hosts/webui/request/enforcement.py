@@ -25,7 +25,7 @@ from lib_gie.options import AUTOMATIC, BY_NAME, FIXED, FLOOR
 
 from .arguments import read_concepts, read_floor, read_scale, read_strength
 from .installed import adapter_folders
-from .parsing import Request
+from .parsing import TITLE, Request
 
 _UNSET = object()
 
@@ -195,6 +195,16 @@ def enforced_requests() -> list[Enforced]:
     for first, second in both:
         found += _requests(_stronger(line, settings, first, second), "--gie-enforce-adapter")
     return found + _requests(settings, "the setting gie_enforced_adapter", leaving_out=keys)
+
+
+def calibrates_enforced() -> bool:
+    """Tell whether what is enforced is calibrated where no adapter is there for it, as the command line says."""
+    return getattr(shared.cmd_opts, "gie_enforce_calibrated", None) != "off"
+
+
+def tell_admin(text: str) -> None:
+    """Say in the console what users are not to know of what is enforced: it would tell how to get round it."""
+    print(f"{TITLE}, always erased: {text}")
 
 
 def enforced_keys() -> set[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from modules import shared
 
 from lib_gie.core.scales.calibrated import Calibration
+from lib_gie.core.scales.fitted import Fitted
 from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule
 from lib_gie.hosts.webui.host.model import clip_skip, weights_of
 
@@ -15,9 +16,11 @@ from .infotext import ScaleSource
 from .parsing import Request
 
 if TYPE_CHECKING:
+    from lib_gie.core.call import Size
     from lib_gie.core.composition import Composition, Trace
     from lib_gie.core.erasure import Erasure
     from lib_gie.core.kept_answers import KeptAnswers
+    from lib_gie.core.readings import AsText
     from lib_gie.core.recorder import AttentionRecorder
     from lib_gie.core.rows import RowLedger
     from lib_gie.hosts.protocol import SamplingHost
@@ -41,18 +44,30 @@ class Plan:
     floor: float = 0.0
 
     @property
+    def sizes(self) -> set[Size]:
+        """The sizes of latents at which its rules read what is predicted."""
+        readings = [reading for rule in self.rules for reading in rule.readings]
+        return {reading.size for reading in readings if reading.predicted and reading.size is not None}
+
+    @property
     def wants_unerased(self) -> bool:
         """True if the plan needs the same images without erasure. An admin's concepts are erased from those, too."""
         return not self.enforced and self.request.keep_composition
 
     def new_erasure(
-        self, host: SamplingHost, before: Erasure | None, unerased: bool, changed: bool, **options: Any
+        self,
+        host: SamplingHost,
+        before: Erasure | None,
+        unerased: bool,
+        changed: bool,
+        as_text: AsText | None,
+        **options: Any,
     ) -> Erasure:
         """Make an erasure with concepts encoded by ``host``, the model as it is now.
 
         ``before``: the erasure that it goes on from. ``unerased``: it is to erase nothing, only to watch. ``changed``:
-        whether ``before`` was made for another model, pass or set of networks. ``options``: ledger, recorder, trace or
-        composition.
+        whether ``before`` was made for another model, pass or set of networks. ``as_text``: makes the calls that
+        calibrations are read in; None where these cannot be made. ``options``: ledger, recorder, trace or composition.
         """
         from lib_gie.core.erasure import (  # loads all that erases: the WebUI's start is not to wait for it
             Erasure,
@@ -62,29 +77,27 @@ class Plan:
         request = self.request
         targets = [
             Target(host.encode(concept), *((FixedScale(0.0),) if unerased else (rule, self.floor)))
-            for concept, rule in zip(request.concepts, self._rules_now(), strict=True)
+            for concept, rule in zip(request.concepts, self._rules_now(as_text is not None), strict=True)
         ]
         settings = replace(request.settings, concept_pass="fused") if unerased else request.settings
-        erasure = Erasure(targets, settings, **options)
+        erasure = Erasure(targets, settings, as_text=as_text, **options)
         if before is not None:
             erasure.go_on_from(before, changed)
         return erasure
 
-    def _rules_now(self) -> tuple[ScaleRule, ...]:
+    def _rules_now(self, reads_text: bool) -> tuple[ScaleRule, ...]:
         """Return the rules for the model and the clip skip that are there now: both may change while the job runs.
 
-        On another checkpoint, such as a refiner, a calibration knows nothing, so its strength counts in full.
+        On another checkpoint, such as a refiner, a calibration knows nothing, so its strength counts in full. So it
+        does where prompts cannot be read by themselves (not ``reads_text``).
         """
-        rules = [rule.at_clip_skip(clip_skip()) if isinstance(rule, Guarded) else rule for rule in self.rules]
-        return tuple(FixedScale(rule.fixed) if _is_elsewhere(rule) else rule for rule in rules)
+        return tuple(_rule_now(rule, reads_text) for rule in self.rules)
 
     def doubts(self, erasure: Erasure) -> list[str]:
         """Say, of an erasure that is done, where an adapter's answer was not enough.
 
-        Nothing is said of what an admin enforces: it would tell how to get round it.
+        Users are not told of what an admin enforces: it would tell how to get round it.
         """
-        if self.enforced:
-            return []
         found = []
         for k, concept in enumerate(self.request.concepts):
             told = dict.fromkeys(erasure.doubts(row)[k] for row in erasure.scales)
@@ -92,10 +105,17 @@ class Plan:
         return found
 
 
-def _is_elsewhere(rule: ScaleRule) -> TypeGuard[Guarded]:
-    """Tell whether a rule's calibration was made on another checkpoint than the one that samples now."""
-    found = rule.adapter if isinstance(rule, Guarded) else None
-    return isinstance(found, Calibration) and found.info.weights != weights_of(shared.sd_model)
+def _rule_now(rule: ScaleRule, reads_text: bool) -> ScaleRule:
+    if not isinstance(rule, Guarded):
+        return rule
+    now = rule.at_clip_skip(clip_skip())
+    says_nothing = _is_elsewhere(rule.adapter) or (isinstance(rule.adapter, Calibration) and not reads_text)
+    return FixedScale(now.unknown) if says_nothing or (rule.is_strict and now is not rule) else now
+
+
+def _is_elsewhere(adapter: Fitted) -> bool:
+    """Tell whether a calibration was made on another checkpoint than the one that samples now."""
+    return isinstance(adapter, Calibration) and adapter.info.weights != weights_of(shared.sd_model)
 
 
 @dataclass(eq=False)
@@ -120,16 +140,21 @@ class PlanInBatch:
         return bool(getattr(p, "is_hr_pass", False)) in _PASSES[self.plan.request.hires]
 
     def renew(
-        self, host: SamplingHost, ledger: RowLedger, changed: bool, answers: KeptAnswers | None = None
+        self,
+        host: SamplingHost,
+        ledger: RowLedger,
+        changed: bool,
+        answers: KeptAnswers | None = None,
+        as_text: AsText | None = None,
     ) -> Erasure:
         """Make the erasure anew, with concepts encoded by the model as it is now.
 
         Scales that are known get no weaker. They are read again where model, pass or networks have ``changed``.
-        ``answers``: what was read of prompts by the same model.
+        ``answers``: what was read of prompts by the same model. ``as_text``: see ``Plan.new_erasure``.
         """
         self.check()
         self.erasure = self.plan.new_erasure(
-            host, self.erasure, self.is_unerased, changed,
+            host, self.erasure, self.is_unerased, changed, as_text,
             ledger=ledger, recorder=self.recorder, trace=self.trace, composition=self.composition, answers=answers,
         )  # fmt: skip
         self.steps = 0

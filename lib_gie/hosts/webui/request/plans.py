@@ -16,7 +16,7 @@ from lib_gie.core.scales.fitted import Fitted
 from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule, guarded
 from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.errors import AdapterError, GieError, OptionError
-from lib_gie.hosts.library import InstalledAdapter, adapter_for, calibration_for, find_adapter
+from lib_gie.hosts.library import InstalledAdapter, adapter_for, calibration_for, kept_calibration
 from lib_gie.hosts.webui.host.chosen import HOST
 from lib_gie.hosts.webui.host.model import (
     clip_skip,
@@ -25,12 +25,13 @@ from lib_gie.hosts.webui.host.model import (
     split_tokens,
     unet_of,
     weights_of,
+    word_tokens,
 )
 from lib_gie.options import AUTOMATIC, BY_NAME, DEFAULT_SCALE, FIXED
 
-from .enforcement import Enforced, not_enforced
+from .enforcement import Enforced, calibrates_enforced, enforced_keys, not_enforced
 from .infotext import ScaleSource
-from .installed import adapter_folders
+from .installed import adapter_folders, calibrations_folder, find_named
 from .parsing import TITLE, Request
 from .plan import Plan
 
@@ -44,30 +45,54 @@ def automatic_text(concepts: Sequence[Concept], model: Any) -> str:
         base, heads = family_and_heads(unet_of(model))
     except GieError:  # the user is told when an image is asked for
         return ""
-    found = [(concept, _found_for(concept, base, heads, model)) for concept in concepts]
-    named = [f"{chosen.name if chosen else _otherwise()} for {concept.text}" for concept, chosen in found]
-    return f"{AUTOMATIC} takes {', '.join(named)}"
+    usable = [concept for concept in concepts if len(split_tokens(concept.text, model)[0]) <= MAX_TOKENS]
+    found = [(concept, _found_for(concept, base, heads, model)) for concept in usable]
+    named = [f"{chosen.name if chosen else _otherwise(concept, model)} for {concept.text}" for concept, chosen in found]
+    return f"{AUTOMATIC} takes {', '.join(named)}" if named else ""
 
 
-def _found_for(
-    concept: Concept, base: str, heads: Sequence[int], model: Any, enforced: bool = False
-) -> InstalledAdapter | None:
-    """Return what Automatic takes for a concept: an adapter for it, else its calibration on this checkpoint."""
+def _found_for(concept: Concept, base: str, heads: Sequence[int], model: Any) -> InstalledAdapter | None:
+    """Return what Automatic takes for a user's concept: an adapter, else its calibration on this checkpoint."""
     folders = adapter_folders()
-    trained = adapter_for(concept.key, base, heads, folders, trusted=enforced)
-    if trained is not None or enforced:  # what is enforced must not depend on how somebody's prompt is read
+    trained = adapter_for(concept.key, base, heads, folders)
+    if trained is not None:
         return trained
-    return calibration_for(concept.key, weights_of(model), clip_skip(), folders)
+    of_concept = concept.key, weights_of(model), clip_skip()
+    return kept_calibration(*of_concept, calibrations_folder()) or calibration_for(*of_concept, folders)
 
 
-def to_calibrate(plans: Sequence[Plan]) -> list[Concept]:
-    """Return the user's concepts for which Automatic found nothing, and which can be calibrated on the loaded model.
+def _trusted_for(request: Request, concept: Concept, base: str, heads: Sequence[int], model: Any) -> Any:
+    """Return what Automatic takes for an enforced concept, None for the fixed scale.
 
-    A concept that is a textual inversion's name can not: what it means is in a file that anybody may have made. Nor is
-    what an admin enforces: who sends the prompts must not choose how strongly it is erased by how they are read.
+    That is an adapter that nobody can have trained in the tab, else the calibration, which no request has a say in.
     """
-    found = [concept for plan in plans if not plan.enforced for concept, _ in _lacking(plan.request, plan.sources)]
-    return [concept for concept in found if _is_words(concept.text, shared.sd_model)]
+    trained = adapter_for(concept.key, base, heads, adapter_folders(), trusted=True)
+    if trained is not None or not _takes_calibrations(request, enforced=True):
+        return trained
+    return kept_calibration(concept.key, weights_of(model), clip_skip(), calibrations_folder())
+
+
+def _takes_calibrations(request: Request, enforced: bool) -> bool:
+    """Tell whether what Automatic has no adapter for is calibrated. A scale that an admin has chosen goes before."""
+    return calibrates(enforced) and not (enforced and _is_chosen(request.scale))
+
+
+def _is_chosen(scale: float) -> bool:
+    return bool(scale != BY_NAME["scale"].default)
+
+
+def to_calibrate(plans: Sequence[Plan], enforced: bool = False) -> list[Concept]:
+    """Return the concepts for which Automatic found nothing, and which can be calibrated on the loaded model.
+
+    They are the user's, or those that are ``enforced``. A user's concept that is a textual inversion's name can not be
+    calibrated: what it means is in a file that anybody may have made. Of what is enforced the words alone count.
+    """
+    chosen = [plan for plan in plans if plan.enforced == enforced and _takes_calibrations(plan.request, enforced)]
+    found = [concept for plan in chosen for concept, _ in _lacking(plan.request, plan.sources)]
+    model = shared.sd_model
+    if enforced:
+        return [one for one in found if one.literal and 0 < len(word_tokens(one.text, model)) <= MAX_TOKENS]
+    return [concept for concept in found if _is_words(concept.text, model)]
 
 
 def _lacking(request: Request, sources: Sequence[ScaleSource]) -> list[tuple[Concept, ScaleSource]]:
@@ -84,13 +109,18 @@ def _is_words(text: str, model: Any) -> bool:
         return False
 
 
-def _otherwise() -> str:
-    return "a calibration, which the first image makes," if calibrates() else "the fixed scale"
+def _otherwise(concept: Concept, model: Any) -> str:
+    is_made = calibrates() and _is_words(concept.text, model)
+    return "a calibration, which the first image makes," if is_made else "the fixed scale"
 
 
-def calibrates() -> bool:
-    """Tell whether a concept is calibrated when it is first to be erased."""
-    return HOST.calibrates and bool(getattr(shared.opts, CALIBRATE, True))
+def calibrates(enforced: bool = False) -> bool:
+    """Tell whether a concept is calibrated when it is first to be erased.
+
+    The setting is for users' concepts, the command line for what is ``enforced``.
+    """
+    wanted = calibrates_enforced() if enforced else bool(getattr(shared.opts, CALIBRATE, True))
+    return HOST.calibrates and wanted
 
 
 def _without_adapter(request: Request, base: str, enforced: bool) -> float:
@@ -98,8 +128,7 @@ def _without_adapter(request: Request, base: str, enforced: bool) -> float:
 
     A user's scale does not count here: the accordion sends one that nobody has chosen.
     """
-    given = enforced and request.scale != BY_NAME["scale"].default
-    return request.scale if given else default_scale(base)
+    return request.scale if enforced and _is_chosen(request.scale) else default_scale(base)
 
 
 def _rule(
@@ -117,12 +146,15 @@ def _rule(
             )
         return FixedScale(erasing.range.default), ScaleSource(None, None, erasing.range.default)
     if request.adapter == AUTOMATIC:
-        installed = _found_for(concept, base, heads, model, enforced)
+        known = base, heads, model
+        installed = _trusted_for(request, concept, *known) if enforced else _found_for(concept, *known)
         if installed is None:
             scale = _without_adapter(request, base, enforced)
             return FixedScale(scale), ScaleSource(None, None, scale)
     else:
-        installed = find_adapter(request.adapter, adapter_folders())
+        installed = find_named(request.adapter)
+        if not enforced:
+            _check_own(installed)
         if enforced and not installed.adapter.is_for(concept.key):
             raise AdapterError(
                 f"this WebUI always erases {concept.text!r} with the adapter {installed.name!r}, which was fitted for "
@@ -130,7 +162,17 @@ def _rule(
             )
     installed.adapter.check_model(base, heads)
     _check_checkpoint(installed, model)
-    return guarded(installed.adapter, default_scale(base)), ScaleSource(installed.name, installed.digest, DEFAULT_SCALE)
+    rule = guarded(installed.adapter, default_scale(base), plain_only=enforced)
+    return rule, ScaleSource(installed.name, installed.digest, DEFAULT_SCALE)
+
+
+def _check_own(installed: InstalledAdapter) -> None:
+    """Raise AdapterError where a user asks for the calibration of what is enforced, to see what it says of prompts."""
+    found = installed.adapter
+    if isinstance(found, Calibration) and any(found.is_for(key) for key in enforced_keys()):
+        raise AdapterError(
+            f"{quoted(installed.name)} is for what this WebUI always erases, and for nothing else; take {AUTOMATIC}"
+        )
 
 
 def _check_checkpoint(installed: InstalledAdapter, model: Any) -> None:
@@ -166,7 +208,7 @@ def make_plan(request: Request, model: Any, enforced: bool = False, floor: float
         request = dataclasses.replace(request, concepts=_as_words(request.concepts, model))
     pairs = [_rule(request, concept, base, heads, model, enforced) for concept in request.concepts]
     rules, sources = tuple(rule for rule, _ in pairs), tuple(source for _, source in pairs)
-    notes = (*_notes(request, sources, base, enforced), *_adapter_notes(request, rules, sources))
+    notes = (*_notes(request, sources, base, enforced), *_adapter_notes(request, rules, sources, enforced))
     return Plan(request, rules, sources, enforced, notes, floor)
 
 
@@ -189,8 +231,13 @@ def _adapters(rules: Sequence[ScaleRule], sources: Sequence[ScaleSource]) -> dic
     return {source.adapter: rule.adapter for rule, source in pairs if isinstance(rule, Guarded) and source.adapter}
 
 
-def _adapter_notes(request: Request, rules: Sequence[ScaleRule], sources: Sequence[ScaleSource]) -> list[str]:
-    """Say what users should know of the adapters in use: those for another concept, old ones, what they warn of."""
+def _adapter_notes(
+    request: Request, rules: Sequence[ScaleRule], sources: Sequence[ScaleSource], enforced: bool
+) -> list[str]:
+    """Say what users should know of the adapters in use: those for another concept, old ones, what they warn of.
+
+    What a calibration of what is ``enforced`` warns of is the admin's: the console had it when it was made.
+    """
     adapters = _adapters(rules, sources)
     foreign = [
         f"the adapter {source.adapter} was fitted for {', '.join(rule.adapter.info.concepts)}, not for "
@@ -204,12 +251,15 @@ def _adapter_notes(request: Request, rules: Sequence[ScaleRule], sources: Sequen
         for name, adapter in adapters.items()
         if not adapter.knows_its_range
     ]
-    warnings = [found.info.warning for found in adapters.values() if isinstance(found, Calibration)]
+    warnings = [found.info.warning for found in adapters.values() if isinstance(found, Calibration) and not enforced]
     return [*foreign, *unknown, *filter(None, warnings)]
 
 
 def differences(plan: Plan, p: Any) -> list[str]:
-    """Say how what is asked of ``p`` differs from what the adapters of a user's request were fitted at."""
+    """Say how what is asked of ``p`` differs from what the adapters of a user's request were fitted at.
+
+    A calibration says the same at every CFG scale and size, for it reads prompts at its own.
+    """
     if plan.enforced:
         return []
     asked = {
@@ -219,12 +269,15 @@ def differences(plan: Plan, p: Any) -> list[str]:
     found = []
     for name, adapter in _adapters(plan.rules, plan.sources).items():
         known = adapter.info.conditions
+        counts = asked.keys() - ({"cfg"} if isinstance(adapter, Calibration) else set())
         parts = [
             f"{label} {known[key]:g}, not {value:g}"
             for key, (label, value) in asked.items()
-            if value is not None and key in known and value != known[key]
+            if value is not None and key in known and key in counts and value != known[key]
         ]
         size, wanted = adapter.readings[0].size, (getattr(p, "height", 0) // 8, getattr(p, "width", 0) // 8)
+        if isinstance(adapter, Calibration):
+            size = None
         if size is not None and all(wanted) and size != wanted:
             parts.append(f"{8 * size[1]}x{8 * size[0]} pixels, not {8 * wanted[1]}x{8 * wanted[0]}")
         found += [f"the adapter {name} was fitted at {'; '.join(parts)}"] if parts else []

@@ -12,13 +12,21 @@ from modules import prompt_parser, shared
 
 from lib_gie.core.concepts import Concept
 from lib_gie.core.scales.scale_rules import UNKNOWN_PROMPT, PromptFacts
-from lib_gie.hosts.webui.host.model import clip_skip, inversions_now, old_emphasis, vectors_like, word_tokens
+from lib_gie.hosts.webui.host.model import (
+    clip_skip,
+    inversions_in,
+    inversions_now,
+    old_emphasis,
+    vectors_like,
+    word_tokens,
+)
 from lib_gie.named import repeated_emphasis, times_in, times_named
 
 _AND = re.compile(r"\bAND\b")
 _WEIGHT = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)")
 _NO_EMPHASIS = ("None", "Ignore")
 _READING = "gie_reading"
+_WITH_INVERSION = "the prompt has a textual inversion"
 
 
 @dataclass(frozen=True)
@@ -149,4 +157,5 @@ def facts_of(
         times[concept.key] = found + max(vectors_like(text, concept.text, model, databases) for text in texts)
     named = frozenset(key for key, count in times.items() if count)
     emphasis = emphasis_of(stages, model, modes)
-    return PromptFacts(named, emphasis * repeated_emphasis(max(times.values(), default=1)))
+    unlike = _WITH_INVERSION if any(inversions_in(text, model, databases) for text in texts) else ""
+    return PromptFacts(named, emphasis * repeated_emphasis(max(times.values(), default=1)), unlike)

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from modules import shared
+from modules import errors, shared
 
 from lib_gie.core.erasure import Erasure
 from lib_gie.errors import ErasureError
@@ -17,11 +17,14 @@ from lib_gie.hosts.webui.host.chosen import HOST
 from lib_gie.hosts.webui.host.contract import Denoiser, Processing, StepParams
 from lib_gie.hosts.webui.host.model import clip_skip, find_unet
 from lib_gie.hosts.webui.host.other_extensions import around_calls, makes_tiles
+from lib_gie.hosts.webui.host.pictures import TextCalls
+from lib_gie.hosts.webui.request.parsing import TITLE
 from lib_gie.hosts.webui.request.plan import PlanInBatch
 from lib_gie.hosts.webui.request.prompts import reading_of
 
 from .loaded_model import AnswersByState, LoadedModel
 from .pass_prompts import PassPrompts
+from .plain_state import why_not_plain
 
 
 class BatchSampling:
@@ -44,6 +47,7 @@ class BatchSampling:
         self._tiled = False
         self._state: tuple[Any, ...] = ()  # what the encodings were made for, and the scales read with
         self._clip_skip: Any = None  # at which the concepts were encoded
+        self._unlike = ""  # why the model's state is not the one that calibrations are made in
         concepts = [concept for plan in plans for concept in plan.plan.request.concepts]
         self._prompts = PassPrompts(p, concepts)
 
@@ -70,13 +74,25 @@ class BatchSampling:
         sampling = ErasedSampling(self._model)  # renewed plans check the one before
         self._attached.callback(sampling.close)
         self._erasures = []
+        texts, is_enforced = self._texts(), any(plan.plan.enforced for plan in self.plans)
+        self._unlike = why_not_plain(self.p, self._model.unet) if is_enforced else ""
+        as_text = None if texts is None else texts.of
         for number, plan in enumerate(self.plans):
             if plan.applies(self.p):
                 answers = self._answers.of(self._state)
-                erasure = plan.renew(self._model, sampling.ledger, before != self._state, answers)
+                erasure = plan.renew(self._model, sampling.ledger, before != self._state, answers, as_text)
                 sampling.attach(erasure)
                 self._erasures.append((number, plan, erasure))
         self._sampling = sampling
+
+    def _texts(self) -> TextCalls | None:
+        """Return what makes calls for a prompt's text alone; None where that fails, and no prompt can be read so."""
+        sizes = {size for plan in self.plans for size in plan.plan.sizes}
+        try:
+            return self._answers.texts(self._state, sizes)
+        except Exception as error:  # whatever it is, concepts are erased in full
+            errors.report(f"{TITLE}: prompts cannot be read without a picture ({error})", exc_info=True)
+            return None
 
     def detach(self) -> None:
         """Take all hooks off; the next denoiser call puts them on again."""
@@ -114,7 +130,7 @@ class BatchSampling:
             HOST.bring_unet_back(shared.sd_model, params.x)
         self._denoiser = denoiser
         rows = HOST.step_rows(self.p, params)
-        facts = self._prompts.facts(rows.names, reading_of(denoiser), self._clip_skip)
+        facts = self._prompts.facts(rows.names, reading_of(denoiser), self._clip_skip, self._unlike)
         self._sampling.begin_step(rows, min(1.0, denoiser.step / max(1, denoiser.total_steps)))
         for number, plan, erasure in self._erasures:
             erasure.facts.update(facts)

@@ -14,6 +14,7 @@ from lib_gie.core.session import is_inner_call
 from lib_gie.errors import ErasureError
 from lib_gie.hosts.webui.host.contract import Processing, StepParams
 from lib_gie.hosts.webui.host.other_extensions import check_own_calls
+from lib_gie.hosts.webui.request.enforcement import tell_admin
 from lib_gie.hosts.webui.request.parsing import TITLE, Request
 from lib_gie.hosts.webui.request.plan import Plan, PlanInBatch
 
@@ -201,11 +202,14 @@ def _most(values: Sequence[float | None]) -> float | None:
 
 
 def _tell_doubts(p: Processing, batch: BatchSampling) -> None:
-    """Say under the images where a fixed scale took the place of an adapter's answer."""
+    """Say under the images where a fixed scale took the place of an adapter's answer; of an admin's, in the console."""
     for progress in batch.plans:
         if not progress.is_unerased and progress.erasure is not None:
             for doubt in progress.plan.doubts(progress.erasure):
-                p.comment(f"{TITLE}: {doubt}")
+                if progress.plan.enforced:
+                    tell_admin(doubt)
+                else:
+                    p.comment(f"{TITLE}: {doubt}")
 
 
 def _scales_by_image(plan: PlanInBatch) -> dict[int, list[list[list[float]]]]:

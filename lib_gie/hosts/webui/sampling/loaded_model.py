@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from modules import shared
 
+from lib_gie.core.call import Size
 from lib_gie.core.concepts import Concept
 from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.kept_answers import KeptAnswers
@@ -16,6 +18,7 @@ from lib_gie.hosts.webui.host.contract import Processing
 from lib_gie.hosts.webui.host.kept_encodings import KEPT
 from lib_gie.hosts.webui.host.model import unet_of
 from lib_gie.hosts.webui.host.other_extensions import undisturbed
+from lib_gie.hosts.webui.host.pictures import TextCalls
 
 
 class LoadedModel:
@@ -48,7 +51,7 @@ class LoadedModel:
             getattr(shared.sd_model, "sd_checkpoint_info", None),
             bool(getattr(self._p, "is_hr_pass", False)),
             active_hypernetworks(),
-            _active_loras(),
+            active_loras(),
         )
 
 
@@ -60,6 +63,7 @@ class AnswersByState:
 
     def __init__(self) -> None:
         self._kept: list[tuple[tuple[Any, ...], KeptAnswers]] = []
+        self._texts: list[tuple[tuple[Any, ...], TextCalls]] = []
 
     def of(self, state: tuple[Any, ...]) -> KeptAnswers:
         """Return what was read in a state."""
@@ -67,6 +71,15 @@ class AnswersByState:
         if found is None:
             found = KeptAnswers()
             self._kept.append((state, found))
+        return found
+
+    def texts(self, state: tuple[Any, ...], sizes: Collection[Size]) -> TextCalls:
+        """Return what makes calls for a prompt's text alone in a state, at latents of these sizes."""
+        key = *state[:2], set(sizes)  # the UNet, and the weights in it
+        found = next((texts for known, texts in self._texts if known == key), None)
+        if found is None:
+            found = TextCalls(shared.sd_model, sizes)
+            self._texts.append((key, found))
         return found
 
 
@@ -82,7 +95,7 @@ def _strengths(hypernetwork: Any) -> tuple[Any, ...]:
     return tuple(getattr(layer, "multiplier", None) for pair in layers.values() for layer in pair)
 
 
-def _active_loras() -> tuple[Any, ...]:
+def active_loras() -> tuple[Any, ...]:
     """Return the LoRAs that the WebUI's own extension puts into the weights now, with their strengths."""
     active = getattr(sys.modules.get("networks"), "loaded_networks", None) or ()
     strengths = "name", "te_multiplier", "unet_multiplier", "dyn_dim"

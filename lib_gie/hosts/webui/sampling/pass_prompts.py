@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from modules import shared
@@ -24,11 +25,14 @@ class PassPrompts:
         self._made_of: tuple[Any, ...] | None = None
         self._found: list[PromptFacts] = []  # by image
 
-    def facts(self, rows: Sequence[Name], reading: PromptReading | None, clip_skip: Any) -> dict[Hashable, PromptFacts]:
+    def facts(
+        self, rows: Sequence[Name], reading: PromptReading | None, clip_skip: Any, unlike: str = ""
+    ) -> dict[Hashable, PromptFacts]:
         """Return what is known by row. A row that is left out counts as naming every concept.
 
-        ``reading``: with what the prompts were encoded, if that is known. Raises ErasureError where the concepts were
-        encoded at another ``clip_skip``.
+        ``reading``: with what the prompts were encoded, if that is known. ``unlike``: what makes the model's state
+        unlike the one that calibrations are made in. Raises ErasureError where the concepts were encoded at another
+        ``clip_skip``.
         """
         if reading is not None and reading.clip_skip != clip_skip:
             raise ErasureError(
@@ -48,4 +52,5 @@ class PassPrompts:
             }
             self._made_of, self._found = made_of, [each[text] for text in prompts]
         named = [row for row in rows if isinstance(row, tuple)]  # (image, part of its prompt)
-        return {row: self._found[row[0]] for row in named if row[0] < len(self._found)}
+        found = {row: self._found[row[0]] for row in named if row[0] < len(self._found)}
+        return {row: replace(known, unlike=unlike) for row, known in found.items()} if unlike else dict(found)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from lib_gie.core.recorder import AttentionRecorder
+from lib_gie.core.scales.calibrated import CALIBRATED
+from lib_gie.core.scales.scale_rules import Guarded, ScaleRule
 from lib_gie.hosts.webui.request.enforcement import shows_enforced_scale
 
 if TYPE_CHECKING:  # not loaded before images are made
@@ -17,8 +20,14 @@ KEY = "GIE read-out"
 _HEADINGS = ("seed", "concept", "in the prompt", "attention to it", "scale", "by")
 _MOST_ROWS, _MOST_CHARACTERS = 24, 4000
 
+CALIBRATION = "a calibration"
+"""Stands for the name and digest of an enforced concept's, by which it could be asked what it says of prompts."""
+
 _holders: dict[str, Any] = {}
 """By tab the component that shows the read-out."""
+
+_refreshed: dict[str, tuple[Callable[..., Any], Any, Any]] = {}
+"""By tab what else a generation may change: a function, the component that it is given, and the one that shows it."""
 
 
 class ReadOut(dict[str, Any]):
@@ -48,13 +57,17 @@ def _of_image(generation: Generation, number: int, plan: Plan, batch: int, image
         {
             "concept": concept.text,
             "scale": None if hidden else _scale(scales, k),
-            "by": str(plan.sources[k]),
+            "by": CALIBRATION if hidden and _is_calibrated(plan.rules[k]) else str(plan.sources[k]),
             "present": None if hidden else round(max((recorder.strongest(k, row) for row in rows), default=0.0), 4),
             "in_prompt": None if hidden or in_prompt[k] is None else round(in_prompt[k] or 0.0, 4),
             "always": plan.enforced,
         }
         for k, concept in enumerate(plan.request.concepts)
     ]
+
+
+def _is_calibrated(rule: ScaleRule) -> bool:
+    return isinstance(rule, Guarded) and rule.adapter.kind == CALIBRATED
 
 
 def read_out(generation: Generation) -> ReadOut:
@@ -77,11 +90,19 @@ def add_holder(tab: str, component: Any) -> None:
     _holders[tab] = component
 
 
+def refresh_afterwards(tab: str, shown: Callable[..., Any], given: Any, holder: Any) -> None:
+    """Have ``holder`` show what ``shown`` makes of the component ``given``, anew after each of a tab's generations."""
+    _refreshed[tab] = shown, given, holder
+
+
 def watch_results(component: Any, elem_id: str | None = None, **unused: Any) -> None:
     """Show the read-out whenever a tab's component for results changes: the WebUI's on_after_component callback."""
     tab = str(elem_id or "").removeprefix("generation_info_")
     if elem_id and elem_id.startswith("generation_info_") and tab in _holders:
         component.change(as_html, [component], [_holders[tab]], show_progress=False, queue=False)
+        if tab in _refreshed:
+            shown, given, holder = _refreshed[tab]
+            component.change(shown, [given], [holder], show_progress=False, queue=False)
 
 
 def _is_number(value: Any) -> bool:

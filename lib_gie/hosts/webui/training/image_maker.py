@@ -26,12 +26,14 @@ from lib_gie.errors import ErasureError, UnsupportedModelError
 from lib_gie.hosts.webui.host.chosen import HOST
 from lib_gie.hosts.webui.host.model import (
     callable_unet,
+    clip_skip,
     encode_concept,
     family_and_heads,
     split_tokens,
     unet_of,
     weights_of,
 )
+from lib_gie.hosts.webui.host.pictures import blank_picture, with_picture
 from lib_gie.hosts.webui.host.prompt_state import (
     Prompted,
     as_for,
@@ -50,7 +52,6 @@ from lib_gie.hosts.webui.request.parsing import Request
 from lib_gie.hosts.webui.request.plan import Plan
 from lib_gie.hosts.webui.request.plans import automatic_text
 from lib_gie.options import FIXED
-from lib_gie.randomness import undrawn
 from lib_gie.training.image_maker import Made
 
 from .progress import BatchStoppedError
@@ -110,7 +111,7 @@ class ChosenCheckpoint:
         _check_latents(model, unet)
         info = model.sd_checkpoint_info
         self.name, self.hash = info.name_for_extra, info.shorthash or info.hash or info.name_for_extra
-        self.clip_skip, self.weights = shared.opts.CLIP_stop_at_last_layers, weights_of(model)
+        self.clip_skip, self.weights = clip_skip(), weights_of(model)
         self._file, self._settings = info.filename, settings()
         self.description = (
             f"clip skip {shown(self.clip_skip)}, VAE {sd_vae.get_loaded_vae_name()}, "
@@ -310,7 +311,7 @@ def _predict_rows(
     order = list(dict.fromkeys(plain))
     chosen = [order.index(text) for text in plain]
     rows = {name: value[chosen] for name, value in _encode(model, order, size).items()}  # each [R, ...]
-    inputs = _with_picture(latents.to(HOST.unet_dtype(model)), _picture(model, size))  # [R, 4 or 9, h, w]
+    inputs = with_picture(latents.to(HOST.unet_dtype(model)), blank_picture(model, _latents(size)))  # [R, 4 or 9, h, w]
     unet = callable_unet(model, inputs)
     hooks = nullcontext() if erased is None or scales is None else erasing(unet, erased, scales)
     with hooks, devices.autocast():
@@ -329,13 +330,17 @@ def _read_rows(
     """Read at most _ROWS rows from the first on: for each concept [R, inputs, n]."""
     own = {name: value[first : first + _ROWS] for name, value in given.arguments.items()}  # each [R, ...]
     states = own["context"]  # [R, L, D]
-    width, height = size
-    shape = (len(states), LATENT_CHANNELS, height // 8, width // 8)
+    shape = (len(states), LATENT_CHANNELS, *_latents(size))
     latents = torch.zeros(shape, device=states.device, dtype=states.dtype)  # [R, 4, h, w]
     timesteps = torch.full((len(states),), LAST_TIMESTEP, device=states.device)  # [R]
-    args = _with_picture(latents, _picture(model, size)), timesteps
+    args = with_picture(latents, blank_picture(model, _latents(size))), timesteps
     with devices.autocast():
         return read_attention(callable_unet(model, args[0]), encoded, reading, args, own)
+
+
+def _latents(size: Size) -> tuple[int, int]:
+    """Return height and width of the latents of an image."""
+    return size[1] // 8, size[0] // 8
 
 
 def _encode(model: Any, texts: Sequence[str], size: Size) -> dict[str, torch.Tensor]:
@@ -347,25 +352,6 @@ def _encode(model: Any, texts: Sequence[str], size: Size) -> dict[str, torch.Ten
     HOST.bring_text_encoder(model)
     with torch.no_grad(), devices.autocast():
         return unet_arguments(model.get_learned_conditioning(batch), model)
-
-
-def _picture(model: Any, size: Size) -> torch.Tensor | None:
-    """Return what the WebUI gives an inpainting model beside the latents in txt2img, [1, 5, h, w]; None for others."""
-    if getattr(unet_of(model), "in_channels", LATENT_CHANNELS) == LATENT_CHANNELS:
-        return None
-    width, height = size
-    shape = (1, LATENT_CHANNELS, height // 8, width // 8)
-    latents = torch.zeros(shape, device=devices.device, dtype=HOST.unet_dtype(model))  # [1, 4, h, w]
-    with undrawn():  # the autoencoder draws from the distribution that it finds
-        torch.manual_seed(0)
-        with devices.autocast():
-            picture: torch.Tensor = processing.txt2img_image_conditioning(model, latents, width, height)
-            return picture
-
-
-def _with_picture(latents: torch.Tensor, picture: torch.Tensor | None) -> torch.Tensor:
-    """Return ``latents`` [R, 4, h, w] followed by ``picture`` [1, 5, h, w] where there is one: [R, 4 or 9, h, w]."""
-    return latents if picture is None else torch.cat([latents, picture.to(latents).expand(len(latents), -1, -1, -1)], 1)
 
 
 def _keep_latents(p: Any) -> list[torch.Tensor]:

@@ -113,8 +113,8 @@ def estimate(*values: Any) -> str:
         return _error(error)
     replaced = f" <b>{html.escape(path.stem)} is replaced.</b>" if path.exists() else ""
     return (
-        f"{work.prompts} prompts, {work.least} to {work.images} images, at most {work.evaluations:,} evaluations of the "
-        f"UNet.{replaced}"
+        f"{work.prompts} prompts, {work.least} to {work.images} images, at most {work.evaluations:,} evaluations of "
+        f"the UNet.{replaced}"
         f"{_taken_now(order)}"
     )
 

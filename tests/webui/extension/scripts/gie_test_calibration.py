@@ -1,4 +1,4 @@
-"""Routes for tests/webui/test_first_use.py: the setting that no API request can change, and kept calibrations."""
+"""Routes for tests/webui's tests of calibrations: settings that no API request can change, and the kept files."""
 
 import importlib
 import sys
@@ -25,25 +25,47 @@ def side(pixels: int) -> None:
     calibration.usual_sampling = (lambda base: {**usual(base), "side": pixels}) if pixels else usual
 
 
+def tells_scale(wanted: bool) -> None:
+    """Set whether the scale of what is enforced is told."""
+    shared.opts.data["gie_enforced_show_scale"] = wanted
+
+
+def calibrates_enforced(wanted: bool) -> None:
+    """Set what --gie-enforce-calibrated says."""
+    shared.cmd_opts.gie_enforce_calibrated = "on" if wanted else "off"
+
+
+def most(count: int) -> None:
+    """Keep at most this many calibrations."""
+    importlib.import_module("lib_gie.hosts.webui.calibration").MOST_KEPT = count
+
+
+def folder():
+    return sys.modules["lib_gie.hosts.webui.request.installed"].calibrations_folder()
+
+
 def forget() -> list[str]:
     """Delete all calibrations and what was read for them. Return the names of the files."""
-    folder = sys.modules["lib_gie.hosts.webui.request.installed"].adapter_folders()[-1]
-    found = [*folder.glob("*-calibrated-*.safetensors"), *folder.glob("calibration/*.safetensors")]
+    found = [*folder().glob("*.safetensors"), *folder().glob("neutral/*.safetensors")]
     for path in found:
         path.unlink()
     return sorted(path.name for path in found)
 
 
-def kept() -> list[str]:
-    """Return the names of all calibrations."""
-    folder = sys.modules["lib_gie.hosts.webui.request.installed"].adapter_folders()[-1]
-    return sorted(path.stem for path in folder.glob("*-calibrated-*.safetensors"))
+def kept() -> dict[str, str]:
+    """Return the digests of all calibrations by name."""
+    library = sys.modules["lib_gie.hosts.library"]
+    found = [library.find_adapter(path.stem, [folder()]) for path in folder().glob("*.safetensors")]
+    return {one.name: one.digest for one in sorted(found, key=lambda one: one.name)}
 
 
 def add_routes(blocks, app):
     app.add_api_route("/gie-test/calibrates", calibrates)
     app.add_api_route("/gie-test/enforces", enforces)
+    app.add_api_route("/gie-test/enforces/scale", tells_scale)
+    app.add_api_route("/gie-test/enforces/calibrates", calibrates_enforced)
     app.add_api_route("/gie-test/calibrations/side", side)
+    app.add_api_route("/gie-test/calibrations/most", most)
     app.add_api_route("/gie-test/calibrations/forget", forget)
     app.add_api_route("/gie-test/calibrations/kept", kept)
 
