@@ -65,7 +65,10 @@ def test_the_amount_has_bounds():
     assert (work.prompts, work.least, work.images) == (6, 6 * 2, 6 * most_tries(len(GRID)))
     implied = {sample.prompt for sample in ORDER.samples() if sample.kind == "implicit"}
     assert work.evaluations == work.images * 2 * 20 + 6 + MOST_EVALUATIONS + 2 * len(implied)
-    assert amount(order(judge="self")).evaluations - work.evaluations == work.images * SelfJudge.evaluations
+    judged = amount(order(judge="self"))
+    unrelated = sum(sample.kind == "unrelated" for sample in ORDER.samples())
+    assert (judged.least, judged.images) == (work.least + unrelated, work.images + unrelated)
+    assert judged.evaluations - work.evaluations == judged.images * (40 + SelfJudge.evaluations) - work.images * 40
     assert amount(order(judge="hand", grid=3)).images == 6 * 4
     assert work.seconds(0.5) == work.images / 2
 

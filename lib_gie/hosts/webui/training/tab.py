@@ -29,6 +29,8 @@ from .usual import usual_sampling
 from .work_order import RANGES, WorkOrder, amount, read_work_order
 
 _PREFIX = "gie_train"
+_PICTURES = 2  # their place in what ``show`` returns
+_EMPTIED = "emptied"
 trainer = Trainer()
 """The WebUI's one trainer: a training goes on when the page is closed or built anew."""
 
@@ -197,11 +199,17 @@ def show() -> list[Any]:
 def refresh(shown: list[Any]) -> list[Any]:
     """Return what ``show`` does, if it has changed: the page asks every second while a training runs.
 
-    ``shown``: what the page's view depended on. Nothing is streamed: gradio never ends a stream whose page was closed,
-    and Reload UI would wait for it for ever.
+    ``shown``: what the page's view depended on. Before a question its pictures are emptied once: the picture that was
+    the last answer stays chosen otherwise, and gradio tells of no click on it. Nothing is streamed: gradio never ends a
+    stream whose page was closed, and Reload UI would wait for it for ever.
     """
     now = show()
-    return now if now[0] != shown else [shown, *[gr.update()] * (len(now) - 1)]
+    if now[0] == shown:
+        return [shown, *[gr.update()] * (len(now) - 1)]
+    emptied = [*now[0], _EMPTIED]
+    if trainer.progress.state == "asking" and shown != emptied:
+        now[0], now[_PICTURES] = emptied, gr.update(value=[])
+    return now
 
 
 def train(*values: Any) -> list[Any]:

@@ -20,7 +20,7 @@ from lib_gie.options import AUTOMATIC, FIXED
 from lib_gie.training.calibration.counted import MOST_EVALUATIONS
 from lib_gie.training.calibration.presence import POINTS
 from lib_gie.training.judges import JUDGES, judge_class
-from lib_gie.training.labels import Sample
+from lib_gie.training.labels import CALIBRATION, Sample
 from lib_gie.training.prompts import all_unrelated, bare, parse_prompts
 from lib_gie.training.rounds import ROUND
 from lib_gie.training.search import GRID, most_tries
@@ -212,8 +212,9 @@ def check_name(order: WorkOrder, folders: Sequence[Path], enforced: Collection[s
 class Work:
     """The bounds of an order's work.
 
-    ``least``: the images of one round, after which a training ends at the earliest. ``images``, ``evaluations``: the
-    most that it can take; evaluations are of the UNet, those of the judge and the calibration included.
+    ``least``: the images of one round, after which a training ends at the earliest, and those that the judge learns
+    from. ``images``, ``evaluations``: the most that it can take; evaluations are of the UNet, those of the judge and
+    the calibration included.
     """
 
     prompts: int
@@ -233,8 +234,9 @@ def amount(order: WorkOrder) -> Work:
     prompts = len({sample.prompt for sample in samples})
     judge = judge_class(order.judge)
     rounds = len(order.scales) if judge.whole_rows else most_tries(len(order.scales))
-    images = searched * rounds
+    absent = min(CALIBRATION, len(samples) - searched) if judge.calibrates else 0
+    images = searched * rounds + absent
     readings = len(POINTS) * len({sample.prompt for sample in samples if sample.kind == "implicit"})
     evaluations = images * (2 * order.steps + judge.evaluations) + prompts + MOST_EVALUATIONS + readings
-    least = _IMAGES_IF_SURE * min(searched, ROUND)
+    least = _IMAGES_IF_SURE * min(searched, ROUND) + absent
     return Work(prompts, least, images, evaluations)
