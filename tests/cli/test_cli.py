@@ -264,7 +264,8 @@ def test_train_makes_an_adapter_that_the_other_commands_take(tmp_path, capsys):
     report = json.loads(capsys.readouterr().out)
     assert report["file"] == str(out)
     assert (report["prompts"], report["unrelated_prompts"]) == (16, 8)
-    assert report["images"] == 8  # none of the unrelated prompts
+    assert (report["labelled"], report["presumed_prompts"]) == (8, 0)  # one round; none of the unrelated prompts
+    assert 8 <= report["images"] <= 20  # without erasure and, where it shows, at the calibrated scale
     assert 4 <= report["shown_without_erasure"] <= 8
     info = load_adapter(out).info
     assert info.base == "gie-demo"
@@ -274,6 +275,11 @@ def test_train_makes_an_adapter_that_the_other_commands_take(tmp_path, capsys):
     assert main(erase) == 0
     (scale,), = json.loads(capsys.readouterr().out)["concepts"][0]["scales"]  # fmt: skip
     assert info.label_range[0] <= scale <= 0
+    assert main([*arguments, "--label", "all"]) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert whole["labelled"] == 8
+    assert whole["images"] > report["images"]  # a whole search for each
+    assert "--label all" in load_adapter(out).info.training["command"]
     assert "cannot be read" in fails(capsys, "train", "--concept", "knife", "--prompts", "nowhere", "--out", "x")
     assert "--seeds is 0" in fails(capsys, "train", "--concept", "knife", "--out", "x", "--seeds", "0")
 
