@@ -381,6 +381,7 @@ class Host:
             sd_model=make_model(),
             state=state,
             opts=SimpleNamespace(
+                data_labels={},
                 data={},
                 gie_calibrate=False,
                 enable_pnginfo=True,

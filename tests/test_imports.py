@@ -33,7 +33,7 @@ ALLOWED = {
     "hosts.webui": (
         "hosts.protocol hosts.erased_sampling hosts.marked_rows hosts.library core pictures training "
         "demo.sampling_settings demo.fixed_scale",
-        "torch numpy PIL tqdm fastapi pydantic gradio modules backend",
+        "torch numpy safetensors PIL tqdm fastapi pydantic gradio modules backend",
     ),
     "evaluation": (
         "core pictures demo training hosts.diffusers hosts.erased_sampling",

@@ -160,16 +160,22 @@ def _presumption(
     options: argparse.Namespace, maker: ImageMaker, concept: str, samples: Sequence[Sample]
 ) -> Presumption | None:
     """Calibrate a concept, and return what that says of its samples; None where every prompt is to be labelled."""
+    from lib_gie.errors import ErasureError
+    from lib_gie.hosts.diffusers import processes
     from lib_gie.json_lines import identity_digest
     from lib_gie.training.calibration import calibrate
     from lib_gie.training.presumption import presume
 
     if options.label == "all" or (options.label is None and options.recipe == "paper"):
         return None
-    found = calibrate(maker, concept, identity_digest(maker.description), folder=options.labels)
-    told = presume(maker, found, samples)
-    if told is None:
-        print(f"{concept}: its calibration was not seen to erase it, so every prompt is labelled", file=sys.stderr)
+    try:
+        found = calibrate(maker, concept, identity_digest(maker.description), folder=options.labels)
+        told, reason = presume(maker, found, samples), "its calibration was not seen to erase it"
+    except ErasureError as error:
+        told, reason = None, f"it could not be calibrated ({error})"
+    told = processes.gather([told])[0]  # the processes must not differ in what they label
+    if told is None and processes.is_first():
+        print(f"{concept}: {reason}, so every prompt is labelled", file=sys.stderr)
     return told
 
 

@@ -291,7 +291,8 @@ def calibration_name(concept_key: str, weights: str, clip_skip: float | None = N
     usual = clip_skip in (None, 1)
     digest = identity_digest(concept_key if usual else f"{concept_key} {clip_skip}")[:_DIGITS]
     plain = usual and words.replace("-", " ") == concept_key
-    return "-".join(filter(None, [words, "" if plain else digest, CALIBRATED, weights.removeprefix("short-")[:8]]))
+    checkpoint, _, kept_in = weights.removeprefix("short-").partition("-")  # "float8" where it is kept in that
+    return "-".join(filter(None, [words, "" if plain else digest, CALIBRATED, checkpoint[:8], kept_in]))
 
 
 def by_choice(adapters: Sequence[InstalledAdapter], folders: Sequence[Path]) -> list[InstalledAdapter]:

@@ -13,6 +13,7 @@ from .calibration.counted import Counted, OnProgress
 from .calibration.presence import read_prompts
 from .image_maker import Calibrator
 from .labels import Label, Sample
+from .prompts import webui_syntax
 from .search import Search
 
 SURE = 0.95
@@ -30,7 +31,12 @@ class Presumption:
     presence: Mapping[str, float]
 
     def is_sure(self, sample: Sample) -> bool:
-        """Tell whether it is known without an image that the prompt brings the concept in."""
+        """Tell whether it is known without an image that the prompt brings the concept in.
+
+        Of a prompt with the WebUI's syntax it is not: networks, parts and weights say what a calibration cannot know.
+        """
+        if webui_syntax(sample.prompt):
+            return False
         return sample.kind == "explicit" or self.presence.get(sample.prompt, 0.0) >= SURE
 
     def search(self, sample: Sample, grid: Sequence[float]) -> Search:

@@ -1,4 +1,4 @@
-"""Labels in rounds: doubtful prompts first, then some of the others, until an adapter gets no better by them."""
+"""Labels in rounds: all doubtful prompts first, then some of the others, until an adapter gets no better by them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import chain, zip_longest
+from typing import Any
 
 from lib_gie.core.scales.adapter import Adapter
+from lib_gie.errors import OptionError
 
 from .fitting import PromptInputs, Recipe, fit_labels, validation_error
 from .labels import Label, Labelling, OnBatch, Sample
 from .presumption import Presumption
+
+Gather = Callable[[list[Any]], list[Any]]
 
 ROUND = 24
 """Samples of a round."""
@@ -28,14 +33,24 @@ def _place(sample: Sample) -> bytes:
     return hashlib.sha256(f"{sample.prompt} {sample.seed}".encode()).digest()
 
 
+def _one_of_each_first(samples: Sequence[Sample]) -> list[Sample]:
+    """Return one sample of each prompt, then the second ones, and so on."""
+    images: Counter[str] = Counter()
+    ranks = []
+    for sample in samples:
+        ranks.append(images[sample.prompt])
+        images[sample.prompt] += 1
+    return [sample for _, sample in sorted(zip(ranks, samples, strict=True), key=lambda entry: entry[0])]
+
+
 def in_order(samples: Sequence[Sample], presumption: Presumption, first: Sequence[Sample] = ()) -> list[Sample]:
     """Return the samples that can be labelled, in the order of rounds: the doubtful ones, then the others.
 
-    Of the others one image of each prompt comes first. Prompts that name the concept and prompts that imply it take
+    One image of each prompt comes first. Of the others prompts that name the concept and prompts that imply it take
     turns. ``first``: samples of which there are images already.
     """
     different = [sample for sample in dict.fromkeys(samples) if sample.kind != "unrelated"]
-    doubtful = [sample for sample in different if not presumption.is_sure(sample)]
+    doubtful = _one_of_each_first([sample for sample in different if not presumption.is_sure(sample)])
     images: Counter[str] = Counter()
     sure: dict[str, list[tuple[bool, int, bytes, Sample]]] = {"explicit": [], "implicit": []}
     for sample in different:
@@ -47,11 +62,11 @@ def in_order(samples: Sequence[Sample], presumption: Presumption, first: Sequenc
 
 
 class Rounds:
-    """The rounds of one concept. After each an adapter is fitted to what is known.
+    """The rounds of one concept.
 
-    It ends where that adapter's error on the validation prompts is no less than that of the adapter before. The first
-    one is fitted to what the calibration says alone. ``share``, ``gather``: divide a round among processes, and bring
-    the labels together.
+    In the first ones an image of every doubtful prompt is labelled. From then on an adapter is fitted after each round,
+    and where its error on the validation prompts is no less than that of the adapter before, the round was the last.
+    ``share``, ``gather``: divide a round among processes, and bring what each of them has together, in all of them.
     """
 
     def __init__(
@@ -61,12 +76,14 @@ class Rounds:
         inputs: PromptInputs,
         recipe: Recipe,
         share: Callable[[list[Sample]], list[Sample]] = lambda samples: samples,
-        gather: Callable[[list[Label]], list[Label]] = lambda labels: labels,
+        gather: Gather = lambda found: found,
     ):
         self.labelling, self.presumption, self.inputs = labelling, presumption, inputs
         self._recipe = dataclasses.replace(recipe, epochs=max(1, round(recipe.epochs * _EPOCHS)))
         self._share, self._gather = share, gather
         self.order = in_order(list(labelling.searches), presumption, labelling.looked_at)
+        doubtful = {sample.prompt for sample in self.order if not presumption.is_sure(sample)}
+        self._needed = max(ROUND, len(doubtful))
         self.begun = 0
         """Samples of the rounds that have begun."""
 
@@ -78,20 +95,23 @@ class Rounds:
     ) -> list[Label]:
         """Label until it no longer helps, or ``should_stop``. Return all labels, those that are presumed included.
 
-        ``on_round``: is told the number of each round, from 1 on, when it begins. A doubtful prompt that was not
-        labelled has none.
+        ``on_round``: is told the number of each round, from 1 on, when it begins.
         """
         labelled: list[Label] = []
-        before = self._fitted(labelled)
+        before: Adapter | None = None
         for number, start in enumerate(range(0, len(self.order), ROUND), 1):
             chunk = self.order[start : start + ROUND]
             self.begun = start + len(chunk)
+            if start < self._needed <= self.begun:
+                before = self._fitted(labelled)
             on_round(number)
             labelled += self._gather(self.labelling.run(should_stop, on_batch, self._share(chunk)))
             if should_stop():
                 break
+            if self.begun < self._needed:
+                continue
             after = self._fitted(labelled)
-            if not self._is_better(after, before, labelled):
+            if not self._gather([self._is_better(after, before, labelled)])[0]:  # one process decides for all
                 break
             before = after
         return self._with_presumed(labelled)
@@ -105,13 +125,18 @@ class Rounds:
         }
         return [*labelled, *others.values(), *self.labelling.of_unrelated()]
 
-    def _fitted(self, labelled: Sequence[Label]) -> Adapter:
+    def _fitted(self, labelled: Sequence[Label]) -> Adapter | None:
+        """Return an adapter that is fitted to what is known; None where that is too little."""
         concept = self.labelling.concept
         labels = {concept: self._with_presumed(labelled)}
-        return fit_labels(self.inputs, labels, self._recipe, {concept: self.presumption}).adapter
+        with suppress(OptionError):
+            return fit_labels(self.inputs, labels, self._recipe, {concept: self.presumption}).adapter
+        return None
 
-    def _is_better(self, after: Adapter, before: Adapter, labelled: Sequence[Label]) -> bool:
+    def _is_better(self, after: Adapter | None, before: Adapter | None, labelled: Sequence[Label]) -> bool:
         """Tell whether an adapter has a lower error than the one before, by the labels that are known now."""
+        if after is None or before is None:
+            return True
         labels = self._with_presumed(labelled)
         examples = self.inputs.examples(self.labelling.concept, labels, self._recipe, self.presumption)
         errors = [validation_error(adapter, examples, self._recipe) for adapter in (after, before)]

@@ -55,11 +55,11 @@ class Search:
         return self.grid[min(self._bounds[1], len(self.grid) - 1)]
 
 
-def most_tries(scales: int) -> int:
+def most_tries(scales: int, first: int = 2) -> int:
     """Return how many images a search makes at most on a grid of this many scales, 0 included."""
     most = 0
     for gone_from in range(scales + 1):
-        search = Search(tuple(range(scales)))
+        search = Search(tuple(range(scales)), first)
         while (number := search.next_try()) is not None:
             search.tell(number, number < gone_from)
         most = max(most, len(search.shown))

@@ -159,7 +159,7 @@ def test_by_hand(page, webui):
         images = page.driver.find_elements("css selector", "#gie_train_pictures button.thumbnail-item")
         page.driver.execute_script("arguments[0].click()", images[1])
     page.wait(lambda: "is trained" in status(page), "the end", TRAINING_SECONDS)
-    assert "images of 4 others: it showed in 4 without erasure" in status(page)
+    assert "images for 4 labels: it showed in 4 without erasure" in status(page)
 
 
 @pytest.fixture

@@ -15,10 +15,11 @@ from lib_gie.checks import quoted
 from lib_gie.core.concepts import Concept
 from lib_gie.core.scales.calibrated import Calibration, save_calibration
 from lib_gie.demo.fixed_scale import default_scale
-from lib_gie.errors import GieError
+from lib_gie.errors import ErasureError, GieError
 from lib_gie.hosts.library import calibration_name, remove_oldest
 from lib_gie.training.calibration import CalibrationStoppedError, calibrate
 
+from .host.checkpoint_file import differs_from_file
 from .host.chosen import HOST
 from .host.model import clip_skip, family_and_heads, unet_of, weights_of
 from .host.plain_words import plain_words
@@ -28,8 +29,10 @@ from .request.parsing import TITLE
 from .training.image_maker import WebUIImageMaker
 from .training.usual import usual_sampling
 
-_failed: dict[tuple[str, str, Any], str] = {}
-"""Why a concept could not be calibrated, by its key, checkpoint and clip skip, where trying again would take long."""
+_failed: dict[tuple[str, str, Any], tuple[float, str]] = {}
+"""When and why a concept could not be calibrated, by its key, checkpoint and clip skip."""
+
+_RETRIED_AFTER = 600.0  # seconds: trying takes long, and what has failed for want of memory may go well later
 
 
 MOST_KEPT, MOST_READ = 500, 50
@@ -49,10 +52,16 @@ def calibrate_all(p: Any, concepts: Sequence[Concept], can_skip: bool = True) ->
             if shared.state.interrupted or shared.state.stopping_generation:
                 break
             key = concept.key, weights_of(shared.sd_model), clip_skip()
-            notes.append(_failed.get(key) or _told(concept, key, can_skip))
+            notes.append(_failed_before(key) or _told(concept, key, can_skip))
     finally:
         HOST.as_in_job(p, shared.sd_model)
     return notes
+
+
+def _failed_before(key: tuple[str, str, Any]) -> str:
+    """Return why a calibration has failed a short while ago, "" where it has not."""
+    since, reason = _failed.get(key, (0.0, ""))
+    return reason if reason and time.monotonic() - since < _RETRIED_AFTER else ""
 
 
 def _told(concept: Concept, key: tuple[str, str, Any], can_skip: bool) -> str:
@@ -66,8 +75,9 @@ def _told(concept: Concept, key: tuple[str, str, Any], can_skip: bool) -> str:
     except Exception as error:  # whatever it is, the fixed scale erases
         errors.report(f"{TITLE}: {concept.text!r} could not be calibrated", exc_info=True)
         devices.torch_gc()
-        _failed[key] = f"{quoted(concept.text)} could not be calibrated ({quoted(str(error))})"
-        return _failed[key]
+        reason = f"{quoted(concept.text)} could not be calibrated ({quoted(str(error))})"
+        _failed[key] = time.monotonic(), reason
+        return reason
     seconds, info = time.monotonic() - started, made.info
     warning = "" if can_skip else info.warning  # a user is told with each image
     return (
@@ -81,6 +91,11 @@ def _calibrated(concept: Concept, can_skip: bool) -> Calibration:
     """Calibrate one concept, its plain words, and keep the file."""
     model, folder = shared.sd_model, calibrations_folder()
     weights, read = weights_of(model), folder / "neutral"
+    if not weights.endswith("-float8") and differs_from_file(model):
+        raise ErasureError(
+            "the loaded weights are not those of the checkpoint's file, so what is found would hold for no other "
+            "image; load the checkpoint again"
+        )
     with plain_words(model), _progress(concept) as on_progress:
         maker = _image_maker(model)
         made = calibrate(

@@ -31,6 +31,7 @@ def keep(folder: Path, concept: str, name: str = "", weights: str = WEIGHTS, use
 def test_names():
     assert calibration_name("straw hat", WEIGHTS, 1) == "straw-hat-calibrated-16109cac"
     assert calibration_name("straw hat", "short-16109cac0000", 1) == "straw-hat-calibrated-16109cac"
+    assert calibration_name("straw hat", f"{WEIGHTS}-float8", 1) == "straw-hat-calibrated-16109cac-float8"
     found = {calibration_name(concept, WEIGHTS, skip) for concept in ("帽子", "帽 子", "straw hat!") for skip in (1, 2)}
     assert len(found) == 6
     assert all(len(name.split("-calibrated-")[0].rpartition("-")[2]) == 12 for name in found)

@@ -100,6 +100,42 @@ def test_everything_is_put_back_after_an_error(host, words):  # noqa: F811
     assert not words.are_plain_words()
 
 
+def test_within_it_already_nothing_changes(host, words):  # noqa: F811
+    with words.plain_words(host.shared.sd_model):
+        with words.plain_words(host.shared.sd_model):
+            assert words.are_plain_words()
+        assert words.are_plain_words()
+        assert host.shared.opts.emphasis == "None"
+    assert type(host.shared.opts) is Options
+
+
+def test_a_second_thread_waits(host, words):  # noqa: F811
+    """Left in the order in which they came, two would put back each other's changes."""
+    inside, leave, seen = threading.Event(), threading.Event(), []
+
+    def first():
+        with words.plain_words(host.shared.sd_model):
+            inside.set()
+            leave.wait(10)
+            seen.append("first leaves")
+
+    def second():
+        with words.plain_words(host.shared.sd_model):
+            seen.append("second comes")
+
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    threads[0].start()
+    inside.wait(10)
+    threads[1].start()
+    threads[1].join(0.2)
+    assert seen == []
+    leave.set()
+    for thread in threads:
+        thread.join(10)
+    assert seen == ["first leaves", "second comes"]
+    assert type(host.shared.opts) is Options
+
+
 def test_tags_of_networks_are_words(host, words, monkeypatch):  # noqa: F811
     tags = re.compile(r"<(\w+):([^>]+)>")
     networks = sys.modules["modules.extra_networks"]

@@ -15,7 +15,7 @@ from lib_gie.errors import ConceptError, GieError, OptionError
 from lib_gie.hosts.webui.training.work_order import WorkOrder, amount, check_name, read_work_order
 from lib_gie.training.calibration import MOST_EVALUATIONS
 from lib_gie.training.judges.self_judge import SelfJudge
-from lib_gie.training.search import GRID, most_tries
+from lib_gie.training.search import GRID
 
 PROMPTS = "a {concept}\na {concept} and a cat\n[implicit]\na robbery\n[unrelated]\na dog\na cat\na fish"
 ORDER = WorkOrder("knife", "", PROMPTS, "detector", 100, 2, len(GRID) - 1, "Euler", 20, 4.0, 64, 64, 8)
@@ -62,14 +62,14 @@ def test_without_a_name_the_concept_is_the_name(tmp_path):
 
 def test_the_amount_has_bounds():
     work = amount(ORDER)
-    assert (work.prompts, work.least, work.images) == (6, 6 * 2, 6 * most_tries(len(GRID)))
+    assert (work.prompts, work.least, work.images) == (6, 6, 6 * 8)  # at most 8 tries, the calibrated scale included
     implied = {sample.prompt for sample in ORDER.samples() if sample.kind == "implicit"}
     assert work.evaluations == work.images * 2 * 20 + 6 + MOST_EVALUATIONS + 2 * len(implied)
     judged = amount(order(judge="self"))
     unrelated = sum(sample.kind == "unrelated" for sample in ORDER.samples())
     assert (judged.least, judged.images) == (work.least + unrelated, work.images + unrelated)
     assert judged.evaluations - work.evaluations == judged.images * (40 + SelfJudge.evaluations) - work.images * 40
-    assert amount(order(judge="hand", grid=3)).images == 6 * 4
+    assert amount(order(judge="hand", grid=3)).images == 6 * 5
     assert work.seconds(0.5) == work.images / 2
 
 

@@ -50,15 +50,24 @@ def clip_skip() -> Any:
 
 
 def weights_of(model: Model) -> str:
-    """Return a digest of a checkpoint's file: of all of it where the WebUI has read it all (see --no-hashing)."""
+    """Return a digest of a checkpoint's file: of all of it where the WebUI has read it all (see --no-hashing).
+
+    It is another one where the weights are kept in float8, which a request can have for itself.
+    """
     info: Any = getattr(model, "sd_checkpoint_info", None)
-    whole = getattr(info, "sha256", None)
+    ending, whole = "-float8" if _is_float8(model) else "", getattr(info, "sha256", None)
     if whole:
-        return str(whole)[:16]
+        return f"{str(whole)[:16]}{ending}"
     path = getattr(info, "filename", None)
     stat = os.stat(path) if path and os.path.isfile(path) else None
     told = (getattr(info, "hash", None), _name(model), stat and (stat.st_size, stat.st_mtime_ns))
-    return f"short-{identity_digest(str(told))}"
+    return f"short-{identity_digest(str(told))}{ending}"
+
+
+def _is_float8(model: Model) -> bool:
+    unet = find_unet(model)
+    kept = () if unet is None else unet.parameters()
+    return any(weight.is_floating_point() and weight.element_size() == 1 for weight in kept)
 
 
 def check_supported(model: Model) -> None:

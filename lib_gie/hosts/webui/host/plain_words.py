@@ -23,9 +23,12 @@ _USUAL = (
 )  # fmt: skip
 """Settings that a request can override and that change what the UNet predicts: as they are after an installation."""
 
+_OF_SDXL = ("sdxl_clip_l_skip", "sdxl_crop_top", "sdxl_crop_left")
+
 _PLAIN = {"emphasis": "None", "enable_emphasis": False, "use_old_emphasis_implementation": False}
 
 _this_thread = threading.local()
+_one_at_a_time = threading.Lock()  # what two threads change they must put back in the opposite order
 
 
 def are_plain_words() -> bool:
@@ -38,9 +41,13 @@ def plain_words(model: Model) -> Iterator[None]:
     """Read texts as plain words within the context, in this thread: nothing in them is syntax, or a textual inversion.
 
     The settings are as they were at its beginning, those of ``_USUAL`` as after an installation. Other threads see
-    and set the WebUI's own all the time.
+    and set the WebUI's own all the time. One thread at a time is within: a second one waits. Within it already, nothing
+    is to be done.
     """
-    with ExitStack() as stack:
+    if are_plain_words():
+        yield
+        return
+    with _one_at_a_time, ExitStack() as stack:
         stack.enter_context(_own_settings())
         stack.enter_context(_without_inversions(model))
         stack.enter_context(_whole_self_attention(model))
@@ -121,6 +128,12 @@ def _whole_self_attention(model: Model) -> Iterator[None]:
     finally:
         for params in active:
             params.enabled = True
+
+
+def has_unusual_sizes() -> bool:
+    """Tell whether what only SDXL is told beside the prompt is set otherwise than after an installation."""
+    labels = shared.opts.data_labels
+    return any(getattr(shared.opts, name, None) != labels[name].default for name in _OF_SDXL if name in labels)
 
 
 def hypertile_of(unet: Any) -> list[Any]:

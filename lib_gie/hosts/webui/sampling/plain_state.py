@@ -12,7 +12,7 @@ import torch
 
 from lib_gie.hosts.webui.host.contract import Processing
 from lib_gie.hosts.webui.host.pictures import takes_picture
-from lib_gie.hosts.webui.host.plain_words import hypertile_of
+from lib_gie.hosts.webui.host.plain_words import has_unusual_sizes, hypertile_of
 
 from .loaded_model import active_hypernetworks, active_loras
 
@@ -25,6 +25,8 @@ def why_not_plain(p: Processing, unet: torch.nn.Module) -> str:
         return "the image is tiling"
     if hypertile_of(unet) or any(type(module).__name__ == "ToMeBlock" for module in unet.modules()):
         return "self-attention is divided (HyperTile) or merged (token merging)"
+    if has_unusual_sizes():
+        return "what SDXL is told beside the prompt is unusual (clip skip of CLIP L, crop)"
     if takes_picture(unet) and _has_picture(p):
         return "the inpainting model is given a picture"
     return ""

@@ -8,9 +8,9 @@ from lib_gie.checks import quoted
 from lib_gie.core.concepts import Concept
 from lib_gie.core.scales.calibrated import Calibration
 from lib_gie.errors import OptionError
-from lib_gie.hosts.library import calibration_for
+from lib_gie.hosts.library import kept_calibration
 from lib_gie.hosts.webui.request.enforcement import enforced_adapters, enforced_keys
-from lib_gie.hosts.webui.request.installed import adapter_folders
+from lib_gie.hosts.webui.request.installed import adapter_folders, calibrations_folder
 
 from .image_maker import WebUIImageMaker
 from .work_order import WorkOrder, check_name
@@ -29,8 +29,7 @@ def allowed_path(order: WorkOrder) -> Path:
     return check_name(order, adapter_folders(), enforced_adapters())
 
 
-def kept_calibration(maker: WebUIImageMaker, concept: str) -> Calibration | None:
-    """Return the calibration of a concept on the checkpoint that is trained on, if one is kept."""
-    clip_skip = maker.conditions["clip_skip"]
-    found = calibration_for(Concept(concept).key, maker.weights, clip_skip, adapter_folders())
+def calibration_of(maker: WebUIImageMaker, concept: str) -> Calibration | None:
+    """Return the calibration of a concept on the checkpoint that is trained on, if this WebUI keeps one."""
+    found = kept_calibration(Concept(concept).key, maker.weights, maker.conditions["clip_skip"], calibrations_folder())
     return found.adapter if found is not None and isinstance(found.adapter, Calibration) else None

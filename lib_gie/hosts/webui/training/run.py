@@ -14,9 +14,10 @@ from lib_gie.core.scales.adapter import save_adapter
 from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.errors import GieError
 from lib_gie.hosts.library import TAB, TRAINED_IN
+from lib_gie.hosts.webui.request.installed import calibrations_folder
 from lib_gie.pictures import SheetRow, contact_sheet, picture
 from lib_gie.pictures.fit_plot import scatter
-from lib_gie.training.calibration import CalibrationStoppedError, calibrate
+from lib_gie.training.calibration import MOST_EVALUATIONS, CalibrationStoppedError, calibrate
 from lib_gie.training.fitting import Fit, PromptInputs, Recipe, fit_labels, predictions
 from lib_gie.training.image_maker import Made
 from lib_gie.training.judges import Judge, judge_class, make_judge
@@ -27,7 +28,7 @@ from lib_gie.training.report import describe, summary
 from lib_gie.training.rounds import Rounds
 from lib_gie.training.search import Search
 
-from .adapter_file import allowed_path, kept_calibration
+from .adapter_file import allowed_path, calibration_of
 from .image_maker import WebUIImageMaker
 from .progress import BatchStoppedError, Captioned, Progress
 from .work_order import WorkOrder
@@ -80,6 +81,7 @@ class Run:
     judge: Judge
     progress: Progress
     should_stop: Callable[[], bool]
+    _all_labelled: str = ""  # why every prompt is labelled; "" where the calibration knows of some
 
     @property
     def concept(self) -> str:
@@ -124,7 +126,8 @@ class Run:
             (scatter(points, self.path.stem), "predicted against labelled scales"),
             *self._strips(labels),
         ]
-        progress.text = f"{report_text(result, labels, self.path)} {self.maker.automatic_text(self.concept)}."
+        why = f" Every prompt was labelled: {self._all_labelled}." if self._all_labelled else ""
+        progress.text = f"{report_text(result, labels, self.path)}{why} {self.maker.automatic_text(self.concept)}."
         progress.state = "done"
 
     def _presumption(self, progress: Progress) -> Presumption | None:
@@ -133,21 +136,24 @@ class Run:
         Raises CalibrationStoppedError where it is stopped.
         """
         started, labelling = time.monotonic(), progress.text
-        progress.text = f"calibrating {self.concept}"
+        progress.text, progress.expected = f"calibrating {self.concept}", MOST_EVALUATIONS
 
         def told(done: int, expected: int) -> None:
             progress.evaluations, progress.expected = done, expected
             progress.seconds = time.monotonic() - started
 
         try:
-            found = kept_calibration(self.maker, self.concept) or calibrate(
+            found = calibration_of(self.maker, self.concept) or calibrate(
                 self.maker, self.concept, self.maker.weights, unchecked=default_scale(self.maker.base),
-                folder=self._kept, on_progress=told, should_stop=self.should_stop,
+                folder=calibrations_folder() / "neutral", on_progress=told, should_stop=self.should_stop,
             )  # fmt: skip
-            return presume(self.maker, found, self.samples, told, self.should_stop)
+            presumed = presume(self.maker, found, self.samples, told, self.should_stop)
+            self._all_labelled = "" if presumed else "its calibration was not seen to erase it"
+            return presumed
         except CalibrationStoppedError:
             raise
-        except GieError:  # labels of all prompts tell as much
+        except GieError as error:  # labels of all prompts tell as much
+            self._all_labelled = f"it could not be calibrated ({error})"
             return None
         finally:
             progress.text, progress.expected, progress.seconds = labelling, 0, 0.0
@@ -222,8 +228,8 @@ def report_text(result: Fit, labels: Sequence[Label], path: Path) -> str:
     )
     return (
         f"{path.stem} is trained and in the list of adapters. {figures['prompts']} prompts, of which "
-        f"{figures['presumed_prompts']} were taken as the calibration says; {figures['images']} images of "
-        f"{figures['labelled']} others: it showed in {figures['shown_without_erasure']} without erasure and resisted "
+        f"{figures['presumed_prompts']} were taken as the calibration says; {figures['images']} images for "
+        f"{figures['labelled']} labels: it showed in {figures['shown_without_erasure']} without erasure and resisted "
         f"every scale in {figures['never_erased']}. On the prompts kept for validation {verdict} (mean squared error "
         f"{figures['validation_error']:g}, constant {figures['constant_error']:g})."
     )

@@ -52,7 +52,8 @@ _PRESETS = (
 
 _INTRO = """\
 <p>An adapter finds the right scale for each image by itself. It is trained on images of the checkpoint that is loaded:
-for every prompt it is tried how weak a scale takes the concept away. Prompts come in three sections: <b>[explicit]</b>
+the concept is calibrated, and where that leaves a doubt it is tried how weak a scale takes the concept away from a
+prompt's image. Prompts come in three sections: <b>[explicit]</b>
 ones name the concept, <b>[implicit]</b> ones bring it in without naming it, <b>[unrelated]</b> ones have nothing to do
 with it and must stay as they are (no images are made of them). The more prompts, the better; <code>{concept}</code>
 stands for the concept. Others can generate meanwhile: a batch at a time waits in the WebUI's queue.</p>"""

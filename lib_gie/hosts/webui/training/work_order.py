@@ -38,7 +38,6 @@ RANGES = {
 """The least and greatest value and the step of an order's numbers; step 0: any number between."""
 
 MOST_CHARACTERS = {"concept": 1000, "name": 80, "prompts": 200_000}
-_IMAGES_IF_SURE = 2  # without erasure, and at the calibrated scale
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in "0123456789¹²³")}
 _FORBIDDEN = '<>:"/\\|?*;'  # in names of files on some system, or between adapters in an infotext
 
@@ -212,9 +211,9 @@ def check_name(order: WorkOrder, folders: Sequence[Path], enforced: Collection[s
 class Work:
     """The bounds of an order's work.
 
-    ``least``: the images of one round, after which a training ends at the earliest, and those that the judge learns
-    from. ``images``, ``evaluations``: the most that it can take; evaluations are of the UNet, those of the judge and
-    the calibration included.
+    ``least``: the images of one round, after which a training ends at the earliest, if the concept shows in none, and
+    those that the judge learns from. ``images``, ``evaluations``: the most that it can take; evaluations are of the
+    UNet, those of the judge and the calibration included.
     """
 
     prompts: int
@@ -233,10 +232,11 @@ def amount(order: WorkOrder) -> Work:
     searched = sum(sample.kind != "unrelated" for sample in samples)
     prompts = len({sample.prompt for sample in samples})
     judge = judge_class(order.judge)
-    rounds = len(order.scales) if judge.whole_rows else most_tries(len(order.scales))
+    scales = len(order.scales) + 1  # the calibrated one may come to those of the order
+    rounds = scales if judge.whole_rows else max(most_tries(len(order.scales)), most_tries(scales, first=1))
     absent = min(CALIBRATION, len(samples) - searched) if judge.calibrates else 0
     images = searched * rounds + absent
     readings = len(POINTS) * len({sample.prompt for sample in samples if sample.kind == "implicit"})
     evaluations = images * (2 * order.steps + judge.evaluations) + prompts + MOST_EVALUATIONS + readings
-    least = _IMAGES_IF_SURE * min(searched, ROUND) + absent
+    least = min(searched, ROUND) + absent
     return Work(prompts, least, images, evaluations)
