@@ -59,10 +59,10 @@ def adapter_path(name: str) -> Path:
     if os.sep in name or Path(name).exists():
         return Path(name)
     file = f"{name.removesuffix('.safetensors')}.safetensors"
-    folders = own_folder().absolute(), MODELS, calibrations_folder()
+    folders = own_folder(), MODELS, calibrations_folder()
     found = next((folder / file for folder in folders if (folder / file).exists()), None)
     if found is None:
-        looked = ", ".join(dict.fromkeys(map(str, folders)))
+        looked = ", ".join(dict.fromkeys(str(folder.absolute()) for folder in folders))
         raise OptionError(f"there is no adapter file {quoted(name)}, and none of that name in {looked}; give another")
     return found
 
