@@ -220,7 +220,8 @@ def train(*values: Any) -> list[Any]:
             raise GieError("there is no concept; name what is to be erased, for example: knife")
         trainer.start(_order(values))
     except GieError as error:
-        return [[], _error(error), *[gr.update() for _ in _view()[1:]]]
+        # the page's next look at the progress, which is as it was, must not take the message away
+        return [_now(), _error(error), *[gr.update() for _ in _view()[1:]]]
     return show()
 
 
