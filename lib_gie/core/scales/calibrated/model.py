@@ -66,7 +66,8 @@ class Calibration:
         """Return w: float32 [rows, inputs, 1] -> [rows, tokens]. Raises AdapterError without inputs."""
         if inputs is None:
             raise AdapterError("the calibration needs what the model predicts at pure noise and got nothing")
-        return (self.info.strength * self.presence(inputs))[:, None].expand(rows, tokens)  # [rows, tokens]
+        found = self.info.strength * self.presence(inputs) + 0.0  # [rows]; no -0.0, which infotexts would show
+        return found[:, None].expand(rows, tokens)  # [rows, tokens]
 
     def is_outside(self, inputs: torch.Tensor) -> torch.Tensor:
         """Tell which rows are unlike all that it was made from: float32 [rows, inputs, 1] -> bool [rows].
