@@ -160,19 +160,15 @@ def _presumption(
     options: argparse.Namespace, maker: ImageMaker, concept: str, samples: Sequence[Sample]
 ) -> Presumption | None:
     """Calibrate a concept, and return what that says of its samples; None where every prompt is to be labelled."""
-    from lib_gie.errors import ErasureError
     from lib_gie.hosts.diffusers import processes
     from lib_gie.json_lines import identity_digest
     from lib_gie.training.calibration import calibrate
-    from lib_gie.training.presumption import presume
+    from lib_gie.training.presumption import presume_or_say_why
 
     if options.label == "all" or (options.label is None and options.recipe == "paper"):
         return None
-    try:
-        found = calibrate(maker, concept, identity_digest(maker.description), folder=options.labels)
-        told, reason = presume(maker, found, samples), "its calibration was not seen to erase it"
-    except ErasureError as error:
-        told, reason = None, f"it could not be calibrated ({error})"
+    weights = identity_digest(maker.description)
+    told, reason = presume_or_say_why(maker, lambda: calibrate(maker, concept, weights, folder=options.labels), samples)
     told = processes.gather([told])[0]  # the processes must not differ in what they label
     if told is None and processes.is_first():
         print(f"{concept}: {reason}, so every prompt is labelled", file=sys.stderr)
@@ -192,15 +188,14 @@ def _labels(
     """Return the labels of one concept's samples, those of all processes."""
     from lib_gie.hosts.diffusers import processes
     from lib_gie.training.labels import Labelling
+    from lib_gie.training.presumption import search_by
     from lib_gie.training.rounds import Rounds
-    from lib_gie.training.search import GRID, Search
-
-    def search(sample: Sample) -> Search:
-        return Search(GRID) if presumption is None else presumption.search(sample, GRID)
+    from lib_gie.training.search import GRID
 
     labelling = Labelling(
-        maker, judge, concept, samples, options.labels, search=search, batch=options.batch, part=processes.rank()
-    )
+        maker, judge, concept, samples, options.labels,
+        search=search_by(presumption, GRID), batch=options.batch, part=processes.rank(),
+    )  # fmt: skip
     if presumption is None:
         own = labelling.run(only=processes.share(list(labelling.searches)))
         return processes.gather(own) + labelling.of_unrelated()

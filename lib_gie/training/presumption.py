@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from lib_gie.core.scales.calibrated import Calibration
+from lib_gie.errors import GieError
 
-from .calibration.counted import Counted, OnProgress
+from .calibration.counted import CalibrationStoppedError, Counted, OnProgress
 from .calibration.presence import read_prompts
 from .image_maker import Calibrator
 from .labels import Label, Sample
@@ -51,6 +52,36 @@ class Presumption:
     def label(self, sample: Sample) -> Label:
         """Return the label of a sample of which no image is made."""
         return Label(sample, self.scale, True, None)
+
+
+def search_by(presumption: Presumption | None, grid: Sequence[float]) -> Callable[[Sample], Search]:
+    """Return what makes each sample's search: over the whole ``grid``, where nothing is presumed."""
+
+    def search(sample: Sample) -> Search:
+        return Search(grid) if presumption is None else presumption.search(sample, grid)
+
+    return search
+
+
+def presume_or_say_why(
+    maker: Calibrator,
+    calibrated: Callable[[], Calibration],
+    samples: Sequence[Sample],
+    on_progress: OnProgress = lambda done, expected: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> tuple[Presumption | None, str]:
+    """Return what the concept's calibration says of samples; None and the reason where every prompt is to be labelled.
+
+    ``calibrated``: returns the calibration, or makes it. Labels of all prompts tell as much, so nothing is raised but
+    CalibrationStoppedError.
+    """
+    try:
+        told = presume(maker, calibrated(), samples, on_progress, should_stop)
+    except CalibrationStoppedError:
+        raise
+    except GieError as error:
+        return None, f"it could not be calibrated ({error})"
+    return told, "" if told else "its calibration was not seen to erase it"
 
 
 def presume(

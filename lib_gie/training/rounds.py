@@ -33,14 +33,14 @@ def _place(sample: Sample) -> bytes:
     return hashlib.sha256(f"{sample.prompt} {sample.seed}".encode()).digest()
 
 
-def _one_of_each_first(samples: Sequence[Sample]) -> list[Sample]:
-    """Return one sample of each prompt, then the second ones, and so on."""
+def _numbers(samples: Sequence[Sample]) -> dict[Sample, int]:
+    """Return for each sample how many of its prompt's come before it."""
     images: Counter[str] = Counter()
-    ranks = []
+    found = {}
     for sample in samples:
-        ranks.append(images[sample.prompt])
+        found[sample] = images[sample.prompt]
         images[sample.prompt] += 1
-    return [sample for _, sample in sorted(zip(ranks, samples, strict=True), key=lambda entry: entry[0])]
+    return found
 
 
 def in_order(samples: Sequence[Sample], presumption: Presumption, first: Sequence[Sample] = ()) -> list[Sample]:
@@ -50,14 +50,12 @@ def in_order(samples: Sequence[Sample], presumption: Presumption, first: Sequenc
     turns. ``first``: samples of which there are images already.
     """
     different = [sample for sample in dict.fromkeys(samples) if sample.kind != "unrelated"]
-    doubtful = _one_of_each_first([sample for sample in different if not presumption.is_sure(sample)])
-    images: Counter[str] = Counter()
-    sure: dict[str, list[tuple[bool, int, bytes, Sample]]] = {"explicit": [], "implicit": []}
-    for sample in different:
-        if presumption.is_sure(sample):
-            sure[sample.kind].append((sample not in first, images[sample.prompt], _place(sample), sample))
-            images[sample.prompt] += 1
-    kinds = [[entry[-1] for entry in sorted(part, key=lambda entry: entry[:-1])] for part in sure.values()]
+    number = _numbers(different)
+    doubtful = [sample for sample in different if not presumption.is_sure(sample)]
+    sure = [sample for sample in different if presumption.is_sure(sample)]
+    doubtful.sort(key=lambda sample: number[sample])
+    sure.sort(key=lambda sample: (sample not in first, number[sample], _place(sample)))
+    kinds = [[sample for sample in sure if sample.kind == kind] for kind in ("explicit", "implicit")]
     return doubtful + [sample for sample in chain(*zip_longest(*kinds)) if sample is not None]
 
 
@@ -103,15 +101,16 @@ class Rounds:
             chunk = self.order[start : start + ROUND]
             self.begun = start + len(chunk)
             if start < self._needed <= self.begun:
-                before = self._fitted(labelled)
+                before = self._fitted(self._with_presumed(labelled))
             on_round(number)
             labelled += self._gather(self.labelling.run(should_stop, on_batch, self._share(chunk)))
             if should_stop():
                 break
             if self.begun < self._needed:
                 continue
-            after = self._fitted(labelled)
-            if not self._gather([self._is_better(after, before, labelled)])[0]:  # one process decides for all
+            labels = self._with_presumed(labelled)
+            after = self._fitted(labels)
+            if not self._gather([self._is_better(after, before, labels)])[0]:  # one process decides for all
                 break
             before = after
         return self._with_presumed(labelled)
@@ -125,19 +124,17 @@ class Rounds:
         }
         return [*labelled, *others.values(), *self.labelling.of_unrelated()]
 
-    def _fitted(self, labelled: Sequence[Label]) -> Adapter | None:
+    def _fitted(self, labels: Sequence[Label]) -> Adapter | None:
         """Return an adapter that is fitted to what is known; None where that is too little."""
         concept = self.labelling.concept
-        labels = {concept: self._with_presumed(labelled)}
         with suppress(OptionError):
-            return fit_labels(self.inputs, labels, self._recipe, {concept: self.presumption}).adapter
+            return fit_labels(self.inputs, {concept: labels}, self._recipe, {concept: self.presumption}).adapter
         return None
 
-    def _is_better(self, after: Adapter | None, before: Adapter | None, labelled: Sequence[Label]) -> bool:
+    def _is_better(self, after: Adapter | None, before: Adapter | None, labels: Sequence[Label]) -> bool:
         """Tell whether an adapter has a lower error than the one before, by the labels that are known now."""
         if after is None or before is None:
             return True
-        labels = self._with_presumed(labelled)
         examples = self.inputs.examples(self.labelling.concept, labels, self._recipe, self.presumption)
         errors = [validation_error(adapter, examples, self._recipe) for adapter in (after, before)]
         return errors[0] < _FALLS * errors[1]

@@ -178,8 +178,11 @@ class Guarded:
         if fitted is None or layers is None or fitted == layers:
             return self
         factor = 2 ** min(abs(layers - fitted), _MOST_LAYERS)
-        fixed, unlike = (scale and max(LOWEST_SCALE, scale * factor) for scale in (self.fixed, self.unlike))
-        return Guarded(self.adapter, fixed or 0.0, unlike)
+
+        def grown(scale: float) -> float:
+            return max(LOWEST_SCALE, scale * factor)
+
+        return Guarded(self.adapter, grown(self.fixed), None if self.unlike is None else grown(self.unlike))
 
     def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
         """Return the adapter's answer: w, float32 [rows, tokens]."""

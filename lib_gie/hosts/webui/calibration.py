@@ -70,13 +70,12 @@ def _told(concept: Concept, key: tuple[str, str, Any], can_skip: bool) -> str:
         made = _calibrated(concept, can_skip)
     except CalibrationStoppedError:
         return f"the calibration of {quoted(concept.text)} was stopped; the next one goes on from there"
-    except GieError as error:
-        return f"{quoted(concept.text)} could not be calibrated ({quoted(str(error))})"
     except Exception as error:  # whatever it is, the fixed scale erases
-        errors.report(f"{TITLE}: {concept.text!r} could not be calibrated", exc_info=True)
-        devices.torch_gc()
         reason = f"{quoted(concept.text)} could not be calibrated ({quoted(str(error))})"
-        _failed[key] = time.monotonic(), reason
+        if not isinstance(error, GieError):
+            errors.report(f"{TITLE}: {concept.text!r} could not be calibrated", exc_info=True)
+            devices.torch_gc()
+            _failed[key] = time.monotonic(), reason
         return reason
     seconds, info = time.monotonic() - started, made.info
     warning = "" if can_skip else info.warning  # a user is told with each image
@@ -91,7 +90,7 @@ def _calibrated(concept: Concept, can_skip: bool) -> Calibration:
     """Calibrate one concept, its plain words, and keep the file."""
     model, folder = shared.sd_model, calibrations_folder()
     weights, read = weights_of(model), folder / "neutral"
-    if not weights.endswith("-float8") and differs_from_file(model):
+    if differs_from_file(model):
         raise ErasureError(
             "the loaded weights are not those of the checkpoint's file, so what is found would hold for no other "
             "image; load the checkpoint again"

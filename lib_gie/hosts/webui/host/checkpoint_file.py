@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from .contract import Model
-from .model import find_unet
+from .model import find_unet, is_float8
 
 _PREFIX = "model.diffusion_model."
 _LOOKED_AT = ("input_blocks.0.0.weight", "out.2.weight")
@@ -22,12 +22,13 @@ def differs_from_file(model: Model) -> bool:
     """Tell whether weights of the UNet are others than in the checkpoint's file; False where that cannot be told.
 
     Where a request has had the weights in float8, the WebUI may go on with what is left of them. Nothing may be kept of
-    such a model under the checkpoint's name.
+    such a model under the checkpoint's name. One that is in float8 now has a name of its own (``weights_of``).
     """
     unet, path = find_unet(model), _path_of(model)
     if unet is None or path is None:
         return False
-    own = {name: weight for name, weight in unet.named_parameters() if name in _LOOKED_AT}
+    looked_at = [(name, weight) for name, weight in unet.named_parameters() if name in _LOOKED_AT]
+    own = {name: weight for name, weight in looked_at if not is_float8(weight)}
     try:
         with safe_open(path, "pt") as file:
             known = set(file.keys())

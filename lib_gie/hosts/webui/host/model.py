@@ -55,7 +55,8 @@ def weights_of(model: Model) -> str:
     It is another one where the weights are kept in float8, which a request can have for itself.
     """
     info: Any = getattr(model, "sd_checkpoint_info", None)
-    ending, whole = "-float8" if _is_float8(model) else "", getattr(info, "sha256", None)
+    unet, whole = find_unet(model), getattr(info, "sha256", None)
+    ending = "-float8" if unet is not None and any(map(is_float8, unet.parameters())) else ""
     if whole:
         return f"{str(whole)[:16]}{ending}"
     path = getattr(info, "filename", None)
@@ -64,10 +65,9 @@ def weights_of(model: Model) -> str:
     return f"short-{identity_digest(str(told))}{ending}"
 
 
-def _is_float8(model: Model) -> bool:
-    unet = find_unet(model)
-    kept = () if unet is None else unet.parameters()
-    return any(weight.is_floating_point() and weight.element_size() == 1 for weight in kept)
+def is_float8(weight: torch.Tensor) -> bool:
+    """Tell whether a weight is kept in one of torch's types of 8 bits; versions of torch differ in which there are."""
+    return weight.is_floating_point() and weight.element_size() == 1
 
 
 def check_supported(model: Model) -> None:

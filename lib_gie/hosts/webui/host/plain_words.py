@@ -17,13 +17,13 @@ from .chosen import HOST
 from .contract import Model
 from .model import clip_skip, find_unet, text_encoders
 
+_OF_SDXL = ("sdxl_clip_l_skip", "sdxl_crop_top", "sdxl_crop_left")
+
 _USUAL = (
-    "sd_lora", "sd_hypernetwork", "token_merging_ratio", "tiling", "sd_noise_schedule", "sdxl_clip_l_skip",
-    "use_downcasted_alpha_bar", "comma_padding_backtrack", "sdxl_crop_top", "sdxl_crop_left", "sd_vae_encode_method",
+    "sd_lora", "sd_hypernetwork", "token_merging_ratio", "tiling", "sd_noise_schedule", "use_downcasted_alpha_bar",
+    "comma_padding_backtrack", "sd_vae_encode_method", *_OF_SDXL,
 )  # fmt: skip
 """Settings that a request can override and that change what the UNet predicts: as they are after an installation."""
-
-_OF_SDXL = ("sdxl_clip_l_skip", "sdxl_crop_top", "sdxl_crop_left")
 
 _PLAIN = {"emphasis": "None", "enable_emphasis": False, "use_old_emphasis_implementation": False}
 

@@ -268,16 +268,16 @@ def differences(plan: Plan, p: Any) -> list[str]:
     }
     found = []
     for name, adapter in _adapters(plan.rules, plan.sources).items():
-        known = adapter.info.conditions
-        counts = asked.keys() - ({"cfg"} if isinstance(adapter, Calibration) else set())
+        known, size = dict(adapter.info.conditions), adapter.readings[0].size
+        if isinstance(adapter, Calibration):
+            known.pop("cfg", None)
+            size = None
         parts = [
             f"{label} {known[key]:g}, not {value:g}"
             for key, (label, value) in asked.items()
-            if value is not None and key in known and key in counts and value != known[key]
+            if value is not None and key in known and value != known[key]
         ]
-        size, wanted = adapter.readings[0].size, (getattr(p, "height", 0) // 8, getattr(p, "width", 0) // 8)
-        if isinstance(adapter, Calibration):
-            size = None
+        wanted = getattr(p, "height", 0) // 8, getattr(p, "width", 0) // 8
         if size is not None and all(wanted) and size != wanted:
             parts.append(f"{8 * size[1]}x{8 * size[0]} pixels, not {8 * wanted[1]}x{8 * wanted[0]}")
         found += [f"the adapter {name} was fitted at {'; '.join(parts)}"] if parts else []

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from lib_gie.core.scales.adapter import save_adapter
+from lib_gie.core.scales.calibrated import Calibration
 from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.errors import GieError
 from lib_gie.hosts.library import TAB, TRAINED_IN
@@ -23,10 +24,9 @@ from lib_gie.training.image_maker import Made
 from lib_gie.training.judges import Judge, judge_class, make_judge
 from lib_gie.training.judges.base import Verdict
 from lib_gie.training.labels import Label, Labelling, Sample
-from lib_gie.training.presumption import Presumption, presume
+from lib_gie.training.presumption import Presumption, presume_or_say_why, search_by
 from lib_gie.training.report import describe, summary
 from lib_gie.training.rounds import Rounds
-from lib_gie.training.search import Search
 
 from .adapter_file import allowed_path, calibration_of
 from .image_maker import WebUIImageMaker
@@ -142,28 +142,22 @@ class Run:
             progress.evaluations, progress.expected = done, expected
             progress.seconds = time.monotonic() - started
 
-        try:
-            found = calibration_of(self.maker, self.concept) or calibrate(
+        def calibrated() -> Calibration:
+            return calibration_of(self.maker, self.concept) or calibrate(
                 self.maker, self.concept, self.maker.weights, unchecked=default_scale(self.maker.base),
                 folder=calibrations_folder() / "neutral", on_progress=told, should_stop=self.should_stop,
             )  # fmt: skip
-            presumed = presume(self.maker, found, self.samples, told, self.should_stop)
-            self._all_labelled = "" if presumed else "its calibration was not seen to erase it"
+
+        try:
+            presumed, self._all_labelled = presume_or_say_why(
+                self.maker, calibrated, self.samples, told, self.should_stop
+            )
             return presumed
-        except CalibrationStoppedError:
-            raise
-        except GieError as error:  # labels of all prompts tell as much
-            self._all_labelled = f"it could not be calibrated ({error})"
-            return None
         finally:
             progress.text, progress.expected, progress.seconds = labelling, 0, 0.0
 
     def _labelling(self, presumption: Presumption | None) -> Labelling:
-        scales = self.order.scales
-
-        def search(sample: Sample) -> Search:
-            return Search(scales) if presumption is None else presumption.search(sample, scales)
-
+        search = search_by(presumption, self.order.scales)
         return Labelling(
             self.maker, self.judge, self.concept, self.samples, self._kept, search=search, batch=self.order.batch
         )

@@ -155,10 +155,8 @@ def _status() -> str:
     if progress.state not in ("running", "asking"):
         return text
     if progress.expected:
-        share, done = (
-            progress.evaluations / progress.expected,
-            f"{progress.evaluations} of {progress.expected} evaluations",
-        )
+        share = progress.evaluations / progress.expected
+        done = f"{progress.evaluations} of {progress.expected} evaluations"
     else:
         share = progress.done / max(1, progress.total)
         done = f"{progress.done} of {progress.total} labels, {progress.images} images"
