@@ -22,6 +22,12 @@ def span_of(encoded: EncodedConcept, padding: float) -> slice:
     return slice(1, len(encoded.states)) if padding else encoded.span
 
 
+def owners_of(concepts: Sequence[EncodedConcept], padding: float) -> tuple[int, ...]:
+    """Return for every column the number of its concept."""
+    spans = [span_of(encoded, padding) for encoded in concepts]
+    return tuple(number for number, span in enumerate(spans) for _ in range(span.start, span.stop))
+
+
 def pieces(query: torch.Tensor, heads: int, positions: int) -> Iterator[slice]:
     """Return runs of pixels of ``query`` [B, N, h*d]. A run has no more than _CHUNK scores for these positions."""
     pixels = max(1, _CHUNK // (len(query) * heads * positions))
@@ -42,6 +48,7 @@ class LayerConcepts:
         self.layer, self.concepts, self.heads, self.length = layer, concepts, layer.heads, len(concepts[0].states)
         self._like = like.new_empty(0)
         self._spans = [span_of(encoded, padding) for encoded in concepts]
+        self.owners = owners_of(concepts, padding)
         positions = [torch.arange(self.length, device=like.device)[span] for span in self._spans]
         self._owners = torch.cat([torch.full_like(p, k) for k, p in enumerate(positions)])  # [columns]
         self._columns = torch.cat(positions) + self.length * self._owners  # [columns], of the k*L
@@ -65,6 +72,15 @@ class LayerConcepts:
             split: torch.Tensor = (keys - keys[:, :1]).flatten(0, 1).unflatten(-1, (self.heads, -1))  # [k*L, h, d]
             factor: float = split.shape[-1] ** -0.5
             return split.permute(1, 2, 0) * factor  # [h, d, k*L]
+
+    def keys_of(self, numbers: Sequence[int]) -> torch.Tensor:
+        """Return K* of these concepts, divided by sqrt(d), as attention kernels take it: [numbers, h, L, d]."""
+        split: torch.Tensor = (
+            self.keys.permute(2, 0, 1).unflatten(0, (-1, self.length)).transpose(1, 2)
+        )  # [k, h, L, d], a view
+        if list(numbers) == list(range(len(self.concepts))):
+            return split
+        return torch.stack([split[number] for number in numbers])  # [numbers, h, L, d]
 
     def pieces(self, query: torch.Tensor) -> Iterator[slice]:
         """Return runs of pixels that are worked on at once."""
@@ -107,6 +123,19 @@ class LayerConcepts:
         counted = torch.cat([one[span] for one, span in zip(states, self._spans, strict=True)])  # [columns, D]
         values: torch.Tensor = self.layer.to_v(counted[None])[0]
         return values
+
+    def values_by_group(self, groups: Sequence[int | None], count: int) -> torch.Tensor:
+        """Return V* of the groups' own columns, and zeros for all other tokens: [count, h, L, d].
+
+        ``groups``: the group of each column, None for columns that are in none.
+        """
+        values: torch.Tensor = self.values().unflatten(-1, (self.heads, -1))  # [columns, h, d]
+        found = values.new_zeros(count, self.heads, self.length, values.shape[-1])  # [count, h, L, d]
+        positions = [position for span in self._spans for position in range(span.start, span.stop)]
+        for value, position, group in zip(values, positions, groups, strict=True):
+            if group is not None:
+                found[group, :, position] = value
+        return found
 
     def outputs(self, values: torch.Tensor) -> torch.Tensor:
         """Fold values and W_o into one matrix: [columns, h*d] -> [h*columns, C_out].

@@ -50,9 +50,22 @@ class AttentionLayer:
         return to_out[0] if isinstance(to_out, (nn.Sequential, nn.ModuleList)) else to_out
 
     @property
+    def is_replaced(self) -> bool:
+        """Tell whether another extension has put another forward into the module."""
+        return is_replaced(self.module)
+
+    @property
     def output_factor(self) -> float:
         """The number that the module divides its output by. Only diffusers has one, and it is 1 in all SD models."""
         return float(getattr(self.module, "rescale_output_factor", 1.0))
+
+
+def is_replaced(module: nn.Module) -> bool:
+    """Tell whether another extension has put another forward into a module than its class has.
+
+    The library that moves weights between devices does so, too; its forward changes nothing.
+    """
+    return "forward" in vars(module) and not hasattr(module, "_hf_hook")
 
 
 def _is_attention(module: nn.Module) -> bool:

@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from lib_gie.errors import ErasureError, told_to
 from lib_gie.handles import take_off
 
+from .arithmetic import takes_few_kernels
 from .call import Args, Kwargs, UNetCall, context_in
 from .capture import QUERIES, ProjectionCapture
 from .folds import Folds
@@ -49,6 +50,7 @@ class UNetRunner:
         self.folds = Folds(self.layers)
         self._handles: list[tuple[nn.Module, RemovableHandle]] = []
         self._weights = [weight for weight in unet.parameters() if not weight.is_inference()]
+        self._is_before_out = False
         self._written: int | None = None  # how often they had been written to when the UNet was last seen
 
     @property
@@ -64,10 +66,17 @@ class UNetRunner:
             handle = layer.module.register_forward_hook(self._layer_hook(index), with_kwargs=True)
             self._handles.append((layer.module, handle))
 
+    def attach_before_out(self, device: torch.device) -> None:
+        """Put hooks on the layers' W_o as well, where few kernels count on this device; again changes nothing."""
+        if not self._is_before_out and takes_few_kernels(device):
+            self._handles += self._capture.attach_before_out(self._before_out)
+            self._is_before_out = True
+
     def detach(self) -> None:
         """Take the hooks off."""
         self.end()
         remove(self._handles)
+        self._is_before_out = False
         self._capture.detached()
         self.folds.clear()
 
@@ -91,6 +100,12 @@ class UNetRunner:
             self._written = self._writes()  # hosts may put LoRAs into the weights as they run the layers
         own.check()
         return output
+
+    def _before_out(self, index: int, hidden: torch.Tensor) -> torch.Tensor | None:
+        if self.running is None:
+            return None
+        with told_to(self._refused):
+            return self.running.before_out(index, hidden, self._capture)
 
     def _layer_hook(self, index: int) -> Callable[[nn.Module, Args, Kwargs, torch.Tensor], torch.Tensor | None]:
         def run_layer(module: nn.Module, args: Args, kwargs: Kwargs, output: torch.Tensor) -> torch.Tensor | None:
