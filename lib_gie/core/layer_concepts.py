@@ -30,7 +30,7 @@ def owners_of(concepts: Sequence[EncodedConcept], padding: float) -> tuple[int, 
 
 def pieces(query: torch.Tensor, heads: int, positions: int) -> Iterator[slice]:
     """Return runs of pixels of ``query`` [B, N, h*d]. A run has no more than _CHUNK scores for these positions."""
-    pixels = max(1, _CHUNK // (len(query) * heads * positions))
+    pixels = max(1, _CHUNK // (query.shape[0] * heads * positions))
     return (slice(start, start + pixels) for start in range(0, query.shape[1], pixels))
 
 
@@ -49,9 +49,14 @@ class LayerConcepts:
         self._like = like.new_empty(0)
         self._spans = [span_of(encoded, padding) for encoded in concepts]
         self.owners = owners_of(concepts, padding)
-        positions = [torch.arange(self.length, device=like.device)[span] for span in self._spans]
-        self._owners = torch.cat([torch.full_like(p, k) for k, p in enumerate(positions)])  # [columns]
-        self._columns = torch.cat(positions) + self.length * self._owners  # [columns], of the k*L
+
+    @cached_property
+    def _indices(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The columns' places among all k*L tokens, and the numbers of their concepts: [columns] each."""
+        device = self._like.device
+        positions = [torch.arange(self.length, device=device)[span] for span in self._spans]
+        owners = torch.cat([torch.full_like(part, number) for number, part in enumerate(positions)])  # [columns]
+        return torch.cat(positions) + self.length * owners, owners
 
     def states(self, kind: str) -> torch.Tensor:
         """Return what K* ("key_states") or V* ("value_states") of all concepts is made of: [k, L, D]."""
@@ -88,16 +93,18 @@ class LayerConcepts:
 
     def _attention(self, query: torch.Tensor, keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return exp of the scores, float32 [B, h, N, k*L], and their sums over each context, [B, h, N, k]."""
-        split = query.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, h, N, d]
+        rows, pixels, width = query.shape
+        split = query.view(rows, pixels, self.heads, width // self.heads).transpose(1, 2)  # [B, h, N, d]
         grown = (split @ keys.to(query.dtype)).float().clamp_(max=_MOST).exp_()  # [B, h, N, k*L]
-        return grown, grown.unflatten(-1, (-1, self.length)).sum(-1)
+        return grown, grown.view(*grown.shape[:3], -1, self.length).sum(-1)
 
     def all_maps(self, query: torch.Tensor) -> torch.Tensor:
         """Return M* of all columns: [B, N, h*d] -> float32 [B, h, N, columns]. It makes all scores at once."""
         grown, sums = self._attention(query, self.keys)
         if len(self._spans) == 1:
             return grown[..., self._spans[0]] / sums
-        return grown.index_select(-1, self._columns) / sums.index_select(-1, self._owners)
+        columns, owners = self._indices
+        return grown.index_select(-1, columns) / sums.index_select(-1, owners)
 
     def maps(self, query: torch.Tensor, number: int) -> torch.Tensor:
         """Return M*[..., C] of one concept, the attention to its columns among all of its context.
@@ -163,6 +170,6 @@ def add_product(output: torch.Tensor, weights: torch.Tensor, outputs: torch.Tens
     """
     left = weights.transpose(1, 2).flatten(2).to(outputs.dtype)  # [B, N, h*columns]
     if output.dtype == outputs.dtype and not left.requires_grad:
-        output.baddbmm_(left, outputs.expand(len(left), -1, -1))
+        output.baddbmm_(left, outputs.expand(left.shape[0], -1, -1))
     else:
         output += (left @ outputs).to(output.dtype)

@@ -13,7 +13,7 @@ FAMILIES = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl-refiner", 128: "g
 """Model families, as adapters name them, by the width of their text states."""
 
 UNKNOWN = "unknown"
-_PARTS = ("to_q", "to_k", "to_v", "to_out")
+_PARTS = frozenset({"to_q", "to_k", "to_v", "to_out"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +69,8 @@ def is_replaced(module: nn.Module) -> bool:
 
 
 def _is_attention(module: nn.Module) -> bool:
-    return all(isinstance(getattr(module, part, None), nn.Module) for part in _PARTS) and isinstance(
-        getattr(module, "heads", None), int
-    )
+    # every module of a UNet is asked, and an attribute that a module lacks is slow to ask for
+    return module._modules.keys() >= _PARTS and isinstance(getattr(module, "heads", None), int)
 
 
 def _width(module: nn.Module, projection: str) -> int | None:

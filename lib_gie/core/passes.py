@@ -98,7 +98,12 @@ class Probe(Pass):
 
     @property
     def means(self) -> list[list[torch.Tensor]]:
-        return list(self._means.values())
+        layers = list(self._means.values())
+        found = [mean for layer in layers for mean in layer]
+        numbers = torch.cat([mean.flatten() for mean in found]).cpu()  # the host waits for the device once
+        parts = numbers.split([mean.numel() for mean in found])
+        means = iter(part.view(mean.shape) for part, mean in zip(parts, found, strict=True))  # [B, h, n] each
+        return [[next(means) for _ in layer] for layer in layers]
 
     def at_layer(
         self, index: int, context: torch.Tensor, output: torch.Tensor, capture: ProjectionCapture
@@ -108,7 +113,7 @@ class Probe(Pass):
         numbers = range(len(self._encoded))
         means = [token_means(concepts.own(concepts.maps(query, number), number)) for number in numbers]
         self._means.pop(index, None)  # the last run is the image's own
-        self._means[index] = [mean.cpu() for mean in means]
+        self._means[index] = means
         return None
 
 

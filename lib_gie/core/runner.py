@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -23,6 +24,9 @@ from .passes import Pass
 
 Undisturbed = Callable[[], AbstractContextManager[Any]]
 """Makes a context around UNet calls that are not the host's, which leaves the host's own randomness as it was."""
+
+_VERSION = attrgetter("_version")
+"""How often a tensor was written to, as torch counts it."""
 
 _inner = threading.local()
 """``owner``: the runner whose own UNet call, which no host makes, runs in this thread; the others let it pass."""
@@ -133,7 +137,7 @@ class UNetRunner:
         return True
 
     def _writes(self) -> int:
-        return sum(weight._version for weight in self._weights)
+        return sum(map(_VERSION, self._weights))
 
 
 def remove(handles: list[tuple[nn.Module, RemovableHandle]]) -> None:

@@ -44,7 +44,7 @@ class GrowthTerm:
             add_product(output, torch.cat(list(run.maps), -1) * w, outputs)
             return
         for pixels in self.concepts.pieces(run.query):
-            inhibitors = self.concepts.all_maps(run.query[:, pixels]) * w  # I, [B, h, part of N, columns]
+            inhibitors = self.concepts.all_maps(run.query[:, pixels]).mul_(w)  # I, [B, h, part of N, columns]
             add_product(output[:, pixels], inhibitors, outputs)
 
     def add_before(self, hidden: torch.Tensor, run: LayerRun, scales: ColumnScales) -> None:
