@@ -9,23 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 import torch
 
-_forced: ContextVar[bool] = ContextVar("_forced", default=False)
+_forced: list[object] = []
+"""Has an entry while a context ``few_kernels`` is open."""
 
 
 def takes_few_kernels(device: torch.device) -> bool:
     """Tell whether terms are computed in few operations on this device."""
-    return device.type == "cuda" or _forced.get()
+    return device.type == "cuda" or bool(_forced)
 
 
 @contextmanager
 def few_kernels() -> Iterator[None]:
-    """Have terms computed in few operations on every device, in this thread: for tests, and to count them."""
-    token = _forced.set(True)
+    """Have terms computed in few operations on every device: for tests, and to count them."""
+    token = object()
+    _forced.append(token)
     try:
         yield
     finally:
-        _forced.reset(token)
+        _forced.remove(token)

@@ -11,7 +11,7 @@ from lib_gie.errors import ErasureError
 from .call import Rows, select
 from .columns import ColumnScales
 from .encoding import EncodedConcept
-from .layer_concepts import LayerConcepts, owners_of
+from .layer_concepts import LayerConcepts, PlacedStates, owners_of
 from .layers import AttentionLayer
 from .rules.protocol import ErasingRule, LayerTerm
 
@@ -35,6 +35,7 @@ class Folds:
         self._layers = layers
         self._concepts: dict[tuple[int, Encoded, float], LayerConcepts] = {}
         self._terms: dict[tuple[ErasingRule, int, Encoded, float], LayerTerm] = {}
+        self._placed = PlacedStates()
         self._rows: dict[tuple[tuple[int, ...], torch.device], Rows] = {}
         self._scales: dict[tuple[object, ...], tuple[Scales, ColumnScales]] = {}
 
@@ -42,7 +43,7 @@ class Folds:
         """Return concepts in a layer."""
         key = index, encoded, padding
         if key not in self._concepts:
-            self._concepts[key] = LayerConcepts(self._layers[index], encoded, like, padding)
+            self._concepts[key] = LayerConcepts(self._layers[index], encoded, like, padding, self._placed)
         return self._concepts[key]
 
     def term(self, rule: ErasingRule, index: int, encoded: Encoded, padding: float, like: torch.Tensor) -> LayerTerm:
@@ -97,3 +98,4 @@ class Folds:
         self._concepts.clear()
         self._terms.clear()
         self._scales.clear()
+        self._placed.clear()

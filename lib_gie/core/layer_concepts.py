@@ -34,6 +34,25 @@ def pieces(query: torch.Tensor, heads: int, positions: int) -> Iterator[slice]:
     return (slice(start, start + pixels) for start in range(0, query.shape[1], pixels))
 
 
+class PlacedStates:
+    """The states that K* and V* of concepts are made of, put on the device once for all layers."""
+
+    def __init__(self) -> None:
+        self._placed: dict[tuple[EncodedConcept, str, torch.device, torch.dtype], torch.Tensor] = {}
+
+    def of(self, concept: EncodedConcept, kind: str, like: torch.Tensor) -> torch.Tensor:
+        """Return a concept's "key_states" or "value_states" [L, D], with the device and dtype of ``like``."""
+        key = concept, kind, like.device, like.dtype
+        if key not in self._placed:
+            own: torch.Tensor | None = getattr(concept, kind)
+            self._placed[key] = (concept.states if own is None else own).to(like.device, like.dtype)
+        return self._placed[key]
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._placed.clear()
+
+
 class LayerConcepts:
     """Concepts in one layer, made once per generation: their keys K*, their attention maps M*, and values V*.
 
@@ -42,11 +61,20 @@ class LayerConcepts:
     """
 
     def __init__(
-        self, layer: AttentionLayer, concepts: Sequence[EncodedConcept], like: torch.Tensor, padding: float = 0.0
+        self,
+        layer: AttentionLayer,
+        concepts: Sequence[EncodedConcept],
+        like: torch.Tensor,
+        padding: float = 0.0,
+        placed: PlacedStates | None = None,
     ):
-        """Keep what they are made of. ``like``: the layer's context, whose device and dtype are what it expects."""
+        """Keep what they are made of.
+
+        ``like``: the layer's context, whose device and dtype are what it expects. ``placed``: what layers have in
+        common.
+        """
         self.layer, self.concepts, self.heads, self.length = layer, concepts, layer.heads, len(concepts[0].states)
-        self._like = like.new_empty(0)
+        self._like, self._placed = like.new_empty(0), placed or PlacedStates()
         self._spans = [span_of(encoded, padding) for encoded in concepts]
         self.owners = owners_of(concepts, padding)
 
@@ -60,8 +88,8 @@ class LayerConcepts:
 
     def states(self, kind: str) -> torch.Tensor:
         """Return what K* ("key_states") or V* ("value_states") of all concepts is made of: [k, L, D]."""
-        found = [one.states if getattr(one, kind) is None else getattr(one, kind) for one in self.concepts]
-        return torch.stack(found).to(self._like.device, self._like.dtype)
+        found = [self._placed.of(one, kind, self._like) for one in self.concepts]
+        return torch.stack(found) if len(found) > 1 else found[0][None]
 
     # -- attention ------------------------------------------------
 
@@ -127,8 +155,9 @@ class LayerConcepts:
     def values(self) -> torch.Tensor:
         """Return V* of every column: [columns, h*d]."""
         states = self.states("value_states")  # [k, L, D]
-        counted = torch.cat([one[span] for one, span in zip(states, self._spans, strict=True)])  # [columns, D]
-        values: torch.Tensor = self.layer.to_v(counted[None])[0]
+        counted = [one[span] for one, span in zip(states, self._spans, strict=True)]  # [columns of one, D] each
+        own = torch.cat(counted) if len(counted) > 1 else counted[0]  # [columns, D]
+        values: torch.Tensor = self.layer.to_v(own[None])[0]
         return values
 
     def values_by_group(self, groups: Sequence[int | None], count: int) -> torch.Tensor:

@@ -274,7 +274,8 @@ def _injections(folds: Folds, parts: Sequence[Part], device: torch.device) -> li
         encoded = tuple(one for part in group for one in part.member.encoded)
         scales = tuple(scale for part in group for scale in part.scales)
         taken, maps = group[0].taken, group[0].maps
-        is_spread = rule.adds_before and not isinstance(taken.rows, slice) and takes_few_kernels(device)
+        can_spread = rule.adds_before and maps is None and takes_few_kernels(device)
+        is_spread = can_spread and not isinstance(taken.rows, slice)
         spread = (tuple(taken.numbers), taken.call.batch) if is_spread else None
         rows = slice(0, taken.call.batch) if is_spread else taken.rows
         columns = folds.scales(rule, scales, encoded, padding, device, spread)
