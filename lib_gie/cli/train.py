@@ -62,6 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "sure and of some others, until that no longer helps; all: of every prompt (default: doubtful, and all with "
         "--recipe paper)",
     )
+    parser.add_argument(
+        "--read-at",
+        default="full",
+        choices=("full", "half"),
+        help="the size of the noise that the adapter reads a prompt from; half the image's sides take a quarter of the "
+        "time for every new prompt, but then the fixed scale is used beside ControlNet and extensions for regions",
+    )
     parser.add_argument("--margin", type=float, help="factor on labels (default: the recipe's)")
     parser.add_argument("--labels", type=Path, default=Path("runs/labels"), metavar="DIR", help="kept between runs")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -139,7 +146,7 @@ def run(options: argparse.Namespace) -> None:
     maker = demo_or_sd_maker(options.model, steps=options.steps, cfg=options.cfg)
     judge_name = options.judge or usual_judge(maker.base)
     judges = {concept: make_judge(judge_name, maker, concept) for concept in concepts}
-    recipe, inputs = _recipe(options), PromptInputs(maker, concepts)
+    recipe, inputs = _recipe(options), PromptInputs(maker, concepts, options.read_at == "half")
     presumed = {concept: _presumption(options, maker, concept, work[concept]) for concept in concepts}
     labels = {
         concept: _labels(options, maker, judges[concept], concept, samples, presumed[concept], inputs, recipe)
@@ -215,7 +222,7 @@ def command(options: argparse.Namespace) -> str:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     parts = [f"--concept {shlex.quote(options.concept)}"]
-    for name in ("prompts", "judge", "seeds", "steps", "cfg", "epochs", "recipe", "label", "margin"):
+    for name in ("prompts", "judge", "seeds", "steps", "cfg", "epochs", "recipe", "label", "read_at", "margin"):
         if (value := getattr(options, name)) != parser.get_default(name):
             parts.append(f"--{name.replace('_', '-')} {shlex.quote(str(value))}")
     return " ".join(["python -m lib_gie train", *parts, f"--out {shlex.quote(_out(options.out).stem)}"])

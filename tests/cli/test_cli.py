@@ -275,11 +275,17 @@ def test_train_makes_an_adapter_that_the_other_commands_take(tmp_path, capsys):
     assert main(erase) == 0
     (scale,), = json.loads(capsys.readouterr().out)["concepts"][0]["scales"]  # fmt: skip
     assert info.label_range[0] <= scale <= 0
-    assert main([*arguments, "--label", "all"]) == 0
+    assert info.reading.size == (8, 8)
+    assert main([*arguments, "--label", "all", "--read-at", "half"]) == 0
     whole = json.loads(capsys.readouterr().out)
     assert whole["labelled"] == 8
     assert whole["images"] > report["images"]  # a whole search for each
-    assert "--label all" in load_adapter(out).info.training["command"]
+    info = load_adapter(out).info
+    assert "--label all --read-at half" in info.training["command"]
+    assert info.reading.size == (4, 4)
+    assert main(erase) == 0  # it reads as it was fitted
+    (scale,), = json.loads(capsys.readouterr().out)["concepts"][0]["scales"]  # fmt: skip
+    assert info.label_range[0] <= scale <= 0
     assert "cannot be read" in fails(capsys, "train", "--concept", "knife", "--prompts", "nowhere", "--out", "x")
     assert "--seeds is 0" in fails(capsys, "train", "--concept", "knife", "--out", "x", "--seeds", "0")
 

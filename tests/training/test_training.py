@@ -21,6 +21,7 @@ from lib_gie.training.fitting import (
     error,
     fit,
     fit_labels,
+    half_of,
     is_validation,
     targets,
 )
@@ -56,6 +57,13 @@ def test_the_search_ends_on_any_answers(answers, known):
         assert number not in search.shown
         search.tell(number, answers[number])
     assert not answers[GRID.index(search.label)] or not search.erased
+
+
+@pytest.mark.parametrize(
+    ("size", "half"), [((8, 8), (4, 4)), ((64, 64), (32, 32)), ((128, 96), (64, 48)), ((72, 104), (32, 48))]
+)
+def test_half_a_size_is_one_that_unets_take(size, half):
+    assert half_of(size) == half
 
 
 # -- labels ------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from diffusers import DDIMScheduler
@@ -17,7 +17,7 @@ from lib_gie.core.recorder import count_cells
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo
 from lib_gie.core.scales.calibrated import Calibration, CalibrationInfo, Discriminant
 from lib_gie.training.calibration.presence import readings_at
-from lib_gie.training.fitting import READING
+from lib_gie.training.fitting import READING, half_of
 
 from .clocks import clock_of
 from .unets import SIZES, build_bench_unet
@@ -72,10 +72,12 @@ class Sampler:
         """Make a context for UNet calls of the core's own: calls of these UNets leave nothing behind."""
         return nullcontext()
 
-    def adapter(self) -> Adapter:
-        """Make an adapter that fits the UNet and gives a scale below 0."""
+    def adapter(self, at_half: bool = False) -> Adapter:
+        """Make an adapter that fits the UNet and gives a scale below 0. ``at_half``: see PromptInputs."""
         heads = [layer.heads for layer in find_cross_attention(self.unet)]
-        adapter = Adapter(AdapterInfo(self.family, sum(heads), ("concept",), (2 * SCALE, 0.0), READING))
+        side = self.setting.pixels // 8
+        reading = replace(READING, size=half_of((side, side))) if at_half else READING
+        adapter = Adapter(AdapterInfo(self.family, sum(heads), ("concept",), (2 * SCALE, 0.0), reading))
         torch.nn.init.constant_(adapter.out.bias, 10 * SCALE)
         return adapter.requires_grad_(False)
 

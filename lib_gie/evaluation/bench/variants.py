@@ -90,6 +90,7 @@ VARIANTS: dict[str, Variant] = {
     "fused 8": lambda sampler: growth_inhibitors(sampler, 8),
     "separate": lambda sampler: growth_inhibitors(sampler, concept_pass="separate"),
     "adapter": lambda sampler: growth_inhibitors(sampler, rule=sampler.adapter()),
+    "adapter, read at half": lambda sampler: growth_inhibitors(sampler, rule=sampler.adapter(at_half=True)),
     "calibrated": lambda sampler: growth_inhibitors(sampler, rule=sampler.calibration()),
     "authors": authors,
     "negpip": negpip,
