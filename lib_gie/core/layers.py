@@ -56,6 +56,8 @@ class AttentionLayer:
 
 
 def _is_attention(module: nn.Module) -> bool:
+    if type(module).__name__ == "OptimizedModule":  # torch.compile's, around a module that is found by itself
+        return False
     return all(isinstance(getattr(module, part, None), nn.Module) for part in _PARTS) and isinstance(
         getattr(module, "heads", None), int
     )

@@ -119,8 +119,8 @@ def hooked(unet: nn.Module, options: Mapping[str, Any], needs_all: bool = False)
 def _can_be_operators(unet: nn.Module, layers: tuple[AttentionLayer, ...], options: Mapping[str, Any]) -> bool:
     """Tell whether an operator can take the place of each cross-attention layer in a pipeline's call.
 
-    It takes tensors alone, and returns the dtype that it is given. Without the tag that keeps operators out of CUDA
-    graphs (torch 2.9), a graph would be replayed without calling the hooks.
+    It takes tensors alone, and returns the dtype that it is given. A torch without the tag that keeps operators
+    out of CUDA graphs could replay a graph without calling the hooks.
     """
     takes_more = set(options.get("cross_attention_kwargs") or ()) - {"scale"}  # the UNet itself uses up that one
     has_adapter = getattr(unet, "encoder_hid_proj", None) is not None  # IP-Adapter gives layers a tuple

@@ -70,6 +70,12 @@ def compiled_layers(pipe, **options):
         layer.module.compile(**options)
 
 
+def wrapped_layers(pipe, **options):
+    for layer in find_cross_attention(pipe.unet):
+        block = pipe.unet.get_submodule(layer.name.rpartition(".")[0])
+        block.attn2 = torch.compile(block.attn2, **options)
+
+
 def compiled_projections(pipe, **options):
     for layer in find_cross_attention(pipe.unet):
         layer.to_q.compile(**options)
@@ -81,7 +87,7 @@ def compiled_layer_forwards(pipe, **options):
 
 
 WAYS = [compiled_whole, compiled_in_place, compiled_blocks, compiled_forward]
-PARTS = [compiled_layers, compiled_projections, compiled_layer_forwards]
+PARTS = [compiled_layers, wrapped_layers, compiled_projections, compiled_layer_forwards]
 
 
 def erased(pipe, **options):
