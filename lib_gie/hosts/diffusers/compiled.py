@@ -171,7 +171,7 @@ def _call_layer(
 ) -> Any:
     """Take the place of a layer's ``__call__``: in a graph that is being compiled it is the operator."""
     if torch.compiler.is_compiling() and not more and not torch.is_grad_enabled():
-        return torch.ops.lib_gie.attention_layer(
+        return torch.ops.lib_gie.attention_layer.default(
             hidden_states, encoder_hidden_states, attention_mask, self.number_for_operator
         )
     named = {"encoder_hidden_states": encoder_hidden_states, "attention_mask": attention_mask, **more}

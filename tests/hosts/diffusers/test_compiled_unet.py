@@ -137,6 +137,26 @@ def test_it_stays_compiled(pipe, compile_it, first, second):
     assert graphs() == of_both
 
 
+@stays_compiled
+@pytest.mark.parametrize("compile_it", [compiled_in_place, compiled_blocks])
+def test_cuda_graphs(pipe, compile_it):
+    """Torch finds in the graphs with erasure what it must not capture, and in the others nothing of that kind."""
+    from torch._inductor.utils import get_first_incompatible_cudagraph_node  # older ones have none
+
+    found = []
+
+    def keep(graph, example_inputs):
+        found.append(get_first_incompatible_cudagraph_node(graph))
+        return graph
+
+    compile_it(pipe, backend=keep)
+    sample(pipe)
+    assert set(found) == {None}
+    found.clear()
+    erased(pipe)
+    assert {str(node.target) for node in found} == {"lib_gie.attention_layer.default"}
+
+
 @can_be_run
 def test_it_is_not_switched_off_for_others(pipe):
     """Nothing stays uncompiled after a GrowthInhibitors was made, and after a call that had to run as written."""
