@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 from hypothesis import settings
 from tiny import BUILDERS, Batch, TinyUNet, make_batch
+
+from lib_gie.core.arithmetic import few_kernels
 
 settings.register_profile("busy machines", deadline=None)
 settings.load_profile("busy machines")
@@ -20,3 +24,10 @@ def unet(request) -> TinyUNet:
 def batch() -> Batch:
     """Two conditional and two unconditional rows."""
     return make_batch()
+
+
+@pytest.fixture(params=["least work", "few kernels"])
+def either_arithmetic(request):
+    """Both ways to compute a layer's term: the processor's, and that of a GPU."""
+    with few_kernels() if request.param == "few kernels" else nullcontext():
+        yield request.param

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,19 +17,26 @@ from .pages import around, write_part
 if TYPE_CHECKING:
     import torch
 
-_MEBI = 2**20
-_STEPS = 20  # a usual generation's
+    from lib_gie.evaluation.bench.sampler import Setting
+
+_ROUNDS, _ROUNDS_ON_GPU = 5, 3
+_BATCHES_ON_GPU = (1, 4)
+_SIZES = ("demo", "sd15", "sdxl")
+_MODES = ("growth", "profile", "layers", "labelling", "kernels")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument(
-        "--size", default="demo", choices=("demo", "sd15", "sdxl"), help="of the UNet; all but demo with random weights"
+        "--size", nargs="+", choices=_SIZES,
+        help="of the UNet; all but demo with random weights (default: demo; on a GPU and with --kernels all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--steps", type=int, help="of one generation (default: 20 on demo, 4 on sd15, 3 on sdxl; on a GPU 20, 20, 10)"
     )
-    parser.add_argument("--steps", type=int, help="of one generation (default: 20 on demo, 4 on sd15, 3 on sdxl)")
     parser.add_argument("--pixels", type=int, nargs="+", help="image sides (default: the size's)")
-    parser.add_argument("--batch", type=int, default=1, help="images at once")
-    parser.add_argument("--rounds", type=int, default=5, help="each variant once per round, in turn")
+    parser.add_argument("--batch", type=int, nargs="+", help="images at once (default: 1; on a GPU 1 and 4)")
+    parser.add_argument("--rounds", type=int, help="each variant once per round, in turn (default: 5; on a GPU 3)")
     parser.add_argument("--variants", nargs="+", metavar="NAME", help="some of them (default: all)")
     parser.add_argument("--no-memory", action="store_true", help="times alone")
     other = parser.add_mutually_exclusive_group()
@@ -37,15 +44,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     other.add_argument("--profile", action="store_true", help="instead: where the time of one step goes")
     other.add_argument("--layers", action="store_true", help="instead: other ways to compute one layer's term")
     other.add_argument("--labelling", action="store_true", help="instead: images labelled per minute, demo model")
+    other.add_argument("--kernels", action="store_true", help="instead: kernels of a step, counted without a GPU")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write the tables into this Markdown page's part")
     parser.add_argument("--json", action="store_true", help="print a JSON list, and the tables to standard error")
 
 
 def _check(options: argparse.Namespace) -> None:
-    from lib_gie.evaluation.bench.speed import VARIANTS
+    from lib_gie.evaluation.bench.variants import VARIANTS
 
-    for name, low, high in (("steps", 2, 1000), ("batch", 1, 64), ("rounds", 1, 1000)):
-        value = getattr(options, name)
+    numbers = [("steps", options.steps, 2, 1000), ("rounds", options.rounds, 1, 1000)]
+    for name, value, low, high in [*numbers, *(("batch", batch, 1, 64) for batch in options.batch or ())]:
         if value is not None and not low <= value <= high:
             raise OptionError(f"--{name} is {value}; it must be from {low} to {high}")
     for side in options.pixels or ():
@@ -54,6 +62,8 @@ def _check(options: argparse.Namespace) -> None:
     unknown = set(options.variants or ()) - set(VARIANTS)
     if unknown:
         raise OptionError(f"--variants has {', '.join(sorted(unknown))}; there are: {', '.join(VARIANTS)}")
+    if (options.growth or options.profile) and len(options.size or ()) > 1:
+        raise OptionError(f"--size has {len(options.size)} sizes; --growth and --profile take one. Run them by turns")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -71,6 +81,8 @@ def run(options: argparse.Namespace) -> None:
         rows, text = _layers()
     elif options.labelling:
         rows, text = _labelling()
+    elif options.kernels:
+        rows, text = _kernels(options)
     else:
         rows, text = _compare(options)
     if options.page:
@@ -82,21 +94,39 @@ def run(options: argparse.Namespace) -> None:
 
 def _command(options: argparse.Namespace) -> str:
     """Return the command line without the arguments that do not change what is measured, such as --json."""
-    modes = ("growth", "profile", "layers", "labelling")
-    mode = next((f" --{name}" for name in modes if getattr(options, name)), "")
-    pixels = f" --pixels {' '.join(map(str, options.pixels))}" if options.pixels else ""
-    return "bench" + (mode if options.labelling or options.layers else f" --size {options.size}{pixels}{mode}")
+    mode = next((f" --{name}" for name in _MODES if getattr(options, name)), "")
+    if options.labelling or options.layers:
+        return f"bench{mode}"
+    sizes = options.size if options.kernels else _sizes(options)
+    given = {"size": sizes, "pixels": options.pixels, "batch": options.batch}
+    words = [f" --{name} {' '.join(map(str, values))}" for name, values in given.items() if values]
+    return f"bench{''.join(words)}{mode}"
 
 
 def _plot_name(options: argparse.Namespace) -> str:
-    return f"bench-{options.size}.png"
+    return f"bench-{_sizes(options)[0]}.png"
 
 
-def _setting(options: argparse.Namespace, pixels: int):
-    from lib_gie.evaluation.bench.speed import Setting
+def _is_on_gpu() -> bool:
+    return _device().type == "cuda"
+
+
+def _sizes(options: argparse.Namespace) -> list[str]:
+    """Return the sizes to work on; --growth and --profile look at one."""
+    is_short = options.kernels or (_is_on_gpu() and not options.growth and not options.profile)
+    return options.size or (list(_SIZES) if is_short else ["demo"])
+
+
+def _settings(options: argparse.Namespace, size: str) -> list[Setting]:
+    """Return what is measured of a size, image side by image side."""
+    from lib_gie.evaluation.bench.sampler import Setting
     from lib_gie.evaluation.bench.unets import SIZES
 
-    return Setting(options.size, pixels, options.batch, options.steps or SIZES[options.size].steps)
+    known, on_gpu = SIZES[size], _is_on_gpu()
+    steps = options.steps or (known.gpu_steps if on_gpu else known.steps)
+    sides = options.pixels or ((known.gpu_pixels,) if on_gpu else known.pixels)
+    batches = options.batch or (_BATCHES_ON_GPU if on_gpu else (1,))
+    return [Setting(size, pixels, batch, steps) for pixels in sides for batch in batches]
 
 
 def _device() -> torch.device:
@@ -118,64 +148,35 @@ def _machine() -> str:
 
 
 def _compare(options: argparse.Namespace) -> tuple[list[dict], str]:
-    from lib_gie.evaluation.bench.speed import VARIANTS, Sampler, alternate, peaks, ratios
-    from lib_gie.evaluation.bench.unets import SIZES
+    from lib_gie.evaluation.bench.comparison import comparison_table, rows_of
+    from lib_gie.evaluation.bench.speed import alternate
+    from lib_gie.evaluation.bench.variants import VARIANTS
 
     names = ["stock", *(name for name in options.variants or VARIANTS if name != "stock")]
-    settings = [_setting(options, pixels) for pixels in options.pixels or SIZES[options.size].pixels]
-    # memory first: two models at once would not fit everywhere
-    memory = [{} if options.no_memory else peaks(setting, names, _device()) for setting in settings]
-    sampler, rows, texts = Sampler(settings[0], _device()), [], [_machine()]
-    for setting, peak in zip(settings, memory, strict=True):
-        sampler.use(setting)
-        label = f"{options.size}, {setting.pixels} pixels"
-        times = alternate(sampler, {name: VARIANTS[name] for name in names}, options.rounds, label)
-        found = [_row(setting, name, ratio, times[name], peak) for name, ratio in ratios(times).items()]
-        texts.append(_table(setting, options.rounds, found))
-        rows += found
+    rounds = options.rounds or (_ROUNDS_ON_GPU if _is_on_gpu() else _ROUNDS)
+    rows, texts = [], [_machine()]
+    for size in _sizes(options):
+        for setting, sampler, peaks in _prepared(_settings(options, size), names, options):
+            label = f"{size}, {setting.pixels} pixels"
+            runs = alternate(sampler, {name: VARIANTS[name] for name in names}, rounds, label)
+            found = rows_of(setting, runs, peaks)
+            texts.append(comparison_table(setting, rounds, found))
+            rows += found
     return rows, "\n\n".join(texts)
 
 
-def _middle(values: list[int] | None) -> int | None:
-    return round(statistics.median(values)) if values else None
+def _prepared(settings: list[Setting], names: list[str], options: argparse.Namespace) -> Iterator[tuple]:
+    """Yield each setting of one size with a sampler in it and with every variant's peaks of memory."""
+    from lib_gie.evaluation.bench.memory import peaks, peaks_on_gpu
+    from lib_gie.evaluation.bench.sampler import Sampler
 
-
-def _row(setting, name: str, ratio, times: list[list[float]], peaks: dict[str, list[int]]) -> dict:
-    all_peaks = peaks.get(name, [])
-    own, base = _middle(all_peaks), _middle(peaks.get("stock"))
-    return {
-        "size": setting.size, "pixels": setting.pixels, "batch": setting.batch, "variant": name,
-        "ratio": round(ratio.median, 4), "ratio_min": round(ratio.least, 4), "ratio_max": round(ratio.greatest, 4),
-        "once": round(ratio.once, 4), "ratio_of_generation": round(ratio.of_generation(_STEPS), 4),
-        "memory_ratio": round(own / base, 4) if own and base else None,
-        "seconds_per_step": round(statistics.median(step for steps in times for step in steps[1:]), 4),
-        "memory": own, "memory_min": min(all_peaks, default=None), "memory_max": max(all_peaks, default=None),
-    }  # fmt: skip
-
-
-def _table(setting, rounds: int, rows: list[dict]) -> str:
-    from lib_gie.evaluation.figures import table
-
-    header = ("variant", "step over stock's", "of all pairs", "once, in steps", f"{_STEPS} steps over stock's",
-              "seconds per step", "peak memory", "of all runs", "over stock's")  # fmt: skip
-    cells = [
-        (
-            row["variant"],
-            f"{row['ratio']:.3f}",
-            f"{row['ratio_min']:.3f} to {row['ratio_max']:.3f}",
-            f"{row['once']:+.2f}",
-            f"{row['ratio_of_generation']:.3f}",
-            f"{row['seconds_per_step']:.3f}",
-            "-" if row["memory"] is None else f"{row['memory'] / _MEBI:.0f} MiB",
-            "-" if row["memory"] is None else f"{row['memory_min'] / _MEBI:.0f} to {row['memory_max'] / _MEBI:.0f}",
-            "-" if row["memory_ratio"] is None else f"{row['memory_ratio']:.3f}",
-        )
-        for row in rows
-    ]
-    images = "one image" if setting.batch == 1 else f"{setting.batch} images at once"
-    pairs = rounds * (setting.steps - 1)
-    head = f"{setting.size}, {setting.pixels}x{setting.pixels} pixels, {images}, {pairs} pairs of steps"
-    return f"{head}:\n\n{table(header, cells)}"
+    is_measured, on_gpu = not options.no_memory, _is_on_gpu()
+    # by processes, and so before the model is here: two at once would not fit everywhere
+    apart = [peaks(setting, names) if is_measured and not on_gpu else {} for setting in settings]
+    sampler = Sampler(settings[0], _device())
+    for setting, found in zip(settings, apart, strict=True):
+        sampler.use(setting)
+        yield setting, sampler, peaks_on_gpu(sampler, names) if is_measured and on_gpu else found
 
 
 # -- the others ------------------------------------------------
@@ -185,13 +186,12 @@ def _growth(options: argparse.Namespace) -> tuple[list[dict], str]:
     from dataclasses import asdict
 
     from lib_gie.evaluation.bench.growth import growth
-    from lib_gie.evaluation.bench.speed import Sampler
-    from lib_gie.evaluation.bench.unets import SIZES
+    from lib_gie.evaluation.bench.sampler import Sampler
     from lib_gie.evaluation.figures import table
     from lib_gie.pictures.growth_plot import growth_plot
 
-    setting = _setting(options, (options.pixels or SIZES[options.size].pixels)[0])
-    points = growth(Sampler(setting, _device()), options.rounds)
+    setting = _settings(options, _sizes(options)[0])[0]
+    points = growth(Sampler(setting, _device()), options.rounds or _ROUNDS)
     cells = [
         (
             p.axis,
@@ -208,7 +208,7 @@ def _growth(options: argparse.Namespace) -> tuple[list[dict], str]:
         axes: dict[str, list] = {}
         for p in points:
             axes.setdefault(p.axis, []).append((p.value, p.ratio.median, p.ratio.least, p.ratio.greatest))
-        picture, name = growth_plot(axes, f"{options.size}, {setting.pixels} pixels, {_machine()}"), _plot_name(options)
+        picture, name = growth_plot(axes, f"{setting.size}, {setting.pixels} pixels, {_machine()}"), _plot_name(options)
         write_files(options.page.parent / "images", {name: png(picture)})
         text = f"![How the cost grows](images/{name})\n\n{text}"
     return [asdict(point) for point in points], text
@@ -216,10 +216,9 @@ def _growth(options: argparse.Namespace) -> tuple[list[dict], str]:
 
 def _profile(options: argparse.Namespace) -> tuple[list[dict], str]:
     from lib_gie.evaluation.bench.profiling import profile
-    from lib_gie.evaluation.bench.speed import Sampler
-    from lib_gie.evaluation.bench.unets import SIZES
+    from lib_gie.evaluation.bench.sampler import Sampler
 
-    setting = _setting(options, (options.pixels or SIZES[options.size].pixels)[0])
+    setting = _settings(options, _sizes(options)[0])[0]
     rows = profile(Sampler(setting, _device()), options.variants or ["stock", "fused 1"])
     return rows, f"{_machine()}, ms of one generation by operator:\n\n{_plain_table(rows)}"
 
@@ -253,3 +252,19 @@ def _labelling() -> tuple[list[dict], str]:
         for p in paces
     ]  # fmt: skip
     return [asdict(pace) for pace in paces], f"{_machine()}\n\n{table(header, cells)}"
+
+
+def _kernels(options: argparse.Namespace) -> tuple[list[dict], str]:
+    import torch
+
+    from lib_gie.evaluation.bench.estimate import estimate_row, estimate_table, estimates
+    from lib_gie.evaluation.bench.unets import SIZES
+
+    rows = [
+        estimate_row(one)
+        for size in _sizes(options)
+        for pixels in options.pixels or (SIZES[size].gpu_pixels,)
+        for batch in options.batch or (1,)
+        for one in estimates(size, pixels, batch)
+    ]
+    return rows, f"Counted for float16, not measured, torch {torch.__version__}:\n\n{estimate_table(rows)}"

@@ -16,6 +16,9 @@ from .layers import AttentionLayer
 PROJECTIONS = QUERIES, KEYS, VALUES = "to_q", "to_k", "to_v"
 """What can be kept of a layer, by the names of its modules."""
 
+BeforeOut = Callable[[int, torch.Tensor], torch.Tensor | None]
+"""Is called with a layer's number and what goes into its W_o, [B, N, h*d]. Returns what takes its place, or None."""
+
 
 class ProjectionCapture:
     """Hooks that keep what a layer's projections return: its queries, and keys and values where they are asked for.
@@ -26,7 +29,7 @@ class ProjectionCapture:
     def __init__(self, layers: Sequence[AttentionLayer], is_wanted: Callable[[], bool]):
         self._layers, self._is_wanted = layers, is_wanted
         self._hooked: set[str] = set()
-        self._inputs: dict[int, dict[str, torch.Tensor]] = {}  # by layer and projection, while it runs
+        self._inputs: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # what a layer and its keys are made of
         self._kept: dict[tuple[int, str], dict[int, torch.Tensor]] = {}  # by first row: [rows, N or L, h*d]
 
     def attach(self, parts: Iterable[str]) -> list[tuple[nn.Module, RemovableHandle]]:
@@ -46,6 +49,18 @@ class ProjectionCapture:
         self._hooked.update(new)
         return found
 
+    def attach_before_out(self, run: BeforeOut) -> list[tuple[nn.Module, RemovableHandle]]:
+        """Put hooks that call ``run`` on the W_o of all layers, and return these modules with the handles."""
+
+        def hook(index: int) -> Callable[[nn.Module, Args], torch.Tensor | None]:
+            def before(module: nn.Module, args: Args) -> torch.Tensor | None:
+                return run(index, args[0]) if args and self._is_wanted() else None
+
+            return before
+
+        modules = [layer.out_projection for layer in self._layers]
+        return [(module, module.register_forward_pre_hook(hook(index))) for index, module in enumerate(modules)]
+
     def detached(self) -> None:
         """Note that the hooks have been taken off."""
         self._hooked.clear()
@@ -60,6 +75,19 @@ class ProjectionCapture:
         self._inputs.pop(index, None)
         for part in self._hooked:
             self._kept.pop((index, part), None)
+
+    def is_running(self, index: int) -> bool:
+        """Tell whether a layer runs, and nothing that it made was taken yet."""
+        return index in self._inputs
+
+    def context(self, index: int) -> torch.Tensor:
+        """Return the context [B, L, D] of a layer that runs."""
+        return self._inputs[index][1]
+
+    def whole(self, index: int) -> torch.Tensor | None:
+        """Return the queries [B, N, h*d] of a layer that runs, where it made them at once, and keep them on."""
+        parts = self._kept.get((index, QUERIES), {})
+        return parts.get(0) if len(parts) == 1 else None
 
     def pixels(self, index: int) -> int:
         """Return N of the queries that are kept of a layer; 0 where there are none."""
@@ -80,16 +108,16 @@ class ProjectionCapture:
     def _input_hook(self, index: int) -> Callable[[nn.Module, Args, Kwargs], None]:
         def keep_input(module: nn.Module, args: Args, kwargs: Kwargs) -> None:
             if self._is_wanted():
-                self._inputs[index] = {QUERIES: args[0] if args else next(iter(kwargs.values()))}  # [B, N, C]
-                if self._hooked != {QUERIES}:
-                    self._inputs[index] |= dict.fromkeys((KEYS, VALUES), context_in(args, kwargs))  # [B, L, D]
+                given = args[0] if args else next(iter(kwargs.values()))  # [B, N, C]
+                self._inputs[index] = given, context_in(args, kwargs)  # [B, L, D]
 
         return keep_input
 
     def _projection_hook(self, index: int, part: str) -> Callable[[nn.Module, Args, torch.Tensor], None]:
         def keep(module: nn.Module, args: Args, output: torch.Tensor) -> None:
             if self._is_wanted():
-                whole = self._inputs.get(index, {}).get(part)
+                inputs = self._inputs.get(index)
+                whole = None if inputs is None else inputs[part != QUERIES]
                 rows = rows_within(args[0], whole) if args and whole is not None else None
                 first = 0 if rows is None else rows.start
                 self._kept.setdefault((index, part), {})[first] = output  # [rows, N or L, h*d]

@@ -22,10 +22,35 @@ def span_of(encoded: EncodedConcept, padding: float) -> slice:
     return slice(1, len(encoded.states)) if padding else encoded.span
 
 
+def owners_of(concepts: Sequence[EncodedConcept], padding: float) -> tuple[int, ...]:
+    """Return for every column the number of its concept."""
+    spans = [span_of(encoded, padding) for encoded in concepts]
+    return tuple(number for number, span in enumerate(spans) for _ in range(span.start, span.stop))
+
+
 def pieces(query: torch.Tensor, heads: int, positions: int) -> Iterator[slice]:
     """Return runs of pixels of ``query`` [B, N, h*d]. A run has no more than _CHUNK scores for these positions."""
-    pixels = max(1, _CHUNK // (len(query) * heads * positions))
+    pixels = max(1, _CHUNK // (query.shape[0] * heads * positions))
     return (slice(start, start + pixels) for start in range(0, query.shape[1], pixels))
+
+
+class PlacedStates:
+    """The states that K* and V* of concepts are made of, put on the device once for all layers."""
+
+    def __init__(self) -> None:
+        self._placed: dict[tuple[EncodedConcept, str, torch.device, torch.dtype], torch.Tensor] = {}
+
+    def of(self, concept: EncodedConcept, kind: str, like: torch.Tensor) -> torch.Tensor:
+        """Return a concept's "key_states" or "value_states" [L, D], with the device and dtype of ``like``."""
+        key = concept, kind, like.device, like.dtype
+        if key not in self._placed:
+            own: torch.Tensor | None = getattr(concept, kind)
+            self._placed[key] = (concept.states if own is None else own).to(like.device, like.dtype)
+        return self._placed[key]
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._placed.clear()
 
 
 class LayerConcepts:
@@ -36,20 +61,35 @@ class LayerConcepts:
     """
 
     def __init__(
-        self, layer: AttentionLayer, concepts: Sequence[EncodedConcept], like: torch.Tensor, padding: float = 0.0
+        self,
+        layer: AttentionLayer,
+        concepts: Sequence[EncodedConcept],
+        like: torch.Tensor,
+        padding: float = 0.0,
+        placed: PlacedStates | None = None,
     ):
-        """Keep what they are made of. ``like``: the layer's context, whose device and dtype are what it expects."""
+        """Keep what they are made of.
+
+        ``like``: the layer's context, whose device and dtype are what it expects. ``placed``: what layers have in
+        common.
+        """
         self.layer, self.concepts, self.heads, self.length = layer, concepts, layer.heads, len(concepts[0].states)
-        self._like = like.new_empty(0)
+        self._like, self._placed = like.new_empty(0), placed or PlacedStates()
         self._spans = [span_of(encoded, padding) for encoded in concepts]
-        positions = [torch.arange(self.length, device=like.device)[span] for span in self._spans]
-        self._owners = torch.cat([torch.full_like(p, k) for k, p in enumerate(positions)])  # [columns]
-        self._columns = torch.cat(positions) + self.length * self._owners  # [columns], of the k*L
+        self.owners = owners_of(concepts, padding)
+
+    @cached_property
+    def _indices(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The columns' places among all k*L tokens, and the numbers of their concepts: [columns] each."""
+        device = self._like.device
+        positions = [torch.arange(self.length, device=device)[span] for span in self._spans]
+        owners = torch.cat([torch.full_like(part, number) for number, part in enumerate(positions)])  # [columns]
+        return torch.cat(positions) + self.length * owners, owners
 
     def states(self, kind: str) -> torch.Tensor:
         """Return what K* ("key_states") or V* ("value_states") of all concepts is made of: [k, L, D]."""
-        found = [one.states if getattr(one, kind) is None else getattr(one, kind) for one in self.concepts]
-        return torch.stack(found).to(self._like.device, self._like.dtype)
+        found = [self._placed.of(one, kind, self._like) for one in self.concepts]
+        return torch.stack(found) if len(found) > 1 else found[0][None]
 
     # -- attention ------------------------------------------------
 
@@ -66,22 +106,33 @@ class LayerConcepts:
             factor: float = split.shape[-1] ** -0.5
             return split.permute(1, 2, 0) * factor  # [h, d, k*L]
 
+    def keys_of(self, numbers: Sequence[int]) -> torch.Tensor:
+        """Return K* of these concepts, divided by sqrt(d), as attention kernels take it: [numbers, h, L, d]."""
+        split: torch.Tensor = (
+            self.keys.permute(2, 0, 1).unflatten(0, (-1, self.length)).transpose(1, 2)
+        )  # [k, h, L, d], a view
+        if list(numbers) == list(range(len(self.concepts))):
+            return split
+        return torch.stack([split[number] for number in numbers])  # [numbers, h, L, d]
+
     def pieces(self, query: torch.Tensor) -> Iterator[slice]:
         """Return runs of pixels that are worked on at once."""
         return pieces(query, self.heads, len(self.concepts) * self.length)
 
     def _attention(self, query: torch.Tensor, keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return exp of the scores, float32 [B, h, N, k*L], and their sums over each context, [B, h, N, k]."""
-        split = query.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, h, N, d]
+        rows, pixels, width = query.shape
+        split = query.view(rows, pixels, self.heads, width // self.heads).transpose(1, 2)  # [B, h, N, d]
         grown = (split @ keys.to(query.dtype)).float().clamp_(max=_MOST).exp_()  # [B, h, N, k*L]
-        return grown, grown.unflatten(-1, (-1, self.length)).sum(-1)
+        return grown, grown.view(*grown.shape[:3], -1, self.length).sum(-1)
 
     def all_maps(self, query: torch.Tensor) -> torch.Tensor:
         """Return M* of all columns: [B, N, h*d] -> float32 [B, h, N, columns]. It makes all scores at once."""
         grown, sums = self._attention(query, self.keys)
         if len(self._spans) == 1:
             return grown[..., self._spans[0]] / sums
-        return grown.index_select(-1, self._columns) / sums.index_select(-1, self._owners)
+        columns, owners = self._indices
+        return grown.index_select(-1, columns) / sums.index_select(-1, owners)
 
     def maps(self, query: torch.Tensor, number: int) -> torch.Tensor:
         """Return M*[..., C] of one concept, the attention to its columns among all of its context.
@@ -104,9 +155,23 @@ class LayerConcepts:
     def values(self) -> torch.Tensor:
         """Return V* of every column: [columns, h*d]."""
         states = self.states("value_states")  # [k, L, D]
-        counted = torch.cat([one[span] for one, span in zip(states, self._spans, strict=True)])  # [columns, D]
-        values: torch.Tensor = self.layer.to_v(counted[None])[0]
+        counted = [one[span] for one, span in zip(states, self._spans, strict=True)]  # [columns of one, D] each
+        own = torch.cat(counted) if len(counted) > 1 else counted[0]  # [columns, D]
+        values: torch.Tensor = self.layer.to_v(own[None])[0]
         return values
+
+    def values_by_group(self, groups: Sequence[int | None], count: int) -> torch.Tensor:
+        """Return V* of the groups' own columns, and zeros for all other tokens: [count, h, L, d].
+
+        ``groups``: the group of each column, None for columns that are in none.
+        """
+        values: torch.Tensor = self.values().unflatten(-1, (self.heads, -1))  # [columns, h, d]
+        found = values.new_zeros(count, self.heads, self.length, values.shape[-1])  # [count, h, L, d]
+        positions = [position for span in self._spans for position in range(span.start, span.stop)]
+        for value, position, group in zip(values, positions, groups, strict=True):
+            if group is not None:
+                found[group, :, position] = value
+        return found
 
     def outputs(self, values: torch.Tensor) -> torch.Tensor:
         """Fold values and W_o into one matrix: [columns, h*d] -> [h*columns, C_out].
@@ -134,6 +199,6 @@ def add_product(output: torch.Tensor, weights: torch.Tensor, outputs: torch.Tens
     """
     left = weights.transpose(1, 2).flatten(2).to(outputs.dtype)  # [B, N, h*columns]
     if output.dtype == outputs.dtype and not left.requires_grad:
-        output.baddbmm_(left, outputs.expand(len(left), -1, -1))
+        output.baddbmm_(left, outputs.expand(left.shape[0], -1, -1))
     else:
         output += (left @ outputs).to(output.dtype)

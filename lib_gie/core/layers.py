@@ -13,7 +13,7 @@ FAMILIES = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl-refiner", 128: "g
 """Model families, as adapters name them, by the width of their text states."""
 
 UNKNOWN = "unknown"
-_PARTS = ("to_q", "to_k", "to_v", "to_out")
+_PARTS = frozenset({"to_q", "to_k", "to_v", "to_out"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,17 +50,27 @@ class AttentionLayer:
         return to_out[0] if isinstance(to_out, (nn.Sequential, nn.ModuleList)) else to_out
 
     @property
+    def is_replaced(self) -> bool:
+        """Tell whether another extension has put another forward into the module."""
+        return is_replaced(self.module)
+
+    @property
     def output_factor(self) -> float:
         """The number that the module divides its output by. Only diffusers has one, and it is 1 in all SD models."""
         return float(getattr(self.module, "rescale_output_factor", 1.0))
 
 
+def is_replaced(module: nn.Module) -> bool:
+    """Tell whether another extension has put another forward into a module than its class has.
+
+    The library that moves weights between devices does so, too; its forward changes nothing.
+    """
+    return "forward" in vars(module) and not hasattr(module, "_hf_hook")
+
+
 def _is_attention(module: nn.Module) -> bool:
-    if type(module).__name__ == "OptimizedModule":  # torch.compile's, around a module that is found by itself
-        return False
-    return all(isinstance(getattr(module, part, None), nn.Module) for part in _PARTS) and isinstance(
-        getattr(module, "heads", None), int
-    )
+    # every module of a UNet is asked, and an attribute that a module lacks is slow to ask for
+    return module._modules.keys() >= _PARTS and isinstance(getattr(module, "heads", None), int)
 
 
 def _width(module: nn.Module, projection: str) -> int | None:

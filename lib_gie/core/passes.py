@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 
 from lib_gie.errors import ErasureError
 
-from .call import Rows
 from .capture import QUERIES, ProjectionCapture
 from .folds import Encoded, Folds
 from .layers import AttentionLayer
-from .recorder import AttentionRecorder, token_means
-from .rules.protocol import ErasingRule, LayerRun
+from .recorder import token_means
 
 Maps = dict[int, list[torch.Tensor]]
 """By layer the maps of each concept from a UNet pass of its own, float32 [rows, h, N, columns]."""
@@ -44,6 +41,10 @@ class Pass:
         """
         self._check_run(index, context)
         return self.at_layer(index, context, output, capture)
+
+    def before_out(self, index: int, hidden: torch.Tensor, capture: ProjectionCapture) -> torch.Tensor | None:
+        """Do what is to be done before W_o. Returns what takes the place of ``hidden`` [B, N, h*d], or None."""
+        return None
 
     def at_layer(
         self, index: int, context: torch.Tensor, output: torch.Tensor, capture: ProjectionCapture
@@ -97,7 +98,12 @@ class Probe(Pass):
 
     @property
     def means(self) -> list[list[torch.Tensor]]:
-        return list(self._means.values())
+        layers = list(self._means.values())
+        found = [mean for layer in layers for mean in layer]
+        numbers = torch.cat([mean.flatten() for mean in found]).cpu()  # the host waits for the device once
+        parts = numbers.split([mean.numel() for mean in found])
+        means = iter(part.view(mean.shape) for part, mean in zip(parts, found, strict=True))  # [B, h, n] each
+        return [[next(means) for _ in layer] for layer in layers]
 
     def at_layer(
         self, index: int, context: torch.Tensor, output: torch.Tensor, capture: ProjectionCapture
@@ -107,7 +113,7 @@ class Probe(Pass):
         numbers = range(len(self._encoded))
         means = [token_means(concepts.own(concepts.maps(query, number), number)) for number in numbers]
         self._means.pop(index, None)  # the last run is the image's own
-        self._means[index] = [mean.cpu() for mean in means]
+        self._means[index] = means
         return None
 
 
@@ -141,89 +147,3 @@ class ConceptPass(Pass):
         concepts = self.folds.concepts(index, self._encoded, self._padding, context)
         self.maps[index] = concepts.maps(query, self._number)
         return None
-
-
-@dataclass(frozen=True, eq=False)
-class Injection:
-    """A rule's term for some concepts and rows.
-
-    ``scales``: w of all columns, float32 [rows, columns]. ``maps``: those of passes of the concepts' own; without them
-    the maps are made from the queries of this run.
-    """
-
-    rule: ErasingRule
-    rows: Rows
-    encoded: Encoded
-    padding: float
-    scales: torch.Tensor
-    maps: Maps | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Recording:
-    """The rows of a run, by their names, in which the attention to concepts is recorded. ``maps``: as of Injection."""
-
-    recorder: AttentionRecorder
-    rows: Rows
-    names: Sequence[Hashable]
-    encoded: Encoded
-    padding: float
-    maps: Maps | None = None
-
-
-class Inject(Pass):
-    """A run that erases: what is injected is added to the layers' outputs, and what is recorded is read beside it."""
-
-    def __init__(
-        self,
-        layers: Sequence[AttentionLayer],
-        folds: Folds,
-        batch: int,
-        injections: Sequence[Injection],
-        recordings: Sequence[Recording] = (),
-        runs_once: bool = False,
-    ):
-        super().__init__(layers, folds, batch, runs_once)
-        self._recordings = recordings
-        self._injections = [(one, {QUERIES, *one.rule.needs}) for one in injections]
-        self._parts = {QUERIES}.union(*(needs for _, needs in self._injections))
-
-    def at_layer(
-        self, index: int, context: torch.Tensor, output: torch.Tensor, capture: ProjectionCapture
-    ) -> torch.Tensor | None:
-        pixels = capture.pixels(index)
-        recordings = [one for one in self._recordings if pixels and one.recorder.wants(pixels)]
-        if not self._injections and not recordings:
-            capture.drop(index)
-            return None
-        taken = {part: capture.take(index, part, self.batch) for part in self._parts}  # [B, N or L, h*d]
-        of_rows: dict[tuple[int, str], torch.Tensor] = {}  # by selector and projection, taken once
-
-        def chosen(rows: Rows, part: str) -> torch.Tensor:
-            """Return what a projection made for these rows: [rows, N or L, h*d]."""
-            if (id(rows), part) not in of_rows:
-                of_rows[id(rows), part] = taken[part][rows]
-            return of_rows[id(rows), part]
-
-        for recording in recordings:
-            self._record(recording, index, context, chosen(recording.rows, QUERIES))
-        if not self._injections:
-            return None
-        # the layer has just made its output, so it may be changed in place unless it is part of a graph
-        result = output.clone() if output.requires_grad else output  # [B, N, C_out]
-        for one, needs in self._injections:
-            own = result[one.rows]  # [rows, N, C_out], a view where the rows are neighbours
-            projected = {part: chosen(one.rows, part) for part in needs}
-            maps = None if one.maps is None else one.maps.pop(index)
-            term = self.folds.term(one.rule, index, one.encoded, one.padding, context)
-            term.add(own, LayerRun(projected, maps), one.scales)
-            if not isinstance(one.rows, slice):
-                result[one.rows] = own
-        return result
-
-    def _record(self, one: Recording, index: int, context: torch.Tensor, query: torch.Tensor) -> None:
-        """Record the attention to each concept. ``query``: of the recorded rows, [rows, N, h*d]."""
-        concepts = self.folds.concepts(index, one.encoded, one.padding, context)
-        for number in range(len(one.encoded)):
-            found = concepts.maps(query, number) if one.maps is None else one.maps[index][number]
-            one.recorder.add(number, one.names, concepts.own(found, number).detach())

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from lib_gie.errors import ErasureError
-
-from .call import Rows, UNetCall, select
+from .arithmetic import takes_few_kernels
+from .call import Rows, UNetCall
 from .composition import CROSS, Follower
 from .erasure import Erasure
-from .folds import Encoded
-from .passes import ConceptPass, Inject, Injection, Maps, Recording
+from .folds import Encoded, Folds
+from .injecting import Inject, Injection, Recording
+from .passes import ConceptPass, Maps
 from .readings import Answer, as_read, is_longer, is_misread, read
 from .recorder import Reading
 from .rows import Name, RowLedger
@@ -56,11 +56,12 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class ConditionalRows:
-    """The conditional rows of a UNet call, by their names, as one ledger knows them."""
+    """The conditional rows of a UNet call, by their names, as one ledger knows them. ``numbers``: their positions."""
 
     call: UNetCall
     rows: Rows
     names: tuple[Hashable, ...]
+    numbers: Sequence[int]
 
     @property
     def context(self) -> torch.Tensor:
@@ -101,7 +102,7 @@ def plan_call(runner: UNetRunner, members: Sequence[Member], call: UNetCall) -> 
 
     Raises ErasureError for rows that are unknown, and what the members' rules and recorded images refuse.
     """
-    parts = [part for group in _parts(members, call) for part in _with_scales(runner, group)]
+    parts = [part for group in _parts(runner.folds, members, call) for part in _with_scales(runner, group)]
     ready: list[Part] = []
     followed: list[tuple[Follower, Part]] = []
     for part in parts:
@@ -116,33 +117,33 @@ def plan_call(runner: UNetRunner, members: Sequence[Member], call: UNetCall) -> 
     for follower, part in followed:
         follower.replace_in(part.taken.rows, call.batch)
     device = call.context.device
+    runner.attach_before_out(device)
     return Inject(
-        runner.layers, runner.folds, call.batch, _injections(ready, device), _recordings(ready),
+        runner.layers, runner.folds, call.batch, _injections(runner.folds, ready, device), _recordings(ready),
         runs_once=any(one.is_separate or one.erasure.is_paired for one in members),
     )  # fmt: skip
 
 
-def _parts(members: Sequence[Member], call: UNetCall) -> list[list[Part]]:
+def _parts(folds: Folds, members: Sequence[Member], call: UNetCall) -> list[list[Part]]:
     """Return the parts of a call; those of one ledger, which have the same rows, together."""
     groups: dict[RowLedger, list[Part]] = {}
     taken: dict[RowLedger, ConditionalRows | None] = {}
     for member in members:
         ledger = member.erasure.ledger
         if ledger not in taken:
-            taken[ledger] = _conditional(call, ledger.take(call.latents, call.context))
+            taken[ledger] = _conditional(folds, call, ledger.take(call.latents, call.context))
         rows = taken[ledger]
         if rows is not None:
             groups.setdefault(ledger, []).append(Part(member, rows))
     return list(groups.values())
 
 
-def _conditional(call: UNetCall, names: Sequence[Name]) -> ConditionalRows | None:
+def _conditional(folds: Folds, call: UNetCall, names: Sequence[Name]) -> ConditionalRows | None:
     indices = [index for index, name in enumerate(names) if name is not None]
     if not indices:
         return None
-    rows = select(indices)
-    rows = rows if isinstance(rows, slice) else rows.to(call.latents.device)  # once, not in every layer
-    return ConditionalRows(call, rows, tuple(names[index] for index in indices))
+    rows = folds.rows(indices, call.latents.device)
+    return ConditionalRows(call, rows, tuple(names[index] for index in indices), indices)
 
 
 # -- scales ------------------------------------------------
@@ -247,17 +248,17 @@ def _other_image(part: Part) -> tuple[frozenset[str], UNetCall]:
 
 def _repeat(runner: UNetRunner, part: Part, recorded: UNetCall, others: Sequence[Part]) -> None:
     """Run the recorded call once more, for its queries and keys. What others erase is erased from it, too."""
-    rows = ConditionalRows(recorded, slice(0, recorded.batch), part.taken.names)
+    rows = ConditionalRows(recorded, slice(0, recorded.batch), part.taken.names, range(recorded.batch))
     same = [replace(one, taken=rows, maps=None) for one in others if one.taken.names == part.taken.names]
     device = recorded.context.device
-    again = Inject(runner.layers, runner.folds, recorded.batch, _injections(same, device), runs_once=True)
+    again = Inject(runner.layers, runner.folds, recorded.batch, _injections(runner.folds, same, device), runs_once=True)
     runner.run_own(again, recorded, part.member.undisturbed)
 
 
 # -- what is done ------------------------------------------------
 
 
-def _injections(parts: Sequence[Part], device: torch.device) -> list[Injection]:
+def _injections(folds: Folds, parts: Sequence[Part], device: torch.device) -> list[Injection]:
     """Return the terms to be added: one for all concepts of the same rows where the rule sums them up.
 
     Concepts with passes of their own, and those of a rule that does not, have a term by erasure.
@@ -271,13 +272,14 @@ def _injections(parts: Sequence[Part], device: torch.device) -> list[Injection]:
     found = []
     for (rule, _, padding, _), group in groups.items():
         encoded = tuple(one for part in group for one in part.member.encoded)
-        scales = [scale for part in group for scale in part.scales]
-        columns = rule.columns(scales, encoded, padding).to(device)  # [rows, columns]
-        if columns.ndim != 2 or len(columns) != len(scales[0]):
-            raise ErasureError(
-                f"an erasing rule made scales {list(columns.shape)} of {len(scales[0])} rows; [rows, columns] is wanted"
-            )
-        found.append(Injection(rule, group[0].taken.rows, encoded, padding, columns, group[0].maps))
+        scales = tuple(scale for part in group for scale in part.scales)
+        taken, maps = group[0].taken, group[0].maps
+        can_spread = rule.adds_before and maps is None and takes_few_kernels(device)
+        is_spread = can_spread and not isinstance(taken.rows, slice)
+        spread = (tuple(taken.numbers), taken.call.batch) if is_spread else None
+        rows = slice(0, taken.call.batch) if is_spread else taken.rows
+        columns = folds.scales(rule, scales, encoded, padding, device, spread)
+        found.append(Injection(rule, rows, encoded, padding, columns, maps))
     return found
 
 

@@ -14,6 +14,7 @@ from lib_gie.errors import ErasureError
 from .call import LATENT_CHANNELS, Size, UNetCall, select
 from .encoding import EncodedConcept
 from .folds import Encoded
+from .layers import is_replaced
 from .passes import Prediction, Probe
 from .recorder import MOST_CELLS, Reading
 from .runner import Undisturbed, UNetRunner
@@ -113,12 +114,8 @@ def is_misread(runner: UNetRunner, call: UNetCall, kind: Reading) -> bool:
 
 
 def _is_replaced(runner: UNetRunner) -> bool:
-    """Tell whether another extension has put another forward into this UNet, which may count on the image's size.
-
-    The library that moves weights between devices does so, too; its forward changes nothing.
-    """
-    modules = [runner.unet, *(layer.module for layer in runner.layers)]
-    return any("forward" in vars(module) and not hasattr(module, "_hf_hook") for module in modules)
+    """Tell whether another extension has put another forward into this UNet, which may count on the image's size."""
+    return is_replaced(runner.unet) or any(layer.is_replaced for layer in runner.layers)
 
 
 def output_in(output: Any) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from lib_gie.errors import ErasureError, told_to
 from lib_gie.handles import take_off
 
+from .arithmetic import takes_few_kernels
 from .call import Args, Kwargs, UNetCall, context_in
 from .capture import QUERIES, ProjectionCapture
 from .folds import Folds
@@ -22,6 +24,9 @@ from .passes import Pass
 
 Undisturbed = Callable[[], AbstractContextManager[Any]]
 """Makes a context around UNet calls that are not the host's, which leaves the host's own randomness as it was."""
+
+_VERSION = attrgetter("_version")
+"""How often a tensor was written to, as torch counts it."""
 
 _inner = threading.local()
 """``owner``: the runner whose own UNet call, which no host makes, runs in this thread; the others let it pass."""
@@ -49,6 +54,7 @@ class UNetRunner:
         self.folds = Folds(self.layers)
         self._handles: list[tuple[nn.Module, RemovableHandle]] = []
         self._weights = [weight for weight in unet.parameters() if not weight.is_inference()]
+        self._is_before_out = False
         self._written: int | None = None  # how often they had been written to when the UNet was last seen
 
     @property
@@ -64,10 +70,17 @@ class UNetRunner:
             handle = layer.module.register_forward_hook(self._layer_hook(index), with_kwargs=True)
             self._handles.append((layer.module, handle))
 
+    def attach_before_out(self, device: torch.device) -> None:
+        """Put hooks on the layers' W_o as well, where few kernels count on this device; again changes nothing."""
+        if not self._is_before_out and takes_few_kernels(device):
+            self._handles += self._capture.attach_before_out(self._before_out)
+            self._is_before_out = True
+
     def detach(self) -> None:
         """Take the hooks off."""
         self.end()
         remove(self._handles)
+        self._is_before_out = False
         self._capture.detached()
         self.folds.clear()
 
@@ -91,6 +104,12 @@ class UNetRunner:
             self._written = self._writes()  # hosts may put LoRAs into the weights as they run the layers
         own.check()
         return output
+
+    def _before_out(self, index: int, hidden: torch.Tensor) -> torch.Tensor | None:
+        if self.running is None:
+            return None
+        with told_to(self._refused):
+            return self.running.before_out(index, hidden, self._capture)
 
     def _layer_hook(self, index: int) -> Callable[[nn.Module, Args, Kwargs, torch.Tensor], torch.Tensor | None]:
         def run_layer(module: nn.Module, args: Args, kwargs: Kwargs, output: torch.Tensor) -> torch.Tensor | None:
@@ -118,7 +137,7 @@ class UNetRunner:
         return True
 
     def _writes(self) -> int:
-        return sum(weight._version for weight in self._weights)
+        return sum(map(_VERSION, self._weights))
 
 
 def remove(handles: list[tuple[nn.Module, RemovableHandle]]) -> None:

@@ -11,6 +11,8 @@ from lib_gie.core.erasure import Erasure, Target
 from lib_gie.core.scales.scale_rules import FixedScale
 from lib_gie.core.session import attach
 
+pytestmark = pytest.mark.usefixtures("either_arithmetic")
+
 
 class PerImage:
     """Test rule: other scales for every image and token."""

@@ -19,6 +19,8 @@ from lib_gie.core.scales.scale_rules import FixedScale
 from lib_gie.core.session import attach
 from lib_gie.errors import ErasureError, OptionError
 
+pytestmark = pytest.mark.usefixtures("either_arithmetic")
+
 KNIFE = make_concept("knife", 1)
 ROWS = (0, 1, None, None)
 

@@ -19,6 +19,8 @@ from lib_gie.core.session import attach, read_attention
 from lib_gie.errors import AdapterError, ErasureError, OptionError, UnsupportedModelError
 from lib_gie.options import ErasureSettings
 
+pytestmark = pytest.mark.usefixtures("either_arithmetic")
+
 KNIFE, WINE = make_concept("knife", 1), make_concept("red wine", 2, seed=9)
 
 

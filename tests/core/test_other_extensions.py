@@ -15,6 +15,8 @@ from lib_gie.core.scales.adapter import Adapter, AdapterInfo
 from lib_gie.core.session import attach
 from lib_gie.errors import ErasureError
 
+pytestmark = pytest.mark.usefixtures("either_arithmetic")
+
 SIZE = 8
 
 

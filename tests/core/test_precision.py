@@ -14,6 +14,8 @@ from lib_gie.core.rules.growth_inhibitors import GrowthTerm
 from lib_gie.core.scales.scale_rules import FixedScale
 from lib_gie.core.session import attach, read_attention
 
+pytestmark = pytest.mark.usefixtures("either_arithmetic")
+
 HALF, BF16, FP8 = torch.float16, torch.bfloat16, torch.float8_e4m3fn
 MODES = {
     "float16": (HALF, None, 0.02),
@@ -117,4 +119,17 @@ def test_folded_matrices_have_the_dtype_that_the_layer_computes_in(mode, monkeyp
     monkeypatch.setattr("lib_gie.core.rules.growth_inhibitors.GrowthTerm", Kept)
     run(unet, dtype, compute, an_erasure())
     assert made
-    assert {part.dtype for kept in made for part in (kept.concepts.keys, kept.outputs)} == {compute or dtype}
+    folded = [part for kept in made for part in (*folded_before(kept), *folded_after(kept))]
+    assert len(folded) == 2 * len(made)  # one way or the other
+    assert {part.dtype for part in folded} == {compute or dtype}
+
+
+def folded_after(term: GrowthTerm) -> list[torch.Tensor]:
+    """K* and U, where the term was added after W_o."""
+    made = vars(term)
+    return [term.concepts.keys, made["outputs"]] if "outputs" in made else []
+
+
+def folded_before(term: GrowthTerm) -> list[torch.Tensor]:
+    """K* and V*, where it was added before."""
+    return [part for parts in term._by_group.values() for part in parts]

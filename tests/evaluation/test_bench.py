@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from test_cli import fails, main
 
-from lib_gie.cli.pages import END, begin
-from lib_gie.evaluation.bench import growth, layer_ways, speed
+from lib_gie.cli import bench
+from lib_gie.cli.pages import END, around, begin
+from lib_gie.core.layers import find_cross_attention
+from lib_gie.evaluation.bench import growth, layer_ways, memory, speed, variants
+from lib_gie.evaluation.bench.clocks import EventClock
+from lib_gie.evaluation.bench.estimate import estimates
+from lib_gie.evaluation.bench.kernels import Kernels
 from lib_gie.evaluation.bench.labelling_speed import Pace
-from lib_gie.evaluation.bench.speed import Ratio, Sampler, Setting, ratios
+from lib_gie.evaluation.bench.sampler import Sampler, Setting
+from lib_gie.evaluation.bench.speed import Ratio, ratios
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -33,20 +43,40 @@ def test_steps_are_compared_pair_by_pair():
     assert other.of_generation(20) == pytest.approx(1.15 + other.once / 20)
 
 
-@pytest.mark.parametrize("name", list(speed.VARIANTS))
+@pytest.mark.parametrize("name", list(variants.VARIANTS))
 def test_each_way_runs_and_leaves_nothing_behind(sampler, name):
     plain = sampler.sample(sampler.guided)
-    speed.VARIANTS[name](sampler)
+    variants.VARIANTS[name](sampler)
     assert len(sampler.seconds) == 2
     assert torch.equal(sampler.sample(sampler.guided), plain)
 
 
 def test_ways_are_measured_in_turn(sampler):
     order = []
-    variants = {name: lambda s, name=name: (order.append(name), speed.stock(s)) for name in "ab"}
-    times = speed.alternate(sampler, variants, 2, "test")
+    ways = {name: lambda s, name=name: (order.append(name), variants.stock(s)) for name in "ab"}
+    runs = speed.alternate(sampler, ways, 2, "test")
     assert order == ["a", "b"] * 3  # the first of them does not count
-    assert [len(rounds) for rounds in times.values()] == [2, 2]
+    assert [len(rounds) for rounds in runs.times.values()] == [2, 2]
+    assert runs.kernels["a"] == runs.kernels["b"]
+
+
+def test_a_device_that_has_to_get_warm_runs_whole_generations_first(sampler, monkeypatch):
+    monkeypatch.setitem(speed.COLD, "cpu", 1)
+    sampler.use(Setting("demo", 64, steps=3))
+    lengths = []
+    way = {"a": lambda s: (lengths.append(s.setting.steps), variants.stock(s))}
+    runs = speed.alternate(sampler, way, 2, "test")
+    sampler.use(Setting("demo", 64, steps=2))
+    assert lengths == [2, 3, 3, 3]  # kernels are counted in the first, and the second does not count
+    assert [len(steps) for steps in runs.times["a"]] == [3, 3]
+
+
+def test_too_little_memory_names_the_variant(sampler):
+    def large(sampler):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(speed.MeasuringError, match="too little memory for 'large'; leave it out by --variants"):
+        speed.alternate(sampler, {"large": large}, 1, "test")
 
 
 def test_command_prints_one_object_per_way(capsys, tmp_path):
@@ -56,21 +86,103 @@ def test_command_prints_one_object_per_way(capsys, tmp_path):
     assert main(["bench", "--variants", "fused 1", "separate", *options]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["variant"] for row in rows] == ["stock", "fused 1", "separate"]
-    assert {"size", "ratio", "ratio_min", "ratio_max", "memory_ratio", "once"} <= set(rows[0])
+    assert {"size", "ratio", "ratio_min", "ratio_max", "memory_ratio", "once", "waits"} <= set(rows[0])
+    assert rows[0]["kernels_ratio"] == 1 < rows[1]["kernels_ratio"] < rows[2]["kernels_ratio"]
     assert rows[0]["ratio"] == 1
     assert all(row["ratio_min"] <= row["ratio"] <= row["ratio_max"] for row in rows)
     assert "| separate |" in page.read_text(encoding="utf-8")
 
 
 def test_memory_is_measured_in_a_process_of_its_own():
-    found = speed.peaks(Setting("demo", 64), ["stock"], torch.device("cpu"))["stock"]
-    assert len(found) in (0, speed.PEAK_RUNS)
+    found = memory.peaks(Setting("demo", 64), ["stock"])["stock"]
+    assert len(found) in (0, memory.PEAK_RUNS)
     assert all(peak > 100 * 2**20 for peak in found)
 
 
 def test_a_measuring_process_that_fails_is_no_figure():
     with pytest.raises(speed.MeasuringError, match=r"the memory of 'stock' ended with 1 .*use --no-memory"):
-        speed.peak_memory(Setting("no such size", 64, steps=2), "stock", torch.device("cpu"))
+        memory.peak_memory(Setting("no such size", 64, steps=2), "stock")
+
+
+def test_memory_on_a_gpu_is_told_by_its_allocator(sampler, monkeypatch):
+    calls, told = [], iter(range(100, 106))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: calls.append("reset"))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: calls.append("read") or next(told))
+    ways = {name: lambda s, name=name: (calls.append(name), variants.stock(s)) for name in "ab"}
+    monkeypatch.setattr(memory, "VARIANTS", ways)
+    assert memory.peaks_on_gpu(sampler, ["a", "b"]) == {"a": [100, 102, 104], "b": [101, 103, 105]}
+    assert calls == ["reset", "a", "read", "reset", "b", "read"] * memory.PEAK_RUNS
+
+
+class FakeEvent:
+    """An event of a device that reached it at this many ms."""
+
+    def __init__(self, reached: float):
+        self.reached = reached
+
+    def elapsed_time(self, end: FakeEvent) -> float:
+        return end.reached - self.reached
+
+
+def test_a_device_times_steps_by_its_events_and_is_waited_for_at_the_end_alone():
+    waited, reached = [], iter([10.0, 30.0, 35.0])
+    clock = EventClock(lambda: FakeEvent(next(reached)), lambda: waited.append("wait"))
+    clock.start()
+    waited.clear()
+    clock.tick()
+    clock.tick()
+    assert waited == []
+    assert clock.stop() == pytest.approx([0.020, 0.005])
+    assert waited == ["wait"]
+
+
+def on_a_gpu(monkeypatch, *arguments: str) -> tuple[list[Setting], str]:
+    """What the command would measure where there is a GPU, and how its part of a page is called."""
+    monkeypatch.setattr(bench, "_is_on_gpu", lambda: True)
+    parser = argparse.ArgumentParser()
+    bench.add_arguments(parser)
+    options = parser.parse_args(arguments)
+    return [s for size in bench._sizes(options) for s in bench._settings(options, size)], bench._command(options)
+
+
+def test_a_gpu_measures_all_sizes_as_they_are_used(monkeypatch):
+    settings, command = on_a_gpu(monkeypatch)
+    usual = (("demo", 64, 20), ("sd15", 512, 20), ("sdxl", 1024, 10))
+    assert settings == [Setting(size, side, batch, steps) for size, side, steps in usual for batch in (1, 4)]
+    assert command == "bench --size demo sd15 sdxl"
+    assert around(ROOT / "docs/PERFORMANCE.md", command)  # which has a part for it
+
+
+def test_a_gpu_measures_what_is_asked(monkeypatch):
+    settings, command = on_a_gpu(monkeypatch, "--size", "sd15", "--pixels", "256", "--batch", "2", "3", "--steps", "9")
+    assert settings == [Setting("sd15", 256, 2, 9), Setting("sd15", 256, 3, 9)]
+    assert command == "bench --size sd15 --pixels 256 --batch 2 3"
+
+
+def test_kernels_are_counted_for_both_arithmetics(capsys, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"{begin('bench --size demo --kernels')}\n{END}\n", encoding="utf-8")
+    assert main(["bench", "--kernels", "--size", "demo", "--json", "--page", str(page)]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["concepts"] for row in rows] == [1, 3, 8]
+    for row in rows:
+        assert row["few_kernels_kernels"] <= 3 * row["layers"] < row["least_work_kernels"]
+        assert 1 < row["least_work_multiply_adds_ratio"] < row["few_kernels_multiply_adds_ratio"]
+    assert "| demo, 64 pixels | 8 " in page.read_text(encoding="utf-8")
+
+
+def test_no_step_waits_for_the_device():
+    found = estimates("demo", 64, 1, (1,))[0]
+    assert (found.stock.waits, found.few_kernels.waits, found.least_work.waits) == (0, 0, 0)
+    assert 0 < found.once.waits < found.layers  # w is put there once, and not in each layer
+
+
+def test_a_kernel_and_a_wait_that_a_layer_gets_more_are_seen():
+    sampler = Sampler(Setting("demo", 64, steps=2), torch.device("meta"))
+    before = speed.count_steps(sampler, variants.stock)[-1]
+    layer = find_cross_attention(sampler.unet)[0].module
+    layer.register_forward_hook(lambda module, args, output: output * float(output.amax()))
+    assert speed.count_steps(sampler, variants.stock)[-1] - before == Kernels(kernels=2, waits=1)
 
 
 def test_growth_has_each_axis(sampler, monkeypatch):
@@ -120,6 +232,8 @@ def test_pace():
     [
         (["--rounds", "0"], "--rounds is 0; it must be from 1 to 1000"),
         (["--steps", "1"], "--steps is 1; it must be from 2 to 1000"),
+        (["--batch", "4", "65"], "--batch is 65; it must be from 1 to 64"),
+        (["--growth", "--size", "demo", "sd15"], "--size has 2 sizes; --growth and --profile take one"),
         (["--pixels", "100"], "--pixels has 100; sides must be multiples of 64"),
         (["--variants", "fast"], "--variants has fast; there are: stock, fused 1"),
         (["--page", "no such page"], "bench --size demo -->' and"),

@@ -46,7 +46,7 @@ def host():
 def hosts() -> list[type]:
     """The classes that are sampling hosts."""
     pytest.importorskip("diffusers", reason="not part of a WebUI")
-    from lib_gie.evaluation.bench.speed import Sampler
+    from lib_gie.evaluation.bench.sampler import Sampler
     from lib_gie.hosts.diffusers.erased_call import PipelineModel
 
     return [TinyHost, PipelineModel, Sampler]

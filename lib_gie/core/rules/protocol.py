@@ -9,11 +9,12 @@ from typing import Protocol
 import torch
 
 from lib_gie.core.capture import KEYS, QUERIES, VALUES
+from lib_gie.core.columns import ColumnScales
 from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.layer_concepts import LayerConcepts
 from lib_gie.errors import ErasureError
 
-__all__ = ["KEYS", "QUERIES", "VALUES", "ErasingRule", "LayerRun", "LayerTerm", "ScaleRange"]
+__all__ = ["KEYS", "QUERIES", "VALUES", "ErasingRule", "LayerRun", "LayerTerm", "LayerTermBefore", "ScaleRange"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,17 @@ class LayerTerm(Protocol):
         ...
 
 
+class LayerTermBefore(LayerTerm, Protocol):
+    """A term that can be added to what goes into W_o as well, which takes fewer kernels."""
+
+    def add_before(self, hidden: torch.Tensor, run: LayerRun, scales: ColumnScales) -> None:
+        """Add the same term, without its W_o, to what goes into W_o: ``hidden`` [rows, N, h*d], in place.
+
+        It takes the place of ``add`` on a GPU, where few kernels count, and never has ``maps``.
+        """
+        ...
+
+
 class ErasingRule(Protocol):
     """A way to leave concepts out of what a cross-attention layer returns."""
 
@@ -97,6 +109,8 @@ class ErasingRule(Protocol):
     """Whether it can use the concepts' maps of UNet passes under them ("separate"), and erase their padding, too."""
     is_sum: bool
     """Whether the term of several concepts is the sum of theirs. Then all that is erased from a row is one term."""
+    adds_before: bool
+    """Whether its terms are LayerTermBefore."""
     emphasis_power: float
     """w grows with the largest emphasis in the prompt to this power."""
 

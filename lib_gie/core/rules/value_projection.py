@@ -84,6 +84,7 @@ class ValueProjectionRule:
     needs = frozenset({QUERIES, KEYS, VALUES})
     takes_adapters = False
     has_concept_pass = False
+    adds_before = False
     is_sum = False  # one concept's component in the space of several is less than along its own direction
     emphasis_power = 0.0  # an emphasised token's value, and so its component, are larger themselves
 

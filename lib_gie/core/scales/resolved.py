@@ -109,6 +109,7 @@ class ResolvedScales:
         self._found: dict[Hashable, tuple[_Found, ...]] = {}
         self._sizes: dict[Hashable, Size] = {}  # of the rows whose scales are found for all as it is now
         self._seen: dict[tuple[Hashable, ...], _Seen] = {}
+        self._batches: dict[tuple[Hashable, ...], tuple[torch.Tensor, ...]] = {}  # of ``values``
 
     def go_on_from(self, other: ResolvedScales, changed: bool = True) -> None:
         """Take over what others of the same concepts hold: w never gets weaker than that.
@@ -117,6 +118,7 @@ class ResolvedScales:
         again.
         """
         self.values, self._found, self.facts = dict(other.values), dict(other._found), dict(other.facts)
+        self._batches.clear()
         if not changed:
             self._sizes, self._seen = dict(other._sizes), dict(other._seen)
 
@@ -171,6 +173,7 @@ class ResolvedScales:
 
         Raises OptionError where the prompt emphasises more than can be erased.
         """
+        self._batches.clear()
         facts = self._facts_of(rows)
         found = {index: self._ask(index, read, facts, index in misread) for index, read in inputs.items()}
         emphasis = self._emphasis(context, facts)  # [rows]
@@ -238,6 +241,13 @@ class ResolvedScales:
         return tuple(map(_presence, self.targets, self._found.get(row, ())))
 
     def batch(self, rows: Sequence[Hashable]) -> tuple[torch.Tensor, ...]:
-        """Return w of these conditional rows, per concept: float32 [rows, n]."""
-        picked = [self.values[row] for row in rows]
-        return tuple(torch.stack([scales[index] for scales in picked]) for index in range(len(self.targets)))
+        """Return w of these conditional rows, per concept: float32 [rows, n].
+
+        As long as w stays the same, it is the same tensors.
+        """
+        names = tuple(rows)
+        if names not in self._batches:
+            picked = [self.values[row] for row in names]
+            stacked = (torch.stack([scales[index] for scales in picked]) for index in range(len(self.targets)))
+            self._batches[names] = tuple(stacked)
+        return self._batches[names]

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from .speed import Ratio, Sampler, Setting, Variant, alternate, growth_inhibitors, ratios, stock
+from .sampler import Sampler, Setting
+from .speed import Ratio, alternate, ratios
+from .variants import Variant, growth_inhibitors, stock
 
 CONCEPTS = (1, 2, 4, 8, 16)
 PIXELS = (256, 384, 512)
@@ -26,7 +28,7 @@ def _measure(sampler: Sampler, setting: Setting, counts: Sequence[int], rounds: 
     """Return the ratios by number of concepts."""
     sampler.use(setting)
     variants: dict[str, Variant] = {str(count): partial(growth_inhibitors, count=count) for count in counts}
-    found = ratios(alternate(sampler, {"stock": stock, **variants}, rounds, label))
+    found = ratios(alternate(sampler, {"stock": stock, **variants}, rounds, label).times)
     return {count: found[str(count)] for count in counts}
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from torch.profiler import ProfilerActivity
 from torch.profiler import profile as torch_profile
 
-from .speed import VARIANTS, Sampler
+from .sampler import Sampler
+from .variants import VARIANTS
 
 _ROWS = 14
 
