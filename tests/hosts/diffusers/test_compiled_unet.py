@@ -9,6 +9,7 @@ from test_pipeline import build_pipe, sample
 from tiny import randomise
 from torch._dynamo.utils import counters
 
+from lib_gie.core.arithmetic import few_kernels
 from lib_gie.core.composition import Trace
 from lib_gie.core.concepts import Concept
 from lib_gie.core.layers import find_cross_attention
@@ -180,6 +181,15 @@ def test_other_ways_to_erase(pipe, compile_it, options):
     expected = erased(pipe, **options)
     compile_it(pipe, backend="eager")
     torch.testing.assert_close(erased(pipe, **options), expected)
+
+
+@can_be_run
+@pytest.mark.parametrize("compile_it", [compiled_in_place, compiled_blocks])
+def test_the_arithmetic_of_gpus(pipe, compile_it):
+    expected = erased(pipe)
+    compile_it(pipe, backend="eager", fullgraph=True)
+    with few_kernels():
+        torch.testing.assert_close(erased(pipe), expected, atol=1e-4, rtol=1e-4)
 
 
 @can_be_run
