@@ -15,6 +15,8 @@ from torch.utils.hooks import RemovableHandle
 from lib_gie.core.call import Args, Kwargs
 from lib_gie.handles import take_off
 
+from .compiled import keep_hooks, release_hooks
+
 Around = Callable[[dict[str, Any]], AbstractContextManager[Any]]
 """Makes the context of one call of a pipeline from the call's arguments by name."""
 
@@ -107,10 +109,12 @@ class UNetWatch:
         """Watch this UNet, and no other one any more."""
         if self._unet is not unet:
             self.end()
+            keep_hooks(unet)
             self._unet, self._handle = unet, unet.register_forward_pre_hook(self._hook, with_kwargs=True)
 
     def end(self) -> None:
         """Watch no UNet any more."""
         if self._unet is not None and self._handle is not None:
             take_off(self._unet, self._handle)
+            release_hooks(self._unet)
         self._unet = self._handle = None

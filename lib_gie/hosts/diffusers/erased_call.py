@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from lib_gie.errors import ErasureError
 from lib_gie.hosts.erased_sampling import ErasedSampling, RowsInOrder
 
 from .classes import Layout
+from .compiled import is_compiled, uncompiled
 from .model import plain_attention
 from .prompt_rows import PromptRows, Wish, is_equal
 from .text_calls import TextCalls
@@ -56,15 +57,24 @@ class PipelineModel:
     def __init__(self, pipe: Any, layout: Layout, options: Mapping[str, Any]):
         self.unet: torch.nn.Module = pipe.unet
         self._pipe, self._layout, self._options = pipe, layout, options
+        self._is_compiled = is_compiled(self.unet)
         self._processors = dict(pipe.unet.attn_processors) if layout.perturbs else {}
 
     def encode(self, concept: Concept) -> EncodedConcept:
         """Encode a concept alone, states [77, D], as the prompts were."""
         return encode_concept(self._pipe, self._layout, concept, self._options)
 
-    def undisturbed(self) -> AbstractContextManager[Any]:
-        """Make a context in which PAG perturbs nothing. Otherwise UNet calls of diffusers leave nothing behind."""
-        return plain_attention(self.unet, self._processors) if self._layout.perturbs else nullcontext()
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Make a context in which PAG perturbs nothing. Otherwise UNet calls of diffusers leave nothing behind.
+
+        Nothing runs compiled in it: such a call has other rows or another size, and would be compiled for by itself.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(uncompiled() if self._is_compiled else nullcontext())
+            if self._layout.perturbs:
+                stack.enter_context(plain_attention(self.unet, self._processors))
+            yield
 
 
 class ErasedCall:

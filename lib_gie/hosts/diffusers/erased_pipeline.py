@@ -24,8 +24,9 @@ from lib_gie.options import CROSS_SHARE, SELF_SHARE, ErasureSettings
 
 from .calls import UNetWatch, watch_calls, wrap_encoder
 from .classes import Layout, layout_of
+from .compiled import hooked
 from .erased_call import ErasedCall, called_outside
-from .model import check_model, eager
+from .model import check_model
 from .prompt_rows import Wish
 from .texts import concept_tokens
 
@@ -177,7 +178,7 @@ class ErasedPipeline:
             with ExitStack() as attached:
                 self._call = call = ErasedCall(self.pipe, self._wish, arguments, attached)
                 attached.callback(call.forget)
-                attached.enter_context(eager(self.pipe.unet))
+                attached.enter_context(hooked(self.pipe.unet, arguments, needs_all=self.composition is not None))
                 yield
                 call.check_end()
         finally:

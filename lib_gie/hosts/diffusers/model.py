@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import nn
 
 from lib_gie.core.layers import find_cross_attention
 from lib_gie.errors import UnsupportedModelError
 
 from .classes import Layout
+from .compiled import check_compiled
 
 _ENCODERS = {"sd": ("text_encoder",), "sdxl": ("text_encoder", "text_encoder_2")}
 _PROJECTED = ("text_proj", "text_image_proj", "image_proj")
@@ -36,7 +36,7 @@ def check_model(pipe: Any, layout: Layout) -> None:
             f"{type(pipe).__name__} has no tokenizer, so the concept cannot be encoded; load the pipeline with its "
             f"tokenizer, also where prompts are given as prompt_embeds"
         )
-    eager(pipe.unet)
+    check_compiled(pipe.unet)
     _check_width(pipe, layout)
 
 
@@ -66,32 +66,6 @@ def _check_width(pipe: Any, layout: Layout) -> None:
         f"the text states of {type(pipe).__name__} have width {sum(widths)} and its UNet attends to width {wanted}"
         f"{lacks}, so the concept cannot be encoded; load the pipeline with all of its text encoders"
     )
-
-
-def is_compiled(unet: nn.Module) -> bool:
-    """Tell whether torch.compile was used on a UNet, a part of it or its forward."""
-    return any(
-        type(part).__name__ == "OptimizedModule"
-        or getattr(part, "_compiled_call_impl", None) is not None
-        or hasattr(part.forward, "_torchdynamo_orig_callable")
-        for part in unet.modules()
-    )
-
-
-def eager(unet: nn.Module) -> AbstractContextManager[Any]:
-    """Make a context in which a compiled UNet runs as it was written, as compiled code passes hooks by.
-
-    Raises UnsupportedModelError where torch is too old for that (2.6 is the first that can).
-    """
-    if not is_compiled(unet):
-        return nullcontext()
-    if not hasattr(torch.compiler, "set_stance"):
-        raise UnsupportedModelError(
-            "the UNet was compiled with torch.compile, which passes growth inhibitors by; load it without compiling "
-            "it, or use torch 2.6 or newer, where it is run uncompiled while concepts are erased"
-        )
-    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
-    return stance
 
 
 @contextmanager

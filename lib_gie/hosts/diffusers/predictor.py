@@ -17,7 +17,8 @@ from lib_gie.core.session import erasing, read_attention
 from lib_gie.errors import UnsupportedModelError
 
 from .classes import layout_of
-from .model import check_model, eager
+from .compiled import as_written
+from .model import check_model
 from .text_calls import TextCalls
 from .texts import concept_tokens, encode_concept, encode_texts
 
@@ -107,7 +108,7 @@ class PipelinePredictor:
             rows = slice(start, start + most)
             states, pooled = encode_texts(self.pipe, self._layout, texts[rows])  # [R, 77, D], [R, P]
             call = self._calls.make(latents[rows], timesteps[rows], states, pooled)
-            with nullcontext() if own is None or scales is None else erasing(unet, own, scales[rows]), eager(unet):
+            with nullcontext() if own is None or scales is None else erasing(unet, own, scales[rows]), as_written(unet):
                 output = call.run(unet).sample
             found.append(output[:, :LATENT_CHANNELS].float().cpu())  # [R, 4, h, w]
         return torch.cat(found)
@@ -122,7 +123,7 @@ class PipelinePredictor:
             latents = torch.zeros(len(states), LATENT_CHANNELS, *size)  # [R, 4, h, w]
             timesteps = torch.full((len(states),), LAST_TIMESTEP)  # [R]
             call = self._calls.make(latents, timesteps, states, pooled)
-            with eager(self.pipe.unet):
+            with as_written(self.pipe.unet):
                 found.append(read_attention(self.pipe.unet, encoded, reading, call.args, call.kwargs))
         return [torch.cat(parts) for parts in zip(*found, strict=True)]  # each [B, inputs, n]
 

@@ -604,46 +604,6 @@ def test_fused_projections(pipe):
     assert (fused - plain).abs().max() > 1e-3
 
 
-def compiled_whole(pipe):
-    pipe.unet = torch.compile(pipe.unet, backend="eager")
-
-
-def compiled_in_place(pipe):
-    pipe.unet.compile(backend="eager")
-
-
-def compiled_blocks(pipe):
-    if not hasattr(pipe.unet, "compile_repeated_blocks"):
-        pytest.skip("this diffusers compiles no single blocks")
-    pipe.unet.compile_repeated_blocks(backend="eager")
-
-
-def compiled_forward(pipe):
-    pipe.unet.forward = torch.compile(pipe.unet.forward, backend="eager")
-
-
-@pytest.mark.skipif(not hasattr(torch.compiler, "set_stance"), reason="this torch can only be refused, see below")
-@pytest.mark.parametrize("compile_it", [compiled_whole, compiled_in_place, compiled_blocks, compiled_forward])
-def test_compiled_unet(pipe, compile_it):
-    """It runs as it was written while concepts are erased, also where it was called before, and compiled afterwards."""
-    with GrowthInhibitors(pipe, "knife", scale=-3):
-        expected = sample(pipe)
-    compile_it(pipe)
-    plain = sample(pipe)
-    with GrowthInhibitors(pipe, "knife", scale=-3):
-        assert torch.equal(sample(pipe), expected)
-    assert torch.equal(sample(pipe), plain)
-    assert not torch.equal(plain, expected)
-
-
-@pytest.mark.parametrize("compile_it", [compiled_in_place, compiled_blocks])
-def test_compiled_unet_with_an_old_torch(pipe, monkeypatch, compile_it):
-    monkeypatch.delattr(torch.compiler, "set_stance", raising=False)
-    compile_it(pipe)
-    with pytest.raises(UnsupportedModelError, match=r"torch 2\.6"):
-        GrowthInhibitors(pipe, "knife")
-
-
 @pytest.mark.parametrize(
     "change",
     [
