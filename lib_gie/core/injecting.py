@@ -66,12 +66,22 @@ class _Taken:
     def __init__(self, taken: Mapping[str, torch.Tensor]):
         self._taken = taken
         self._of_rows: dict[tuple[int, str], torch.Tensor] = {}  # by selector and projection
+        self._recorded: dict[tuple[int, Encoded, float], list[torch.Tensor]] = {}
 
     def of(self, rows: Rows, part: str) -> torch.Tensor:
         """Return what a projection made for these rows, [rows, N or L, h*d], taken once."""
         if (id(rows), part) not in self._of_rows:
             self._of_rows[id(rows), part] = self._taken[part][rows]
         return self._of_rows[id(rows), part]
+
+    def keep(self, recording: Recording, maps: list[torch.Tensor]) -> None:
+        """Keep the maps that were made to be recorded."""
+        self._recorded[id(recording.rows), recording.encoded, recording.padding] = maps
+
+    def maps_of(self, injection: Injection) -> list[torch.Tensor] | None:
+        """Return the maps of an injection's only concept that were made to be recorded, None where none were."""
+        found = self._recorded.get((id(injection.rows), injection.encoded, injection.padding))
+        return found if injection.rule.has_concept_pass and len(injection.encoded) == 1 else None
 
 
 class Inject(Pass):
@@ -113,7 +123,7 @@ class Inject(Pass):
         for one in self._injections:
             own = result[one.rows]  # [rows, N, C_out], a view where the rows are neighbours
             projected = {part: taken.of(one.rows, part) for part in one.parts}
-            maps = None if one.maps is None else one.maps.pop(index)
+            maps = taken.maps_of(one) if one.maps is None else one.maps.pop(index)
             term = self.folds.term(one.rule, index, one.encoded, one.padding, context)
             term.add(own, LayerRun(projected, maps), one.scales.columns)
             if not isinstance(one.rows, slice):
@@ -160,12 +170,14 @@ class Inject(Pass):
         """Take what the layer's projections made, and record what is to be recorded of it."""
         taken = _Taken({part: capture.take(index, part, self.batch) for part in self._parts})
         for recording in recordings:
-            self._record(recording, index, context, taken.of(recording.rows, QUERIES))
+            taken.keep(recording, self._record(recording, index, context, taken.of(recording.rows, QUERIES)))
         return taken
 
-    def _record(self, one: Recording, index: int, context: torch.Tensor, query: torch.Tensor) -> None:
-        """Record the attention to each concept. ``query``: of the recorded rows, [rows, N, h*d]."""
+    def _record(self, one: Recording, index: int, context: torch.Tensor, query: torch.Tensor) -> list[torch.Tensor]:
+        """Record the attention to each concept, and return its maps. ``query``: of these rows, [rows, N, h*d]."""
         concepts = self.folds.concepts(index, one.encoded, one.padding, context)
-        for number in range(len(one.encoded)):
-            found = concepts.maps(query, number) if one.maps is None else one.maps[index][number]
-            one.recorder.add(number, one.names, concepts.own(found, number).detach())
+        numbers = range(len(one.encoded))
+        found = [concepts.maps(query, number) for number in numbers] if one.maps is None else one.maps[index]
+        for number, maps in zip(numbers, found, strict=True):
+            one.recorder.add(number, one.names, concepts.own(maps, number).detach())
+        return found

@@ -41,7 +41,8 @@ class GrowthTerm:
         """Add the term of all concepts to ``output`` [B, N, C_out], in place; ``scales``: float32 [B, columns]."""
         w, outputs = scales[:, None, None], self.outputs  # [B, 1, 1, columns], [h*columns, C_out]
         if run.maps is not None:
-            add_product(output, torch.cat(list(run.maps), -1) * w, outputs)
+            maps = torch.cat(list(run.maps), -1) if len(run.maps) > 1 else run.maps[0]  # [B, h, N, columns]
+            add_product(output, maps * w, outputs)
             return
         for pixels in self.concepts.pieces(run.query):
             inhibitors = self.concepts.all_maps(run.query[:, pixels]).mul_(w)  # I, [B, h, part of N, columns]

@@ -46,8 +46,8 @@ class LayerRun:
     """A layer's run for the rows that are erased from.
 
     ``projected``: by QUERIES, KEYS and VALUES what these projections returned, as far as the rule needs it.
-    ``maps``: M* of each concept from a UNet pass under it, float32 [rows, h, N, columns of the concept]; None where
-    there is no such pass.
+    ``maps``: M* of each concept, float32 [rows, h, N, columns of the concept], where it is known: from a UNet pass
+    under it, or because it was made to be recorded. None where it has to be made.
     """
 
     projected: Mapping[str, torch.Tensor]

@@ -94,6 +94,23 @@ def _doubted(rule: Guarded, row: torch.Tensor, doubt: str) -> _Found:
     return _Found(row.clamp(max=least), rule.told(doubt)) if used else _Found(row)
 
 
+def _emphasis(context: torch.Tensor, facts: Sequence[PromptFacts], states: torch.Tensor) -> list[float]:
+    """Return the largest emphasis in each row's prompt: what its text says, times what all of it grew by later.
+
+    ``context``: [rows, L, D]; ``states``: a concept's, [L*, D]. The WebUI's emphasis "Original" multiplies all of a
+    prompt's states so that their mean stays: where much is made weak, the rest gets strong. Every context begins with
+    BOS, whose state is the same in all texts.
+    """
+    bos, length = states[0].float().to(context.device), len(states)  # [D]
+    if context.shape[1] % length:
+        return [known.emphasis for known in facts]
+    first = context[:, ::length].float()  # [rows, contexts, D]
+    grown = first.norm(dim=-1) / bos.norm().clamp_min(1e-8)  # [rows, contexts]
+    is_bos = torch.cosine_similarity(first, bos, dim=-1).abs() > _SAME_DIRECTION  # [rows, contexts]
+    most = torch.where(is_bos & (grown > _NOTICED), grown, 1.0).amax(1)  # [rows]
+    return [known.emphasis * more for known, more in zip(facts, most.tolist(), strict=True)]
+
+
 class ResolvedScales:
     """The scales w of a generation's conditional rows, found when the UNet is first called for them.
 
@@ -176,7 +193,7 @@ class ResolvedScales:
         self._batches.clear()
         facts = self._facts_of(rows)
         found = {index: self._ask(index, read, facts, index in misread) for index, read in inputs.items()}
-        emphasis = self._emphasis(context, facts)  # [rows]
+        emphasis = _emphasis(context, facts, self.targets[0].encoded.states)  # [rows]
         for number, row in enumerate(rows):
             old = self._found.get(row)
             known = range(len(self.targets))
@@ -204,22 +221,6 @@ class ResolvedScales:
         named = [known.names(target.encoded.concept.key) for known in facts]
         doubts = target.rule.doubts(read, named, misread, [known.unlike for known in facts])
         return [_doubted(target.rule, row, doubt) for row, doubt in zip(values, doubts, strict=True)]
-
-    def _emphasis(self, context: torch.Tensor, facts: Sequence[PromptFacts]) -> list[float]:
-        """Return the largest emphasis in each row's prompt: what its text says, times what all of it grew by later.
-
-        The WebUI's emphasis "Original" multiplies all of a prompt's states so that their mean stays: where much is
-        made weak, the rest gets strong. Every context begins with BOS, whose state is the same in all texts.
-        """
-        bos = self.targets[0].encoded.states[0].float().to(context.device)  # [D]
-        length = len(self.targets[0].encoded.states)
-        if context.shape[1] % length:
-            return [known.emphasis for known in facts]
-        first = context[:, ::length].float()  # [rows, contexts, D]
-        grown = first.norm(dim=-1) / bos.norm().clamp_min(1e-8)  # [rows, contexts]
-        is_bos = torch.cosine_similarity(first, bos, dim=-1).abs() > _SAME_DIRECTION  # [rows, contexts]
-        most = torch.where(is_bos & (grown > _NOTICED), grown, 1.0).amax(1)  # [rows]
-        return [known.emphasis * more for known, more in zip(facts, most.tolist(), strict=True)]
 
     def _scale(self, target: Target, found: _Found, emphasis: float) -> torch.Tensor:
         """Return w of one row and target, float32 [n]."""
