@@ -62,7 +62,8 @@ class GrowthTerm:
         for some in _runs(len(keys), hidden.numel()):
             query = pixels.expand(len(keys[some]), -1, -1, -1)  # [some, h, B*N, d], which copies nothing
             found = F.scaled_dot_product_attention(query, keys[some], values[some], scale=1.0)  # [some, h, B*N, d]
-            _add_weighted(hidden, found.transpose(1, 2).reshape(-1, rows, hidden[0].numel()), w[:, some])
+            by_row = found.transpose(1, 2).reshape(-1, rows, hidden[0].numel())  # [some, B, N*h*d]
+            _add_weighted(hidden, by_row.to(hidden.dtype), w[:, some])  # autocast may have made it another one
 
     def _attended(self, groups: tuple[int | None, ...], dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """Return K* and V* of every group, see ColumnScales: [groups, h, L, d] each."""
@@ -71,6 +72,7 @@ class GrowthTerm:
             numbers = [owners[group] for group in range(len(set(groups) - {None}))]
             with torch.no_grad():
                 keys = self.concepts.keys_of(numbers).to(dtype)
+                keys = keys if keys.stride(-1) == 1 else keys.contiguous()  # what attention kernels need
                 self._by_group[groups, dtype] = keys, self.concepts.values_by_group(groups, len(numbers)).to(dtype)
         return self._by_group[groups, dtype]
 
