@@ -258,8 +258,11 @@ def _kernels(options: argparse.Namespace) -> tuple[list[dict], str]:
     import torch
 
     from lib_gie.evaluation.bench.estimate import estimate_row, estimate_table, estimates
+    from lib_gie.evaluation.bench.kernels import COUNTS_PRODUCTS
     from lib_gie.evaluation.bench.unets import SIZES
 
+    if not COUNTS_PRODUCTS:
+        raise OptionError(f"--kernels counts multiply-adds, which needs torch 2.2; this is {torch.__version__}")
     rows = [
         estimate_row(one)
         for size in _sizes(options)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lib_gie.evaluation.bench.kernels import Kernels, count, counting
+from lib_gie.evaluation.bench.kernels import COUNTS_PRODUCTS, Kernels, count, counting
 
 A, B = torch.randn(2, 3, 4), torch.randn(2, 4, 5)
 HEADS = torch.randn(2, 8, 6, 10)  # [B, h, N, d]
@@ -31,7 +31,9 @@ WEIGHT, BIAS = torch.randn(5, 4), torch.randn(5)
     ],
 )
 def test_what_starts_work_counts(run, found):
-    assert count(run) == found
+    counted = count(run)
+    assert (counted.kernels, counted.waits) == (found.kernels, found.waits)
+    assert counted == found or not COUNTS_PRODUCTS
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,9 @@ def test_inference_mode_changes_nothing():
 
     with torch.inference_mode():
         inferred = count(run)
-    assert inferred == count(run) == Kernels(3, 1, 2 * 8 * 6 * 6 * 20 + 6 * 4 * 5)
+    assert inferred == count(run)
+    assert (inferred.kernels, inferred.waits) == (3, 1)
+    assert inferred.multiply_adds == 2 * 8 * 6 * 6 * 20 + 6 * 4 * 5 or not COUNTS_PRODUCTS
 
 
 def test_the_sum_so_far_can_be_read_within():

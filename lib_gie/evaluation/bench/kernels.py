@@ -16,8 +16,15 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
+from torch.utils._pytree import tree_flatten
+
+try:
+    from torch.utils.flop_counter import flop_registry
+except ImportError:
+    flop_registry = {}
+
+COUNTS_PRODUCTS = bool(flop_registry)
+"""Whether multiply-adds are counted; torch before 2.2 does not know those of its operators."""
 
 _NO_WORK = {
     "_local_scalar_dense", "_reshape_alias", "_unsafe_view", "as_strided_", "detach_", "empty",
@@ -96,7 +103,7 @@ class Counter:
 
 
 def _tensors(values: Any) -> list[torch.Tensor]:
-    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
+    return [leaf for leaf in tree_flatten(values)[0] if isinstance(leaf, torch.Tensor)]
 
 
 # -- calls that count as one ------------------------------------------------
@@ -173,11 +180,10 @@ class _Operators(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func._can_decompose():  # where torch infers, operators come whole that else come in their parts
-            with self:
-                parts = func.decompose(*args, **kwargs)
-            if parts is not NotImplemented:
-                return parts
+        with self:  # where torch infers, operators come whole that else come in their parts
+            parts = func.decompose(*args, **kwargs)
+        if parts is not NotImplemented:
+            return parts
         found = _run(func, args, kwargs)
         if not self._counter.is_within and self._counter.is_on(args, kwargs, found):
             self._counter.found += _one(func, args, kwargs, found)

@@ -90,7 +90,7 @@ def enough_memory(name: str) -> Iterator[None]:
     """Raise MeasuringError where a GPU's memory is not enough for a variant within the context."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except torch.cuda.OutOfMemoryError as error:
         raise MeasuringError(
             f"the GPU has too little memory for {name!r}; leave it out by --variants, or use fewer --pixels or a "
             f"smaller --batch"
