@@ -7,6 +7,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from modules import devices, sd_models, shared
@@ -22,6 +23,9 @@ from .contract import Model
 
 _ALIKE = 0.7
 """Cosine from which a textual inversion's vector stands for a word: those of different words have far less."""
+
+
+_families: WeakKeyDictionary[torch.nn.Module, tuple[str, list[int]]] = WeakKeyDictionary()
 
 
 def loaded_model() -> Any | None:
@@ -108,9 +112,14 @@ def find_unet(model: Model) -> torch.nn.Module | None:
 
 
 def family_and_heads(unet: torch.nn.Module) -> tuple[str, list[int]]:
-    """Return the family ("sd1", ..., see ``layers.family_of``) and the heads of each cross-attention layer."""
-    found = layers.find_cross_attention(unet)
-    return layers.family_of(found), [layer.heads for layer in found]
+    """Return the family ("sd1", ..., see ``layers.family_of``) and the heads of each cross-attention layer.
+
+    Each UNet is looked through once. Raises UnsupportedModelError, see ``layers.find_cross_attention``.
+    """
+    if unet not in _families:
+        found = layers.find_cross_attention(unet)
+        _families[unet] = layers.family_of(found), [layer.heads for layer in found]
+    return _families[unet]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,11 +5,11 @@ Each is found by what it leaves on the host's objects, so that none has to be in
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ def _scripts(p: Any) -> list[Any]:
 
 
 def _counting_scripts(p: Any) -> list[Any]:
-    return [script for script in _scripts(p) if Path(getattr(script, "filename", "")).name in _COUNTING]
+    return [script for script in _scripts(p) if os.path.basename(getattr(script, "filename", "")) in _COUNTING]
 
 
 def _globals_of(script: Any) -> dict[str, Any]:

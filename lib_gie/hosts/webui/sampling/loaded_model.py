@@ -16,7 +16,7 @@ from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.kept_answers import KeptAnswers
 from lib_gie.hosts.webui.host.contract import Processing
 from lib_gie.hosts.webui.host.kept_encodings import KEPT
-from lib_gie.hosts.webui.host.model import unet_of
+from lib_gie.hosts.webui.host.model import find_unet, unet_of
 from lib_gie.hosts.webui.host.other_extensions import undisturbed
 from lib_gie.hosts.webui.host.pictures import TextCalls
 
@@ -44,10 +44,11 @@ class LoadedModel:
         """Return what encodings and scales depend on; they are made again when it changes.
 
         The UNet, the weights in it (a refiner of its kind takes it over), the pass, and the networks that are active.
-        What is written to the UNet's weights the hooks see by themselves.
+        What is written to the UNet's weights the hooks see by themselves. It is asked for in every step, so whether
+        the model can be erased from is left to whoever attaches to it.
         """
         return (
-            self.unet,
+            find_unet(shared.sd_model),
             getattr(shared.sd_model, "sd_checkpoint_info", None),
             bool(getattr(self._p, "is_hr_pass", False)),
             active_hypernetworks(),
