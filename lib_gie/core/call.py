@@ -150,6 +150,15 @@ class UNetCall:
 
         return self._with(0, _LATENTS_NAMES, noisy)._with(1, _TIMESTEP_NAMES, chosen)
 
+    def with_timestep(self, timestep: float) -> UNetCall:
+        """Return the call with a timestep for every row, [B]. Raises ErasureError where it has none."""
+
+        def by_row(given: torch.Tensor | float) -> torch.Tensor:
+            like = given if isinstance(given, torch.Tensor) else torch.as_tensor(given)
+            return torch.full((self.batch,), timestep, dtype=like.dtype, device=self.latents.device)  # [B]
+
+        return self._with(1, _TIMESTEP_NAMES, by_row)
+
     def _with(self, position: int, names: Sequence[str], change: Callable[[Any], Any]) -> UNetCall:
         """Return the call with ``change(value)`` for the argument at this position, or of one of these names."""
         for name in names:
@@ -164,6 +173,18 @@ class UNetCall:
         """Call the UNet with copies of the lists and dicts: diffusers' UNet empties a T2I-Adapter's lists."""
         fresh = self._map(lambda tensor: tensor)
         return unet(*fresh.args, **fresh.kwargs)
+
+
+def joined(calls: Sequence[UNetCall]) -> UNetCall:
+    """Return one call with the rows of several, which differ in nothing but what each row is given."""
+    batch = calls[0].batch
+    parts = zip(*(call.tensors() for call in calls), strict=True)
+
+    def together(first: torch.Tensor) -> torch.Tensor:
+        own = next(parts)
+        return torch.cat(own) if first.ndim and first.shape[0] == batch else first
+
+    return calls[0]._map(together)
 
 
 def noise_of(seed: int, shape: tuple[int, ...]) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -20,7 +20,7 @@ class KeptAnswers:
     """
 
     def __init__(self) -> None:
-        self._predicted: dict[tuple[Reading, bool, bytes], torch.Tensor] = {}  # float32 [inputs]
+        self._predicted: dict[_Key, torch.Tensor] = {}  # float32 [inputs]
 
     def clear(self) -> None:
         """Forget all of them."""
@@ -34,13 +34,36 @@ class KeptAnswers:
         """
         if not kind.predicted or kind.noise is None:
             return ask(call)
-        keys = [(kind, misread, digest) for digest in _digests(call.at_noise(kind.noise, None, kind.timestep))]
+        keys = _keys(kind, call, misread)
         if not all(key in self._predicted for key in keys):
             answer = ask(call)
             assert answer.predicted is not None  # as the kind says
             self._predicted |= zip(keys, answer.predicted, strict=True)
             return answer
         return Answer(predicted=torch.stack([self._predicted[key] for key in keys]))
+
+    def fill(
+        self, calls: Mapping[Reading, UNetCall], ask: Callable[[Mapping[Reading, UNetCall]], Mapping[Reading, Answer]]
+    ) -> None:
+        """Have the answers for the rows of these calls, by kind, from one ``ask`` where one of them is new.
+
+        What it reads must be of predicted noise, at the kinds' size.
+        """
+        keys = {kind: _keys(kind, call, misread=False) for kind, call in calls.items()}
+        if all(key in self._predicted for of_kind in keys.values() for key in of_kind):
+            return
+        for kind, answer in ask(calls).items():
+            assert answer.predicted is not None  # as the kinds say
+            self._predicted |= zip(keys[kind], answer.predicted, strict=True)
+
+
+_Key = tuple[Reading, bool, bytes]
+
+
+def _keys(kind: Reading, call: UNetCall, misread: bool) -> list[_Key]:
+    """Return for every row by what its answer is kept."""
+    assert kind.noise is not None  # else it depends on the image's own
+    return [(kind, misread, digest) for digest in _digests(call.at_noise(kind.noise, None, kind.timestep))]
 
 
 def _digests(call: UNetCall) -> list[bytes]:

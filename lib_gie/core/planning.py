@@ -17,7 +17,7 @@ from .erasure import Erasure
 from .folds import Encoded, Folds
 from .injecting import Inject, Injection, Recording
 from .passes import ConceptPass, Maps
-from .readings import Answer, as_read, is_longer, is_misread, read
+from .readings import Answer, as_read, is_longer, is_misread, read, read_together
 from .recorder import Reading
 from .rows import Name, RowLedger
 from .rules.protocol import ErasingRule
@@ -193,21 +193,57 @@ def _with_scales(runner: UNetRunner, parts: Sequence[Part]) -> list[Part]:
     return [replace(part, scales=part.member.erasure.resolved.batch(rows.names)) for part in parts]
 
 
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """A kind of reading, who asks for it, the call that it is made in, and whether that call is misread."""
+
+    kind: Reading
+    members: Sequence[Member]
+    call: UNetCall
+    misread: bool
+
+    @property
+    def first(self) -> Member:
+        """The member whose answers are kept."""
+        return self.members[0]
+
+
+def _asked(runner: UNetRunner, rows: ConditionalRows, kind: Reading, questions: Sequence[_Question]) -> _Asked:
+    members = [question.part.member for question in questions if kind in question.kinds]
+    call = as_read(rows.own, kind, members[0].erasure.as_text)
+    return _Asked(kind, members, call, is_misread(runner, call, kind))
+
+
 def _read(runner: UNetRunner, rows: ConditionalRows, questions: Sequence[_Question]) -> dict[Reading, Answer]:
-    """Run the UNet once for each kind of reading, for all concepts together. Return the answers by kind."""
+    """Run the UNet once for each kind of reading, for all concepts together. Return the answers by kind.
+
+    Kinds of predicted noise share a run where they can.
+    """
+    kinds = dict.fromkeys(kind for question in questions for kind in question.kinds)
+    asked = [_asked(runner, rows, kind, questions) for kind in kinds]
+    _read_predicted(runner, [one for one in asked if one.kind.reads_alone and not one.misread])
     found = {}
-    for kind in dict.fromkeys(kind for question in questions for kind in question.kinds):
-        asked = [question.part.member for question in questions if kind in question.kinds]
-        encoded, first = tuple(concept for member in asked for concept in member.encoded), asked[0]
-        call = as_read(rows.own, kind, first.erasure.as_text)
-        misread = is_misread(runner, call, kind)
+    for one in asked:
+        encoded, first = tuple(concept for member in one.members for concept in member.encoded), one.first
         ask = partial(
-            read, runner, encoded=encoded, padding=first.padding, kind=kind, undisturbed=first.undisturbed,
-            misread=misread,
+            read, runner, encoded=encoded, padding=first.padding, kind=one.kind, undisturbed=first.undisturbed,
+            misread=one.misread,
         )  # fmt: skip
-        answer = first.erasure.answers.read(kind, call, ask, misread)
-        found[kind] = replace(answer, misread=misread or is_longer(call, kind, len(first.encoded[0].states)))
+        answer = first.erasure.answers.read(one.kind, one.call, ask, one.misread)
+        misread = one.misread or is_longer(one.call, one.kind, len(first.encoded[0].states))
+        found[one.kind] = replace(answer, misread=misread)
     return found
+
+
+def _read_predicted(runner: UNetRunner, asked: Sequence[_Asked]) -> None:
+    """Have the kinds that one member asks for, at one size, read in one run of the UNet, and keep the answers."""
+    groups: dict[tuple[Member, object], list[_Asked]] = {}
+    for one in asked:
+        groups.setdefault((one.first, one.kind.size), []).append(one)
+    for (member, _), group in groups.items():
+        if len(group) > 1:
+            calls = {one.kind: one.call for one in group}
+            member.erasure.answers.fill(calls, partial(read_together, runner, undisturbed=member.undisturbed))
 
 
 # -- what must be known before ------------------------------------------------

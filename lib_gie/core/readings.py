@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from lib_gie.errors import ErasureError
 
-from .call import LATENT_CHANNELS, Size, UNetCall, select
+from .call import LATENT_CHANNELS, Size, UNetCall, joined, select
 from .encoding import EncodedConcept
 from .folds import Encoded
 from .layers import is_replaced
@@ -87,6 +87,26 @@ def read(
         return _rows_of(run(call), slice(None))  # another extension's, which may count on whole batches
     chosen, equals = call.distinct_rows()  # images of one prompt need one row
     return _rows_of(run(call.rows(select(chosen))), equals)
+
+
+def read_together(
+    runner: UNetRunner, calls: Mapping[Reading, UNetCall], undisturbed: Undisturbed
+) -> dict[Reading, Answer]:
+    """Read what the UNet predicts for readings of one size in one run of it, see ``read``: answers by kind.
+
+    ``calls``: by kind the call of conditional rows, as ``as_read`` returns it. None of them may be misread: where
+    another extension runs the UNet in its own way, it may count on the host's rows.
+    """
+    noises = [
+        call.at_noise(kind.noise, kind.size, kind.timestep).with_timestep(kind.timestep)
+        for kind, call in calls.items() if kind.noise is not None
+    ]  # fmt: skip
+    chosen, equals = noises[0].distinct_rows()  # alike under one noise, alike under all
+    together = joined([call.rows(select(chosen)) for call in noises])
+    watched = Prediction(runner.layers, runner.folds, together.batch)
+    output = output_in(runner.run_own(watched, together, undisturbed))[:, :LATENT_CHANNELS]  # [kinds * rows, 4, h, w]
+    parts = zip(calls, output.split(len(chosen)), strict=True)
+    return {kind: _rows_of(Answer(predicted=cells(part, kind.size).cpu()), equals) for kind, part in parts}
 
 
 def _rows_of(answer: Answer, rows: Any) -> Answer:

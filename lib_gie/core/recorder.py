@@ -46,6 +46,11 @@ class Reading:
         return self.noise is not None
 
     @property
+    def reads_alone(self) -> bool:
+        """Tell whether it is of predicted noise at a size of its own: then nothing but the prompt has a say in it."""
+        return self.predicted and self.noise is not None and self.size is not None
+
+    @property
     def kind(self) -> Reading:
         """Return what all readings have in common that one run of the UNet serves."""
         return replace(self, per_head=False)

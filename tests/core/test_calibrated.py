@@ -12,11 +12,13 @@ from test_precision import autocast, mode  # noqa: F401 -- a fixture
 from tiny import make_batch, make_concept
 
 from lib_gie.core import readings
+from lib_gie.core.call import UNetCall
 from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.erasure import Erasure, Target
 from lib_gie.core.kept_answers import KeptAnswers
 from lib_gie.core.readings import cells
 from lib_gie.core.recorder import MOST_CELLS, Reading, count_cells
+from lib_gie.core.runner import UNetRunner
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo
 from lib_gie.core.scales.calibrated import (
     Calibration,
@@ -37,6 +39,7 @@ from lib_gie.core.scales.scale_rules import (
 )
 from lib_gie.core.session import attach, read_attention
 from lib_gie.errors import AdapterError, OptionError
+from lib_gie.randomness import undrawn
 
 KNIFE, WINE, GUN = (
     make_concept(text, count, seed=seed) for text, count, seed in (("knife", 1, 5), ("red wine", 2, 6), ("gun", 1, 7))
@@ -280,10 +283,26 @@ def test_a_prompt_is_read_once(unet, other):
     erasure = Erasure([Target(KNIFE, rule)])
     with attach(unet.module, erasure), Runs(unet) as runs:
         run(unet, erasure, steps=3)
-    assert runs.rows == [1, 1, 2, 2, 2]  # two readings of the one conditional row, then the host's own calls
+    assert runs.rows == [2, 2, 2, 2]  # two readings of the one conditional row at once, then the host's own calls
     (inputs,) = rule.asked
     assert inputs.shape == (1, INPUTS, 1)
     assert erasure.scales[0][0].tolist() == [pytest.approx(-2.0)]
+
+
+@pytest.mark.parametrize("timestep", [500, 500.0, torch.tensor(500), torch.full((2,), 500)], ids=str)
+@pytest.mark.parametrize("alike", [True, False])
+def test_readings_at_once_are_those_one_by_one(unet, timestep, alike):
+    """Whatever the host gives as timestep: each row has that of its reading."""
+    context = CONTEXT[[0, 0]] if alike else CONTEXT
+    runner, given = UNetRunner(unet.module), UNetCall((LATENTS, timestep, context), {})
+    one_by_one = [readings.read(runner, given, (), 0.0, kind, undrawn, False) for kind in READINGS]
+    with Runs(unet) as runs:
+        together = readings.read_together(runner, dict.fromkeys(READINGS, given), undrawn)
+    assert runs.rows == [2 if alike else 4]
+    for kind, expected in zip(READINGS, one_by_one, strict=True):
+        torch.testing.assert_close(together[kind].predicted, expected.predicted, atol=1e-5, rtol=1e-5)
+    first, second = (one.predicted for one in one_by_one)
+    assert (first - second).abs().max() > 1e-2
 
 
 def test_whether_it_can_be_read_is_asked_once(unet, other, monkeypatch):
@@ -294,7 +313,7 @@ def test_whether_it_can_be_read_is_asked_once(unet, other, monkeypatch):
     asked.clear()
     with attach(unet.module, erasure), Runs(unet) as runs:
         run(unet, erasure)
-    assert runs.rows == [1, 1, 2]
+    assert runs.rows == [2, 2]
     assert len(asked) == len(READINGS)
 
 
@@ -307,12 +326,12 @@ def test_what_was_read_is_kept_until_it_is_cleared(unet, other):
             run(unet, erasure, context=context)
         found.append((runs.rows, erasure.scales[0][0].tolist()))
     (first, w), (again, same), (changed, _), (back, _) = found
-    assert (first, again, changed, back) == ([1, 1, 2], [2], [1, 1, 2], [2])
+    assert (first, again, changed, back) == ([2, 2], [2], [2, 2], [2])
     assert w == same
     erasure.read_again()
     with attach(unet.module, erasure), Runs(unet) as runs:
         run(unet, erasure)
-    assert runs.rows == [1, 1, 2]
+    assert runs.rows == [2, 2]
 
 
 def test_a_prompt_without_the_concept_is_left_alone(unet, other):
@@ -346,7 +365,7 @@ def test_images_of_one_prompt_are_read_together(unet, other):
     context = torch.stack([CONTEXT[0], other, CONTEXT[0], CONTEXT[1]])
     with attach(unet.module, erasure), Runs(unet) as runs:
         run(unet, erasure, torch.randn(4, 4, *SIZE), context, rows=(0, 1, 2, None))
-    assert runs.rows == [2, 2, 4]  # two prompts in each reading
+    assert runs.rows == [4, 4]  # two prompts in each of two readings
     assert [round(float(erasure.scales[row][0]), 3) for row in range(3)] == [-2.0, 0.0, -2.0]
     assert torch.equal(rule.asked[0][0], rule.asked[0][2])
 
@@ -483,7 +502,7 @@ def test_an_adapter_a_calibration_and_a_fixed_scale_together(unet, other):
     targets = [Target(KNIFE, rule), Target(WINE, adapter), Target(GUN, FixedScale(-1.5)), Target(GUN, rule)]
     with attach(unet.module, erasure := Erasure(targets)), Runs(unet) as runs:
         run(unet, erasure, steps=2)
-    assert runs.rows == [1, 1, 1, 2, 2]  # two readings of the calibrations, one of the adapter, then the host's calls
+    assert runs.rows == [2, 1, 2, 2]  # two readings of the calibrations, one of the adapter, then the host's calls
     together = erasure.scales[0]
     for number, target in enumerate(targets):
         with attach(unet.module, alone := Erasure([target])):
