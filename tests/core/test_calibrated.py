@@ -294,10 +294,13 @@ def test_a_prompt_is_read_once(unet, other):
 def test_readings_at_once_are_those_one_by_one(unet, timestep, alike):
     """Whatever the host gives as timestep: each row has that of its reading."""
     context = CONTEXT[[0, 0]] if alike else CONTEXT
-    runner, given = UNetRunner(unet.module), UNetCall((LATENTS, timestep, context), {})
-    one_by_one = [readings.read(runner, given, (), 0.0, kind, undrawn, False) for kind in READINGS]
+    runner, plain = UNetRunner(unet.module), UNetCall((LATENTS, torch.full((2,), 500), context), {})
+    runner.attach()
+    one_by_one = [readings.read(runner, plain, (), 0.0, kind, undrawn, False) for kind in READINGS]
+    given = UNetCall((LATENTS, timestep, context), {})
     with Runs(unet) as runs:
         together = readings.read_together(runner, dict.fromkeys(READINGS, given), undrawn)
+    runner.detach()
     assert runs.rows == [2 if alike else 4]
     for kind, expected in zip(READINGS, one_by_one, strict=True):
         torch.testing.assert_close(together[kind].predicted, expected.predicted, atol=1e-5, rtol=1e-5)
