@@ -2,99 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
-from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 from .arithmetic import takes_few_kernels
-from .call import Rows, UNetCall
+from .asking import with_scales
+from .call import UNetCall
 from .composition import CROSS, Follower
-from .erasure import Erasure
-from .folds import Encoded, Folds
+from .folds import Folds
 from .injecting import Inject, Injection, Recording
+from .parts import ConditionalRows, Member, Part
 from .passes import ConceptPass, Maps
-from .readings import Answer, as_read, is_longer, is_misread, read, read_together
-from .recorder import Reading
 from .rows import Name, RowLedger
 from .rules.protocol import ErasingRule
-from .runner import Undisturbed, UNetRunner
-
-
-@dataclass(eq=False)
-class Member:
-    """An erasure that is attached to a UNet.
-
-    ``undisturbed``: a context around UNet calls that no host makes. ``follower``: its hooks that keep a composition.
-    ``uses``: how often it is attached.
-    """
-
-    erasure: Erasure
-    undisturbed: Undisturbed
-    follower: Follower | None
-    uses: int = 0
-    handles: list[tuple[nn.Module, RemovableHandle]] = field(default_factory=list)
-
-    @cached_property
-    def encoded(self) -> Encoded:
-        """The concepts as the text encoder sees them."""
-        return tuple(target.encoded for target in self.erasure.targets)
-
-    @property
-    def padding(self) -> float:
-        """See ErasureSettings."""
-        return self.erasure.settings.padding
-
-    @property
-    def is_separate(self) -> bool:
-        """Tell whether the concepts have UNet passes of their own."""
-        return self.erasure.settings.concept_pass == "separate"
-
-
-@dataclass(frozen=True, eq=False)
-class ConditionalRows:
-    """The conditional rows of a UNet call, by their names, as one ledger knows them. ``numbers``: their positions."""
-
-    call: UNetCall
-    rows: Rows
-    names: tuple[Hashable, ...]
-    numbers: Sequence[int]
-
-    @property
-    def context(self) -> torch.Tensor:
-        """The context of these rows, [rows, L, D]."""
-        return self.call.context[self.rows]
-
-    @cached_property
-    def own(self) -> UNetCall:
-        """The call of these rows alone."""
-        return self.call.rows(self.rows)
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """A member and the rows that it erases from.
-
-    ``scales``: w of each concept, float32 [rows, n], on the CPU. ``maps``: of the concepts' own passes.
-    """
-
-    member: Member
-    taken: ConditionalRows
-    scales: tuple[torch.Tensor, ...] = ()
-    maps: Maps | None = None
-
-    @cached_property
-    def any_scale(self) -> bool:
-        """Tell whether any scale is not zero."""
-        return any(bool((scale != 0).any()) for scale in self.scales)
-
-    @property
-    def injects(self) -> bool:
-        """Tell whether something is erased in this step."""
-        return self.member.erasure.injects and self.any_scale
+from .runner import UNetRunner
 
 
 def plan_call(runner: UNetRunner, members: Sequence[Member], call: UNetCall) -> Inject:
@@ -102,7 +25,7 @@ def plan_call(runner: UNetRunner, members: Sequence[Member], call: UNetCall) -> 
 
     Raises ErasureError for rows that are unknown, and what the members' rules and recorded images refuse.
     """
-    parts = [part for group in _parts(runner.folds, members, call) for part in _with_scales(runner, group)]
+    parts = [part for group in _parts(runner.folds, members, call) for part in with_scales(runner, group)]
     ready: list[Part] = []
     followed: list[tuple[Follower, Part]] = []
     for part in parts:
@@ -144,106 +67,6 @@ def _conditional(folds: Folds, call: UNetCall, names: Sequence[Name]) -> Conditi
         return None
     rows = folds.rows(indices, call.latents.device)
     return ConditionalRows(call, rows, tuple(names[index] for index in indices), indices)
-
-
-# -- scales ------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class _Question:
-    """A question to the scale rules of one member: the numbers of the targets that must be read anew."""
-
-    part: Part
-    numbers: Sequence[int]
-
-    @property
-    def readings(self) -> dict[int, Sequence[Reading]]:
-        """By number the readings of the rules that read something."""
-        targets = self.part.member.erasure.targets
-        found = {number: targets[number].rule.readings for number in self.numbers}
-        return {number: readings for number, readings in found.items() if readings}
-
-    @property
-    def kinds(self) -> list[Reading]:
-        """The kinds of these readings, each once: those of one kind are read in one run of the UNet."""
-        return list(dict.fromkeys(one.kind for readings in self.readings.values() for one in readings))
-
-
-def _with_scales(runner: UNetRunner, parts: Sequence[Part]) -> list[Part]:
-    """Return the parts of one ledger with their scales, read anew where that is needed."""
-    rows = parts[0].taken
-    context, size = rows.context, rows.call.size  # [rows, L, D]
-    questions = []
-    for part in parts:
-        erasure = part.member.erasure
-        numbers = erasure.resolved.unresolved(rows.names, context, size, erasure.in_first_tiles)
-        if numbers is not None:
-            questions.append(_Question(part, numbers))
-    answers = _read(runner, rows, questions)
-    for question in questions:
-        inputs: dict[int, torch.Tensor | None] = dict.fromkeys(question.numbers)
-        misread = set()
-        for number, readings in question.readings.items():
-            concept = question.part.member.encoded[number]
-            found = [answers[reading.kind].inputs(reading, concept) for reading in readings]
-            inputs[number] = torch.cat(found, 1)  # [rows, inputs, n]
-            if any(answers[reading.kind].misread for reading in readings):
-                misread.add(number)
-        question.part.member.erasure.resolved.set_scales(rows.names, context, size, inputs, misread)
-    return [replace(part, scales=part.member.erasure.resolved.batch(rows.names)) for part in parts]
-
-
-@dataclass(frozen=True, eq=False)
-class _Asked:
-    """A kind of reading, who asks for it, the call that it is made in, and whether that call is misread."""
-
-    kind: Reading
-    members: Sequence[Member]
-    call: UNetCall
-    misread: bool
-
-    @property
-    def first(self) -> Member:
-        """The member whose answers are kept."""
-        return self.members[0]
-
-
-def _asked(runner: UNetRunner, rows: ConditionalRows, kind: Reading, questions: Sequence[_Question]) -> _Asked:
-    members = [question.part.member for question in questions if kind in question.kinds]
-    call = as_read(rows.own, kind, members[0].erasure.as_text)
-    return _Asked(kind, members, call, is_misread(runner, call, kind))
-
-
-def _read(runner: UNetRunner, rows: ConditionalRows, questions: Sequence[_Question]) -> dict[Reading, Answer]:
-    """Run the UNet once for each kind of reading, for all concepts together. Return the answers by kind.
-
-    Kinds of predicted noise share a run where they can.
-    """
-    kinds = dict.fromkeys(kind for question in questions for kind in question.kinds)
-    asked = [_asked(runner, rows, kind, questions) for kind in kinds]
-    _read_predicted(runner, [one for one in asked if one.kind.reads_alone and not one.misread])
-    found = {}
-    for one in asked:
-        encoded, first = tuple(concept for member in one.members for concept in member.encoded), one.first
-        ask = partial(
-            read, runner, encoded=encoded, padding=first.padding, kind=one.kind, undisturbed=first.undisturbed,
-            misread=one.misread,
-        )  # fmt: skip
-        answer = first.erasure.answers.read(one.kind, one.call, ask, one.misread)
-        misread = one.misread or is_longer(one.call, one.kind, len(first.encoded[0].states))
-        found[one.kind] = replace(answer, misread=misread)
-    return found
-
-
-def _read_predicted(runner: UNetRunner, asked: Sequence[_Asked]) -> None:
-    """Have the kinds that one member asks for, at one size, read in one run of the UNet, and keep the answers."""
-    groups: dict[tuple[Member, object], list[_Asked]] = {}
-    for one in asked:
-        groups.setdefault((one.first, one.kind.size), []).append(one)
-    for (member, _), group in groups.items():
-        if len(group) > 1:
-            calls = {one.kind: one.call for one in group}
-            member.erasure.answers.fill(calls, partial(read_together, runner, undisturbed=member.undisturbed))
 
 
 # -- what must be known before ------------------------------------------------

@@ -18,7 +18,8 @@ from .composition import Follower
 from .encoding import EncodedConcept
 from .erasure import Erasure, Target
 from .layers import AttentionLayer, family_of
-from .planning import Member, plan_call
+from .parts import Member
+from .planning import plan_call
 from .readings import is_misread, read
 from .recorder import Reading
 from .runner import Undisturbed, UNetRunner, is_inner_call, remove
