@@ -52,9 +52,10 @@ class ProjectionCapture:
     def attach_before_out(self, run: BeforeOut) -> list[tuple[nn.Module, RemovableHandle]]:
         """Put hooks that call ``run`` on the W_o of all layers, and return these modules with the handles."""
 
-        def hook(index: int) -> Callable[[nn.Module, Args], torch.Tensor | None]:
-            def before(module: nn.Module, args: Args) -> torch.Tensor | None:
-                return run(index, args[0]) if args and self._is_wanted() else None
+        def hook(index: int) -> Callable[[nn.Module, Args], Args | None]:
+            def before(module: nn.Module, args: Args) -> Args | None:
+                changed = run(index, args[0]) if args and self._is_wanted() else None
+                return None if changed is None else (changed, *args[1:])
 
             return before
 

@@ -21,7 +21,10 @@ Scales = tuple[torch.Tensor, ...]
 """w of each concept, float32 [rows, n], on the CPU. As long as w stays the same, it is the same tensors."""
 
 Spread = tuple[tuple[int, ...], int]
-"""The numbers of the rows that w is of, in a batch of so and so many rows: w of the others is 0."""
+"""The numbers of the rows that w is of, and the number of rows in the batch: w of the others is 0."""
+
+_MOST_SCALES = 64
+"""Prompts that change with the steps bring new scales again and again."""
 
 
 class Folds:
@@ -37,6 +40,7 @@ class Folds:
         self._terms: dict[tuple[ErasingRule, int, Encoded, float], LayerTerm] = {}
         self._placed = PlacedStates()
         self._rows: dict[tuple[tuple[int, ...], torch.device], Rows] = {}
+        self._contexts: dict[tuple[int, ...], tuple[torch.Tensor | None, int, torch.Tensor]] = {}
         self._scales: dict[tuple[object, ...], tuple[Scales, ColumnScales]] = {}
 
     def concepts(self, index: int, encoded: Encoded, padding: float, like: torch.Tensor) -> LayerConcepts:
@@ -60,6 +64,17 @@ class Folds:
             rows = select(numbers)
             self._rows[key] = rows if isinstance(rows, slice) else rows.to(device)
         return self._rows[key]
+
+    def context_of(self, context: torch.Tensor, numbers: Sequence[int], rows: Rows) -> torch.Tensor:
+        """Return the rows of these numbers of ``context`` [B, L, D], the same tensor as long as that is the same."""
+        if isinstance(rows, slice) or context.is_inference():
+            return context[rows]
+        key = tuple(numbers)
+        origin, version, found = self._contexts.get(key, (None, 0, context))
+        if origin is not context or version != context._version:
+            found = context[rows]  # a copy, [rows, L, D]
+            self._contexts[key] = context, context._version, found
+        return found
 
     def scales(
         self,
@@ -90,6 +105,8 @@ class Folds:
                 numbers, batch = spread
                 own, columns = columns, columns.new_zeros(batch, columns.shape[1])  # [batch, columns]
                 columns[list(numbers)] = own
+            if len(self._scales) >= _MOST_SCALES:
+                self._scales.clear()
             self._scales[key] = scales, ColumnScales(columns, owners_of(encoded, padding), device)
         return self._scales[key][1]
 
@@ -99,3 +116,4 @@ class Folds:
         self._terms.clear()
         self._scales.clear()
         self._placed.clear()
+        self._contexts.clear()

@@ -6,8 +6,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
+from weakref import WeakSet
 
 import torch
+from torch import nn
 
 from lib_gie.errors import ErasureError
 
@@ -20,6 +22,9 @@ from .layers import AttentionLayer
 from .passes import Maps, Pass
 from .recorder import AttentionRecorder
 from .rules.protocol import ErasingRule, LayerRun, LayerTermBefore
+
+_again: WeakSet[nn.Module] = WeakSet()
+"""Layers that ran their W_o again after the terms had been added before it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +80,9 @@ class _Taken:
         return self._of_rows[id(rows), part]
 
     def keep(self, recording: Recording, maps: list[torch.Tensor]) -> None:
-        """Keep the maps that were made to be recorded."""
-        self._recorded[id(recording.rows), recording.encoded, recording.padding] = maps
+        """Keep the maps that were made to be recorded, of this run's own queries."""
+        if recording.maps is None:
+            self._recorded[id(recording.rows), recording.encoded, recording.padding] = maps
 
     def maps_of(self, injection: Injection) -> list[torch.Tensor] | None:
         """Return the maps of an injection's only concept that were made to be recorded, None where none were."""
@@ -104,10 +110,12 @@ class Inject(Pass):
         self._parts = frozenset({QUERIES}).union(*(one.parts for one in injections))
         self._can_be_before = bool(injections) and all(one.can_be_before for one in injections)
         self._added: set[int] = set()  # layers that run, with all of it before their W_o
+        self._after: set[int] = set()  # layers that run, whose W_o ran without it: it is added after them
 
     def at_layer(
         self, index: int, context: torch.Tensor, output: torch.Tensor, capture: ProjectionCapture
     ) -> torch.Tensor | None:
+        self._after.discard(index)
         if index in self._added:
             self._added.discard(index)
             return None
@@ -133,6 +141,8 @@ class Inject(Pass):
     def before_out(self, index: int, hidden: torch.Tensor, capture: ProjectionCapture) -> torch.Tensor | None:
         """Add all terms to ``hidden`` [B, N, h*d], where that takes few kernels and the layer runs as a whole."""
         if not self._is_before(index, hidden, capture):
+            if capture.is_running(index):
+                self._after.add(index)
             return None
         context = capture.context(index)
         taken = self._take(index, context, capture, self._due(index, capture))
@@ -147,14 +157,18 @@ class Inject(Pass):
     def _is_before(self, index: int, hidden: torch.Tensor, capture: ProjectionCapture) -> bool:
         """Tell whether all terms of a layer are added before its W_o. Raises ErasureError where W_o runs again.
 
-        Other extensions' layers may run W_o for some rows, or as often as they like.
+        Other extensions' layers may run W_o for some rows, or as often as they like. Then the term is added after them.
         """
+        layer = self.layers[index]
         if index in self._added:
+            _again.add(layer.module)
             raise ErasureError(
-                f"attention layer {self.layers[index].name} ran its to_out twice, so it is unknown whether the concept "
-                f"is erased from all that it made. Another extension or attention processor replaces it: switch it off"
+                f"attention layer {layer.name} ran its to_out twice, as another extension or attention processor lets "
+                f"it, so it is unknown whether the concept is erased from all that it made. Make the image once more: "
+                f"from now on the concept is erased after this layer, where that does not matter"
             )
-        if not self._can_be_before or not takes_few_kernels(hidden.device) or self.layers[index].is_replaced:
+        may_be = self._can_be_before and index not in self._after and layer.module not in _again
+        if not may_be or not takes_few_kernels(hidden.device) or layer.is_replaced:
             return False
         query = capture.whole(index) if capture.is_running(index) else None
         fits = query is not None and query.shape == hidden.shape and len(hidden) == self.batch

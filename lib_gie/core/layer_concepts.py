@@ -10,8 +10,9 @@ import torch
 from .encoding import EncodedConcept
 from .layers import AttentionLayer
 
-_CHUNK = 2**19
-"""Scores that are worked on at once: what is made of them stays in the processor's cache, and memory does not grow."""
+_CHUNK, _LARGE_CHUNK = 2**19, 2**25
+"""Scores that are worked on at once, on a processor and elsewhere: memory does not grow, and what a processor makes of
+them stays in its cache. Elsewhere each piece costs kernels."""
 
 _MOST = 80.0
 """exp of it, summed over a context, is still finite in float32."""
@@ -29,8 +30,9 @@ def owners_of(concepts: Sequence[EncodedConcept], padding: float) -> tuple[int, 
 
 
 def pieces(query: torch.Tensor, heads: int, positions: int) -> Iterator[slice]:
-    """Return runs of pixels of ``query`` [B, N, h*d]. A run has no more than _CHUNK scores for these positions."""
-    pixels = max(1, _CHUNK // (query.shape[0] * heads * positions))
+    """Return runs of pixels of ``query`` [B, N, h*d]. A run has no more scores for these positions than a chunk."""
+    chunk = _CHUNK if query.device.type == "cpu" else _LARGE_CHUNK
+    pixels = max(1, chunk // (query.shape[0] * heads * positions))
     return (slice(start, start + pixels) for start in range(0, query.shape[1], pixels))
 
 
@@ -94,23 +96,27 @@ class LayerConcepts:
     # -- attention ------------------------------------------------
 
     @cached_property
-    def keys(self) -> torch.Tensor:
-        """K* of k concepts, split by heads, transposed, divided by sqrt(d): [h, d, k*L].
+    def _distances(self) -> torch.Tensor:
+        """K* of k concepts, split by heads, less the key of the concept's first token (BOS): [k*L, h, d].
 
-        Each is less the key of the concept's first token (BOS): a softmax does not change by what is added to all of
-        its scores, and measured from BOS, which gets most of the attention, they need no search for their maximum.
+        A softmax does not change by what is added to all of its scores. Measured from BOS, which gets most of the
+        attention, they need no search for their maximum, and half precision is finer.
         """
         with torch.no_grad():
             keys: torch.Tensor = self.layer.to_k(self.states("key_states"))  # [k, L, h*d]
             split: torch.Tensor = (keys - keys[:, :1]).flatten(0, 1).unflatten(-1, (self.heads, -1))  # [k*L, h, d]
-            factor: float = split.shape[-1] ** -0.5
-            return split.permute(1, 2, 0) * factor  # [h, d, k*L]
+            return split
+
+    @cached_property
+    def keys(self) -> torch.Tensor:
+        """The same, transposed, divided by sqrt(d): [h, d, k*L]."""
+        factor: float = self._distances.shape[-1] ** -0.5
+        return self._distances.permute(1, 2, 0) * factor  # [h, d, k*L]
 
     def keys_of(self, numbers: Sequence[int]) -> torch.Tensor:
-        """Return K* of these concepts, divided by sqrt(d), as attention kernels take it: [numbers, h, L, d]."""
-        split: torch.Tensor = (
-            self.keys.permute(2, 0, 1).unflatten(0, (-1, self.length)).transpose(1, 2)
-        )  # [k, h, L, d], a view
+        """Return K* of these concepts, not yet divided by sqrt(d), as attention takes it: [numbers, h, L, d]."""
+        by_concept: torch.Tensor = self._distances.unflatten(0, (-1, self.length))  # [k, L, h, d]
+        split = by_concept.transpose(1, 2)  # [k, h, L, d], a view
         if list(numbers) == list(range(len(self.concepts))):
             return split
         return torch.stack([split[number] for number in numbers])  # [numbers, h, L, d]

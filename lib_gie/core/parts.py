@@ -50,17 +50,16 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class ConditionalRows:
-    """The conditional rows of a UNet call, by their names, as one ledger knows them. ``numbers``: their positions."""
+    """The conditional rows of a UNet call, by their names, as one ledger knows them.
+
+    ``numbers``: their positions. ``context``: theirs, [rows, L, D].
+    """
 
     call: UNetCall
     rows: Rows
     names: tuple[Hashable, ...]
     numbers: Sequence[int]
-
-    @property
-    def context(self) -> torch.Tensor:
-        """The context of these rows, [rows, L, D]."""
-        return self.call.context[self.rows]
+    context: torch.Tensor
 
     @cached_property
     def own(self) -> UNetCall:

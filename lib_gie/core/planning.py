@@ -66,7 +66,8 @@ def _conditional(folds: Folds, call: UNetCall, names: Sequence[Name]) -> Conditi
     if not indices:
         return None
     rows = folds.rows(indices, call.latents.device)
-    return ConditionalRows(call, rows, tuple(names[index] for index in indices), indices)
+    context = folds.context_of(call.context, indices, rows)
+    return ConditionalRows(call, rows, tuple(names[index] for index in indices), indices, context)
 
 
 # -- what must be known before ------------------------------------------------
@@ -107,7 +108,8 @@ def _other_image(part: Part) -> tuple[frozenset[str], UNetCall]:
 
 def _repeat(runner: UNetRunner, part: Part, recorded: UNetCall, others: Sequence[Part]) -> None:
     """Run the recorded call once more, for its queries and keys. What others erase is erased from it, too."""
-    rows = ConditionalRows(recorded, slice(0, recorded.batch), part.taken.names, range(recorded.batch))
+    every = range(recorded.batch)
+    rows = ConditionalRows(recorded, slice(0, recorded.batch), part.taken.names, every, recorded.context)
     same = [replace(one, taken=rows, maps=None) for one in others if one.taken.names == part.taken.names]
     device = recorded.context.device
     again = Inject(runner.layers, runner.folds, recorded.batch, _injections(runner.folds, same, device), runs_once=True)

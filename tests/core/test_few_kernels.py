@@ -10,10 +10,11 @@ from tiny import build_ldm, make_batch, make_concept, multiplies_halves
 
 from lib_gie.core.arithmetic import few_kernels, takes_few_kernels
 from lib_gie.core.columns import ColumnScales
-from lib_gie.core.erasure import Target
+from lib_gie.core.erasure import Erasure, Target
 from lib_gie.core.folds import Folds
 from lib_gie.core.layer_concepts import LayerConcepts
 from lib_gie.core.layers import find_cross_attention
+from lib_gie.core.recorder import AttentionRecorder
 from lib_gie.core.rules import growth_inhibitors
 from lib_gie.core.rules.growth_inhibitors import RULE, GrowthTerm
 from lib_gie.core.rules.protocol import QUERIES, LayerRun
@@ -278,3 +279,99 @@ def test_a_w_o_that_runs_for_some_rows_has_the_term_after_the_layer(unet, batch,
         found = run_anew(unet, batch)
     assert not before
     assert_same(found, expected)
+
+
+# -- layers that are run in another way ------------------------------------------------
+
+
+def effect(unet, batch, **options):
+    """How far erasure moves the conditional rows, as a share of them."""
+    one, plain = erasure(**options), stock(unet, batch)
+    with attach(unet.module, one):
+        found = run(unet, batch, one)
+    return found, float((found - plain)[:2].norm() / plain[:2].norm())
+
+
+def context_of(context, encoder_hidden_states):
+    return encoder_hidden_states if context is None else context
+
+
+def test_a_w_o_that_runs_for_some_rows_first(unet, batch, monkeypatch):
+    """Then for all: what it made of some must not stay as it was."""
+
+    def some_first(plain, self, x, context=None, encoder_hidden_states=None, **kwargs):
+        context = context_of(context, encoder_hidden_states)
+        if context is None:
+            return plain(self, x, **kwargs)
+        first = plain(self, x[:2], context[:2])
+        return torch.cat([first, plain(self, x, context)[2:]])
+
+    patched_class(monkeypatch, unet, some_first)
+    expected, moved = effect(unet, batch)
+    with few_kernels():
+        found, _ = effect(unet, batch)
+    assert moved > 1e-3
+    assert_same(found, expected)
+
+
+def test_a_layer_that_ran_its_w_o_twice_is_added_to_afterwards_from_then_on(unet, batch, monkeypatch):
+    def twice(plain, self, x, context=None, encoder_hidden_states=None, **kwargs):
+        context = context_of(context, encoder_hidden_states)
+        if context is None:
+            return plain(self, x, **kwargs)
+        return (plain(self, x, context) + plain(self, x, context)) / 2
+
+    patched_class(monkeypatch, unet, twice)
+    expected = run_anew(unet, batch)
+    with few_kernels():
+        for _ in unet.cross_attention:
+            with pytest.raises(ErasureError, match="Make the image once more"):
+                run_anew(unet, batch)
+        found = run_anew(unet, batch)
+    assert_same(found, expected)
+
+
+def test_a_w_o_keeps_its_other_arguments(unet, batch):
+    """As a LoRA's strength is given to it by older versions of diffusers."""
+
+    class Scaled(torch.nn.Linear):
+        def forward(self, hidden, factor=1.0):
+            return super().forward(hidden) * factor
+
+    for module in unet.cross_attention:
+        scaled = Scaled(module.to_out[0].in_features, module.to_out[0].out_features)
+        scaled.load_state_dict(module.to_out[0].state_dict())
+        module.to_out[0] = scaled
+    given = []
+    for module in unet.cross_attention:
+        module.to_out[0].register_forward_pre_hook(lambda module, args: given.append(len(args)))
+        module.to_out[0].register_forward_pre_hook(lambda module, args: (args[0], 0.25), prepend=True)
+    with few_kernels():
+        run_anew(unet, batch)
+    assert set(given) == {2}
+
+
+def test_an_attention_that_takes_no_scale(unet, batch, monkeypatch):
+    """Extensions put attention in torch's place that divides by sqrt(d), whatever it is given."""
+    expected = run_anew(unet, batch)
+    plain = torch.nn.functional.scaled_dot_product_attention
+
+    def other(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, **ignored):
+        return plain(query, key, value, attn_mask, dropout_p, is_causal)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", other)
+    with few_kernels():
+        assert_same(run_anew(unet, batch), expected)
+
+
+def test_maps_of_a_pass_of_its_own_do_not_serve_another_erasure(unet, batch, either_arithmetic):
+    """Two erasures of one concept on one ledger: one with a pass of its own that is recorded, one without."""
+    outputs = []
+    for recorder in (None, AttentionRecorder()):
+        separate = Erasure([Target(CONCEPTS[0], FixedScale(-2))], concept_pass="separate", recorder=recorder)
+        fused = Erasure([Target(CONCEPTS[0], FixedScale(-3))], ledger=separate.ledger)
+        with torch.no_grad(), attach(unet.module, separate), attach(unet.module, fused):
+            separate.begin(batch.rows, 0.0)
+            fused.begin_step(0.0)
+            outputs.append(unet(*batch.arguments))
+    assert_same(outputs[1], outputs[0])

@@ -16,7 +16,8 @@ from lib_gie.options import DEFAULT_SCALE, LOWEST_SCALE
 from .protocol import QUERIES, LayerRun, ScaleRange
 
 _AT_ONCE = 2**26
-"""Numbers that one attention kernel returns at most: what the term needs for itself stays small beside the UNet."""
+"""Numbers that one attention kernel returns at most, or scores where none does it at once: what the term needs for
+itself stays small beside the UNet."""
 
 
 class GrowthTerm:
@@ -53,15 +54,17 @@ class GrowthTerm:
 
         Attention with values that are zero but on the concept's own tokens is M*[..., C] V*[C]; no map is written. Its
         multiplications with zero are the price. The rows of a batch have K* and V* in common, so they are one row of
-        B*N pixels for the kernel; with w of a row the outcome is then added up over the groups.
+        B*N pixels for the kernel; with w of a row the outcome is then added up over the groups. The kernel divides by
+        sqrt(d) itself: extensions put others in its place, and not all of these take a scale.
         """
         rows, heads = len(hidden), self.concepts.heads
         keys, values = self._attended(scales.groups, hidden.dtype)  # [groups, h, L, d] each
         pixels = run.query.to(hidden.dtype).reshape(-1, heads, keys.shape[-1]).transpose(0, 1)  # [h, B*N, d]
         w = scales.by_group(hidden.dtype)  # [B, groups]
-        for some in _runs(len(keys), hidden.numel()):
+        length, depth = keys.shape[-2:]
+        for some in _runs(len(keys), hidden.numel() * max(length, depth) // depth):
             query = pixels.expand(len(keys[some]), -1, -1, -1)  # [some, h, B*N, d], which copies nothing
-            found = F.scaled_dot_product_attention(query, keys[some], values[some], scale=1.0)  # [some, h, B*N, d]
+            found = F.scaled_dot_product_attention(query, keys[some], values[some])  # [some, h, B*N, d]
             by_row = found.transpose(1, 2).reshape(-1, rows, hidden[0].numel())  # [some, B, N*h*d]
             _add_weighted(hidden, by_row.to(hidden.dtype), w[:, some])  # autocast may have made it another one
 

@@ -42,7 +42,8 @@ def _identity(context: torch.Tensor) -> tuple[object, ...] | None:
     """Return what is equal for the same memory while nothing writes to it; None where torch does not keep count."""
     if context.is_inference():
         return None
-    return context.data_ptr(), context.shape, context.stride(), context._version
+    storage = context.untyped_storage()._cdata  # unlike its address, also known of a tensor without numbers
+    return storage, context.storage_offset(), context.shape, context.stride(), context._version
 
 
 class _Seen:
