@@ -110,7 +110,7 @@ class ErasingRule(Protocol):
     is_sum: bool
     """Whether the term of several concepts is the sum of theirs. Then all that is erased from a row is one term."""
     adds_before: bool
-    """Whether its terms are LayerTermBefore."""
+    """Tells whether its terms are LayerTermBefore."""
     emphasis_power: float
     """w grows with the largest emphasis in the prompt to this power."""
 

@@ -24,7 +24,7 @@ except ImportError:
     flop_registry = {}
 
 COUNTS_PRODUCTS = bool(flop_registry)
-"""Whether multiply-adds are counted; torch before 2.2 does not know those of its operators."""
+"""It is False with torch before 2.2, which does not know the multiply-adds of its operators: they are not counted."""
 
 _NO_WORK = {
     "_local_scalar_dense", "_reshape_alias", "_unsafe_view", "as_strided_", "detach_", "empty",

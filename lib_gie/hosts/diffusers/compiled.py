@@ -208,7 +208,7 @@ def _class_like(kind: Any, **methods: Any) -> type:
 def keep_hooks(unet: Any) -> None:
     """Have the hooks of a UNet that was compiled in place called, around what is compiled, until ``release_hooks``.
 
-    Of others they are called anyway. Each call of this needs one of that.
+    The hooks of other UNets are called anyway. Each call of this function needs one of the other.
     """
     _watchers[unet] = _watchers.get(unet, 0) + 1
     is_new = not hasattr(type(unet), "compiled_kind")

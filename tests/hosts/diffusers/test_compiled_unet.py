@@ -13,6 +13,7 @@ from lib_gie.core.arithmetic import few_kernels
 from lib_gie.core.composition import Trace
 from lib_gie.core.concepts import Concept
 from lib_gie.core.layers import find_cross_attention
+from lib_gie.core.rules.growth_inhibitors import GrowthTerm
 from lib_gie.core.session import erasing
 from lib_gie.errors import ErasureError, UnsupportedModelError
 from lib_gie.hosts.diffusers import GrowthInhibitors
@@ -185,11 +186,14 @@ def test_other_ways_to_erase(pipe, compile_it, options):
 
 @can_be_run
 @pytest.mark.parametrize("compile_it", [compiled_in_place, compiled_blocks])
-def test_the_arithmetic_of_gpus(pipe, compile_it):
+def test_the_arithmetic_of_gpus(pipe, compile_it, monkeypatch):
+    added, plain = [], GrowthTerm.add_before
+    monkeypatch.setattr(GrowthTerm, "add_before", lambda self, *args: added.append(1) or plain(self, *args))
     expected = erased(pipe)
     compile_it(pipe, backend="eager", fullgraph=True)
     with few_kernels():
         torch.testing.assert_close(erased(pipe), expected, atol=1e-4, rtol=1e-4)
+    assert added
 
 
 @can_be_run
