@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="full",
         choices=("full", "half"),
         help="the size of the noise that the adapter reads a prompt from; half the image's sides take a quarter of "
-        "the products for every new prompt, but beside ControlNet and extensions for regions the fixed scale is used then",
+        "the products for every new prompt, but beside ControlNet and extensions for regions the fixed scale is used",
     )
     parser.add_argument("--margin", type=float, help="factor on labels (default: the recipe's)")
     parser.add_argument("--labels", type=Path, default=Path("runs/labels"), metavar="DIR", help="kept between runs")
