@@ -176,7 +176,7 @@ def test_where_tiling_changes_what_is_predicted_it_erases_in_full(calibrated):
     answer = calibrated.txt2img(IMPLIED, BANANA, **tiled)
     assert "GIE scale: -1.0" in answer.infotexts[0]
     plain = calibrated.txt2img(OTHER, BANANA, steps=20)
-    assert "GIE scale: -0" in plain.infotexts[0]
+    assert -0.5 < float(plain.infotexts[0].split("GIE scale: ")[1].split(",")[0]) <= 0
 
 
 def test_token_merging_stays_as_the_first_image_has_it(calibrating):
