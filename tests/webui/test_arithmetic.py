@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_matrix import OFF, ON, ROWS, _ask
+from test_matrix import ATTENTION, OFF, ON, ROWS, _ask
 
 SHARE = 0.1
 """How far the images may be from each other, as a share of how far erasure takes them from those without it."""
@@ -31,3 +31,19 @@ def test_the_images_are_the_same(webui, few_kernels, name):
     moved, apart = (np.abs(one.pixels.astype(float) - on.pixels).mean() for one in (off, found))
     assert moved > 0
     assert apart <= SENSITIVE.get(name, SHARE) * moved
+
+
+@pytest.mark.parametrize("attention", ATTENTION)
+def test_attention_optimisations(webui, few_kernels, attention):
+    """Whatever computes the attention, what goes into W_o is the same."""
+    expected = webui.txt2img(args=ON)
+    option = "cross_attention_optimization"
+    chosen = webui.call("options")[option]
+    before = few_kernels()
+    try:
+        webui.call("options", {option: attention})
+        found = webui.txt2img(args=ON)
+    finally:
+        webui.call("options", {option: chosen})
+    assert few_kernels() > before
+    assert np.abs(found.pixels.astype(int) - expected.pixels).max() <= 2
