@@ -87,7 +87,7 @@ def _read(runner: UNetRunner, rows: ConditionalRows, questions: Sequence[_Questi
     """
     kinds = dict.fromkeys(kind for question in questions for kind in question.kinds)
     asked = [_asked(runner, rows, kind, questions) for kind in kinds]
-    _read_predicted(runner, [one for one in asked if one.kind.reads_alone and not one.misread])
+    together = _read_predicted(runner, [one for one in asked if one.kind.reads_alone and not one.misread])
     found = {}
     for one in asked:
         encoded, first = tuple(concept for member in one.members for concept in member.encoded), one.first
@@ -95,18 +95,21 @@ def _read(runner: UNetRunner, rows: ConditionalRows, questions: Sequence[_Questi
             read, runner, encoded=encoded, padding=first.padding, kind=one.kind, undisturbed=first.undisturbed,
             misread=one.misread,
         )  # fmt: skip
-        answer = first.erasure.answers.read(one.kind, one.call, ask, one.misread)
+        answer = together.get(one.kind) or first.erasure.answers.read(one.kind, one.call, ask, one.misread)
         misread = one.misread or is_longer(one.call, one.kind, len(first.encoded[0].states))
         found[one.kind] = replace(answer, misread=misread)
     return found
 
 
-def _read_predicted(runner: UNetRunner, asked: Sequence[_Asked]) -> None:
-    """Have the kinds that one member asks for, at one size, read in one run of the UNet, and keep the answers."""
+def _read_predicted(runner: UNetRunner, asked: Sequence[_Asked]) -> dict[Reading, Answer]:
+    """Return the answers of the kinds that one member asks for at one size, read in one run of the UNet."""
     groups: dict[tuple[Member, object], list[_Asked]] = {}
     for one in asked:
         groups.setdefault((one.first, one.kind.size), []).append(one)
+    found: dict[Reading, Answer] = {}
     for (member, _), group in groups.items():
         if len(group) > 1:
             calls = {one.kind: one.call for one in group}
-            member.erasure.answers.fill(calls, partial(read_together, runner, undisturbed=member.undisturbed))
+            ask = partial(read_together, runner, undisturbed=member.undisturbed)
+            found |= member.erasure.answers.read_together(calls, ask)
+    return found

@@ -34,27 +34,25 @@ class KeptAnswers:
         """
         if not kind.predicted or kind.noise is None:
             return ask(call)
-        keys = _keys(kind, call, misread)
-        if not all(key in self._predicted for key in keys):
-            answer = ask(call)
-            assert answer.predicted is not None  # as the kind says
-            self._predicted |= zip(keys, answer.predicted, strict=True)
-            return answer
-        return Answer(predicted=torch.stack([self._predicted[key] for key in keys]))
+        return self.read_together({kind: call}, lambda calls: {kind: ask(call)}, misread)[kind]
 
-    def fill(
-        self, calls: Mapping[Reading, UNetCall], ask: Callable[[Mapping[Reading, UNetCall]], Mapping[Reading, Answer]]
-    ) -> None:
-        """Have the answers for the rows of these calls, by kind, from one ``ask`` where one of them is new.
+    def read_together(
+        self,
+        calls: Mapping[Reading, UNetCall],
+        ask: Callable[[Mapping[Reading, UNetCall]], Mapping[Reading, Answer]],
+        misread: bool = False,
+    ) -> dict[Reading, Answer]:
+        """Return the answers for the rows of these calls, by kind; ``ask`` is called where one of them is new.
 
-        What it reads must be of predicted noise, at the kinds' size.
+        The kinds must be of predicted noise. ``misread``: see ``read``.
         """
-        keys = {kind: _keys(kind, call, misread=False) for kind, call in calls.items()}
-        if all(key in self._predicted for of_kind in keys.values() for key in of_kind):
-            return
-        for kind, answer in ask(calls).items():
-            assert answer.predicted is not None  # as the kinds say
-            self._predicted |= zip(keys[kind], answer.predicted, strict=True)
+        keys = {kind: _keys(kind, call, misread) for kind, call in calls.items()}
+        if not all(key in self._predicted for of_kind in keys.values() for key in of_kind):
+            for kind, answer in ask(calls).items():
+                assert answer.predicted is not None  # as the kinds say
+                self._predicted |= zip(keys[kind], answer.predicted, strict=True)
+        rows = {kind: [self._predicted[key] for key in of_kind] for kind, of_kind in keys.items()}
+        return {kind: Answer(predicted=torch.stack(of_kind)) for kind, of_kind in rows.items()}
 
 
 _Key = tuple[Reading, bool, bytes]
