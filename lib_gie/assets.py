@@ -56,6 +56,12 @@ SPLITS = _PACKAGE / "demo" / "splits.json"
 GLYPHS = _PACKAGE / "demo" / "glyphs.png"
 """The pictures that the demo model's scenes are drawn from."""
 
+WORLD_GLYPHS = _PACKAGE / "demo" / "world" / "glyphs.png"
+"""The pictures that the second version's scenes are drawn from."""
+
+WORLD_SPLITS = _PACKAGE / "demo" / "world" / "splits.json"
+"""The second version's prompts and seeds: training, validation, held out."""
+
 PROMPT_LISTS = _PACKAGE / "training" / "prompts"
 """Starter lists of prompts to label, ``NAME.txt`` each."""
 

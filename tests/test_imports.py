@@ -20,7 +20,7 @@ ALLOWED = {
     "options": ("core.rules", ""),  # that table names the erasing rules, and loads none
     "core": ("", "torch safetensors numpy"),
     "pictures": ("core", "torch numpy PIL matplotlib"),
-    "demo": ("", "torch numpy safetensors PIL tqdm diffusers transformers"),
+    "demo": ("", "torch numpy scipy safetensors PIL tqdm diffusers transformers"),
     "training": ("core pictures", "torch numpy PIL tqdm"),
     "training.judges.detector_judge": ("training demo", "torch"),
     "training.judges.nudenet_judge": ("training", "torch nudenet"),

@@ -38,7 +38,7 @@ def test_captions_fit_and_know_their_words():
     rng = np.random.default_rng(0)
     vocabulary = text.ReducedVocabulary(text.load_tokenizer())
     captions = [sample_caption(sample_scene(rng), rng) for _ in range(3000)]
-    ids, ends = vocabulary.encode(captions, diffusion.SHORT_LENGTH)
+    ids, ends = vocabulary.encode(captions, text.LENGTH)
     assert ids.max() == len(vocabulary) - 1
     assert not any(unknown_words(caption) for caption in captions)
     tokenizer = vocabulary.tokenizer

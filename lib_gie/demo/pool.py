@@ -1,0 +1,77 @@
+"""The pool of drawn scenes and captions that the demo model is trained on.
+
+It is not kept on disk: a seed makes it anew, chunk by chunk, on all of the processor's cores.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from .world.captions import Shares, sample_caption
+from .world.scenes import draw_scene, sample_scene
+
+CHUNK = 256
+"""Scenes that are drawn from one state of the random generator."""
+
+SHARES = Shares(partial=0.1, background=0.6)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Drawn scenes.
+
+    ``images``: uint8 [N, 3, H, W]. ``captions``: for every scene the same number of captions.
+    """
+
+    images: torch.Tensor
+    captions: list[list[str]]
+
+    def batch(self, chosen: torch.Tensor, device: torch.device) -> torch.Tensor:
+        """Return some images on a device, float32 [B, 3, H, W] from -1 to 1. ``chosen``: int64 [B]."""
+        return self.images[chosen].to(device).float() / 127.5 - 1  # [B, 3, H, W]
+
+
+def _draw_chunk(chunk: int, seed: int, size: int, captions: int, reserved: frozenset[str]) -> tuple:
+    """Return a chunk's images, uint8 [CHUNK, 3, H, W], and captions."""
+    rng = np.random.default_rng([seed, chunk])
+    images, texts = np.empty((CHUNK, 3, size, size), dtype=np.uint8), []
+    for row in range(CHUNK):
+        scene = sample_scene(rng)
+        drawn = draw_scene(scene, rng, size)  # [H, W, 3]
+        images[row] = np.rint(drawn.clip(0, 1) * 255).astype(np.uint8).transpose(2, 0, 1)
+        texts.append([sample_caption(scene, rng, SHARES, reserved) for _ in range(captions)])
+    return images, texts
+
+
+def _chunks(draw, count: int, processes: int) -> Iterable[tuple]:
+    if processes == 1:
+        yield from map(draw, range(count))
+        return
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as workers:
+        yield from workers.map(draw, range(count))
+
+
+def draw_pool(
+    seed: int, count: int, size: int, captions: int = 8, reserved: frozenset[str] = frozenset(), processes: int = 0
+) -> Pool:
+    """Draw a pool of at least ``count`` scenes, each with this many captions, none of them reserved.
+
+    ``seed``: non-negative. ``size``: pixels per side. ``processes``: 0 for one on each core.
+    """
+    chunks = -(-count // CHUNK)
+    draw = functools.partial(_draw_chunk, seed=seed, size=size, captions=captions, reserved=reserved)
+    images, texts = torch.empty(chunks * CHUNK, 3, size, size, dtype=torch.uint8), []
+    found = _chunks(draw, chunks, processes or os.cpu_count() or 1)
+    for number, (drawn, said) in enumerate(tqdm(found, desc="scenes", total=chunks, mininterval=5)):
+        images[number * CHUNK : (number + 1) * CHUNK] = torch.from_numpy(drawn)
+        texts += said
+    return Pool(images, texts)

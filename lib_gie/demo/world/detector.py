@@ -1,0 +1,168 @@
+"""The demo world's detector: it tells which objects an image shows and in which styles, by drawing and comparing.
+
+First the empty background of every style and colour is compared with the image. Then every object in every style,
+drawn on the background that fits best, is compared with every place; both are compared as differences from that
+background. A place that one object explains is not given to another. Images of any size are looked at in 64 pixels.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from .scenes import BACKGROUNDS, painted
+from .styles import STYLES
+from .things import OBJECTS
+
+SEEN_SIZE = 64
+"""Pixels per side that an image is looked at in."""
+
+GLYPH = SEEN_SIZE // 2
+
+SIMILARITY = 0.70
+"""Least cosine of an image patch and an object, both as differences from the background. Chosen on drawn scenes."""
+
+STRENGTH = 0.35
+"""Least contrast of the patch, relative to the object's own. A fainter one does not count."""
+
+_MOST = 8  # objects that are looked for in one image
+_CLOSE = 0.09  # difference of a pixel from the background, in any channel, up to which it counts as background
+_KEYS = tuple(STYLES)
+_KINDS = tuple((style, name) for style in STYLES for name in OBJECTS)
+
+
+@dataclass(frozen=True)
+class Find:
+    """One object in an image: its name and style, its box's left upper corner in pixels, and its match (cosine).
+
+    The pixels are those of the image as it is looked at, SEEN_SIZE a side.
+    """
+
+    name: str
+    style: str
+    x: int
+    y: int
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Backdrop:
+    """The background of an image: the style and colour that fit best, and it drawn, float32 [3, H, W]."""
+
+    style: str
+    colour: str
+    canvas: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Sight:
+    """All that the detector tells of an image."""
+
+    backdrop: Backdrop
+    finds: tuple[Find, ...]
+
+    @property
+    def objects(self) -> frozenset[str]:
+        """Return the names of the objects."""
+        return frozenset(find.name for find in self.finds)
+
+    @property
+    def styles(self) -> frozenset[str]:
+        """Return the styles, the plain one too, that the background or an object shows."""
+        return frozenset((self.backdrop.style, *(find.style for find in self.finds)))
+
+
+def _tensor(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)
+
+
+@functools.cache
+def _canvases() -> torch.Tensor:
+    """Return the empty backgrounds of all styles and colours: float32 [styles, colours, 3, H, W]."""
+    drawn = [
+        [
+            _tensor(style.finish(style.canvas(np.asarray(colour, dtype=np.float32) / 255, SEEN_SIZE)))
+            for colour in BACKGROUNDS.values()
+        ]
+        for style in STYLES.values()
+    ]
+    return torch.stack([torch.stack(row) for row in drawn])
+
+
+def find_backdrop(image: torch.Tensor) -> Backdrop:
+    """Return the background of an image, float32 [3, H, W], 0 to 1: the one that most of the pixels are close to.
+
+    Its colour is moved by what those pixels differ from it in the mean.
+    """
+    canvases = _canvases()
+    difference = (image - canvases).abs().amax(2)  # [styles, colours, H, W]
+    # pixels count by how close they are: colours that are near each other share their distant ones
+    share = (1 - difference / (2 * _CLOSE)).clamp_min(0).mean((2, 3))  # [styles, colours]
+    style, colour = divmod(int(share.argmax()), share.shape[1])
+    canvas = canvases[style, colour]
+    near = difference[style, colour] < 2 * _CLOSE  # [H, W]
+    if near.any():
+        shift = (image - canvas)[:, near].median(1).values  # [3]
+        canvas = (canvas + shift[:, None, None]).clamp(0, 1)
+    return Backdrop(_KEYS[style], tuple(BACKGROUNDS)[colour], canvas)
+
+
+@functools.cache
+def _pictures() -> torch.Tensor:
+    """Return all objects in all styles: float32 [styles * objects, 4, g, g]."""
+    return torch.stack([_tensor(painted(style, GLYPH)[name]) for style, name in _KINDS])
+
+
+def _templates(colour: torch.Tensor) -> torch.Tensor:
+    """Return all objects in all styles as differences from a background colour [3]: float32 [n, 3, g, g]."""
+    pictures = _pictures()
+    return pictures[:, 3:] * (pictures[:, :3] - colour[:, None, None])  # [n, 3, g, g]
+
+
+def _similarities(difference: torch.Tensor, templates: torch.Tensor) -> torch.Tensor:
+    """Return the cosine of every object at every place, float32 [n, H - g + 1, W - g + 1], 0 for faint patches.
+
+    ``difference``: the image less its background, float32 [3, H, W]; ``templates``: float32 [n, 3, g, g].
+    """
+    energy = templates.square().sum((1, 2, 3))[:, None, None]  # [n, 1, 1]
+    dots = F.conv2d(difference[None], templates)[0]  # [n, H', W']
+    patch = F.conv2d(difference.square()[None], torch.ones(1, 3, GLYPH, GLYPH))[0]  # [1, H', W']
+    cosine = dots / (patch * energy).clamp_min(1e-6).sqrt()  # [n, H', W']
+    return cosine.masked_fill(dots / energy.clamp_min(1e-6) < STRENGTH, 0)
+
+
+def _seen(image: torch.Tensor) -> torch.Tensor:
+    """Return the image in SEEN_SIZE: float [3, H, W] -> float32 [3, 64, 64]."""
+    image = image.float()
+    return image if image.shape[-1] == SEEN_SIZE else F.adaptive_avg_pool2d(image, SEEN_SIZE)
+
+
+def look(image: torch.Tensor) -> Sight:
+    """Return what an image shows (float [3, H, W], 0 to 1), the best match first.
+
+    The place of each find is taken out of the image before the next object is looked for.
+    """
+    image = _seen(image)
+    backdrop = find_backdrop(image)
+    templates = _templates(backdrop.canvas[:, GLYPH + 1, GLYPH + 1])
+    difference = image - backdrop.canvas  # [3, H, W]
+    finds: list[Find] = []
+    while len(finds) < _MOST:
+        scores = _similarities(difference, templates)  # [n, H', W']
+        best = float(scores.max())
+        if best < SIMILARITY:
+            break
+        kind, y, x = (int(v) for v in np.unravel_index(int(scores.argmax()), scores.shape))
+        style, name = _KINDS[kind]
+        finds.append(Find(name, style, x, y, best))
+        difference[:, y : y + GLYPH, x : x + GLYPH] = 0
+    return Sight(backdrop, tuple(finds))
+
+
+def look_at_picture(picture) -> Sight:
+    """Return what a Pillow image shows."""
+    return look(_tensor(np.asarray(picture.convert("RGB"), dtype=np.float32) / 255))

@@ -1,0 +1,220 @@
+"""The second demo world: things, styles, captions, scenes, the detector and the splits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lib_gie.demo.pool import CHUNK, draw_pool
+from lib_gie.demo.text import LENGTH, ReducedVocabulary, load_tokenizer
+from lib_gie.demo.world import splits
+from lib_gie.demo.world.captions import FILLERS, Shares, sample_caption, unknown_words, words
+from lib_gie.demo.world.detector import look, look_at_picture
+from lib_gie.demo.world.scenes import BACKGROUNDS, IMPLICIT, Scene, draw, draw_scene, places, sample_scene
+from lib_gie.demo.world.styles import NAMED_STYLES, STYLES
+from lib_gie.demo.world.things import NEIGHBOURS, OBJECTS, UNWANTED, WANTED, article
+
+PLAIN_WORDS = Shares(synonym=0, described=0, filled=0)
+
+
+def tensor(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)
+
+
+def test_enough_of_everything():
+    assert len(OBJECTS) >= 32
+    assert len(NAMED_STYLES) >= 4
+    assert {"red", "yellow"} <= BACKGROUNDS.keys()
+    assert {"knife": "fork", "beer": "milk", "sword": "umbrella"}.items() <= NEIGHBOURS.items()
+    assert set(NEIGHBOURS.values()) <= set(WANTED), "a neighbour is nothing that one wants to erase"
+    for name, thing in UNWANTED.items():
+        phrases = (*thing.synonyms, *thing.descriptions)
+        assert len(set(phrases)) == 5
+        assert not any(other in phrase.split() for phrase in phrases for other in OBJECTS), name
+    for style in NAMED_STYLES:
+        assert len(STYLES[style].implied) == 3
+        assert not any(set(STYLES[style].phrase.split()) & set(phrase.split()) for phrase in STYLES[style].implied)
+    for phrase, objects in IMPLICIT.items():
+        assert not set(phrase.split()) & set(objects), "an implicit caption names no object of its scene"
+        assert set(objects) <= set(OBJECTS)
+
+
+def test_no_two_phrases_mean_two_things():
+    every = [phrase for thing in UNWANTED.values() for phrase in (*thing.synonyms, *thing.descriptions)]
+    every += [phrase for style in STYLES.values() for phrase in (style.phrase, *style.implied) if phrase]
+    every += [*map(article, OBJECTS), *IMPLICIT, *FILLERS]
+    assert len(set(every)) == len(every)
+
+
+def test_captions_fit_and_know_their_words():
+    rng, vocabulary = np.random.default_rng(0), ReducedVocabulary(load_tokenizer())
+    captions = [sample_caption(sample_scene(rng), rng, Shares()) for _ in range(3000)]
+    ids, ends = vocabulary.encode(captions, LENGTH)
+    assert not any(unknown_words(caption) for caption in captions)
+    for caption, row, end in zip(captions[:300], ids, ends, strict=False):
+        assert [vocabulary.tokens[i] for i in row[: end + 1]] == vocabulary.tokenizer(caption).input_ids
+    assert unknown_words("a cat and a gun, a GUN") == ["gun"]
+    assert "nothing" in words()
+    with pytest.raises(ValueError, match="room is for 8"):
+        vocabulary.encode(["a cat and a dog on a blue background"], 8)
+
+
+def test_captions_say_what_the_scene_has():
+    rng = np.random.default_rng(1)
+    for _ in range(500):
+        scene = sample_scene(rng)
+        caption = sample_caption(scene, rng, PLAIN_WORDS)
+        style = STYLES[scene.style]
+        assert scene.style == "plain" or any(phrase in caption for phrase in (style.phrase, *style.implied))
+        if scene.kind == "explicit":
+            assert all(article(name) in caption for name in scene.objects)
+        if scene.kind == "empty":
+            assert "nothing" in caption
+    scene = Scene(("knife",), "red", "explicit")
+    said = {sample_caption(scene, rng, Shares(background=0, synonym=0.5, described=0.5)) for _ in range(300)}
+    assert all(any(phrase in text for text in said) for phrase in UNWANTED["knife"].synonyms)
+    assert not any("knife" in text.split() for text in said)
+
+
+@pytest.mark.parametrize("size", [64, 128])
+@pytest.mark.parametrize("style", STYLES)
+def test_the_detector_sees_objects_style_and_background(style, size):
+    rng = np.random.default_rng(2)
+    for _ in range(40):
+        scene = sample_scene(rng, style)
+        seen = look(tensor(draw_scene(scene, rng, size)))
+        assert seen.objects == set(scene.objects)
+        assert seen.styles == {style}
+        assert seen.backdrop.colour == scene.background
+
+
+def test_the_detector_sees_where_and_how_often():
+    corners = [(0, 32), (32, 0), (32, 32)]
+    seen = look(tensor(draw(("cat", "knife", "cat"), "teal", "neon", corners)))
+    assert sorted((find.name, find.x, find.y) for find in seen.finds) == [
+        ("cat", 0, 32), ("cat", 32, 32), ("knife", 32, 0)
+    ]  # fmt: skip
+
+
+def test_the_detector_is_not_fooled():
+    torch.manual_seed(0)
+    for style in STYLES:
+        for background in BACKGROUNDS:
+            empty = tensor(draw((), background, style, ()))
+            seen = look(empty + 0.02 * torch.randn(empty.shape))
+            assert (seen.objects, seen.styles, seen.backdrop.colour) == (frozenset(), {style}, background)
+    assert look(torch.rand(3, 64, 64)).objects == frozenset()
+    plain, knife = tensor(draw((), "blue", "plain", ())), tensor(draw(("knife",), "blue", "plain", [(16, 16)]))
+    assert look(plain + 0.2 * (knife - plain)).objects == frozenset(), "a shadow of a knife is no knife"
+
+
+def test_the_detector_sees_a_style_in_a_part_of_an_image():
+    """An image in which an erased style is left in one object alone still shows it."""
+    image = draw(("cat",), "blue", "plain", [(0, 0)])
+    image[32:, 32:] = draw(("dog",), "blue", "neon", [(32, 32)])[32:, 32:]
+    assert "plain" in look(tensor(image)).styles
+    mixed = draw(("cat", "dog"), "white", "plain", [(0, 0), (32, 32)])
+    mixed[32:, 32:] = draw(("dog",), "white", "pencil", [(32, 32)])[32:, 32:]
+    assert look(tensor(mixed)).styles == {"plain", "pencil"}
+
+
+def test_the_detector_takes_pictures():
+    from PIL import Image
+
+    drawn = draw(("rose",), "yellow", "mosaic", [(16, 0)], 128 // 2)
+    picture = Image.fromarray((drawn * 255).astype(np.uint8))
+    assert look_at_picture(picture.convert("RGBA")).objects == {"rose"}
+
+
+def test_objects_do_not_overlap():
+    rng = np.random.default_rng(3)
+    for _ in range(200):
+        boxes = places(rng, 3, 128)
+        for index, (x, y) in enumerate(boxes):
+            assert 0 <= x <= 64
+            assert 0 <= y <= 64
+            assert all(max(abs(x - a), abs(y - b)) >= 64 for a, b in boxes[:index])
+
+
+def test_a_pool_depends_on_its_seed_alone():
+    one, two = (draw_pool(5, CHUNK + 1, 64, captions=2, processes=processes) for processes in (1, 2))
+    assert torch.equal(one.images, two.images)
+    assert one.captions == two.captions
+    assert (one.images.shape, len(one.captions)) == ((2 * CHUNK, 3, 64, 64), 2 * CHUNK)
+    assert not torch.equal(one.images, draw_pool(6, CHUNK + 1, 64, captions=1, processes=1).images)
+    batch = one.batch(torch.tensor([3, 9]), torch.device("cpu"))
+    assert (batch.shape, batch.dtype) == ((2, 3, 64, 64), torch.float32)
+    assert batch.abs().max() <= 1
+
+
+class TestSplits:
+    def prompts(self, name, *kinds):
+        return [prompt for prompt in splits.load_split(name)[0] if not kinds or prompt.kind in kinds]
+
+    def test_the_committed_file_is_what_the_command_writes(self):
+        assert {name: split["seeds"] for name, split in splits.make_splits().items()} == {
+            name: list(splits.load_split(name)[1]) for name in splits.NAMES
+        }
+        made = {name: [entry["text"] for entry in split["prompts"]] for name, split in splits.make_splits().items()}
+        assert made == {name: [prompt.text for prompt in self.prompts(name)] for name in splits.NAMES}
+
+    def test_no_text_and_no_seed_is_in_two_splits(self):
+        texts = [prompt.text for name in splits.NAMES for prompt in self.prompts(name)]
+        seeds = [seed for name in splits.NAMES for seed in splits.load_split(name)[1]]
+        assert len(set(texts)) == len(texts)
+        assert len(set(seeds)) == len(seeds)
+
+    def test_held_out_words_are_in_no_other_split(self):
+        def ends(text):
+            return f" {text.replace(',', ' ')} "
+
+        others = [ends(prompt.text) for name in ("train", "validation") for prompt in self.prompts(name)]
+        for thing in UNWANTED.values():
+            for phrase in (thing.synonyms[2], thing.descriptions[1]):
+                assert any(phrase in prompt.text for prompt in self.prompts("heldout", "synonym", "described"))
+                assert not any(ends(phrase) in text for text in others)
+        for style in NAMED_STYLES:
+            phrase = STYLES[style].implied[2]
+            assert any(phrase in prompt.text for prompt in self.prompts("heldout", "style implied"))
+            assert not any(ends(phrase) in text for text in others)
+        train = [ends(prompt.text) for prompt in self.prompts("train")]
+        assert not any(ends(thing.synonyms[1]) in text for thing in UNWANTED.values() for text in train)
+
+    def test_the_demo_model_is_trained_on_no_such_text(self):
+        reserved = splits.reserved_captions()
+        assert {prompt.text for name in splits.NAMES[1:] for prompt in self.prompts(name)} == reserved
+        pool = draw_pool(0, 20 * CHUNK, 64, captions=4, reserved=reserved)
+        said = {text for captions in pool.captions for text in captions}
+        assert not said & reserved
+        assert said & {prompt.text for prompt in self.prompts("train")}, "the others are not kept from it"
+
+    @pytest.mark.parametrize("name", splits.NAMES)
+    def test_prompts_are_of_their_kind(self, name):
+        texts = {style: STYLES[style].phrase for style in NAMED_STYLES}
+        for prompt in self.prompts(name):
+            concepts = prompt.concept.split(", ")
+            things = [concept for concept in concepts if concept in UNWANTED]
+            told = prompt.kind not in ("implied", "synonym", "described", "neighbour", "unrelated")
+            assert all((article(thing) in prompt.text) for thing in things if told), prompt
+            if prompt.kind in ("implied", "synonym", "described"):
+                assert prompt.concept in prompt.objects
+                assert prompt.concept not in prompt.text.split()
+            if prompt.kind == "neighbour":
+                assert NEIGHBOURS[prompt.concept] in prompt.objects
+            if prompt.kind == "unrelated":
+                assert not set(prompt.objects) & set(UNWANTED)
+                assert prompt.style == "plain"
+            if prompt.kind.startswith("style "):
+                assert prompt.concept == texts[prompt.style]
+                assert (prompt.concept in prompt.text) == (prompt.kind == "style named")
+            if prompt.kind == "several":
+                assert len(concepts) >= 2
+                assert set(concepts) <= set(prompt.objects)
+        assert {prompt.kind for prompt in self.prompts(name)} == set(splits.KINDS)
+
+    def test_long_prompts_are_long_and_fit(self):
+        vocabulary = ReducedVocabulary(load_tokenizer())
+        lengths = [len(vocabulary.renumbered(p.text)) for n in splits.NAMES for p in self.prompts(n, "long")]
+        assert min(lengths) >= 30
+        assert max(lengths) <= LENGTH - 2
