@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +9,16 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
-from tqdm import tqdm
 
 from lib_gie.randomness import undrawn
 
 from .loop import load_state, run, save_state, step_seed
-from .scenes import Scene, draw, sample_caption, sample_scene
+from .machine import Machine
+from .pool import Pool
 from .text import LENGTH, WIDTH, ReducedVocabulary, build_text_encoder
-from .vae import SCALING_FACTOR, to_tensor
+from .vae import SCALING_FACTOR, encode_all
+from .world.captions import FILLERS
+from .world.scenes import pick
 
 CHANNELS = (64, 128, 128, 128)
 HEADS = 8
@@ -26,15 +27,14 @@ OFFSET_CHANNEL = WIDTH - 1
 """Text channel that the UNet never looks at. The WebUI's emphasis divides by the mean of all states, which a trained
 LayerNorm leaves near zero; the exported text encoder puts a constant into this channel, so that the mean is not."""
 
-SHORT_LENGTH = 20
-"""Tokens that the longest caption fits into. Most of the training is done at this length, which is cheaper; every fifth
-step and the last tenth see all 77 positions."""
 
+def build_demo_unet(size: int = 64) -> UNet2DConditionModel:
+    """Return an untrained UNet of SD 1.x's architecture: 16 cross-attention layers, 13 million parameters.
 
-def build_demo_unet() -> UNet2DConditionModel:
-    """Return an untrained UNet of SD 1.x's architecture: 16 cross-attention layers, 13 million parameters."""
+    ``size``: pixels per side of the images.
+    """
     return UNet2DConditionModel(
-        sample_size=8,
+        sample_size=size // 8,
         block_out_channels=CHANNELS,
         down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
         up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
@@ -50,35 +50,14 @@ def alphas_cumprod() -> torch.Tensor:
     return (1 - betas).cumprod(0).float()
 
 
-def _scene_fields(scene: Scene) -> list:
-    return [list(scene.objects), scene.background, scene.kind, scene.phrase]
-
-
-@torch.no_grad()
-def make_pool(vae: AutoencoderKL, seed: int, count: int, path: Path) -> tuple[list[Scene], torch.Tensor]:
-    """Return scenes and their scaled latents (float32 [count, 4, 8, 8]), made once and kept at ``path``."""
-    state = load_state(path)
-    if state is None:
-        rng = np.random.default_rng(step_seed(seed, -2) % 2**32)
-        scenes, latents = [], []
-        for _ in tqdm(range(0, count, 64), desc="latents", mininterval=5):
-            chunk = [sample_scene(rng) for _ in range(64)]
-            images = to_tensor([draw(scene.objects, scene.background, rng) for scene in chunk])  # [64, 3, H, W]
-            latents.append(vae.encode(images).latent_dist.mode() * SCALING_FACTOR)  # [64, 4, h, w]
-            scenes += chunk
-        state = {"scenes": [_scene_fields(scene) for scene in scenes], "latents": torch.cat(latents)}
-        save_state(path, state)
-    return [Scene(tuple(fields[0]), *fields[1:]) for fields in state["scenes"]], state["latents"]
-
-
 class TextToLatents(nn.Module):
     """Text encoder and UNet as one trainable module."""
 
-    def __init__(self, vocabulary: ReducedVocabulary):
+    def __init__(self, vocabulary: ReducedVocabulary, size: int = 64):
         super().__init__()
         self.vocabulary = vocabulary
         self.text = build_text_encoder(len(vocabulary))
-        self.unet = build_demo_unet()
+        self.unet = build_demo_unet(size)
         self.register_buffer("channels", (torch.arange(WIDTH) != OFFSET_CHANNEL).float(), persistent=False)
 
     def encode(self, captions: list[str], length: int, share_clean: float = 0.0) -> torch.Tensor:
@@ -87,11 +66,18 @@ class TextToLatents(nn.Module):
         Without that, much of a word's meaning moves into EOS and padding, where no method that works on a concept's
         own tokens can reach it.
         """
-        ids, ends = self.vocabulary.encode([*captions, ""], length)  # [B + 1, length], [B + 1]
-        states = self.text(input_ids=ids).last_hidden_state * self.channels  # [B + 1, length, width]
+        return self.encode_ids(*self.vocabulary.encode(captions, length), share_clean)
+
+    def encode_ids(self, ids: torch.Tensor, ends: torch.Tensor, share_clean: float = 0.0) -> torch.Tensor:
+        """Return text states, float32 [B, length, width], of renumbered tokens [B, length] with EOS at ``ends`` [B]."""
+        device, eos = self.text.device, len(self.vocabulary) - 1
+        nothing = torch.full((1, ids.shape[1]), eos)  # [1, length]
+        nothing[0, 0] = eos - 1
+        every = torch.cat((ids, nothing)).to(device)  # [B + 1, length]
+        states = self.text(input_ids=every).last_hidden_state * self.channels  # [B + 1, length, width]
         states, empty = states[:-1], states[-1:]  # [B, length, width], [1, length, width]
-        after = torch.arange(length) >= ends[:-1, None]  # [B, length]
-        clean = torch.rand(len(captions), 1) < share_clean  # [B, 1]
+        after = (torch.arange(ids.shape[1]) >= ends[:, None]).to(device)  # [B, length]
+        clean = torch.rand(len(ids), 1, device=device) < share_clean  # [B, 1]
         return torch.where((after & clean)[..., None], empty, states)  # [B, length, width]
 
 
@@ -113,82 +99,158 @@ def _noise_loss(error: torch.Tensor, signal: torch.Tensor, colour_weight: float)
 
 
 @dataclass(frozen=True)
-class DiffusionPhase:
-    """One part of the training.
+class Course:
+    """How text encoder and UNet are trained.
 
-    ``state``: its file in the folder. ``first``: the number of steps before it, so that no two steps of the training
-    draw the same data. ``share_...``: see :func:`.scenes.sample_caption`.
+    ``rate``: the peak learning rate. ``batch``: images in a step, on a processor. ``share_empty``: of the captions,
+    those that are left out. ``share_clean``: see :meth:`TextToLatents.encode`. ``colour_weight``: see ``_noise_loss``.
     """
 
-    state: str
-    first: int
     steps: int
     rate: float
+    batch: int = 32
     decay: float = 0.999
-    share_partial: float = 0.2
-    share_background: float = 0.5
-    colour_weight: float = 0.0
+    share_empty: float = 0.1
+    share_clean: float = 0.6
+    colour_weight: float = 0.15
 
 
-def phases(steps: int) -> tuple[DiffusionPhase, ...]:
-    """Return the phases: first objects, then the background's colours, which harms the objects, then both together."""
-    colours, both = steps * 14 // 75, steps * 2 // 5
-    return (
-        DiffusionPhase("diffusion.pt", 0, steps, 1e-3),
-        DiffusionPhase("colours.pt", steps, colours, 1e-3, 0.995, share_background=0.9, colour_weight=1.0),
-        DiffusionPhase(
-            "both.pt", steps + colours, both, 6e-4, share_partial=0.05, share_background=0.6, colour_weight=0.15
-        ),
-    )
+FROM_NOTHING = Course(12000, 1e-3)
+FURTHER = Course(9000, 8e-4)
+"""From weights that know another world."""
+
+
+class Captions:
+    """The tokens of a pool's captions, and the batches that steps are made of."""
+
+    def __init__(self, pool: Pool, vocabulary: ReducedVocabulary):
+        texts = [text for said in pool.captions for text in said]
+        ids, ends = vocabulary.encode(texts, LENGTH)  # [N * captions, 77], [N * captions]
+        self._each, self._eos = len(pool.captions[0]), len(vocabulary) - 1
+        self._ids, self._ends = ids.to(torch.int16), ends.to(torch.int16)
+        self._fillers = [vocabulary.renumbered(words) for words in FILLERS]
+        (self._comma,) = vocabulary.renumbered(",")
+
+    def draw(
+        self, chosen: np.ndarray, rng: np.random.Generator, share_empty: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return tokens, int64 [B, 77], and the position of EOS, int64 [B], of one caption for each chosen scene."""
+        rows = torch.from_numpy(chosen * self._each + rng.integers(0, self._each, len(chosen)))  # [B]
+        ids, ends = self._ids[rows].long(), self._ends[rows].long()  # [B, 77], [B]
+        left_out = torch.from_numpy(rng.random(len(chosen)) < share_empty)  # [B]
+        ids[left_out, 1:] = self._eos
+        ends[left_out] = 1
+        return ids, ends
+
+    def lengthen(self, ids: torch.Tensor, ends: torch.Tensor, rng: np.random.Generator) -> None:
+        """Put words that mean nothing around half of the captions, up to all of the room, in place."""
+        for row in np.flatnonzero(rng.random(len(ids)) < 0.5):
+            caption = ids[row, 1 : ends[row]].tolist()
+            if not caption:
+                continue
+            words = self._words(int(rng.integers(0, LENGTH - 1 - len(caption))), rng)
+            before = int(rng.integers(0, len(words) + 1))
+            leading = [token for word in words[:before] for token in (*word, self._comma)]
+            trailing = [token for word in words[before:] for token in (self._comma, *word)]
+            tokens = [*leading, *caption, *trailing]
+            ids[row, 1 : 1 + len(tokens)] = torch.tensor(tokens)
+            ends[row] = 1 + len(tokens)
+
+    def _words(self, room: int, rng: np.random.Generator) -> list[list[int]]:
+        """Draw words that mean nothing, as many as there is room for, in tokens, with a comma each."""
+        words: list[list[int]] = []
+        while True:
+            word = pick(rng, self._fillers)
+            room -= len(word) + 1
+            if room < 0:
+                return words
+            words.append(word)
+
+    def nothing_said(self, count: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return tokens and positions of EOS of this many chunks of a long prompt that hold such words alone."""
+        ids, ends = torch.full((count, LENGTH), self._eos), torch.empty(count, dtype=torch.long)  # [B, 77], [B]
+        ids[:, 0] = self._eos - 1
+        for row in range(count):
+            tokens = [token for word in self._words(LENGTH - 2, rng) for token in (*word, self._comma)]
+            ids[row, 1 : 1 + len(tokens)] = torch.tensor(tokens)
+            ends[row] = 1 + len(tokens)
+        return ids, ends
+
+
+def _context(
+    model: TextToLatents, captions: Captions, chosen: np.ndarray, step: int, course: Course, rng
+) -> torch.Tensor:
+    """Return a step's text states, float32 [B, length, width].
+
+    Most steps see as many positions as their longest caption has, which is cheaper. Every fourth step and the last
+    tenth of all see 77. Of every sixteen steps, two have long captions, and one of these a second chunk of 77.
+    """
+    ids, ends = captions.draw(chosen, rng, course.share_empty)  # [B, 77], [B]
+    whole = step % 4 == 3 or step >= 0.9 * course.steps
+    if step % 16 in (7, 15):
+        captions.lengthen(ids, ends, rng)
+    if not whole:
+        longest = -(-(int(ends.max()) + 1) // 8) * 8
+        ids = ids[:, : min(longest, LENGTH)]
+    states = model.encode_ids(ids, ends, course.share_clean)  # [B, length, width]
+    if step % 16 != 15:
+        return states
+    other = model.encode_ids(*captions.nothing_said(len(ids), rng), course.share_clean)  # [B, 77, width]
+    return torch.cat((other, states) if step % 32 == 15 else (states, other), dim=1)  # [B, 154, width]
 
 
 @undrawn()
 def train_diffusion(
+    model: TextToLatents,
     vae: AutoencoderKL,
-    vocabulary: ReducedVocabulary,
-    reserved: frozenset[str],
+    pool: Pool,
+    course: Course,
     *,
     seed: int,
-    steps: int,
-    pool: int,
     folder: Path,
-    batch: int = 32,
-    share_empty: float = 0.1,
-    share_clean: float = 0.6,
+    machine: Machine,
 ) -> TextToLatents:
-    """Train from nothing, or go on from ``folder``. Return the averaged weights, ready to be exported."""
-    scenes, latents = make_pool(vae, seed, pool, folder / "latents.pt")
-    torch.manual_seed(seed)
-    model = TextToLatents(vocabulary)
-    signals = alphas_cumprod()
+    """Train text encoder and UNet, or go on from ``folder``. Return the averaged weights, ready to be exported."""
+    latents = _latents(vae, pool, machine, folder / "latents.pt")  # [N, 4, h, w]
+    captions = Captions(pool, model.vocabulary)
+    model.to(machine.device)
+    signals = alphas_cumprod().to(machine.device)
+    batch = course.batch * machine.batches
 
-    def loss_of_step(phase: DiffusionPhase, step: int) -> torch.Tensor:
-        number = phase.first + step
-        torch.manual_seed(step_seed(seed, number))
-        rng = np.random.default_rng(step_seed(seed, number))
-        chosen = rng.integers(0, len(scenes), batch)
-        shares = (phase.share_partial, phase.share_background)
-        captions = [sample_caption(scenes[i], rng, reserved, *shares) for i in chosen]
-        captions = ["" if rng.random() < share_empty else caption for caption in captions]
-        length = LENGTH if step % 5 == 4 or step >= 0.9 * phase.steps else SHORT_LENGTH
-        states = model.encode(captions, length, share_clean)  # [B, length, width]
-        clean = latents[torch.from_numpy(chosen)]  # [B, 4, h, w]
+    def loss_of_step(step: int) -> torch.Tensor:
+        torch.manual_seed(step_seed(seed, step))
+        rng = np.random.default_rng(step_seed(seed, step))
+        chosen = rng.integers(0, len(latents), batch)
+        clean = latents[torch.from_numpy(chosen).to(machine.device)].float()  # [B, 4, h, w]
         # one timestep in each of B equal strata reduces the variance at no cost
-        timesteps = ((torch.arange(batch) + torch.rand(batch)) * (TRAIN_TIMESTEPS / batch)).long()  # [B]
+        strata = torch.arange(batch, device=machine.device) + torch.rand(batch, device=machine.device)  # [B]
+        timesteps = (strata * (TRAIN_TIMESTEPS / batch)).long()  # [B]
         signal = signals[timesteps]  # [B]
         noise = torch.randn_like(clean)  # [B, 4, h, w]
         noisy = signal.sqrt()[:, None, None, None] * clean + (1 - signal).sqrt()[:, None, None, None] * noise
-        return _noise_loss(model.unet(noisy, timesteps, states).sample - noise, signal, phase.colour_weight)
+        with machine.precision():
+            states = _context(model, captions, chosen, step, course, rng)  # [B, length, width]
+            predicted = model.unet(noisy, timesteps, states).sample  # [B, 4, h, w]
+        return _noise_loss(predicted.float() - noise, signal, course.colour_weight)
 
-    for phase in phases(steps):
-        average = run(
-            model,
-            functools.partial(loss_of_step, phase),
-            steps=phase.steps,
-            rate=phase.rate,
-            decay=phase.decay,
-            state_path=folder / phase.state,
-            label=f"text and UNet ({phase.state.removesuffix('.pt')})",
-        )
-        model.load_state_dict(average.shadow)
+    average = run(
+        model,
+        loss_of_step,
+        steps=course.steps,
+        rate=course.rate,
+        decay=course.decay,
+        state_path=folder / "diffusion.pt",
+        label="text and UNet",
+    )
+    model.load_state_dict(average.shadow)
     return model.eval()
+
+
+@torch.no_grad()
+def _latents(vae: AutoencoderKL, pool: Pool, machine: Machine, path: Path) -> torch.Tensor:
+    """Return the pool's scaled latents, float32 [N, 4, h, w], made once and kept at ``path``."""
+    state = load_state(path)
+    if state is None:
+        state = {"latents": (encode_all(vae, pool.images, machine) * SCALING_FACTOR).cpu()}
+        save_state(path, state)
+    return state["latents"].to(machine.device)

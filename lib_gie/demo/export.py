@@ -211,4 +211,7 @@ def restore(model: diffusion.TextToLatents, autoencoder: AutoencoderKL, path: Pa
         if name.endswith("position_ids"):
             continue
         found = tensors[f"cond_stage_model.transformer.text_model.{name}"]
-        value.copy_(model.vocabulary.reduce(found) if name.endswith("token_embedding.weight") else found)
+        if name.endswith("token_embedding.weight"):
+            found = model.vocabulary.reduce(found)
+            found = torch.where(found.abs().amax(1, keepdim=True) > 0, found, value)  # words that are new to it
+        value.copy_(found)

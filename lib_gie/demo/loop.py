@@ -56,9 +56,8 @@ class Average:
     def update(self, module: nn.Module, step: int) -> None:
         """Move towards the module's parameters, faster during the first steps."""
         decay = min(self.decay, (step + 1) / (step + 10))
-        for name, value in module.state_dict().items():
-            if value.dtype.is_floating_point:
-                self.shadow[name].lerp_(value, 1 - decay)
+        values = {name: value for name, value in module.state_dict().items() if value.dtype.is_floating_point}
+        torch._foreach_lerp_([self.shadow[name] for name in values], list(values.values()), 1 - decay)
 
 
 def save_state(path: Path, state: dict) -> None:
@@ -89,8 +88,8 @@ def _optimizers(module: nn.Module, rate: float, muon_rate: float | None) -> list
 
 def _descend(
     module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], loss: torch.Tensor, step: int, steps: int
-) -> float:
-    """Make one step with clipping, at the rates of this step. Return the loss."""
+) -> None:
+    """Make one step with clipping, at the rates of this step."""
     module.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(module.parameters(), 1.0)
@@ -98,7 +97,25 @@ def _descend(
         for group in optimizer.param_groups:
             group["lr"] = cosine_rate(step, steps, group["peak"])
         optimizer.step()
-    return loss.item()
+
+
+class _Losses:
+    """The smoothed loss that the progress bar shows. It is read now and then: a card would wait for every reading."""
+
+    def __init__(self, every: int = 20):
+        self._every = every
+        self._new: list[torch.Tensor] = []
+        self.smooth: float | None = None
+
+    def add(self, loss: torch.Tensor) -> bool:
+        """Take one step's loss. Return whether the smoothed one is new."""
+        self._new.append(loss.detach())
+        if len(self._new) < self._every:
+            return False
+        for value in torch.stack(self._new).tolist():
+            self.smooth = value if self.smooth is None else 0.98 * self.smooth + 0.02 * value
+        self._new.clear()
+        return True
 
 
 def run(
@@ -128,13 +145,14 @@ def run(
         average.shadow = state["average"]
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-    smooth = None
+    losses = _Losses()
     bar = tqdm(range(first, steps), initial=first, total=steps, desc=label, mininterval=5, dynamic_ncols=True)
     for step in bar:
-        loss = _descend(module, optimizers, loss_of_step(step), step, steps)
+        loss = loss_of_step(step)
+        _descend(module, optimizers, loss, step, steps)
         average.update(module, step)
-        smooth = loss if smooth is None else 0.98 * smooth + 0.02 * loss
-        bar.set_postfix(loss=f"{smooth:.4f}", refresh=False)
+        if losses.add(loss):
+            bar.set_postfix(loss=f"{losses.smooth:.4f}", refresh=False)
         done = step + 1
         if done % save_every == 0 or done == steps:
             save_state(

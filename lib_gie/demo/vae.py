@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from lib_gie.randomness import undrawn
 
-from .glyphs import OBJECTS
 from .loop import run, step_seed
-from .scenes import IMAGE_SIZE, draw
+from .machine import Machine
+from .pool import Pool
 
 SCALING_FACTOR = 0.18215
 """SD 1.x's value. The latents are brought to the matching spread, so that every host's default fits."""
@@ -23,8 +25,8 @@ _CELL = 8  # pixels
 CHANNELS = (32, 32, 64, 64)
 
 
-def build_vae() -> AutoencoderKL:
-    """Return an untrained autoencoder."""
+def build_vae(size: int = 64) -> AutoencoderKL:
+    """Return an untrained autoencoder for images of this many pixels per side."""
     return AutoencoderKL(
         block_out_channels=CHANNELS,
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -32,7 +34,7 @@ def build_vae() -> AutoencoderKL:
         layers_per_block=2,
         latent_channels=4,
         norm_num_groups=32,
-        sample_size=64,
+        sample_size=size,
         scaling_factor=SCALING_FACTOR,
     )
 
@@ -42,65 +44,82 @@ def to_tensor(images: list[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous() * 2 - 1  # [B, 3, H, W]
 
 
-def random_images(rng: np.random.Generator, count: int) -> torch.Tensor:
-    """Draw scenes with one to three objects: float32 [count, 3, H, W] from -1 to 1."""
-    images = []
-    for _ in range(count):
-        objects = tuple(OBJECTS[i] for i in rng.permutation(len(OBJECTS))[: int(rng.integers(1, 4))])
-        images.append(draw(objects, None, rng))
-    return to_tensor(images)  # [B, 3, H, W]
-
-
 def _crop(images: torch.Tensor, size: int, rng: np.random.Generator) -> torch.Tensor:
     """Cut a random square out of every image, along latent cells: [B, 3, H, W] -> [B, 3, size, size]."""
-    corners = rng.integers(0, (IMAGE_SIZE - size) // _CELL + 1, (len(images), 2)) * _CELL
+    corners = rng.integers(0, (images.shape[-1] - size) // _CELL + 1, (len(images), 2)) * _CELL
     return torch.stack([image[:, y : y + size, x : x + size] for image, (x, y) in zip(images, corners, strict=True)])
 
 
 @dataclass(frozen=True)
 class VaePhase:
-    """One part of the autoencoder's training, with one optimizer."""
+    """One part of the autoencoder's training, with one optimizer.
+
+    ``crop``: the share of the image's side that is cut out. ``squared``: the weight of the squared error beside the
+    absolute one. ``muon_rate``: None for AdamW alone.
+    """
 
     name: str
     steps: int
     batch: int
-    size: int  # pixels of the crops
+    crop: float
     rate: float
     muon_rate: float | None
-    squared: float  # weight of the squared error beside the absolute one
+    squared: float
     decay: float
 
 
-PHASES = (
-    VaePhase("crops", 1500, 16, 32, 1e-3, None, 1.0, 0.999),
-    VaePhase("whole", 900, 8, IMAGE_SIZE, 5e-4, 0.003, 5.0, 0.99),
+FROM_NOTHING = (
+    VaePhase("crops", 1500, 16, 0.5, 1e-3, None, 1.0, 0.999),
+    VaePhase("whole", 900, 8, 1.0, 5e-4, 0.003, 5.0, 0.99),
 )
 """First crops, which are mostly object, then whole images."""
 
+FURTHER = (
+    VaePhase("further crops", 2000, 16, 0.5, 7e-4, 0.003, 3.0, 0.99),
+    VaePhase("further whole", 1500, 8, 1.0, 5e-4, 0.002, 5.0, 0.99),
+)
+"""The same, from weights that know how to draw other images."""
+
 
 @undrawn()
-def train_vae(seed: int, folder: Path, noise: float = 0.1) -> AutoencoderKL:
+def train_vae(
+    vae: AutoencoderKL,
+    pool: Pool,
+    phases: Sequence[VaePhase],
+    *,
+    seed: int,
+    folder: Path,
+    machine: Machine,
+    noise: float = 0.1,
+) -> AutoencoderKL:
     """Train on reconstruction with a small KL term, decoding from noisy latents, as the UNet's will be."""
-    torch.manual_seed(seed)
-    vae = build_vae()
-    for number, phase in enumerate(PHASES):
-        _train_phase(vae, phase, step_seed(seed, -10 - number) % 2**32, folder / f"vae-{phase.name}.pt", noise)
+    vae.to(machine.device)
+    for number, phase in enumerate(phases):
+        phase_seed = step_seed(seed, -10 - number) % 2**32
+        _train_phase(vae, pool, phase, phase_seed, folder / f"vae-{phase.name.replace(' ', '-')}.pt", noise, machine)
     vae.eval()
-    _rescale(vae, seed)
+    _rescale(vae, pool, machine)
     return vae
 
 
-def _train_phase(vae: AutoencoderKL, phase: VaePhase, seed: int, state_path: Path, noise: float) -> None:
+def _train_phase(
+    vae: AutoencoderKL, pool: Pool, phase: VaePhase, seed: int, state_path: Path, noise: float, machine: Machine
+) -> None:
+    batch = phase.batch * machine.batches
+    size = int(pool.images.shape[-1] * phase.crop)
+
     def loss_of_step(step: int) -> torch.Tensor:
         torch.manual_seed(step_seed(seed, step))
         rng = np.random.default_rng(step_seed(seed, step))
-        images = _crop(random_images(rng, phase.batch), phase.size, rng)  # [B, 3, size, size]
-        posterior = vae.encode(images).latent_dist
-        latents = posterior.sample()  # [B, 4, h, w]
-        spread = latents.detach().std()
-        decoded = vae.decode(latents + noise * spread * torch.randn_like(latents)).sample  # [B, 3, size, size]
-        error = F.l1_loss(decoded, images) + phase.squared * F.mse_loss(decoded, images)
-        return error + 1e-6 * posterior.kl().mean()
+        chosen = torch.from_numpy(rng.integers(0, len(pool.images), batch))  # [B]
+        images = _crop(pool.batch(chosen, machine.device), size, rng)  # [B, 3, size, size]
+        with machine.precision():
+            posterior = vae.encode(images).latent_dist
+            latents = posterior.sample()  # [B, 4, h, w]
+            spread = latents.detach().std()
+            decoded = vae.decode(latents + noise * spread * torch.randn_like(latents)).sample  # [B, 3, size, size]
+            error = F.l1_loss(decoded.float(), images) + phase.squared * F.mse_loss(decoded.float(), images)
+            return error + 1e-6 * posterior.kl().mean()
 
     average = run(
         vae,
@@ -116,10 +135,16 @@ def _train_phase(vae: AutoencoderKL, phase: VaePhase, seed: int, state_path: Pat
 
 
 @torch.no_grad()
-def _rescale(vae: AutoencoderKL, seed: int) -> None:
+def encode_all(vae: AutoencoderKL, images: torch.Tensor, machine: Machine, chunk: int = 64) -> torch.Tensor:
+    """Return the latents of drawn images, unscaled: uint8 [N, 3, H, W] -> float32 [N, 4, H/8, W/8] on the device."""
+    parts = tqdm(images.split(chunk), desc="latents", mininterval=5, leave=False)
+    return torch.cat([vae.encode(part.to(machine.device).float() / 127.5 - 1).latent_dist.mode() for part in parts])
+
+
+@torch.no_grad()
+def _rescale(vae: AutoencoderKL, pool: Pool, machine: Machine) -> None:
     """Bring the latents to mean 0 and std 1 / SCALING_FACTOR by the two 1x1 convolutions around them, exactly."""
-    images = random_images(np.random.default_rng(step_seed(seed, -1) % 2**32), 256)  # [256, 3, H, W]
-    latents = torch.cat([vae.encode(chunk).latent_dist.mean for chunk in images.split(32)])  # [256, 4, h, w]
+    latents = encode_all(vae, pool.images[:256], machine)  # [256, 4, h, w]
     mean, factor = latents.mean((0, 2, 3)), 1 / (SCALING_FACTOR * latents.std())  # [4], []
     quant, post = vae.quant_conv, vae.post_quant_conv
     quant.weight.mul_(factor)
