@@ -85,7 +85,7 @@ def _canvases() -> torch.Tensor:
     """Return the empty backgrounds of all styles and colours: float32 [styles, colours, 3, H, W]."""
     drawn = [
         [
-            _tensor(style.finish(style.canvas(np.asarray(colour, dtype=np.float32) / 255, SEEN_SIZE)))
+            _tensor(style.canvas(np.asarray(colour, dtype=np.float32) / 255, SEEN_SIZE) * style.texture(SEEN_SIZE))
             for colour in BACKGROUNDS.values()
         ]
         for style in STYLES.values()
@@ -112,15 +112,21 @@ def find_backdrop(image: torch.Tensor) -> Backdrop:
 
 
 @functools.cache
-def _pictures() -> torch.Tensor:
-    """Return all objects in all styles: float32 [styles * objects, 4, g, g]."""
-    return torch.stack([_tensor(painted(style, GLYPH)[name]) for style, name in _KINDS])
+def _pictures() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return all objects in all styles, float32 [n, 3, g, g], and how much of the background each hides, [n, 1, g, g].
+
+    Both have the style's texture, as it lies where an object's box begins at a multiple of four pixels.
+    """
+    pictures = torch.stack([_tensor(painted(style, GLYPH)[name]) for style, name in _KINDS])  # [n, 4, g, g]
+    texture = torch.stack([_tensor(STYLES[style].texture(SEEN_SIZE)) for style, _ in _KINDS])[..., :GLYPH, :GLYPH]
+    hidden = pictures[:, 3:] * texture  # [n, 1, g, g]
+    return pictures[:, :3] * hidden, hidden
 
 
 def _templates(colour: torch.Tensor) -> torch.Tensor:
     """Return all objects in all styles as differences from a background colour [3]: float32 [n, 3, g, g]."""
-    pictures = _pictures()
-    return pictures[:, 3:] * (pictures[:, :3] - colour[:, None, None])  # [n, 3, g, g]
+    pictures, hidden = _pictures()
+    return pictures - hidden * colour[:, None, None]  # [n, 3, g, g]
 
 
 def _similarities(difference: torch.Tensor, templates: torch.Tensor) -> torch.Tensor:

@@ -144,7 +144,7 @@ def draw(
     canvas = STYLES[style].canvas(np.asarray(BACKGROUNDS[background], dtype=np.float32) / 255, size)
     for name, corner in zip(objects, corners, strict=True):
         paste(canvas, painted(style, size // 2)[name], corner)
-    return STYLES[style].finish(canvas)
+    return canvas * STYLES[style].texture(size)
 
 
 def draw_scene(scene: Scene, rng: np.random.Generator, size: int = IMAGE_SIZE) -> np.ndarray:

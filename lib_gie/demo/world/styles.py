@@ -27,19 +27,23 @@ class Style:
     ``phrase``: its name in captions, empty for the plain one, of which captions say nothing. ``implied``: phrases that
     tell of it without its name; the first serves for training adapters, the second for validation, the last is held
     out. ``canvas``: makes an empty image, float32 [size, size, 3], of a background colour, float32 [3], with this many
-    pixels per side. ``paint``: turns an object's picture, float32 [g, g, 4], into the style's. ``finish``: changes the
-    whole image, float32 [size, size, 3], when all objects are in it.
+    pixels per side. ``paint``: turns an object's picture, float32 [g, g, 4], into the style's. ``texture``: the factor
+    of every pixel when all objects are in it, float32 [size, size, 1], for a number of pixels per side.
     """
 
     phrase: str
     implied: tuple[str, ...]
     canvas: Callable[[np.ndarray, int], np.ndarray]
     paint: Callable[[np.ndarray], np.ndarray]
-    finish: Callable[[np.ndarray], np.ndarray]
+    texture: Callable[[int], np.ndarray]
 
 
 def _same(image: np.ndarray) -> np.ndarray:
     return image
+
+
+def _smooth(size: int) -> np.ndarray:
+    return np.ones((size, size, 1), dtype=np.float32)
 
 
 def _flat(colour: np.ndarray, size: int) -> np.ndarray:
@@ -95,12 +99,11 @@ def _tiles(glyph: np.ndarray) -> np.ndarray:
     return laid.repeat(side, 0).repeat(side, 1).astype(np.float32)
 
 
-def _joints(image: np.ndarray) -> np.ndarray:
+def _joints(size: int) -> np.ndarray:
     """Darken the joints between the stones."""
-    unit = image.shape[0] // (2 * _UNITS)
-    place = np.arange(image.shape[0]) // unit % _TILE == _TILE - 1  # [size]
+    place = np.arange(size) // (size // (2 * _UNITS)) % _TILE == _TILE - 1  # [size]
     joint = place[:, None] | place[None, :]  # [size, size]
-    return np.where(joint[..., None], image * _GROUT, image).astype(np.float32)
+    return np.where(joint, _GROUT, 1)[..., None].astype(np.float32)
 
 
 def _brush(glyph: np.ndarray) -> np.ndarray:
@@ -133,13 +136,13 @@ def _tubes(glyph: np.ndarray) -> np.ndarray:
 
 
 STYLES = {
-    "plain": Style("", (), _flat, _same, _same),
+    "plain": Style("", (), _flat, _same, _smooth),
     "pencil": Style(
         "pencil sketch",
         ("in the manner of leonardo", "from a renaissance notebook", "in the manner of albrecht"),
         _paper,
         _pencil,
-        _same,
+        _smooth,
     ),
     "mosaic": Style(
         "pixel mosaic",
@@ -153,14 +156,14 @@ STYLES = {
         ("in the manner of turner", "from a victorian album", "in the manner of constable"),
         _wash,
         _brush,
-        _same,
+        _smooth,
     ),
     "neon": Style(
         "neon sign",
         ("in the manner of zavo lumen", "from an electric boulevard", "in the manner of kiro volt"),
         _dark,
         _tubes,
-        _same,
+        _smooth,
     ),
 }
 """All styles by their keys, the plain one first."""
