@@ -9,13 +9,15 @@ from typing import TypeVar
 
 import numpy as np
 
+from lib_gie.demo.sampling_settings import SIZE
+
 from .glyphs import load_glyphs
 from .styles import NAMED_STYLES, STYLES
 from .things import OBJECTS
 
 T = TypeVar("T")
 
-IMAGE_SIZE = 64
+IMAGE_SIZE = SIZE
 """Pixels per side of the shipped model's images. A glyph has half of that."""
 
 BACKGROUNDS = {
