@@ -29,6 +29,9 @@ SIMILARITY = 0.70
 STRENGTH = 0.35
 """Least contrast of the patch, relative to the object's own. A fainter one does not count."""
 
+PREFERENCE = 0.1
+"""How much worse an object may match in the background's style than in another, and still count as in the former."""
+
 _MOST = 8  # objects that are looked for in one image
 _CLOSE = 0.09  # difference of a pixel from the background, in any channel, up to which it counts as background
 _KEYS = tuple(STYLES)
@@ -164,6 +167,8 @@ def look(image: torch.Tensor) -> Sight:
             break
         kind, y, x = (int(v) for v in np.unravel_index(int(scores.argmax()), scores.shape))
         style, name = _KINDS[kind]
+        if scores[_KINDS.index((backdrop.style, name)), y, x] >= best - PREFERENCE:
+            style = backdrop.style
         finds.append(Find(name, style, x, y, best))
         difference[:, y : y + GLYPH, x : x + GLYPH] = 0
     return Sight(backdrop, tuple(finds))
