@@ -142,7 +142,8 @@ def run(
         first = state["step"]
     average = Average(module, decay)
     if state is not None and "optimizers" in state:  # a state that was kept small holds the averaged weights alone
-        average.shadow = state["average"]
+        for name, value in state["average"].items():
+            average.shadow[name].copy_(value)  # which may lie on a card
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
     losses = _Losses()

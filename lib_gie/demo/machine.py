@@ -43,4 +43,5 @@ def this_machine(name: str = "auto") -> Machine:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is reproducible with this alone
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
+        torch.backends.cuda.enable_mem_efficient_sdp(False)  # its backward pass adds up in any order
     return Machine(torch.device(name), CARD_BATCHES if name == "cuda" else CPU_BATCHES)
