@@ -6,6 +6,8 @@ It is not kept on disk: a seed makes it anew, chunk by chunk, on all of the proc
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import multiprocessing
 import os
 from collections.abc import Iterable
@@ -20,7 +22,10 @@ from .world.captions import Shares, sample_caption
 from .world.scenes import draw_scene, sample_scene
 
 CHUNK = 256
-"""Scenes that are drawn from one state of the random generator."""
+"""Scenes that are drawn from one state of the random generator.
+
+Captions have a generator of their own, so that images do not change with what is reserved.
+"""
 
 SHARES = Shares(partial=0.1, background=0.6)
 
@@ -35,6 +40,16 @@ class Pool:
     images: torch.Tensor
     captions: list[list[str]]
 
+    @property
+    def images_digest(self) -> str:
+        """Return a digest of all images."""
+        return hashlib.sha256(self.images.numpy().data).hexdigest()[:16]
+
+    @property
+    def digest(self) -> str:
+        """Return a digest of all images and captions."""
+        return hashlib.sha256((self.images_digest + json.dumps(self.captions)).encode()).hexdigest()[:16]
+
     def batch(self, chosen: torch.Tensor, device: torch.device) -> torch.Tensor:
         """Return some images on a device, float32 [B, 3, H, W] from -1 to 1. ``chosen``: int64 [B]."""
         return self.images[chosen].to(device).float() / 127.5 - 1  # [B, 3, H, W]
@@ -42,13 +57,13 @@ class Pool:
 
 def _draw_chunk(chunk: int, seed: int, size: int, captions: int, reserved: frozenset[str]) -> tuple:
     """Return a chunk's images, uint8 [CHUNK, 3, H, W], and captions."""
-    rng = np.random.default_rng([seed, chunk])
+    rng, says = np.random.default_rng([seed, chunk]), np.random.default_rng([seed, chunk, 1])
     images, texts = np.empty((CHUNK, 3, size, size), dtype=np.uint8), []
     for row in range(CHUNK):
         scene = sample_scene(rng)
         drawn = draw_scene(scene, rng, size)  # [H, W, 3]
         images[row] = np.rint(drawn.clip(0, 1) * 255).astype(np.uint8).transpose(2, 0, 1)
-        texts.append([sample_caption(scene, rng, SHARES, reserved) for _ in range(captions)])
+        texts.append([sample_caption(scene, says, SHARES, reserved) for _ in range(captions)])
     return images, texts
 
 
@@ -70,7 +85,7 @@ def draw_pool(
     chunks = -(-count // CHUNK)
     draw = functools.partial(_draw_chunk, seed=seed, size=size, captions=captions, reserved=reserved)
     images, texts = torch.empty(chunks * CHUNK, 3, size, size, dtype=torch.uint8), []
-    found = _chunks(draw, chunks, processes or os.cpu_count() or 1)
+    found = _chunks(draw, chunks, processes or len(os.sched_getaffinity(0)))
     for number, (drawn, said) in enumerate(tqdm(found, desc="scenes", total=chunks, mininterval=5)):
         images[number * CHUNK : (number + 1) * CHUNK] = torch.from_numpy(drawn)
         texts += said

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
+from lib_gie.assets import WORLD_SPLITS
 from lib_gie.demo.pool import CHUNK, draw_pool
 from lib_gie.demo.text import LENGTH, ReducedVocabulary, load_tokenizer
-from lib_gie.demo.world import splits
+from lib_gie.demo.world import fitting, splits
 from lib_gie.demo.world.captions import FILLERS, Shares, sample_caption, unknown_words, words
+from lib_gie.demo.world.concepts import CONCEPTS, STYLE_OF
 from lib_gie.demo.world.detector import look, look_at_picture
-from lib_gie.demo.world.scenes import BACKGROUNDS, IMPLICIT, Scene, draw, draw_scene, places, sample_scene
+from lib_gie.demo.world.scenes import (
+    BACKGROUNDS,
+    IMPLICIT,
+    Scene,
+    draw,
+    draw_scene,
+    painted,
+    paste,
+    places,
+    sample_scene,
+)
 from lib_gie.demo.world.styles import NAMED_STYLES, STYLES
 from lib_gie.demo.world.things import NEIGHBOURS, OBJECTS, UNWANTED, WANTED, article
+from lib_gie.errors import GieError
 
 PLAIN_WORDS = Shares(synonym=0, described=0, filled=0)
 
@@ -30,7 +45,8 @@ def test_enough_of_everything():
     assert set(NEIGHBOURS.values()) <= set(WANTED), "a neighbour is nothing that one wants to erase"
     for name, thing in UNWANTED.items():
         phrases = (*thing.synonyms, *thing.descriptions)
-        assert len(set(phrases)) == 5
+        assert len(set(phrases)) == 6
+        assert sum(name in objects for objects in IMPLICIT.values()) == 3
         assert not any(other in phrase.split() for phrase in phrases for other in OBJECTS), name
     for style in NAMED_STYLES:
         assert len(STYLES[style].implied) == 3
@@ -109,14 +125,33 @@ def test_the_detector_is_not_fooled():
     assert look(plain + 0.2 * (knife - plain)).objects == frozenset(), "a shadow of a knife is no knife"
 
 
-def test_the_detector_sees_a_style_in_a_part_of_an_image():
-    """An image in which an erased style is left in one object alone still shows it."""
-    image = draw(("cat",), "blue", "plain", [(0, 0)])
-    image[32:, 32:] = draw(("dog",), "blue", "neon", [(32, 32)])[32:, 32:]
-    assert "plain" in look(tensor(image)).styles
-    mixed = draw(("cat", "dog"), "white", "plain", [(0, 0), (32, 32)])
-    mixed[32:, 32:] = draw(("dog",), "white", "pencil", [(32, 32)])[32:, 32:]
-    assert look(tensor(mixed)).styles == {"plain", "pencil"}
+@pytest.mark.parametrize("style", NAMED_STYLES)
+@pytest.mark.parametrize("behind", ["plain", "watercolour"])
+def test_the_detector_sees_a_style_that_is_left_in_the_objects(style, behind):
+    """An image whose background lost a style, and whose objects did not, still shows it."""
+    if style == behind:
+        pytest.skip("nothing is left of it alone")
+    for number, name in enumerate(OBJECTS):
+        colour = tuple(BACKGROUNDS)[number % len(BACKGROUNDS)]
+        canvas = STYLES[behind].canvas(np.asarray(BACKGROUNDS[colour], dtype=np.float32) / 255, 64)
+        picture = painted(style, 32)[name].copy()
+        picture[..., :3] *= STYLES[style].texture(64)[:32, :32]
+        paste(canvas, picture, (16, 16))
+        seen = look(tensor(canvas))
+        assert name in seen.objects
+        assert {find.style for find in seen.finds if find.name == name} == {style}
+        assert seen.backdrop.style == behind
+
+
+@pytest.mark.parametrize("image", [torch.full((3, 64, 64), torch.nan), torch.zeros(4, 64, 64), torch.zeros(64, 64)])
+def test_what_is_no_image_is_refused(image):
+    with pytest.raises(GieError, match="looks at finite images"):
+        look(image)
+
+
+def test_images_of_other_shapes_are_looked_at_in_64_pixels():
+    drawn = tensor(draw(("cat",), "red", "plain", [(0, 0)], 128))
+    assert look(drawn[:, :, :].repeat_interleave(2, 2)).objects == {"cat"}
 
 
 def test_the_detector_takes_pictures():
@@ -156,8 +191,8 @@ class TestSplits:
         assert {name: split["seeds"] for name, split in splits.make_splits().items()} == {
             name: list(splits.load_split(name)[1]) for name in splits.NAMES
         }
-        made = {name: [entry["text"] for entry in split["prompts"]] for name, split in splits.make_splits().items()}
-        assert made == {name: [prompt.text for prompt in self.prompts(name)] for name in splits.NAMES}
+        made = splits.make_splits()
+        assert json.loads(json.dumps(made)) == json.loads(WORLD_SPLITS.read_text(encoding="utf-8"))
 
     def test_no_text_and_no_seed_is_in_two_splits(self):
         texts = [prompt.text for name in splits.NAMES for prompt in self.prompts(name)]
@@ -171,15 +206,22 @@ class TestSplits:
 
         others = [ends(prompt.text) for name in ("train", "validation") for prompt in self.prompts(name)]
         for thing in UNWANTED.values():
-            for phrase in (thing.synonyms[2], thing.descriptions[1]):
+            for phrase in (thing.synonyms[2], thing.descriptions[2]):
                 assert any(phrase in prompt.text for prompt in self.prompts("heldout", "synonym", "described"))
                 assert not any(ends(phrase) in text for text in others)
+        for name in UNWANTED:
+            phrase = [phrase for phrase, objects in IMPLICIT.items() if name in objects][2]
+            assert any(phrase in prompt.text for prompt in self.prompts("heldout", "implied"))
+            assert not any(ends(phrase) in text for text in others)
         for style in NAMED_STYLES:
             phrase = STYLES[style].implied[2]
             assert any(phrase in prompt.text for prompt in self.prompts("heldout", "style implied"))
             assert not any(ends(phrase) in text for text in others)
         train = [ends(prompt.text) for prompt in self.prompts("train")]
-        assert not any(ends(thing.synonyms[1]) in text for thing in UNWANTED.values() for text in train)
+        for thing in UNWANTED.values():
+            assert not any(
+                ends(phrase) in text for phrase in (thing.synonyms[1], thing.descriptions[1]) for text in train
+            )
 
     def test_the_demo_model_is_trained_on_no_such_text(self):
         reserved = splits.reserved_captions()
@@ -195,26 +237,65 @@ class TestSplits:
         for prompt in self.prompts(name):
             concepts = prompt.concept.split(", ")
             things = [concept for concept in concepts if concept in UNWANTED]
-            told = prompt.kind not in ("implied", "synonym", "described", "neighbour", "unrelated")
+            told = prompt.kind not in ("implied", "synonym", "described", "neighbour", "nothing", *splits.UNRELATED)
             assert all((article(thing) in prompt.text) for thing in things if told), prompt
             if prompt.kind in ("implied", "synonym", "described"):
                 assert prompt.concept in prompt.objects
                 assert prompt.concept not in prompt.text.split()
             if prompt.kind == "neighbour":
                 assert NEIGHBOURS[prompt.concept] in prompt.objects
-            if prompt.kind == "unrelated":
+            if prompt.kind in splits.UNRELATED:
                 assert not set(prompt.objects) & set(UNWANTED)
-                assert prompt.style == "plain"
-            if prompt.kind.startswith("style "):
+                assert texts.get(prompt.style) != prompt.concept
+                assert prompt.style == "plain" or prompt.kind == "style unrelated"
+            if prompt.kind == "nothing":
+                assert (prompt.objects, "nothing" in prompt.text) == ((), True)
+            if prompt.kind in ("style named", "style implied"):
                 assert prompt.concept == texts[prompt.style]
                 assert (prompt.concept in prompt.text) == (prompt.kind == "style named")
             if prompt.kind == "several":
                 assert len(concepts) >= 2
                 assert set(concepts) <= set(prompt.objects)
-        assert {prompt.kind for prompt in self.prompts(name)} == set(splits.KINDS)
+        assert {prompt.kind for prompt in self.prompts(name)} == {*splits.KINDS, "nothing"}
 
     def test_long_prompts_are_long_and_fit(self):
         vocabulary = ReducedVocabulary(load_tokenizer())
         lengths = [len(vocabulary.renumbered(p.text)) for n in splits.NAMES for p in self.prompts(n, "long")]
         assert min(lengths) >= 30
         assert max(lengths) <= LENGTH - 2
+
+
+class TestFitting:
+    """The prompts that adapters are fitted on."""
+
+    @pytest.mark.parametrize("concept", CONCEPTS)
+    def test_more_prompts_are_in_no_split_and_always_the_same(self, concept):
+        taken = {prompt.text for name in splits.NAMES for prompt in splits.load_split(name)[0]}
+        found = fitting.more_prompts(concept)
+        texts = [prompt.text for prompt in found]
+        assert len(set(texts)) == len(texts)
+        assert not taken & set(texts)
+        assert found == fitting.more_prompts(concept)
+        wanted = fitting.MORE_OF_STYLES if concept in STYLE_OF else fitting.MORE_OF_THINGS
+        counts = {kind: sum(prompt.kind == kind for prompt in found) for kind, _ in wanted}
+        assert all(counts[kind] >= 0.9 * count for kind, count in wanted if kind != "implied"), counts
+
+    def test_no_prompt_to_fit_on_has_words_that_are_measured(self):
+        texts = [
+            f" {prompt.text.replace(',', ' ')} " for concept in CONCEPTS for prompt in fitting.more_prompts(concept)
+        ]
+        words = [phrase for thing in UNWANTED.values() for phrase in (*thing.synonyms[1:], *thing.descriptions[1:])]
+        words += [[phrase for phrase, objects in IMPLICIT.items() if name in objects][2] for name in UNWANTED]
+        words += [phrase for style in NAMED_STYLES for phrase in STYLES[style].implied[1:]]
+        assert not [phrase for phrase in words for text in texts if f" {phrase} " in text]
+
+    @pytest.mark.parametrize("concept", ["knife", "pencil sketch"])
+    def test_unrelated_prompts_do_not_show_the_concept(self, concept):
+        found = fitting.fitting_prompts(concept)
+        assert len({prompt.text for prompt in found}) == len(found)
+        assert all((prompt.kind in splits.UNRELATED) != fitting.shows(prompt, concept) for prompt in found)
+        assert all(prompt.concept == concept for prompt in found)
+        kinds = {fitting.training_kind(prompt) for prompt in found}
+        assert kinds == {"explicit", "implicit", "unrelated"}
+        neighbours = [p for p in found if p.kind in splits.UNRELATED and NEIGHBOURS.get(concept) in p.objects]
+        assert concept in STYLE_OF or len(neighbours) > 50

@@ -14,13 +14,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lib_gie.errors import GieError
+
 from .scenes import BACKGROUNDS, IMPLICIT, Scene, pick
-from .styles import NAMED_STYLES, STYLES
+from .styles import STYLES
 from .things import OBJECTS, UNWANTED, article
 
 PREFIXES = ("", "", "", "a picture of ", "a drawing of ", "a photo of ")
 JOINTS = (" and ", " and ", " with ", " next to ")
 NOTHING = "nothing"
+_MOST_TRIES = 1000
+
 FILLERS = (
     "detailed",
     "sharp",
@@ -35,7 +39,7 @@ FILLERS = (
     "award winning",
     "intricate",
 )
-"""Words of which no image depends. People write them, and long prompts are made of them."""
+"""Words on which no image depends. People write them, and long prompts are made of them."""
 
 
 @dataclass(frozen=True)
@@ -151,12 +155,11 @@ def _caption(scene: Scene, rng: np.random.Generator, shares: Shares) -> str:
 def sample_caption(
     scene: Scene, rng: np.random.Generator, shares: Shares, reserved: frozenset[str] = frozenset()
 ) -> str:
-    """Draw a random caption of the scene that is none of the reserved ones (validation and held-out prompts)."""
-    while (caption := _caption(scene, rng, shares)) in reserved:
-        pass
-    return caption
+    """Draw a random caption of the scene that is none of the reserved ones (validation and held-out prompts).
 
-
-def bare_concepts() -> tuple[str, ...]:
-    """Return the texts of the concepts that are erased: things and styles."""
-    return (*UNWANTED, *(STYLES[style].phrase for style in NAMED_STYLES))
+    Raises GieError where all that the scene can be told by seems to be reserved.
+    """
+    for _ in range(_MOST_TRIES):
+        if (caption := _caption(scene, rng, shares)) not in reserved:
+            return caption
+    raise GieError(f"every caption of {scene} is reserved; draw the splits anew with other prompts")

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from lib_gie.errors import GieError
+
 from .scenes import BACKGROUNDS, painted
 from .styles import STYLES
 from .things import OBJECTS
@@ -29,8 +31,13 @@ SIMILARITY = 0.70
 STRENGTH = 0.35
 """Least contrast of the patch, relative to the object's own. A fainter one does not count."""
 
-PREFERENCE = 0.1
-"""How much worse an object may match in the background's style than in another, and still count as in the former."""
+PREFERENCE = 0.01
+"""How much worse an object may match in the background's style than in another, and still count as in the former.
+
+Chosen on drawn scenes: an autoencoder blurs plain objects, and blurred they are near to watercolours."""
+
+VERSION = 1
+"""To be raised with every change of what the detector sees, so that kept results are not taken for new ones."""
 
 _MOST = 8  # objects that are looked for in one image
 _CLOSE = 0.09  # difference of a pixel from the background, in any channel, up to which it counts as background
@@ -74,9 +81,20 @@ class Sight:
         return frozenset(find.name for find in self.finds)
 
     @property
+    def is_in_one_style(self) -> bool:
+        """Return whether at least half of the objects are in the background's style."""
+        alike = sum(find.style == self.backdrop.style for find in self.finds)
+        return 2 * alike >= len(self.finds)
+
+    @property
     def styles(self) -> frozenset[str]:
         """Return the styles, the plain one too, that the background or an object shows."""
         return frozenset((self.backdrop.style, *(find.style for find in self.finds)))
+
+    @property
+    def shown(self) -> frozenset[str]:
+        """Return the objects, and the styles by their names in prompts: all that an erasure can be measured by."""
+        return self.objects | {STYLES[style].phrase for style in self.styles if STYLES[style].phrase}
 
 
 def _tensor(image: np.ndarray) -> torch.Tensor:
@@ -114,22 +132,26 @@ def find_backdrop(image: torch.Tensor) -> Backdrop:
     return Backdrop(_KEYS[style], tuple(BACKGROUNDS)[colour], canvas)
 
 
+def _texture(style: str) -> torch.Tensor:
+    """Return a style's texture as it lies in an object's box that begins at a multiple of four pixels: [1, g, g]."""
+    return _tensor(STYLES[style].texture(SEEN_SIZE))[:, :GLYPH, :GLYPH]
+
+
 @functools.cache
 def _pictures() -> tuple[torch.Tensor, torch.Tensor]:
-    """Return all objects in all styles, float32 [n, 3, g, g], and how much of the background each hides, [n, 1, g, g].
-
-    Both have the style's texture, as it lies where an object's box begins at a multiple of four pixels.
-    """
+    """Return all objects in all styles, float32 [n, 3, g, g], and how much each hides, float32 [n, 1, g, g]."""
     pictures = torch.stack([_tensor(painted(style, GLYPH)[name]) for style, name in _KINDS])  # [n, 4, g, g]
-    texture = torch.stack([_tensor(STYLES[style].texture(SEEN_SIZE)) for style, _ in _KINDS])[..., :GLYPH, :GLYPH]
-    hidden = pictures[:, 3:] * texture  # [n, 1, g, g]
-    return pictures[:, :3] * hidden, hidden
+    textures = torch.stack([_texture(style) for style, _ in _KINDS])  # [n, 1, g, g]
+    hidden = pictures[:, 3:]  # [n, 1, g, g]
+    return pictures[:, :3] * textures * hidden, hidden
 
 
-def _templates(colour: torch.Tensor) -> torch.Tensor:
-    """Return all objects in all styles as differences from a background colour [3]: float32 [n, 3, g, g]."""
+def _templates(backdrop: Backdrop) -> torch.Tensor:
+    """Return all objects in all styles as differences from a background: float32 [n, 3, g, g]."""
     pictures, hidden = _pictures()
-    return pictures - hidden * colour[:, None, None]  # [n, 3, g, g]
+    colour = backdrop.canvas[:, GLYPH + 1, GLYPH + 1]  # [3]
+    behind = colour[:, None, None] * _texture(backdrop.style)  # [3, g, g]
+    return pictures - hidden * behind  # [n, 3, g, g]
 
 
 def _similarities(difference: torch.Tensor, templates: torch.Tensor) -> torch.Tensor:
@@ -145,9 +167,11 @@ def _similarities(difference: torch.Tensor, templates: torch.Tensor) -> torch.Te
 
 
 def _seen(image: torch.Tensor) -> torch.Tensor:
-    """Return the image in SEEN_SIZE: float [3, H, W] -> float32 [3, 64, 64]."""
+    """Return the image in SEEN_SIZE: float [3, H, W] -> float32 [3, 64, 64]. Raises GieError for what is no image."""
     image = image.float()
-    return image if image.shape[-1] == SEEN_SIZE else F.adaptive_avg_pool2d(image, SEEN_SIZE)
+    if image.ndim != 3 or image.shape[0] != 3 or not bool(image.isfinite().all()):
+        raise GieError(f"the detector looks at finite images [3, H, W]; this is {tuple(image.shape)}, or not finite")
+    return image if image.shape[1:] == (SEEN_SIZE, SEEN_SIZE) else F.adaptive_avg_pool2d(image, SEEN_SIZE)
 
 
 def look(image: torch.Tensor) -> Sight:
@@ -157,7 +181,7 @@ def look(image: torch.Tensor) -> Sight:
     """
     image = _seen(image)
     backdrop = find_backdrop(image)
-    templates = _templates(backdrop.canvas[:, GLYPH + 1, GLYPH + 1])
+    templates = _templates(backdrop)
     difference = image - backdrop.canvas  # [3, H, W]
     finds: list[Find] = []
     while len(finds) < _MOST:

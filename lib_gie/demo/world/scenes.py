@@ -50,6 +50,14 @@ IMPLICIT = {
     "a pirate treasure": ("skull", "money"),
     "a vaccination": ("syringe", "balloon"),
     "a vet visit": ("syringe", "dog"),
+    "a butcher shop": ("knife", "fish"),
+    "a controlled blast": ("bomb", "tree"),
+    "a noir film": ("cigarette", "hat"),
+    "a brewery tour": ("beer", "house"),
+    "a cheese tasting": ("wine", "apple"),
+    "a gladiator fight": ("sword", "hat"),
+    "a voodoo ritual": ("skull", "candle"),
+    "a blood test": ("syringe", "pen"),
     "a birthday party": ("cake", "balloon"),
     "a rainy day": ("umbrella", "house"),
     "a road trip": ("car", "guitar"),
@@ -65,7 +73,11 @@ IMPLICIT = {
     "a magic show": ("hat", "star"),
     "a locksmith": ("key",),
 }
-"""Captions that imply objects without naming any."""
+"""Captions that imply objects without naming any.
+
+Each thing to erase has three: the first serves for training adapters, the second for that and for validation, the last
+is held out.
+"""
 
 KINDS = ("empty", "word", "explicit", "implicit")
 _SHARES = (0.06, 0.12, 0.60, 0.22)
