@@ -209,9 +209,13 @@ def train_diffusion(
     seed: int,
     folder: Path,
     machine: Machine,
+    identity: str,
 ) -> TextToLatents:
-    """Train text encoder and UNet, or go on from ``folder``. Return the averaged weights, ready to be exported."""
-    latents = _latents(vae, pool, machine, folder / "latents.pt")  # [N, 4, h, w]
+    """Train text encoder and UNet, or go on from ``folder``. Return the averaged weights, ready to be exported.
+
+    ``identity``: see :func:`.loop.load_state`.
+    """
+    latents = _latents(vae, pool, machine, folder / "latents.pt", identity)  # [N, 4, h, w]
     captions = Captions(pool, model.vocabulary)
     model.to(machine.device)
     signals = alphas_cumprod().to(machine.device)
@@ -225,6 +229,7 @@ def train_diffusion(
         # one timestep in each of B equal strata reduces the variance at no cost
         strata = torch.arange(batch, device=machine.device) + torch.rand(batch, device=machine.device)  # [B]
         timesteps = (strata * (TRAIN_TIMESTEPS / batch)).long()  # [B]
+        timesteps = timesteps.clamp_max(TRAIN_TIMESTEPS - 1)  # [B], where the last was rounded up
         signal = signals[timesteps]  # [B]
         noise = torch.randn_like(clean)  # [B, 4, h, w]
         noisy = signal.sqrt()[:, None, None, None] * clean + (1 - signal).sqrt()[:, None, None, None] * noise
@@ -241,16 +246,17 @@ def train_diffusion(
         decay=course.decay,
         state_path=folder / "diffusion.pt",
         label="text and UNet",
+        identity=f"{identity}, {course}",
     )
     model.load_state_dict(average.shadow)
     return model.eval()
 
 
 @torch.no_grad()
-def _latents(vae: AutoencoderKL, pool: Pool, machine: Machine, path: Path) -> torch.Tensor:
+def _latents(vae: AutoencoderKL, pool: Pool, machine: Machine, path: Path, identity: str) -> torch.Tensor:
     """Return the pool's scaled latents, float32 [N, 4, h, w], made once and kept at ``path``."""
-    state = load_state(path)
+    state = load_state(path, identity)
     if state is None:
-        state = {"latents": (encode_all(vae, pool.images, machine) * SCALING_FACTOR).cpu()}
+        state = {"identity": identity, "latents": (encode_all(vae, pool.images, machine) * SCALING_FACTOR).cpu()}
         save_state(path, state)
     return state["latents"].to(machine.device)

@@ -118,8 +118,11 @@ def ldm_state_dict(model: diffusion.TextToLatents, autoencoder: AutoencoderKL) -
     }
 
 
-def ldm_config(text_encoder: str) -> str:
-    """Return the checkpoint's .yaml. ``text_encoder``: the folder of its text encoder's configuration and tokenizer."""
+def ldm_config(text_encoder: str, size: int = 64) -> str:
+    """Return the checkpoint's .yaml.
+
+    ``text_encoder``: the folder of its text encoder's configuration and tokenizer. ``size``: pixels per side.
+    """
     multipliers = [channels // diffusion.CHANNELS[0] for channels in diffusion.CHANNELS]
     vae_multipliers = [channels // vae.CHANNELS[0] for channels in vae.CHANNELS]
     return f"""\
@@ -134,7 +137,7 @@ model:
     timesteps: {diffusion.TRAIN_TIMESTEPS}
     first_stage_key: jpg
     cond_stage_key: txt
-    image_size: 8
+    image_size: {size // 8}
     channels: 4
     cond_stage_trainable: false
     conditioning_key: crossattn
@@ -143,7 +146,7 @@ model:
     unet_config:
       target: ldm.modules.diffusionmodules.openaimodel.UNetModel
       params:
-        image_size: 8
+        image_size: {size // 8}
         in_channels: 4
         out_channels: 4
         model_channels: {diffusion.CHANNELS[0]}
@@ -164,7 +167,7 @@ model:
         ddconfig:
           double_z: true
           z_channels: 4
-          resolution: 64
+          resolution: {size}
           in_channels: 3
           out_ch: 3
           ch: {vae.CHANNELS[0]}
@@ -181,12 +184,14 @@ model:
 """
 
 
-def export(model: diffusion.TextToLatents, autoencoder: AutoencoderKL, path: Path, metadata: dict[str, str]) -> None:
-    """Write ``path`` (.safetensors) and the .yaml beside it."""
+def export(
+    model: diffusion.TextToLatents, autoencoder: AutoencoderKL, path: Path, metadata: dict[str, str], size: int = 64
+) -> None:
+    """Write ``path`` (.safetensors) and the .yaml beside it. ``size``: pixels per side of the images."""
     _set_offset(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(ldm_state_dict(model, autoencoder), path, metadata={"format": "pt", **metadata})
-    path.with_suffix(".yaml").write_text(ldm_config(f"${{oc.env:{TEXT_ENCODER_VARIABLE}}}"), encoding="utf-8")
+    path.with_suffix(".yaml").write_text(ldm_config(f"${{oc.env:{TEXT_ENCODER_VARIABLE}}}", size), encoding="utf-8")
 
 
 def add_metadata(path: Path, **entries: str) -> None:

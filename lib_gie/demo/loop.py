@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from lib_gie.errors import GieError
+
 from .muon import Muon
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
@@ -68,9 +70,22 @@ def save_state(path: Path, state: dict) -> None:
     os.replace(partial, path)
 
 
-def load_state(path: Path) -> dict | None:
-    """Return the saved training state, of tensors and plain values only, or None where there is none."""
-    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+def load_state(path: Path, identity: str) -> dict | None:
+    """Return the saved training state, of tensors and plain values only, or None where there is none.
+
+    ``identity``: all that the training depends on, in words; the state's "identity" must be the same. Raises GieError
+    where it is another training's.
+    """
+    if not path.exists():
+        return None
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    found = state.get("identity")
+    if found != identity:
+        raise GieError(
+            f"{path} is the state of another training ({found}) than this one ({identity}); give another --state "
+            f"folder, or the arguments that it was begun with"
+        )
+    return state
 
 
 def _optimizers(module: nn.Module, rate: float, muon_rate: float | None) -> list[torch.optim.Optimizer]:
@@ -129,19 +144,20 @@ def run(
     muon_rate: float | None = None,
     save_every: int = 250,
     label: str = "training",
+    identity: str = "",
 ) -> Average:
     """Train a module with clipping and a moving average, going on from ``state_path`` where it exists.
 
     ``loss_of_step(step)`` returns the scalar loss of that step. The optimizer is AdamW; with ``muon_rate`` Muon takes
-    the matrices and convolutions. Returns the average after the last step.
+    the matrices and convolutions. Returns the average after the last step. ``identity``: see ``load_state``.
     """
     optimizers = _optimizers(module, rate, muon_rate)
-    first, state = 0, load_state(state_path)
+    first, state = 0, load_state(state_path, identity)
     if state is not None:
         module.load_state_dict(state["module"])
         first = state["step"]
     average = Average(module, decay)
-    if state is not None and "optimizers" in state:  # a state that was kept small holds the averaged weights alone
+    if state is not None:
         for name, value in state["average"].items():
             average.shadow[name].copy_(value)  # which may lie on a card
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
@@ -159,6 +175,7 @@ def run(
             save_state(
                 state_path,
                 {
+                    "identity": identity,
                     "step": done,
                     "module": module.state_dict(),
                     "average": average.shadow,

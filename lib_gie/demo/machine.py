@@ -43,5 +43,6 @@ def this_machine(name: str = "auto") -> Machine:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is reproducible with this alone
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
-        torch.backends.cuda.enable_mem_efficient_sdp(False)  # its backward pass adds up in any order
+        for kernels in ("flash", "mem_efficient", "cudnn"):  # their backward passes add up in any order
+            getattr(torch.backends.cuda, f"enable_{kernels}_sdp")(False)
     return Machine(torch.device(name), CARD_BATCHES if name == "cuda" else CPU_BATCHES)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
@@ -51,14 +52,23 @@ def _start(options: argparse.Namespace, model: TextToLatents, autoencoder) -> No
 def _trained_vae(options: argparse.Namespace, autoencoder, pool: Pool, machine: Machine):
     """Return the trained autoencoder, from ``vae_final.pt`` where that is there."""
     final = options.state / "vae_final.pt"
-    state = load_state(final)
+    identity = _identity(options, f"images {pool.images_digest}")
+    state = load_state(final, identity)
     if state is None:
         phases = vae.FROM_NOTHING if options.start_from is None else vae.FURTHER
-        vae.train_vae(autoencoder, pool, phases, seed=options.seed, folder=options.state, machine=machine)
-        save_state(final, autoencoder.state_dict())
+        vae.train_vae(
+            autoencoder, pool, phases, seed=options.seed, folder=options.state, machine=machine, identity=identity
+        )
+        save_state(final, {"identity": identity, "module": autoencoder.state_dict()})
     else:
-        autoencoder.load_state_dict(state)
+        autoencoder.load_state_dict(state["module"])
     return autoencoder.to(machine.device).eval()
+
+
+def _identity(options: argparse.Namespace, data: str) -> str:
+    """Return in words what the training's states depend on beside its phases. ``data``: a digest of what it sees."""
+    start = hashlib.sha256(options.start_from.read_bytes()).hexdigest()[:16] if options.start_from else "nothing"
+    return f"seed {options.seed}, {options.size} pixels, from {start}, {data}"
 
 
 def _course(options: argparse.Namespace) -> Course:
@@ -66,11 +76,11 @@ def _course(options: argparse.Namespace) -> Course:
     return course if options.steps is None else dataclasses.replace(course, steps=options.steps)
 
 
-def _metadata(options: argparse.Namespace, model: TextToLatents, vae_db: float) -> dict[str, str]:
+def _metadata(options: argparse.Namespace, machine: Machine, model: TextToLatents, vae_db: float) -> dict[str, str]:
     training = {
         "seed": options.seed,
         "size": options.size,
-        "device": options.device,
+        "device": machine.device.type,
         "started_from": options.start_from.name if options.start_from else None,
         "steps": _course(options).steps,
         "pool": options.pool,
@@ -101,9 +111,12 @@ def main() -> None:
     vae_db = vae.psnr(images, vae.reconstruct(autoencoder, images.to(machine.device)).cpu())
     print(f"autoencoder: {vae_db:.1f} dB on new scenes", flush=True)
     course = _course(options)
-    train_diffusion(model, autoencoder, pool, course, seed=options.seed, folder=options.state, machine=machine)
+    identity = _identity(options, f"pool {pool.digest}")
+    train_diffusion(
+        model, autoencoder, pool, course, seed=options.seed, folder=options.state, machine=machine, identity=identity
+    )
     with torch.no_grad():
-        export(model.cpu(), autoencoder.cpu(), options.out, _metadata(options, model, vae_db))
+        export(model.cpu(), autoencoder.cpu(), options.out, _metadata(options, machine, model, vae_db), options.size)
     print(f"wrote {options.out}")
 
 

@@ -22,6 +22,7 @@ SCALING_FACTOR = 0.18215
 """SD 1.x's value. The latents are brought to the matching spread, so that every host's default fits."""
 
 _CELL = 8  # pixels
+_NOISE = 0.1  # in what is decoded while it is trained, relative to the latents' spread
 CHANNELS = (32, 32, 64, 64)
 
 
@@ -90,20 +91,24 @@ def train_vae(
     seed: int,
     folder: Path,
     machine: Machine,
-    noise: float = 0.1,
+    identity: str,
 ) -> AutoencoderKL:
-    """Train on reconstruction with a small KL term, decoding from noisy latents, as the UNet's will be."""
+    """Train on reconstruction with a small KL term, decoding from noisy latents, as the UNet's will be.
+
+    ``identity``: see :func:`.loop.load_state`.
+    """
     vae.to(machine.device)
     for number, phase in enumerate(phases):
         phase_seed = step_seed(seed, -10 - number) % 2**32
-        _train_phase(vae, pool, phase, phase_seed, folder / f"vae-{phase.name.replace(' ', '-')}.pt", noise, machine)
+        path = folder / f"vae-{phase.name.replace(' ', '-')}.pt"
+        _train_phase(vae, pool, phase, phase_seed, path, machine, f"{identity}, {phase}")
     vae.eval()
     _rescale(vae, pool, machine)
     return vae
 
 
 def _train_phase(
-    vae: AutoencoderKL, pool: Pool, phase: VaePhase, seed: int, state_path: Path, noise: float, machine: Machine
+    vae: AutoencoderKL, pool: Pool, phase: VaePhase, seed: int, state_path: Path, machine: Machine, identity: str
 ) -> None:
     batch = phase.batch * machine.batches
     size = int(pool.images.shape[-1] * phase.crop)
@@ -117,7 +122,7 @@ def _train_phase(
             posterior = vae.encode(images).latent_dist
             latents = posterior.sample()  # [B, 4, h, w]
             spread = latents.detach().std()
-            decoded = vae.decode(latents + noise * spread * torch.randn_like(latents)).sample  # [B, 3, size, size]
+            decoded = vae.decode(latents + _NOISE * spread * torch.randn_like(latents)).sample  # [B, 3, size, size]
             error = F.l1_loss(decoded.float(), images) + phase.squared * F.mse_loss(decoded.float(), images)
             return error + 1e-6 * posterior.kl().mean()
 
@@ -130,6 +135,7 @@ def _train_phase(
         decay=phase.decay,
         state_path=state_path,
         label=f"autoencoder, {phase.name}",
+        identity=identity,
     )
     vae.load_state_dict(average.shadow)
 

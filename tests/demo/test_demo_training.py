@@ -46,6 +46,8 @@ def test_the_command_makes_a_checkpoint_and_goes_on_from_it(few_steps, monkeypat
     run_command(monkeypatch, "--state", tmp_path / "c", "--out", further, "--start-from", first)
     with safe_open(further, "pt") as file:
         assert json.loads(file.metadata()["training"])["started_from"] == "first.safetensors"
+    with pytest.raises(GieError, match="is the state of another training"):
+        run_command(monkeypatch, "--state", tmp_path / "a", "--out", again, "--seed", 1)
     key = "model.diffusion_model.input_blocks.0.0.weight"
     assert (load_file(further)[key].float() - made[key].float()).abs().max() < 0.02
 
@@ -54,6 +56,8 @@ def test_images_of_128_pixels(few_steps, monkeypatch, tmp_path):
     path = tmp_path / "large.safetensors"
     run_command(monkeypatch, "--state", tmp_path / "a", "--out", path, "--size", 128)
     assert path.stat().st_size < 60_000_000
+    assert "resolution: 128" in path.with_suffix(".yaml").read_text()
+    assert path.with_suffix(".yaml").read_text().count("image_size: 16") == 2
     assert torch.load(tmp_path / "a" / "latents.pt", weights_only=True)["latents"].shape == (256, 4, 16, 16)
 
 
