@@ -12,7 +12,7 @@ from torch import nn
 
 from lib_gie.randomness import undrawn
 
-from .loop import load_state, run, save_state, step_seed
+from .loop import OnSaved, load_state, run, save_state, step_seed
 from .machine import Machine
 from .pool import Pool
 from .text import LENGTH, WIDTH, ReducedVocabulary, build_text_encoder
@@ -96,6 +96,11 @@ def _noise_loss(error: torch.Tensor, signal: torch.Tensor, colour_weight: float)
     if colour_weight:
         loss = loss + colour_weight * (error.mean((2, 3)).square().mean(1) / snr).mean()
     return loss
+
+
+def _mixed(clean: torch.Tensor, noise: torch.Tensor, signal: torch.Tensor) -> torch.Tensor:
+    """Return latents [B, 4, h, w] with as much noise as their timesteps have. ``signal``: alphas_cumprod, [B]."""
+    return signal.sqrt()[:, None, None, None] * clean + (1 - signal).sqrt()[:, None, None, None] * noise
 
 
 @dataclass(frozen=True)
@@ -210,10 +215,11 @@ def train_diffusion(
     folder: Path,
     machine: Machine,
     identity: str,
+    on_saved: OnSaved | None = None,
 ) -> TextToLatents:
     """Train text encoder and UNet, or go on from ``folder``. Return the averaged weights, ready to be exported.
 
-    ``identity``: see :func:`.loop.load_state`.
+    ``identity``: see :func:`.loop.load_state`. ``on_saved``: see :func:`.loop.run`.
     """
     latents = _latents(vae, pool, machine, folder / "latents.pt", identity)  # [N, 4, h, w]
     captions = Captions(pool, model.vocabulary)
@@ -232,7 +238,7 @@ def train_diffusion(
         timesteps = timesteps.clamp_max(TRAIN_TIMESTEPS - 1)  # [B], where the last was rounded up
         signal = signals[timesteps]  # [B]
         noise = torch.randn_like(clean)  # [B, 4, h, w]
-        noisy = signal.sqrt()[:, None, None, None] * clean + (1 - signal).sqrt()[:, None, None, None] * noise
+        noisy = _mixed(clean, noise, signal)  # [B, 4, h, w]
         with machine.precision():
             states = _context(model, captions, chosen, step, course, rng)  # [B, length, width]
             predicted = model.unet(noisy, timesteps, states).sample  # [B, 4, h, w]
@@ -247,6 +253,7 @@ def train_diffusion(
         state_path=folder / "diffusion.pt",
         label="text and UNet",
         identity=f"{identity}, {course}",
+        on_saved=on_saved,
     )
     model.load_state_dict(average.shadow)
     return model.eval()

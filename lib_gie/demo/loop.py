@@ -7,7 +7,7 @@ import ctypes.util
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +19,10 @@ from lib_gie.errors import GieError
 from .muon import Muon
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
+
+
+OnSaved = Callable[[Mapping[str, torch.Tensor], int], None]
+"""Is told the averaged weights and the number of steps that are done."""
 
 
 def keep_memory() -> None:
@@ -133,6 +137,20 @@ class _Losses:
         return True
 
 
+def _resume(
+    state: dict | None, module: nn.Module, average: Average, optimizers: Sequence[torch.optim.Optimizer]
+) -> int:
+    """Load a saved state, if there is one, to where these lie. Return the number of steps that are done."""
+    if state is None:
+        return 0
+    module.load_state_dict(state["module"])
+    for name, value in state["average"].items():
+        average.shadow[name].copy_(value)
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    return state["step"]
+
+
 def run(
     module: nn.Module,
     loss_of_step: Callable[[int], torch.Tensor],
@@ -145,23 +163,16 @@ def run(
     save_every: int = 250,
     label: str = "training",
     identity: str = "",
+    on_saved: OnSaved | None = None,
 ) -> Average:
     """Train a module with clipping and a moving average, going on from ``state_path`` where it exists.
 
     ``loss_of_step(step)`` returns the scalar loss of that step. The optimizer is AdamW; with ``muon_rate`` Muon takes
     the matrices and convolutions. Returns the average after the last step. ``identity``: see ``load_state``.
+    ``on_saved`` is called after each save.
     """
-    optimizers = _optimizers(module, rate, muon_rate)
-    first, state = 0, load_state(state_path, identity)
-    if state is not None:
-        module.load_state_dict(state["module"])
-        first = state["step"]
-    average = Average(module, decay)
-    if state is not None:
-        for name, value in state["average"].items():
-            average.shadow[name].copy_(value)  # which may lie on a card
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+    optimizers, average = _optimizers(module, rate, muon_rate), Average(module, decay)
+    first = _resume(load_state(state_path, identity), module, average, optimizers)
     losses = _Losses()
     bar = tqdm(range(first, steps), initial=first, total=steps, desc=label, mininterval=5, dynamic_ncols=True)
     for step in bar:
@@ -182,4 +193,6 @@ def run(
                     "optimizers": [optimizer.state_dict() for optimizer in optimizers],
                 },
             )
+            if on_saved is not None:
+                on_saved(average.shadow, done)
     return average

@@ -19,15 +19,22 @@ LARGEST = 16_000_000
 _INDEX = "parts.json"
 
 
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
+
+
 def split(path: Path, folder: Path, largest: int = LARGEST) -> list[Path]:
     """Write a file's parts and an index into a folder. Return the parts, in order."""
     content = path.read_bytes()
     folder.mkdir(parents=True, exist_ok=True)
     parts = [folder / f"part-{number:02d}" for number in range(-(-len(content) // largest))]
-    for number, part in enumerate(parts):
-        part.write_bytes(content[number * largest : (number + 1) * largest])
     index = {"parts": [part.name for part in parts], "sha256": hashlib.sha256(content).hexdigest()}
-    (folder / _INDEX).write_text(json.dumps(index) + "\n", encoding="utf-8")
+    written = {part: content[number * largest : (number + 1) * largest] for number, part in enumerate(parts)}
+    written[folder / _INDEX] = (json.dumps(index) + "\n").encode()
+    for path, value in written.items():
+        _partial(path).write_bytes(value)
+    for path in written:  # all at once: a machine may be taken back at any time, and older parts are better than mixed
+        os.replace(_partial(path), path)
     return parts
 
 
@@ -43,9 +50,8 @@ def join(folder: Path, path: Path) -> None:
         raise GieError(f"{folder} does not hold all parts of a file: {error}; split the file again") from error
     if hashlib.sha256(content).hexdigest() != index.get("sha256"):
         raise GieError(f"the parts in {folder} do not belong together: their digest is not the index's; split it again")
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    _partial(path).write_bytes(content)
+    os.replace(_partial(path), path)
 
 
 def main() -> None:

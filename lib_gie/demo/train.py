@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -19,8 +20,9 @@ from lib_gie.assets import DEMO_CHECKPOINT
 from . import diffusion, vae
 from .diffusion import Course, TextToLatents, train_diffusion
 from .export import export, restore
-from .loop import keep_memory, load_state, save_state
+from .loop import OnSaved, keep_memory, load_state, save_state
 from .machine import Machine, this_machine
+from .parts import split
 from .pool import Pool, draw_pool
 from .text import ReducedVocabulary, load_tokenizer
 from .world.scenes import IMAGE_SIZE
@@ -38,6 +40,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--pool", type=int, default=20480, help="drawn scenes to train on")
     parser.add_argument("--state", type=Path, default=Path("runs/demo"), help="folder of the resumable state")
     parser.add_argument("--start-from", type=Path, help="checkpoint to train on from, where --state is still empty")
+    parser.add_argument(
+        "--parts",
+        type=Path,
+        metavar="DIR",
+        help="also write the checkpoint so far there, every 250 steps, in files of at most 16 MB, which python -m "
+        "lib_gie.demo.parts joins and --start-from goes on from",
+    )
     parser.add_argument("--out", type=Path, default=DEMO_CHECKPOINT)
     return parser.parse_args()
 
@@ -76,6 +85,24 @@ def _course(options: argparse.Namespace) -> Course:
     return course if options.steps is None else dataclasses.replace(course, steps=options.steps)
 
 
+def _handing_over(
+    options: argparse.Namespace, model: TextToLatents, autoencoder, metadata: dict[str, str]
+) -> OnSaved | None:
+    """Return what writes the checkpoint so far in parts, None where --parts is not given."""
+    if options.parts is None:
+        return None
+
+    def hand_over(average: Mapping[str, torch.Tensor], done: int) -> None:
+        so_far = TextToLatents(model.vocabulary, options.size)
+        so_far.load_state_dict(dict(average))
+        path = options.state / "so-far.safetensors"
+        with torch.no_grad():
+            export(so_far, autoencoder, path, {**metadata, "steps_done": str(done)}, options.size)
+        split(path, options.parts)
+
+    return hand_over
+
+
 def _metadata(options: argparse.Namespace, machine: Machine, model: TextToLatents, vae_db: float) -> dict[str, str]:
     training = {
         "seed": options.seed,
@@ -112,11 +139,20 @@ def main() -> None:
     print(f"autoencoder: {vae_db:.1f} dB on new scenes", flush=True)
     course = _course(options)
     identity = _identity(options, f"pool {pool.digest}")
+    metadata = _metadata(options, machine, model, vae_db)
     train_diffusion(
-        model, autoencoder, pool, course, seed=options.seed, folder=options.state, machine=machine, identity=identity
+        model,
+        autoencoder,
+        pool,
+        course,
+        seed=options.seed,
+        folder=options.state,
+        machine=machine,
+        identity=identity,
+        on_saved=_handing_over(options, model, autoencoder, metadata),
     )
     with torch.no_grad():
-        export(model.cpu(), autoencoder.cpu(), options.out, _metadata(options, machine, model, vae_db), options.size)
+        export(model.cpu(), autoencoder.cpu(), options.out, metadata, options.size)
     print(f"wrote {options.out}")
 
 

@@ -54,7 +54,11 @@ def test_the_command_makes_a_checkpoint_and_goes_on_from_it(few_steps, monkeypat
 
 def test_images_of_128_pixels(few_steps, monkeypatch, tmp_path):
     path = tmp_path / "large.safetensors"
-    run_command(monkeypatch, "--state", tmp_path / "a", "--out", path, "--size", 128)
+    run_command(monkeypatch, "--state", tmp_path / "a", "--out", path, "--size", 128, "--parts", tmp_path / "parts")
+    join(tmp_path / "parts", tmp_path / "joined.safetensors")
+    assert all(part.stat().st_size <= 16_000_000 for part in (tmp_path / "parts").iterdir())
+    joined, whole = load_file(tmp_path / "joined.safetensors"), load_file(path)
+    assert all(torch.equal(value, joined[key]) for key, value in whole.items()), "after the last step they are the same"
     assert path.stat().st_size < 60_000_000
     assert "resolution: 128" in path.with_suffix(".yaml").read_text()
     assert path.with_suffix(".yaml").read_text().count("image_size: 16") == 2
