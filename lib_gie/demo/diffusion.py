@@ -98,6 +98,12 @@ def _noise_loss(error: torch.Tensor, signal: torch.Tensor, colour_weight: float)
     return loss
 
 
+def _timesteps(count: int, device: torch.device) -> torch.Tensor:
+    """Draw timesteps, int64 [count], one in each of as many equal strata: that reduces the variance at no cost."""
+    strata = torch.arange(count, device=device) + torch.rand(count, device=device)  # [B]
+    return (strata * (TRAIN_TIMESTEPS / count)).long().clamp_max(TRAIN_TIMESTEPS - 1)  # [B], the last may round up
+
+
 def _mixed(clean: torch.Tensor, noise: torch.Tensor, signal: torch.Tensor) -> torch.Tensor:
     """Return latents [B, 4, h, w] with as much noise as their timesteps have. ``signal``: alphas_cumprod, [B]."""
     return signal.sqrt()[:, None, None, None] * clean + (1 - signal).sqrt()[:, None, None, None] * noise
@@ -232,10 +238,7 @@ def train_diffusion(
         rng = np.random.default_rng(step_seed(seed, step))
         chosen = rng.integers(0, len(latents), batch)
         clean = latents[torch.from_numpy(chosen).to(machine.device)].float()  # [B, 4, h, w]
-        # one timestep in each of B equal strata reduces the variance at no cost
-        strata = torch.arange(batch, device=machine.device) + torch.rand(batch, device=machine.device)  # [B]
-        timesteps = (strata * (TRAIN_TIMESTEPS / batch)).long()  # [B]
-        timesteps = timesteps.clamp_max(TRAIN_TIMESTEPS - 1)  # [B], where the last was rounded up
+        timesteps = _timesteps(batch, machine.device)  # [B]
         signal = signals[timesteps]  # [B]
         noise = torch.randn_like(clean)  # [B, 4, h, w]
         noisy = _mixed(clean, noise, signal)  # [B, 4, h, w]
