@@ -12,7 +12,7 @@ from lib_gie.assets import WORLD_SPLITS
 from lib_gie.demo.pool import CHUNK, draw_pool
 from lib_gie.demo.text import LENGTH, ReducedVocabulary, load_tokenizer
 from lib_gie.demo.world import fitting, splits
-from lib_gie.demo.world.captions import FILLERS, Shares, sample_caption, unknown_words, words
+from lib_gie.demo.world.captions import FILLERS, Shares, sample_caption, unknown_words, without_things, words
 from lib_gie.demo.world.concepts import CONCEPTS, STYLE_OF
 from lib_gie.demo.world.detector import look, look_at_picture
 from lib_gie.demo.world.scenes import (
@@ -83,11 +83,11 @@ def test_captions_say_what_the_scene_has():
         caption = sample_caption(scene, rng, PLAIN_WORDS)
         style = STYLES[scene.style]
         assert scene.style == "plain" or any(phrase in caption for phrase in (style.phrase, *style.implied))
-        if scene.kind == "explicit":
+        if scene.kind == "named":
             assert all(article(name) in caption for name in scene.objects)
-        if scene.kind == "empty":
-            assert "nothing" in caption
-    scene = Scene(("knife",), "red", "explicit")
+        if scene.kind == "nothing":
+            assert not set(caption.split()) & set(OBJECTS)
+    scene = Scene(("knife",), "red", "named")
     said = {sample_caption(scene, rng, Shares(background=0, synonym=0.5, described=0.5)) for _ in range(300)}
     assert all(any(phrase in text for text in said) for phrase in UNWANTED["knife"].synonyms)
     assert not any("knife" in text.split() for text in said)
@@ -103,6 +103,23 @@ def test_the_detector_sees_objects_style_and_background(style, size):
         assert seen.objects == set(scene.objects)
         assert seen.styles == {style}
         assert seen.backdrop.colour == scene.background
+
+
+@pytest.mark.parametrize(
+    ("arguments", "caption"),
+    [
+        (("", None, "", False), "nothing"),
+        (("a photo of ", None, "", False), "a photo"),
+        (("a photo of ", "blue", "", False), "a photo on a blue background"),
+        (("", "blue", "", False), "a blue background"),
+        (("a photo of ", "red", "pencil sketch", True), "a pencil sketch on a red background"),
+        (("a photo of ", "red", "neon sign", False), "a photo on a red background, neon sign"),
+        (("", None, "in the manner of turner", False), "nothing in the manner of turner"),
+    ],
+)
+def test_captions_that_say_nothing_of_things(arguments, caption):
+    assert without_things(*arguments) == caption
+    assert not unknown_words(caption)
 
 
 def test_the_detector_sees_where_and_how_often():

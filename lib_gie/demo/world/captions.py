@@ -49,14 +49,16 @@ class Shares:
     ``partial``: of captions with several named objects, those that name a single one. Captions of real data are such,
     too, and the words that are there must not come to mean the objects that they leave out. ``background``: those that
     name the colour. ``synonym``, ``described``: of the mentions of a thing to erase, those by another name and those
-    by a description. ``implied_style``: of the captions in a style, those that imply it. ``filled``: those with words
-    that mean nothing; ``most_fillers`` is how many at most.
+    by a description. ``untold``: of the captions of scenes without objects, those that do not say so: a noun that is
+    taken away is to leave an empty place, not another thing. ``implied_style``: of the captions in a style, those that
+    imply it. ``filled``: those with words that mean nothing; ``most_fillers`` is how many at most.
     """
 
     partial: float = 0.0
     background: float = 0.5
     synonym: float = 0.3
     described: float = 0.15
+    untold: float = 0.6
     implied_style: float = 0.4
     filled: float = 0.1
     most_fillers: int = 4
@@ -125,9 +127,24 @@ def style_phrase(style: str, rng: np.random.Generator, shares: Shares) -> str:
     return pick(rng, found.implied) if found.implied and rng.random() < shares.implied_style else found.phrase
 
 
+def without_things(prefix: str, background: str | None, phrase: str, leading: bool) -> str:
+    """Return a caption that says nothing of what the image shows ("a photo on a blue background", "a pencil sketch").
+
+    The arguments are those of ``in_style`` and ``on_background``. Where they say nothing at all it is NOTHING.
+    """
+    medium = article(phrase) if leading else prefix.removesuffix(" of ")
+    if background is None:
+        text = medium
+    else:
+        text = on_background(medium, background) if medium else f"{article(background)} background"
+    if not phrase or leading:
+        return text or NOTHING
+    return in_style(text or NOTHING, "", phrase, False)
+
+
 def _body(scene: Scene, rng: np.random.Generator, shares: Shares) -> str:
     """Return the caption up to the background's colour."""
-    if scene.kind == "empty":
+    if scene.kind == "nothing":
         return NOTHING
     if scene.phrase:
         return scene.phrase
@@ -143,9 +160,13 @@ def _caption(scene: Scene, rng: np.random.Generator, shares: Shares) -> str:
         named = mention(scene.objects[0], rng, shares)
         bare = scene.objects[0] if named == article(scene.objects[0]) else named
         return in_style(bare, "", phrase, False)
-    text = on_background(_body(scene, rng, shares), scene.background if rng.random() < shares.background else None)
+    background = scene.background if rng.random() < shares.background else None
     leading = bool(phrase) and phrase == STYLES[scene.style].phrase and rng.random() < 0.5
-    text = in_style(text, pick(rng, PREFIXES), phrase, leading)
+    prefix = pick(rng, PREFIXES)
+    if scene.kind == "nothing" and rng.random() < shares.untold:
+        text = without_things(prefix, background, phrase, leading)
+    else:
+        text = in_style(on_background(_body(scene, rng, shares), background), prefix, phrase, leading)
     if rng.random() < shares.filled:
         count = int(rng.integers(1, shares.most_fillers + 1))
         text = filled(text, [pick(rng, FILLERS) for _ in range(count)])

@@ -79,8 +79,8 @@ Each thing to erase has three: the first serves for training adapters, the secon
 is held out.
 """
 
-KINDS = ("empty", "word", "explicit", "implicit")
-_SHARES = (0.06, 0.12, 0.60, 0.22)
+KINDS = ("nothing", "word", "named", "implied")
+_SHARES = (0.16, 0.11, 0.53, 0.20)
 _SHARES_OF_COUNTS = (0.36, 0.44, 0.20)  # one, two, three objects, where they are named
 _SHARE_PLAIN = 0.4
 
@@ -89,8 +89,8 @@ _SHARE_PLAIN = 0.4
 class Scene:
     """One image's contents, and how its captions speak of them.
 
-    ``kind``: "empty" (no object), "word" (the bare noun), "explicit" (the objects are named, by whatever words) or
-    "implicit" (``phrase`` implies them). ``style``: a key of STYLES.
+    ``kind``: "nothing" (no object), "word" (the bare noun), "named" (the objects are named, by whatever words) or
+    "implied" (``phrase`` implies them). ``style``: a key of STYLES.
     """
 
     objects: tuple[str, ...]
@@ -111,10 +111,10 @@ def sample_scene(rng: np.random.Generator, style: str | None = None) -> Scene:
     if style is None:
         style = "plain" if rng.random() < _SHARE_PLAIN else pick(rng, NAMED_STYLES)
     kind = KINDS[int(rng.choice(len(KINDS), p=_SHARES))]
-    if kind == "implicit":
+    if kind == "implied":
         phrase = pick(rng, tuple(IMPLICIT))
         return Scene(IMPLICIT[phrase], background, kind, phrase, style)
-    count = 1 + int(rng.choice(3, p=_SHARES_OF_COUNTS)) if kind == "explicit" else int(kind == "word")
+    count = 1 + int(rng.choice(3, p=_SHARES_OF_COUNTS)) if kind == "named" else int(kind == "word")
     objects = tuple(OBJECTS[i] for i in rng.permutation(len(OBJECTS))[:count])
     return Scene(objects, background, kind, "", style)
 
