@@ -55,11 +55,13 @@ class Pool:
         return self.images[chosen].to(device).float() / 127.5 - 1  # [B, 3, H, W]
 
 
-def _draw_chunk(chunk: int, seed: int, size: int, captions: int, reserved: frozenset[str]) -> tuple:
-    """Return a chunk's images, uint8 [CHUNK, 3, H, W], and captions."""
+def _draw_chunk(
+    chunk: int, rows: int, seed: int, size: int, captions: int, reserved: frozenset[str]
+) -> tuple[np.ndarray, list[list[str]]]:
+    """Return a chunk's images, uint8 [rows, 3, H, W], and captions."""
     rng, says = np.random.default_rng([seed, chunk]), np.random.default_rng([seed, chunk, 1])
-    images, texts = np.empty((CHUNK, 3, size, size), dtype=np.uint8), []
-    for row in range(CHUNK):
+    images, texts = np.empty((rows, 3, size, size), dtype=np.uint8), []
+    for row in range(rows):
         scene = sample_scene(rng)
         drawn = draw_scene(scene, rng, size)  # [H, W, 3]
         images[row] = np.rint(drawn.clip(0, 1) * 255).astype(np.uint8).transpose(2, 0, 1)
@@ -83,7 +85,7 @@ def draw_pool(
     ``seed``: non-negative. ``size``: pixels per side. ``processes``: 0 for one on each core.
     """
     chunks = -(-count // CHUNK)
-    draw = functools.partial(_draw_chunk, seed=seed, size=size, captions=captions, reserved=reserved)
+    draw = functools.partial(_draw_chunk, rows=CHUNK, seed=seed, size=size, captions=captions, reserved=reserved)
     images, texts = torch.empty(chunks * CHUNK, 3, size, size, dtype=torch.uint8), []
     found = _chunks(draw, chunks, processes or len(os.sched_getaffinity(0)))
     for number, (drawn, said) in enumerate(tqdm(found, desc="scenes", total=chunks, mininterval=5)):

@@ -29,6 +29,7 @@ from .world.scenes import IMAGE_SIZE
 from .world.splits import reserved_captions
 
 _NEW_SCENES = 1_000_003  # added to the seed: scenes that no training has seen
+_MEASURED = 256  # of them, for the autoencoder's figure
 
 
 def _arguments() -> argparse.Namespace:
@@ -134,7 +135,7 @@ def main() -> None:
     _start(options, model, autoencoder)
     pool = draw_pool(options.seed, options.pool, options.size, reserved=reserved_captions())
     autoencoder = _trained_vae(options, autoencoder, pool, machine)
-    images = draw_pool(options.seed + _NEW_SCENES, 256, options.size, processes=1).images.float() / 127.5 - 1
+    images = draw_pool(options.seed + _NEW_SCENES, _MEASURED, options.size, processes=1).images.float() / 127.5 - 1
     vae_db = vae.psnr(images, vae.reconstruct(autoencoder, images.to(machine.device)).cpu())
     print(f"autoencoder: {vae_db:.1f} dB on new scenes", flush=True)
     course = _course(options)

@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from lib_gie.demo import diffusion, train, vae
+from lib_gie.demo import diffusion, pool, train, vae
 from lib_gie.demo.machine import Machine, this_machine
 from lib_gie.demo.parts import join, split
 from lib_gie.demo.pool import draw_pool
@@ -22,14 +22,16 @@ from lib_gie.errors import GieError
 
 @pytest.fixture
 def few_steps(monkeypatch):
+    monkeypatch.setattr(pool, "CHUNK", 32)
+    monkeypatch.setattr(train, "_MEASURED", 32)
     for name in ("FROM_NOTHING", "FURTHER"):
-        short = tuple(dataclasses.replace(phase, steps=2) for phase in getattr(vae, name))
+        short = tuple(dataclasses.replace(phase, steps=2, batch=4) for phase in getattr(vae, name))
         monkeypatch.setattr(vae, name, short)
         monkeypatch.setattr(diffusion, name, dataclasses.replace(getattr(diffusion, name), steps=2, batch=4))
 
 
 def run_command(monkeypatch, *arguments):
-    given = ["train", "--pool", "256", "--device", "cpu", *map(str, arguments)]
+    given = ["train", "--pool", "32", "--device", "cpu", *map(str, arguments)]
     monkeypatch.setattr(sys, "argv", given)
     train.main()
 
@@ -62,7 +64,7 @@ def test_images_of_128_pixels(few_steps, monkeypatch, tmp_path):
     assert path.stat().st_size < 60_000_000
     assert "resolution: 128" in path.with_suffix(".yaml").read_text()
     assert path.with_suffix(".yaml").read_text().count("image_size: 16") == 2
-    assert torch.load(tmp_path / "a" / "latents.pt", weights_only=True)["latents"].shape == (256, 4, 16, 16)
+    assert torch.load(tmp_path / "a" / "latents.pt", weights_only=True)["latents"].shape == (32, 4, 16, 16)
 
 
 @pytest.fixture(scope="module")
