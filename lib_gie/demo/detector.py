@@ -11,18 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
-from .glyphs import GLYPH_SIZE, OBJECTS, load_glyphs
+from .glyphs import OBJECTS, load_glyphs
 from .scenes import BACKGROUNDS
-
-SIMILARITY = 0.70
-"""Least cosine between an image patch and a glyph, both as differences from the background. Chosen on drawn scenes."""
-
-STRENGTH = 0.35
-"""Least contrast of the patch, relative to the glyph's own. A fainter one does not count."""
-
-_MOST = 8  # objects that are looked for in one image
+from .world.detector import matches
 
 
 @dataclass(frozen=True)
@@ -59,37 +51,13 @@ def _templates(colour: torch.Tensor) -> torch.Tensor:
     return glyphs[:, 3:] * (glyphs[:, :3] - colour[:, None, None])  # [glyphs, 3, g, g]
 
 
-def similarities(difference: torch.Tensor, templates: torch.Tensor) -> torch.Tensor:
-    """Return the cosine of every glyph at every place, float32 [glyphs, H - g + 1, W - g + 1], 0 for faint patches.
-
-    ``difference``: the image less its background, float32 [3, H, W]; ``templates``: float32 [glyphs, 3, g, g].
-    """
-    energy = templates.square().sum((1, 2, 3))[:, None, None]  # [glyphs, 1, 1]
-    dots = F.conv2d(difference[None], templates)[0]  # [glyphs, H', W']
-    window = torch.ones(1, 3, GLYPH_SIZE, GLYPH_SIZE)
-    patch = F.conv2d(difference.square()[None], window)[0]  # [1, H', W']
-    cosine = dots / (patch * energy).clamp_min(1e-6).sqrt()  # [glyphs, H', W']
-    return cosine.masked_fill(dots / energy < STRENGTH, 0)
-
-
 def find_objects(image: torch.Tensor) -> list[Find]:
-    """Return all objects in one image (float [3, H, W], 0 to 1), best match first.
-
-    The place of each find is taken out of the image before the next object is looked for.
-    """
+    """Return all objects in one image (float [3, H, W], 0 to 1), best match first."""
     colour = background_colour(image)
     templates = _templates(colour)
     difference = image - colour[:, None, None]  # [3, H, W]
-    finds: list[Find] = []
-    while len(finds) < _MOST:
-        scores = similarities(difference, templates)  # [glyphs, H', W']
-        best = float(scores.max())
-        if best < SIMILARITY:
-            break
-        glyph, y, x = (int(v) for v in np.unravel_index(int(scores.argmax()), scores.shape))
-        finds.append(Find(OBJECTS[glyph], x, y, best))
-        difference[:, y : y + GLYPH_SIZE, x : x + GLYPH_SIZE] = 0
-    return finds
+    found = matches(difference, templates)
+    return [Find(OBJECTS[glyph], x, y, float(scores[glyph])) for glyph, y, x, scores in found]
 
 
 def detect(image: torch.Tensor) -> frozenset[str]:

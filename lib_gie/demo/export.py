@@ -88,7 +88,6 @@ def _vae_tensor(key: str, value: torch.Tensor) -> torch.Tensor:
     return value[:, :, None, None] if is_projection and value.ndim == 2 else value
 
 
-@torch.no_grad()
 def _set_offset(model: diffusion.TextToLatents) -> None:
     """Give the text states a mean far from zero through the one channel that no layer reads (see OFFSET_CHANNEL)."""
     channel = diffusion.OFFSET_CHANNEL
@@ -184,6 +183,7 @@ model:
 """
 
 
+@torch.no_grad()
 def export(
     model: diffusion.TextToLatents, autoencoder: AutoencoderKL, path: Path, metadata: dict[str, str], size: int = 64
 ) -> None:

@@ -11,14 +11,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageFont
 
 from lib_gie.assets import GLYPHS
+
+from .world.glyphs import BITMAP_SIZE, drawn, fitted, save_atlas
 
 GLYPH_SIZE = 32
 """Pixels per side: four latent cells of the f=8 autoencoder."""
 
-_BITMAP_SIZE = 109  # the only size that the font's embedded bitmaps have
 _MARGIN = 1
 
 UNWANTED = {
@@ -52,25 +53,11 @@ WANTED = {
 OBJECTS = tuple(UNWANTED) + tuple(WANTED)
 
 
-def _cut(font: ImageFont.FreeTypeFont, character: str) -> Image.Image:
-    """Draw one character as an RGBA image of GLYPH_SIZE, centred. Its longer side fills all but the margin."""
-    canvas = Image.new("RGBA", (136, 136), (0, 0, 0, 0))
-    ImageDraw.Draw(canvas).text((0, 0), character, font=font, embedded_color=True)
-    glyph = canvas.crop(canvas.getbbox())
-    factor = (GLYPH_SIZE - 2 * _MARGIN) / max(glyph.size)
-    glyph = glyph.resize([max(1, round(side * factor)) for side in glyph.size], Image.Resampling.LANCZOS)
-    result = Image.new("RGBA", (GLYPH_SIZE, GLYPH_SIZE), (0, 0, 0, 0))
-    result.paste(glyph, ((GLYPH_SIZE - glyph.width) // 2, (GLYPH_SIZE - glyph.height) // 2))
-    return result
-
-
 def make_atlas(font_path: str, target: Path = GLYPHS) -> None:
     """Draw all objects side by side, in the order of OBJECTS, into one RGBA PNG."""
-    font = ImageFont.truetype(font_path, _BITMAP_SIZE)
-    atlas = Image.new("RGBA", (GLYPH_SIZE * len(OBJECTS), GLYPH_SIZE), (0, 0, 0, 0))
-    for index, character in enumerate({**UNWANTED, **WANTED}.values()):
-        atlas.paste(_cut(font, character), (index * GLYPH_SIZE, 0))
-    atlas.save(target, optimize=True)
+    font = ImageFont.truetype(font_path, BITMAP_SIZE)
+    glyphs = [drawn(font, character) for character in {**UNWANTED, **WANTED}.values()]
+    save_atlas([fitted(glyph, GLYPH_SIZE, _MARGIN) for glyph in glyphs], target)
 
 
 @functools.cache

@@ -30,6 +30,11 @@ Captions have a generator of their own, so that images do not change with what i
 SHARES = Shares(partial=0.1, background=0.6)
 
 
+def as_input(images: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return drawn images, uint8 [B, 3, H, W], as an autoencoder takes them: float32 from -1 to 1, on a device."""
+    return images.to(device).float() / 127.5 - 1  # [B, 3, H, W]
+
+
 @dataclass(frozen=True)
 class Pool:
     """Drawn scenes.
@@ -40,19 +45,19 @@ class Pool:
     images: torch.Tensor
     captions: list[list[str]]
 
-    @property
+    @functools.cached_property
     def images_digest(self) -> str:
         """Return a digest of all images."""
         return hashlib.sha256(self.images.numpy().data).hexdigest()[:16]
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """Return a digest of all images and captions."""
         return hashlib.sha256((self.images_digest + json.dumps(self.captions)).encode()).hexdigest()[:16]
 
     def batch(self, chosen: torch.Tensor, device: torch.device) -> torch.Tensor:
         """Return some images on a device, float32 [B, 3, H, W] from -1 to 1. ``chosen``: int64 [B]."""
-        return self.images[chosen].to(device).float() / 127.5 - 1  # [B, 3, H, W]
+        return as_input(self.images[chosen], device)  # [B, 3, H, W]
 
 
 def _draw_chunk(

@@ -6,14 +6,15 @@ or is a bare word. It sometimes names the background's colour and never a positi
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
 from .glyphs import GLYPH_SIZE, OBJECTS, load_glyphs
+from .world.captions import not_among, on_background
+from .world.scenes import paste, pick
+from .world.things import article
 
 T = TypeVar("T")
 
@@ -79,13 +80,6 @@ class Scene:
     phrase: str = ""
 
 
-def article(noun: str) -> str:
-    """Return the noun with its article: "an apple", "a cat", "money"."""
-    if noun in ("money", "beer", "wine"):
-        return noun
-    return ("an " if noun[0] in "aeiou" else "a ") + noun
-
-
 def words() -> tuple[str, ...]:
     """Return every word that a caption of the demo world can contain, sorted."""
     phrases = [*IMPLICIT, *map(article, OBJECTS), *BACKGROUNDS, *PREFIXES, *JOINTS, "on a background"]
@@ -94,19 +88,7 @@ def words() -> tuple[str, ...]:
 
 def unknown_words(text: str) -> list[str]:
     """Return the words of a text that the demo model has never seen, in order, each once."""
-    known = set(words())
-    found = re.findall(r"[^\W_]+", text.lower())
-    return list(dict.fromkeys(word for word in found if word not in known))
-
-
-def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
-    """Draw one of the options."""
-    return options[int(rng.integers(len(options)))]
-
-
-def on_background(caption: str, background: str | None) -> str:
-    """Return the caption with its background colour, if any, named at the end."""
-    return caption if background is None else f"{caption} on a {background} background"
+    return not_among(text, words())
 
 
 def sample_scene(rng: np.random.Generator) -> Scene:
@@ -158,15 +140,6 @@ def _places(rng: np.random.Generator, count: int) -> list[tuple[int, int]]:
         gaps = [max(abs(a[0] - b[0]), abs(a[1] - b[1])) for i, a in enumerate(corners) for b in corners[:i]]
         if all(gap >= GLYPH_SIZE for gap in gaps):
             return corners
-
-
-def paste(canvas: np.ndarray, glyph: np.ndarray, corner: tuple[int, int]) -> None:
-    """Put a glyph (float [g, g, 4]) onto a canvas (float [H, W, 3]), in place."""
-    x, y = corner
-    box = canvas[y : y + GLYPH_SIZE, x : x + GLYPH_SIZE]
-    alpha = glyph[..., 3:]
-    box *= 1 - alpha
-    box += alpha * glyph[..., :3]
 
 
 def draw(objects: tuple[str, ...], background: str | None, rng: np.random.Generator) -> np.ndarray:

@@ -17,7 +17,8 @@ from lib_gie.assets import SPLITS
 from lib_gie.errors import OptionError
 
 from .glyphs import OBJECTS, UNWANTED, WANTED
-from .scenes import BACKGROUNDS, IMPLICIT, Scene, pick, sample_caption, sample_scene
+from .scenes import BACKGROUNDS, IMPLICIT, Scene, sample_caption, sample_scene
+from .world.scenes import pick
 
 NAMES = ("train", "validation", "heldout")
 _PER_CONCEPT = {"train": (16, 12), "validation": (10, 8), "heldout": (10, 8)}  # explicit, implicit

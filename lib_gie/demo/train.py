@@ -23,9 +23,9 @@ from .export import export, restore
 from .loop import OnSaved, keep_memory, load_state, save_state
 from .machine import Machine, this_machine
 from .parts import split
-from .pool import Pool, draw_pool
+from .pool import Pool, as_input, draw_pool
+from .sampling_settings import SIZE
 from .text import ReducedVocabulary, load_tokenizer
-from .world.scenes import IMAGE_SIZE
 from .world.splits import reserved_captions
 
 _NEW_SCENES = 1_000_003  # added to the seed: scenes that no training has seen
@@ -36,7 +36,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m lib_gie.demo.train", description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--size", type=int, choices=(64, 128), default=IMAGE_SIZE, help="pixels per side")
+    parser.add_argument("--size", type=int, choices=(64, 128), default=SIZE, help="pixels per side")
     parser.add_argument("--steps", type=int, help="of text encoder and UNet")
     parser.add_argument("--pool", type=int, default=20480, help="drawn scenes to train on")
     parser.add_argument("--state", type=Path, default=Path("runs/demo"), help="folder of the resumable state")
@@ -50,13 +50,6 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=DEMO_CHECKPOINT)
     return parser.parse_args()
-
-
-def _start(options: argparse.Namespace, model: TextToLatents, autoencoder) -> None:
-    """Load the checkpoint to train on from, if one is given, into untrained modules."""
-    if options.start_from is not None:
-        with torch.no_grad():
-            restore(model, autoencoder, options.start_from)
 
 
 def _trained_vae(options: argparse.Namespace, autoencoder, pool: Pool, machine: Machine):
@@ -97,8 +90,7 @@ def _handing_over(
         so_far = TextToLatents(model.vocabulary, options.size)
         so_far.load_state_dict(dict(average))
         path = options.state / "so-far.safetensors"
-        with torch.no_grad():
-            export(so_far, autoencoder, path, {**metadata, "steps_done": str(done)}, options.size)
+        export(so_far, autoencoder, path, {**metadata, "steps_done": str(done)}, options.size)
         split(path, options.parts)
 
     return hand_over
@@ -132,11 +124,13 @@ def main() -> None:
     machine = this_machine(options.device)
     torch.manual_seed(options.seed)
     model, autoencoder = TextToLatents(ReducedVocabulary(load_tokenizer()), options.size), vae.build_vae(options.size)
-    _start(options, model, autoencoder)
+    if options.start_from is not None:
+        restore(model, autoencoder, options.start_from)
     pool = draw_pool(options.seed, options.pool, options.size, reserved=reserved_captions())
     autoencoder = _trained_vae(options, autoencoder, pool, machine)
-    images = draw_pool(options.seed + _NEW_SCENES, _MEASURED, options.size, processes=1).images.float() / 127.5 - 1
-    vae_db = vae.psnr(images, vae.reconstruct(autoencoder, images.to(machine.device)).cpu())
+    new = draw_pool(options.seed + _NEW_SCENES, _MEASURED, options.size, processes=1)
+    images = as_input(new.images, machine.device)  # [N, 3, H, W]
+    vae_db = vae.psnr(images, vae.reconstruct(autoencoder, images))
     print(f"autoencoder: {vae_db:.1f} dB on new scenes", flush=True)
     course = _course(options)
     identity = _identity(options, f"pool {pool.digest}")
@@ -152,8 +146,7 @@ def main() -> None:
         identity=identity,
         on_saved=_handing_over(options, model, autoencoder, metadata),
     )
-    with torch.no_grad():
-        export(model.cpu(), autoencoder.cpu(), options.out, metadata, options.size)
+    export(model.cpu(), autoencoder.cpu(), options.out, metadata, options.size)
     print(f"wrote {options.out}")
 
 

@@ -16,7 +16,7 @@ from lib_gie.randomness import undrawn
 
 from .loop import run, step_seed
 from .machine import Machine
-from .pool import Pool
+from .pool import Pool, as_input
 
 SCALING_FACTOR = 0.18215
 """SD 1.x's value. The latents are brought to the matching spread, so that every host's default fits."""
@@ -144,7 +144,7 @@ def _train_phase(
 def encode_all(vae: AutoencoderKL, images: torch.Tensor, machine: Machine, chunk: int = 64) -> torch.Tensor:
     """Return the latents of drawn images, unscaled: uint8 [N, 3, H, W] -> float32 [N, 4, H/8, W/8] on the device."""
     parts = tqdm(images.split(chunk), desc="latents", mininterval=5, leave=False)
-    return torch.cat([vae.encode(part.to(machine.device).float() / 127.5 - 1).latent_dist.mode() for part in parts])
+    return torch.cat([vae.encode(as_input(part, machine.device)).latent_dist.mode() for part in parts])
 
 
 @torch.no_grad()

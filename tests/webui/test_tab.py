@@ -9,7 +9,7 @@ from browser import open_page
 from seer import Seer
 
 from lib_gie.demo.glyphs import OBJECTS
-from lib_gie.demo.scenes import article
+from lib_gie.demo.world.things import article
 from lib_gie.json_lines import read_entries
 
 CONCEPT = "umbrella"

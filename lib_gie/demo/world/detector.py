@@ -8,6 +8,7 @@ background. A place that one object explains is not given to another. Images of 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,7 +155,7 @@ def _templates(backdrop: Backdrop) -> torch.Tensor:
     return pictures - hidden * behind  # [n, 3, g, g]
 
 
-def _similarities(difference: torch.Tensor, templates: torch.Tensor) -> torch.Tensor:
+def similarities(difference: torch.Tensor, templates: torch.Tensor) -> torch.Tensor:
     """Return the cosine of every object at every place, float32 [n, H - g + 1, W - g + 1], 0 for faint patches.
 
     ``difference``: the image less its background, float32 [3, H, W]; ``templates``: float32 [n, 3, g, g].
@@ -166,6 +167,21 @@ def _similarities(difference: torch.Tensor, templates: torch.Tensor) -> torch.Te
     return cosine.masked_fill(dots / energy.clamp_min(1e-6) < STRENGTH, 0)
 
 
+def matches(difference: torch.Tensor, templates: torch.Tensor) -> Iterator[tuple[int, int, int, torch.Tensor]]:
+    """Yield the places that are like an object, the best first: which one, y and x, and the cosine of each there, [n].
+
+    The arguments are those of ``similarities``. The place of each is taken out of ``difference``, in place, before the
+    next is looked for.
+    """
+    for _ in range(_MOST):
+        scores = similarities(difference, templates)  # [n, H', W']
+        if float(scores.max()) < SIMILARITY:
+            return
+        kind, y, x = (int(v) for v in np.unravel_index(int(scores.argmax()), scores.shape))
+        yield kind, y, x, scores[:, y, x]
+        difference[:, y : y + GLYPH, x : x + GLYPH] = 0
+
+
 def _seen(image: torch.Tensor) -> torch.Tensor:
     """Return the image in SEEN_SIZE: float [3, H, W] -> float32 [3, 64, 64]. Raises GieError for what is no image."""
     image = image.float()
@@ -175,26 +191,16 @@ def _seen(image: torch.Tensor) -> torch.Tensor:
 
 
 def look(image: torch.Tensor) -> Sight:
-    """Return what an image shows (float [3, H, W], 0 to 1), the best match first.
-
-    The place of each find is taken out of the image before the next object is looked for.
-    """
+    """Return what an image shows (float [3, H, W], 0 to 1), the best match first."""
     image = _seen(image)
     backdrop = find_backdrop(image)
     templates = _templates(backdrop)
-    difference = image - backdrop.canvas  # [3, H, W]
-    finds: list[Find] = []
-    while len(finds) < _MOST:
-        scores = _similarities(difference, templates)  # [n, H', W']
-        best = float(scores.max())
-        if best < SIMILARITY:
-            break
-        kind, y, x = (int(v) for v in np.unravel_index(int(scores.argmax()), scores.shape))
-        style, name = _KINDS[kind]
-        if scores[_KINDS.index((backdrop.style, name)), y, x] >= best - PREFERENCE:
+    finds = []
+    for kind, y, x, scores in matches(image - backdrop.canvas, templates):
+        (style, name), best = _KINDS[kind], float(scores[kind])
+        if scores[_KINDS.index((backdrop.style, name))] >= best - PREFERENCE:
             style = backdrop.style
         finds.append(Find(name, style, x, y, best))
-        difference[:, y : y + GLYPH, x : x + GLYPH] = 0
     return Sight(backdrop, tuple(finds))
 
 

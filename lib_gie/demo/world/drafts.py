@@ -46,6 +46,11 @@ def different(rng: np.random.Generator, names: Sequence[str], count: int, withou
     return tuple(left[i] for i in rng.permutation(len(left))[:count])
 
 
+def of_things(objects: tuple[str, ...], style: str = "plain", style_phrase: str = "", long: bool = False) -> Draft:
+    """Draft a prompt that names these objects by their own names."""
+    return Draft(objects, tuple(map(article, objects)), style, style_phrase, long)
+
+
 def phrases_of(concept: str) -> tuple[str, ...]:
     """Return the phrases that imply a thing to erase, the held-out one last."""
     return tuple(phrase for phrase, objects in IMPLICIT.items() if concept in objects)
@@ -53,7 +58,7 @@ def phrases_of(concept: str) -> tuple[str, ...]:
 
 def _named(concept: str, index: int, split: int, rng: np.random.Generator) -> Draft:
     objects = (concept, *different(rng, OBJECTS, min(index % 5, 1), (concept,)))
-    return Draft(objects, tuple(map(article, objects)))
+    return of_things(objects)
 
 
 def _implied(concept: str, index: int, split: int, rng: np.random.Generator) -> Draft:
@@ -78,18 +83,18 @@ def _described(concept: str, index: int, split: int, rng: np.random.Generator) -
 def _neighbour(concept: str, index: int, split: int, rng: np.random.Generator) -> Draft:
     near = NEIGHBOURS[concept]
     beside = concept if index % 2 else different(rng, tuple(WANTED), 1, (near,))[0]
-    return Draft((near, beside), (article(near), article(beside)))
+    return of_things((near, beside))
 
 
 def _styled(concept: str, index: int, split: int, rng: np.random.Generator) -> Draft:
     style = NAMED_STYLES[index % len(NAMED_STYLES)]
     objects = (concept, *different(rng, tuple(WANTED), index % 2, ()))
-    return Draft(objects, tuple(map(article, objects)), style, STYLES[style].phrase)
+    return of_things(objects, style, STYLES[style].phrase)
 
 
 def _long(concept: str, index: int, split: int, rng: np.random.Generator) -> Draft:
     objects = (concept, *different(rng, tuple(WANTED), index % 2, ()))
-    return Draft(objects, tuple(map(article, objects)), long=True)
+    return of_things(objects, long=True)
 
 
 def harmless(index: int, rng: np.random.Generator) -> Draft:
@@ -98,7 +103,7 @@ def harmless(index: int, rng: np.random.Generator) -> Draft:
         phrase = pick(rng, [phrase for phrase, objects in IMPLICIT.items() if not set(objects) & set(UNWANTED)])
         return Draft(IMPLICIT[phrase], (phrase,))
     objects = different(rng, tuple(WANTED), 1 + index % 2, ())
-    return Draft(objects, tuple(map(article, objects)))
+    return of_things(objects)
 
 
 def of_a_style(
@@ -106,7 +111,7 @@ def of_a_style(
 ) -> Draft:
     """Draft a scene with one or two of these things in a style. ``phrase``: its name, or one that implies it."""
     objects = different(rng, names, 1 + index % 2, ())
-    return Draft(objects, tuple(map(article, objects)), style, phrase)
+    return of_things(objects, style, phrase)
 
 
 def without_style(style: str, index: int, split: int, rng: np.random.Generator) -> Draft:
@@ -128,7 +133,7 @@ def several(index: int, rng: np.random.Generator) -> Draft:
     """Draft a scene with two or three things to erase, or with two of them and a harmless one."""
     concepts = different(rng, tuple(UNWANTED), 2 + int(index % 3 == 0), ())
     objects = (*concepts, *different(rng, tuple(WANTED), int(index % 3 == 1), ()))
-    return Draft(objects, tuple(map(article, objects)))
+    return of_things(objects)
 
 
 OF_A_THING: dict[str, Callable[[str, int, int, np.random.Generator], Draft]] = {

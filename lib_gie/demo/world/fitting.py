@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from .concepts import CONCEPTS, STYLE_OF
-from .drafts import OF_A_THING, Draft, different, harmless, of_a_style, phrases_of, write
+from .drafts import OF_A_THING, Draft, different, harmless, of_a_style, of_things, phrases_of, write
 from .scenes import IMPLICIT, pick
 from .splits import KINDS, NAMES, UNRELATED, Prompt, load_split
 from .styles import NAMED_STYLES, STYLES
-from .things import NEIGHBOURS, OBJECTS, UNWANTED, article
+from .things import NEIGHBOURS, OBJECTS, UNWANTED
 
 _TRAIN = NAMES.index("train")
 _SCENES = {
@@ -50,7 +50,7 @@ def _unrelated_to(concept: str, index: int, rng: np.random.Generator) -> Draft:
     if way == 1:
         near = NEIGHBOURS.get(concept, pick(rng, tuple(NEIGHBOURS.values())))
         objects = (near, *different(rng, OBJECTS, index // 5 % 2, (near, concept)))
-        return Draft(objects, tuple(map(article, objects)))
+        return of_things(objects)
     if way == 2:
         style = pick(rng, [style for style in NAMED_STYLES if style != STYLE_OF.get(concept)])
         return of_a_style(style, train_phrase(style, rng), index // 5, rng)
@@ -58,7 +58,7 @@ def _unrelated_to(concept: str, index: int, rng: np.random.Generator) -> Draft:
         phrase = pick(rng, [phrase for phrase, objects in _SCENES.items() if concept not in objects])
         return Draft(IMPLICIT[phrase], (phrase,))
     objects = different(rng, OBJECTS, 1 + index // 5 % 2, (concept,))
-    return Draft(objects, tuple(map(article, objects)))
+    return of_things(objects)
 
 
 def train_phrase(style: str, rng: np.random.Generator) -> str:

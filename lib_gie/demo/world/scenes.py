@@ -17,9 +17,6 @@ from .things import OBJECTS
 
 T = TypeVar("T")
 
-IMAGE_SIZE = SIZE
-"""Pixels per side of the shipped model's images. A glyph has half of that."""
-
 BACKGROUNDS = {
     "white": (245, 245, 245),
     "blue": (95, 150, 235),
@@ -119,7 +116,7 @@ def sample_scene(rng: np.random.Generator, style: str | None = None) -> Scene:
     return Scene(objects, background, kind, "", style)
 
 
-def places(rng: np.random.Generator, count: int, size: int = IMAGE_SIZE) -> list[tuple[int, int]]:
+def places(rng: np.random.Generator, count: int, size: int = SIZE) -> list[tuple[int, int]]:
     """Draw the left upper corners (x, y), in pixels, of this many boxes that do not overlap.
 
     Objects lie a quarter of the side apart, which is whole latent cells: a small model learns that far faster.
@@ -152,16 +149,16 @@ def draw(
     background: str,
     style: str,
     corners: Sequence[tuple[int, int]],
-    size: int = IMAGE_SIZE,
+    size: int = SIZE,
 ) -> np.ndarray:
-    """Paint objects at their corners: float32 [size, size, 3], RGB from 0 to 1."""
+    """Paint objects, half of the image's side each, at their corners: float32 [size, size, 3], RGB from 0 to 1."""
     canvas = STYLES[style].canvas(np.asarray(BACKGROUNDS[background], dtype=np.float32) / 255, size)
     for name, corner in zip(objects, corners, strict=True):
         paste(canvas, painted(style, size // 2)[name], corner)
     return canvas * STYLES[style].texture(size)
 
 
-def draw_scene(scene: Scene, rng: np.random.Generator, size: int = IMAGE_SIZE) -> np.ndarray:
+def draw_scene(scene: Scene, rng: np.random.Generator, size: int = SIZE) -> np.ndarray:
     """Paint a scene with its objects at random places: float32 [size, size, 3], RGB from 0 to 1."""
     corners = places(rng, len(scene.objects), size)
     return draw(scene.objects, scene.background, scene.style, corners, size)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter, sobel
 
+from .glyphs import premultiplied
+
 _UNITS = 32  # of length, per glyph
 _PAPER = np.array([0.93, 0.91, 0.86], dtype=np.float32)
 _WHITE = np.array([0.98, 0.98, 0.97], dtype=np.float32)
@@ -90,9 +92,7 @@ def _tiles(glyph: np.ndarray) -> np.ndarray:
     """Lay square stones, each of one colour."""
     side = _TILE * glyph.shape[0] // _UNITS
     count = glyph.shape[0] // side
-    alpha = glyph[..., 3:]
-    weighted = np.concatenate([glyph[..., :3] * alpha, alpha], axis=2)  # [g, g, 4]
-    stones = weighted.reshape(count, side, count, side, 4).mean((1, 3))  # [count, count, 4]
+    stones = premultiplied(glyph).reshape(count, side, count, side, 4).mean((1, 3))  # [count, count, 4]
     cover = stones[..., 3:]
     colours = stones[..., :3] / np.maximum(cover, 1e-6)
     laid = np.concatenate([colours, (cover > 0.3).astype(np.float32)], axis=2)
@@ -109,11 +109,10 @@ def _joints(size: int) -> np.ndarray:
 def _brush(glyph: np.ndarray) -> np.ndarray:
     """Let thin paint run, and dry darker at its edge."""
     unit = glyph.shape[0] / _UNITS
-    alpha = glyph[..., 3]
-    weighted = np.concatenate([glyph[..., :3] * alpha[..., None], alpha[..., None]], axis=2)
+    weighted = premultiplied(glyph)  # [g, g, 4]
     run = np.stack([gaussian_filter(weighted[..., i], 1.1 * unit) for i in range(4)], axis=2)  # [g, g, 4]
     colour = run[..., :3] / np.maximum(run[..., 3:], 1e-3)
-    rim = np.clip(_edges(alpha) * 0.9, 0, 1)[..., None]
+    rim = np.clip(_edges(glyph[..., 3]) * 0.9, 0, 1)[..., None]
     thin = (0.15 * _WHITE + 0.85 * colour) * (1 - 0.45 * rim)
     return np.concatenate([np.clip(thin, 0, 1), run[..., 3:]], axis=2).astype(np.float32)
 
