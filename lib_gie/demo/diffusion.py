@@ -131,6 +131,9 @@ FURTHER = Course(9000, 8e-4)
 """From weights that know another world."""
 
 
+_EMPTY = 2 / 3  # of the images without a caption, those without objects
+
+
 class Captions:
     """The tokens of a pool's captions, and the batches that steps are made of."""
 
@@ -138,6 +141,7 @@ class Captions:
         texts = [text for said in pool.captions for text in said]
         ids, ends = vocabulary.encode(texts, LENGTH)  # [N * captions, 77], [N * captions]
         self._each, self._eos = len(pool.captions[0]), len(vocabulary) - 1
+        self._is_empty = pool.counts == 0  # [N]
         self._ids, self._ends = ids.to(torch.int16), ends.to(torch.int16)
         self._fillers = [vocabulary.renumbered(words) for words in FILLERS]
         (self._comma,) = vocabulary.renumbered(",")
@@ -145,10 +149,16 @@ class Captions:
     def draw(
         self, chosen: np.ndarray, rng: np.random.Generator, share_empty: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return tokens, int64 [B, 77], and the position of EOS, int64 [B], of one caption for each chosen scene."""
+        """Return tokens, int64 [B, 77], and the position of EOS, int64 [B], of one caption for each chosen scene.
+
+        Two of three captions that are left out are of scenes without objects. Where a prompt says nothing of a place,
+        or what it says was erased, the model draws what it draws without a caption: that is to be an empty place.
+        """
         rows = torch.from_numpy(chosen * self._each + rng.integers(0, self._each, len(chosen)))  # [B]
         ids, ends = self._ids[rows].long(), self._ends[rows].long()  # [B, 77], [B]
-        left_out = torch.from_numpy(rng.random(len(chosen)) < share_empty)  # [B]
+        empty = max(float(self._is_empty.mean()), share_empty)
+        shares = np.where(self._is_empty[chosen], _EMPTY / empty, (1 - _EMPTY) / (1 - empty)) * share_empty  # [B]
+        left_out = torch.from_numpy(rng.random(len(chosen)) < shares)  # [B]
         ids[left_out, 1:] = self._eos
         ends[left_out] = 1
         return ids, ends

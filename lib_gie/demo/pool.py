@@ -27,7 +27,7 @@ CHUNK = 256
 Captions have a generator of their own, so that images do not change with what is reserved.
 """
 
-SHARES = Shares(partial=0.1, background=0.6)
+SHARES = Shares(partial=0.05, background=0.6)
 
 
 def as_input(images: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -39,11 +39,13 @@ def as_input(images: torch.Tensor, device: torch.device) -> torch.Tensor:
 class Pool:
     """Drawn scenes.
 
-    ``images``: uint8 [N, 3, H, W]. ``captions``: for every scene the same number of captions.
+    ``images``: uint8 [N, 3, H, W]. ``captions``: for every scene the same number of captions. ``counts``: how many
+    objects each scene has, int64 [N].
     """
 
     images: torch.Tensor
     captions: list[list[str]]
+    counts: np.ndarray
 
     @functools.cached_property
     def images_digest(self) -> str:
@@ -62,16 +64,17 @@ class Pool:
 
 def _draw_chunk(
     chunk: int, rows: int, seed: int, size: int, captions: int, reserved: frozenset[str]
-) -> tuple[np.ndarray, list[list[str]]]:
-    """Return a chunk's images, uint8 [rows, 3, H, W], and captions."""
+) -> tuple[np.ndarray, list[list[str]], list[int]]:
+    """Return a chunk's images, uint8 [rows, 3, H, W], captions, and numbers of objects."""
     rng, says = np.random.default_rng([seed, chunk]), np.random.default_rng([seed, chunk, 1])
-    images, texts = np.empty((rows, 3, size, size), dtype=np.uint8), []
+    images, texts, counts = np.empty((rows, 3, size, size), dtype=np.uint8), [], []
     for row in range(rows):
         scene = sample_scene(rng)
         drawn = draw_scene(scene, rng, size)  # [H, W, 3]
         images[row] = np.rint(drawn.clip(0, 1) * 255).astype(np.uint8).transpose(2, 0, 1)
         texts.append([sample_caption(scene, says, SHARES, reserved) for _ in range(captions)])
-    return images, texts
+        counts.append(len(scene.objects))
+    return images, texts, counts
 
 
 def _chunks(draw, count: int, processes: int) -> Iterable[tuple]:
@@ -91,9 +94,10 @@ def draw_pool(
     """
     chunks = -(-count // CHUNK)
     draw = functools.partial(_draw_chunk, rows=CHUNK, seed=seed, size=size, captions=captions, reserved=reserved)
-    images, texts = torch.empty(chunks * CHUNK, 3, size, size, dtype=torch.uint8), []
+    images, texts, counts = torch.empty(chunks * CHUNK, 3, size, size, dtype=torch.uint8), [], []
     found = _chunks(draw, chunks, processes or len(os.sched_getaffinity(0)))
-    for number, (drawn, said) in enumerate(tqdm(found, desc="scenes", total=chunks, mininterval=5)):
+    for number, (drawn, said, counted) in enumerate(tqdm(found, desc="scenes", total=chunks, mininterval=5)):
         images[number * CHUNK : (number + 1) * CHUNK] = torch.from_numpy(drawn)
         texts += said
-    return Pool(images, texts)
+        counts += counted
+    return Pool(images, texts, np.array(counts))

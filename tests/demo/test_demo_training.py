@@ -70,7 +70,8 @@ def test_images_of_128_pixels(few_steps, monkeypatch, tmp_path):
 @pytest.fixture(scope="module")
 def captions():
     vocabulary = ReducedVocabulary(load_tokenizer())
-    return diffusion.Captions(draw_pool(4, 256, 64, processes=1), vocabulary), vocabulary
+    pool = draw_pool(4, 256, 64, processes=1)
+    return diffusion.Captions(pool, vocabulary), vocabulary, pool
 
 
 class TestCaptions:
@@ -81,13 +82,16 @@ class TestCaptions:
         return [vocabulary.tokenizer.decode([vocabulary.tokens[i] for i in row]) for row in rows]
 
     def test_some_are_left_out(self, captions):
-        drawn, vocabulary = captions
+        drawn, vocabulary, pool = captions
         rng = np.random.default_rng(0)
         said = self.said(vocabulary, *drawn.draw(np.arange(256), rng, share_empty=0.25))
         assert 0.15 < said.count("") / 256 < 0.35
+        empty = [text == "" for text, count in zip(said, pool.counts, strict=True) if count == 0]
+        full = [text == "" for text, count in zip(said, pool.counts, strict=True) if count > 0]
+        assert np.mean(empty) > 3 * np.mean(full) > 0, "an empty caption is to mean an empty image"
 
     def test_long_ones_keep_what_they_say(self, captions):
-        drawn, vocabulary = captions
+        drawn, vocabulary, _ = captions
         rng = np.random.default_rng(0)
         ids, ends = drawn.draw(np.arange(256), rng, share_empty=0.1)
         before = self.said(vocabulary, ids.clone(), ends.clone())
@@ -99,7 +103,7 @@ class TestCaptions:
         assert int(ends.max()) > 60
 
     def test_a_chunk_that_says_nothing(self, captions):
-        drawn, vocabulary = captions
+        drawn, vocabulary, _ = captions
         ids, ends = drawn.nothing_said(3, np.random.default_rng(0))
         assert ids.shape == (3, LENGTH)
         assert len(set(self.said(vocabulary, ids, ends))) == 3

@@ -1,8 +1,9 @@
 """How captions speak of the demo world's scenes, and which words they are made of.
 
 A caption names its objects ("a cat and a knife on a blue background"), by other words ("a dagger", "something to stab
-with"), implies them ("a robbery": a knife and money), is a bare word, or says that there is nothing. A style that is
-not plain is named ("a pencil sketch of a cat", "a cat, pencil sketch") or implied ("a cat in the manner of leonardo").
+with"), implies them ("a robbery": a knife and money), is a bare word, or says that there is nothing. It names the
+background at its end or like a thing ("a red background and a cat"). A style that is not plain is named ("a pencil
+sketch of a cat", "a cat, pencil sketch") or implied ("a cat in the manner of leonardo").
 Words that mean nothing ("detailed") may follow. No caption tells of a position.
 """
 
@@ -48,10 +49,12 @@ class Shares:
 
     ``partial``: of captions with several named objects, those that name a single one. Captions of real data are such,
     too, and the words that are there must not come to mean the objects that they leave out. ``background``: those that
-    name the colour. ``synonym``, ``described``: of the mentions of a thing to erase, those by another name and those
-    by a description. ``untold``: of the captions of scenes without objects, those that do not say so: a noun that is
-    taken away is to leave an empty place, not another thing. ``implied_style``: of the captions in a style, those that
-    imply it. ``filled``: those with words that mean nothing; ``most_fillers`` is how many at most.
+    name the colour. ``synonym``, ``described``: of the mentions of a thing to erase, those by another name and those by
+    a description. ``untold``: of the captions of scenes without objects, those that do not say so: a noun that is taken
+    away is to leave an empty place, not another thing. ``beside``: of the captions that mention things or nothing,
+    those that mention the background as one of them ("a cat and a red background") or, where its colour is not named,
+    NOTHING ("nothing and a cat"): an article or a joint is to promise no object. ``implied_style``: of the captions in
+    a style, those that imply it. ``filled``: those with words that mean nothing; ``most_fillers`` is how many at most.
     """
 
     partial: float = 0.0
@@ -59,6 +62,7 @@ class Shares:
     synonym: float = 0.3
     described: float = 0.15
     untold: float = 0.6
+    beside: float = 0.3
     implied_style: float = 0.4
     filled: float = 0.1
     most_fillers: int = 4
@@ -146,16 +150,24 @@ def without_things(prefix: str, background: str | None, phrase: str, leading: bo
     return in_style(text or NOTHING, "", phrase, False)
 
 
-def _body(scene: Scene, rng: np.random.Generator, shares: Shares) -> str:
-    """Return the caption up to the background's colour."""
-    if scene.kind == "nothing":
-        return NOTHING
+def _mentions(scene: Scene, rng: np.random.Generator, shares: Shares) -> list[str]:
+    """Return what a caption mentions of the scene's objects, or the phrase that implies them."""
     if scene.phrase:
-        return scene.phrase
+        return [scene.phrase]
     nouns = [scene.objects[i] for i in rng.permutation(len(scene.objects))]
     if shares.partial and rng.random() < shares.partial:
         nouns = nouns[:1]
-    return joined([mention(name, rng, shares) for name in nouns], pick(rng, JOINTS))
+    return [mention(name, rng, shares) for name in nouns]
+
+
+def _body(scene: Scene, background: str | None, rng: np.random.Generator, shares: Shares) -> str:
+    """Return the caption without prefix and style. ``background``: the colour that it is to name, if any."""
+    mentions, joint = _mentions(scene, rng, shares), pick(rng, JOINTS)
+    if rng.random() >= shares.beside:
+        return on_background(joined(mentions or [NOTHING], joint), background)
+    empty = NOTHING if background is None else f"{article(background)} background"
+    mentions.insert(int(rng.integers(len(mentions) + 1)), empty)
+    return joined(mentions, joint)
 
 
 def _caption(scene: Scene, rng: np.random.Generator, shares: Shares) -> str:
@@ -170,7 +182,7 @@ def _caption(scene: Scene, rng: np.random.Generator, shares: Shares) -> str:
     if scene.kind == "nothing" and rng.random() < shares.untold:
         text = without_things(prefix, background, phrase, leading)
     else:
-        text = in_style(on_background(_body(scene, rng, shares), background), prefix, phrase, leading)
+        text = in_style(_body(scene, background, rng, shares), prefix, phrase, leading)
     if rng.random() < shares.filled:
         count = int(rng.integers(1, shares.most_fillers + 1))
         text = filled(text, [pick(rng, FILLERS) for _ in range(count)])
