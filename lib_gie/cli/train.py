@@ -55,6 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, default=2000)
     parser.add_argument("--recipe", default="own", choices=("own", "paper"), help="how labels are fitted")
     parser.add_argument(
+        "--own",
+        nargs="+",
+        choices=("label", "loss", "regularisation"),
+        help="with --recipe paper: parts of this project's recipe that are taken nevertheless, to see what each is for",
+    )
+    parser.add_argument(
         "--label",
         default=None,
         choices=("doubtful", "all"),
@@ -125,6 +131,8 @@ def _check(options: argparse.Namespace) -> None:
             raise OptionError(f"--{name} is {value}; it must be from {low} to {high}")
     if options.margin is not None and not 1 <= options.margin <= 10:
         raise OptionError(f"--margin is {options.margin:g}; it must be from 1 to 10")
+    if options.own and options.recipe != "paper":
+        raise OptionError("--own goes with --recipe paper: it says which parts are this project's nevertheless")
     if options.judge is not None:
         check_judge(options.judge)
     check_file("--out", _out(options.out))
@@ -210,9 +218,9 @@ def _labels(
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
-    from lib_gie.training.fitting import PAPER_RECIPE, Recipe
+    from lib_gie.training.fitting import Recipe, paper_recipe_with
 
-    recipe = PAPER_RECIPE if options.recipe == "paper" else Recipe()
+    recipe = paper_recipe_with(options.own or ()) if options.recipe == "paper" else Recipe()
     margin = recipe.margin if options.margin is None else options.margin
     return dataclasses.replace(recipe, epochs=options.epochs, margin=margin)
 
@@ -222,9 +230,10 @@ def command(options: argparse.Namespace) -> str:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     parts = [f"--concept {shlex.quote(options.concept)}"]
-    for name in ("prompts", "judge", "seeds", "steps", "cfg", "epochs", "recipe", "label", "read_at", "margin"):
+    for name in ("prompts", "judge", "seeds", "steps", "cfg", "epochs", "recipe", "own", "label", "read_at", "margin"):
         if (value := getattr(options, name)) != parser.get_default(name):
-            parts.append(f"--{name.replace('_', '-')} {shlex.quote(str(value))}")
+            values = value if isinstance(value, list) else [value]
+            parts.append(" ".join([f"--{name.replace('_', '-')}", *(shlex.quote(str(one)) for one in values)]))
     return " ".join(["python -m lib_gie train", *parts, f"--out {shlex.quote(_out(options.out).stem)}"])
 
 

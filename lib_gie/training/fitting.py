@@ -64,6 +64,19 @@ PAPER_RECIPE = Recipe(
 )  # fmt: skip
 """The paper's recipe (section 3.3 and appendix), except that inputs are normalised and prompts have several seeds."""
 
+PARTS = {
+    "label": ("quantile", "floor", "names_count", "margin"),
+    "loss": ("balanced", "overshoot", "one_sided"),
+    "regularisation": ("input_noise", "early_stopping"),
+}
+"""What the two recipes differ in, part by part."""
+
+
+def paper_recipe_with(parts: Iterable[str]) -> Recipe:
+    """Return the paper's recipe with some PARTS of this project's."""
+    own = Recipe()
+    return replace(PAPER_RECIPE, **{name: getattr(own, name) for part in parts for name in PARTS[part]})
+
 
 @dataclass(frozen=True)
 class Example:

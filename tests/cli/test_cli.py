@@ -286,6 +286,10 @@ def test_train_makes_an_adapter_that_the_other_commands_take(tmp_path, capsys):
     assert main(erase) == 0  # it reads as it was fitted
     (scale,), = json.loads(capsys.readouterr().out)["concepts"][0]["scales"]  # fmt: skip
     assert info.label_range[0] <= scale <= 0
+    assert main([*arguments, "--recipe", "paper", "--own", "label", "loss"]) == 0  # the labels are there already
+    assert json.loads(capsys.readouterr().out)["labelled"] == 8
+    assert "--recipe paper --own label loss" in load_adapter(out).info.training["command"]
+    assert "--own goes with --recipe paper" in fails(capsys, *arguments, "--own", "loss")
     assert "cannot be read" in fails(capsys, "train", "--concept", "knife", "--prompts", "nowhere", "--out", "x")
     assert "--seeds is 0" in fails(capsys, "train", "--concept", "knife", "--out", "x", "--seeds", "0")
 

@@ -23,6 +23,7 @@ from lib_gie.training.fitting import (
     fit_labels,
     half_of,
     is_validation,
+    paper_recipe_with,
     targets,
 )
 from lib_gie.training.image_maker import Made
@@ -345,6 +346,15 @@ def test_targets(quantile, floor, expected):
     assert targets(labels, recipe) == expected
     doubled = {prompt: 2 * scale for prompt, scale in expected.items()}
     assert targets(labels, dataclasses.replace(recipe, margin=2.0)) == doubled
+
+
+def test_the_recipes_differ_in_their_parts_alone():
+    """With all parts of the own recipe, the paper's is the own one."""
+    assert paper_recipe_with([]) == PAPER_RECIPE
+    assert paper_recipe_with(["label", "loss", "regularisation"]) == Recipe() != PAPER_RECIPE
+    assert paper_recipe_with(["loss"]) == dataclasses.replace(
+        PAPER_RECIPE, balanced=True, overshoot=0.1, one_sided=True
+    )
 
 
 def test_a_prompt_that_names_the_concept_counts_even_if_its_images_lack_it():
