@@ -7,7 +7,6 @@ or is a bare word. It sometimes names the background's colour and never a positi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
@@ -15,8 +14,6 @@ from .glyphs import GLYPH_SIZE, OBJECTS, load_glyphs
 from .world.captions import not_among, on_background
 from .world.scenes import paste, pick
 from .world.things import article
-
-T = TypeVar("T")
 
 IMAGE_SIZE = 64
 """Pixels per side: eight latent cells."""
