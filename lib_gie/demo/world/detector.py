@@ -42,7 +42,7 @@ BLURRED = frozenset({"fork", "pen", "umbrella"})
 """Thin things that come out of the demo model's autoencoder as like watercolours when they are plain as when they are
 watercolours. So their background's style counts, unless the match with another one is much better."""
 
-VERSION = 1
+VERSION = 2
 """To be raised with every change of what the detector sees, so that kept results are not taken for new ones."""
 
 _MOST = 8  # objects that are looked for in one image
