@@ -12,7 +12,11 @@ PINS_BIN := $(PINS_VENV)/bin
 # these are of pipelines that the pinned diffusers lacks or has elsewhere
 NEW_DIFFUSERS := $(addprefix tests/,hosts/diffusers/test_calibrated_pipelines.py hosts/diffusers/test_pipeline_classes.py hosts/diffusers/test_pipeline_parts.py evaluation/test_methods.py)
 
-.PHONY: demo test coverage test-pins lint clean
+# make docs: the documentation site, in site/
+DOCS_VENV := .venv-docs
+DOCS_BIN := $(DOCS_VENV)/bin
+
+.PHONY: demo test coverage test-pins lint docs clean
 
 demo: $(VENV)/commands
 	$(BIN)/python -m lib_gie demo --out demo-out
@@ -34,6 +38,10 @@ lint: $(VENV)/test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# the variable silences a notice of the theme's authors about another tool of theirs
+docs: $(DOCS_VENV)/docs
+	NO_MKDOCS_2_WARNING=1 $(DOCS_BIN)/python -m mkdocs build --strict
+
 $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(TORCH)
@@ -54,5 +62,12 @@ $(PINS_VENV)/test: tests/pins.txt
 	$(PINS_BIN)/python -m pip install --quiet --no-deps stable-diffusion-sdkit==2.1.5
 	touch $@
 
+# pip knows --group from 25.1 on
+$(DOCS_VENV)/docs: pyproject.toml
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_BIN)/python -m pip install --quiet 'pip>=25.1'
+	$(DOCS_BIN)/python -m pip install --quiet --group docs
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(PINS_VENV) demo-out .coverage *.egg-info
+	rm -rf $(VENV) $(PINS_VENV) $(DOCS_VENV) site demo-out .coverage *.egg-info
