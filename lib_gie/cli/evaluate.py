@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", default="validation", choices=("train", "validation", "heldout"), help="split of prompts"
     )
     parser.add_argument("--seeds", type=int, default=5, help="seeds per prompt, 1 to 8")
-    parser.add_argument("--concepts", nargs="+", help="only the prompts of these concepts (default: all eight)")
+    parser.add_argument(
+        "--kinds", nargs="+", metavar="KIND", help="kinds of prompt, or all (default: named implied unrelated; with "
+        "--adapter all)"
+    )  # fmt: skip
+    parser.add_argument("--concepts", nargs="+", help="only the prompts of these things and styles (default: of all)")
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="what to compare (default: everything there is)")
     parser.add_argument("--scale", type=float, nargs="+", help="fixed scales to measure, and nothing else")
     parser.add_argument("--adapter", nargs="+", help="adapters (files, or names in models/), and nothing else")
@@ -74,12 +79,36 @@ def _names(options: argparse.Namespace) -> list[str]:
     return chosen or _available(all_methods(load_fixed_scale()))
 
 
+def _kinds(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the kinds of prompt to measure on."""
+    from lib_gie.demo.world.splits import KINDS
+    from lib_gie.evaluation.measures import MAIN
+
+    if not options.kinds:
+        return KINDS if options.adapter else MAIN
+    unknown = [kind for kind in options.kinds if kind not in (*KINDS, "all")]
+    if unknown or options.choose_scale:
+        raise OptionError(f"--kinds takes some of {', '.join(KINDS)}, or all, and does not go with --choose-scale")
+    return KINDS if "all" in options.kinds else tuple(kind for kind in KINDS if kind in options.kinds)
+
+
+def _concepts(options: argparse.Namespace) -> set[str]:
+    """Return the concepts whose prompts are measured on."""
+    from lib_gie.demo.world.concepts import CONCEPTS
+
+    unknown = set(options.concepts or ()) - set(CONCEPTS)
+    if unknown or (options.choose_scale and options.concepts):
+        raise OptionError(f"--concepts takes some of {', '.join(CONCEPTS)}, and does not go with --choose-scale")
+    return set(options.concepts or CONCEPTS)
+
+
 def _available(names: list[str]) -> list[str]:
     """Leave out the methods whose adapters are not there, and say so on standard error."""
+    from lib_gie.demo.world.things import UNWANTED
     from lib_gie.evaluation.comparison import shipped
 
     files = shipped(MODELS)
-    if all(path.is_file() for path in (*files.single.values(), files.joint, files.unseen)):
+    if all(path.is_file() for path in (*(files.single[thing] for thing in UNWANTED), files.joint, files.unseen)):
         return names
     print("models/ does not hold the demo model's adapters; their rows are left out", file=sys.stderr)
     return [name for name in names if "adapter" not in name]
@@ -89,14 +118,9 @@ def run(options: argparse.Namespace) -> None:
     """Measure and print."""
     if not 1 <= options.seeds <= 8:
         raise OptionError(f"--seeds is {options.seeds}; a split has 8 seeds for each prompt, give 1 to 8")
-    from lib_gie.demo.glyphs import UNWANTED
-
     if options.record and (not options.adapter or options.methods or _suffix(options) or options.set == "train"):
         raise OptionError("--record goes with --adapter alone, at its usual strength, and not with --set train")
-    unknown = set(options.concepts or ()) - set(UNWANTED)
-    if unknown or (options.choose_scale and options.concepts):
-        raise OptionError(f"--concepts takes some of {', '.join(UNWANTED)}, and does not go with --choose-scale")
-    names = _names(options)
+    kinds, concepts, names = _kinds(options), _concepts(options), _names(options)
     _check_places(options)
     from lib_gie.demo.fixed_scale import save_fixed_scale
     from lib_gie.evaluation.comparison import Comparison
@@ -106,7 +130,7 @@ def run(options: argparse.Namespace) -> None:
 
     pipe = load_pipeline(options.model, processes.device())
     model = Path(options.model) if options.model else DEMO_CHECKPOINT
-    jobs = [job for job in jobs_of(options.set, options.seeds) if job.prompt.concept in (options.concepts or UNWANTED)]
+    jobs = [job for job in jobs_of(options.set, options.seeds, kinds) if concepts.issuperset(job.concepts)]
     comparison = Comparison(pipe, jobs, names, MODELS, keep=options.keep, model=checkpoint_digest(model))
     comparison.run()
     if not processes.is_first():
@@ -114,13 +138,34 @@ def run(options: argparse.Namespace) -> None:
     if options.record:
         _record(options, comparison)
     if options.report:
-        write_file(options.report, comparison.as_page(options.set, options.seeds).encode())
+        write_file(options.report, _page(options, comparison).encode())
     print(comparison.as_text(), file=sys.stderr if options.json else sys.stdout)
     if options.json:
         print(json.dumps([row.as_json() for row in comparison.rows]))
     if options.choose_scale:
         best = save_fixed_scale(comparison.fixed_scales())
         print(f"chosen on validation: {best:g}", file=sys.stderr)
+
+
+def _page(options: argparse.Namespace, comparison: Comparison) -> str:
+    from lib_gie.evaluation.result_pages import kinds_page, main_page
+
+    page = main_page if comparison.is_of_main_kinds and not options.kinds else kinds_page
+    return page(comparison, _command(options))
+
+
+def _command(options: argparse.Namespace) -> str:
+    """Return the command that makes the page anew. Where its outcomes are kept does not matter to it."""
+    words = ["python", "-m", "lib_gie", "evaluate", "--set", options.set, "--seeds", str(options.seeds)]
+    for name in ("kinds", "concepts", "methods", "scale", "adapter"):
+        given = getattr(options, name)
+        words += [f"--{name}", *map(str, given)] if given else []
+    for name in ("strength", "start", "end", "concept_pass", "rule"):
+        given = getattr(options, name)
+        words += [f"--{name.replace('_', '-')}", str(given)] if given != BY_NAME[name].default else []
+    words += ["--choose-scale"] if options.choose_scale else []
+    words += ["--model", options.model] if options.model else []
+    return shlex.join([*words, "--report", f"docs/{options.report.name}"])
 
 
 def _check_places(options: argparse.Namespace) -> None:

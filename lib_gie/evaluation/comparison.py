@@ -1,4 +1,4 @@
-"""Many methods on the same prompts and seeds, and the page that shows them side by side."""
+"""Many methods on the same prompts and seeds, side by side."""
 
 from __future__ import annotations
 
@@ -9,10 +9,21 @@ from typing import Any
 from lib_gie.core.rules import RULES
 from lib_gie.core.scales.calibrated import CALIBRATED
 from lib_gie.demo.sampling_settings import CFG, STEPS
-from lib_gie.training.calibration import MOST_EVALUATIONS
+from lib_gie.demo.world.concepts import STYLE_OF
+from lib_gie.demo.world.things import UNWANTED
 
 from .generate import Job
-from .measures import MethodFigures, compare, concepts_table, errors_table, methods_table, outside_table, sum_of_errors
+from .measures import (
+    MAIN,
+    MethodFigures,
+    compare,
+    concepts_table,
+    errors_table,
+    kinds_table,
+    methods_table,
+    outside_table,
+    sum_of_errors,
+)
 from .methods import IMPLIED, Shipped, method
 from .outcomes import Comparer, Outcome, kept_outcomes
 
@@ -48,23 +59,26 @@ def _near(names: Sequence[str]) -> list[str]:
 
 
 def shipped(folder: Path) -> Shipped:
-    """Return the demo model's adapters in models/."""
-    from lib_gie.demo.glyphs import UNWANTED
-
+    """Return the demo model's adapters in models/. Not every style has one."""
     single = {concept: folder / f"demo-{concept}.safetensors" for concept in UNWANTED}
+    single |= {phrase: folder / f"demo-style-{style}.safetensors" for phrase, style in STYLE_OF.items()}
     return Shipped(single, folder / "demo-joint.safetensors", folder / "demo-six.safetensors")
 
 
 class Comparison:
-    """Outcomes of methods on jobs, and the tables of them. ``model``: the checkpoint's digest."""
+    """Outcomes of methods on jobs, and the tables of them.
+
+    ``jobs``: those that no method covers are left out. ``model``: the checkpoint's digest.
+    """
 
     def __init__(
         self, pipe: Any, jobs: Sequence[Job], names: Sequence[str], folder: Path, *, keep: Path | None, model: str
     ):
         files = shipped(folder)
-        self.jobs, self.model = list(jobs), model
         self._plain = method(pipe, "none", files)
         self._methods = [method(pipe, name, files) for name in dict.fromkeys(names)]
+        self.jobs = [job for job in jobs if any(chosen.covers(job) for chosen in self._methods)]
+        self.model = model
         self._kept = kept_outcomes(keep, f"checkpoint {model}, {STEPS} steps, CFG {CFG:g}") if keep else None
         self.before: dict[Job, Outcome] = {}
         self.after: dict[str, dict[Job, Outcome]] = {}
@@ -75,10 +89,19 @@ class Comparison:
         self.before = comparer.before
         self.after = {chosen.name: comparer.outcomes(chosen) for chosen in self._methods}
 
+    def by_method(self) -> dict[str, list[MethodFigures]]:
+        """Return the rows of every method."""
+        return {name: compare(name, self.before, after) for name, after in self.after.items()}
+
     @property
     def rows(self) -> list[MethodFigures]:
         """Return all rows, method by method."""
-        return [row for name, after in self.after.items() for row in compare(name, self.before, after)]
+        return [row for rows in self.by_method().values() for row in rows]
+
+    @property
+    def is_of_main_kinds(self) -> bool:
+        """Tell whether all prompts are of the kinds that the main page shows."""
+        return {job.prompt.kind for job in self.jobs} <= {*MAIN}
 
     def fixed_scales(self) -> list[dict]:
         """Return the fixed scales that were tried, each with its sum of errors and rows."""
@@ -88,70 +111,26 @@ class Comparison:
                 "sum_of_errors": round(sum_of_errors(rows), 4),
                 "rows": [row.as_json() for row in rows],
             }
-            for name, after in self.after.items()
-            for rows in [compare(name, self.before, after)]
+            for name, rows in self.by_method().items()
         ]
 
-    def _concepts(self) -> list[str]:
+    def concepts(self) -> list[str]:
+        """Return the tables of this project's methods, concept by concept."""
         own = [name for name in self.after if name.startswith(("fixed", "adapter", "joint", "unseen", CALIBRATED))]
         return [
             concepts_table(name, self.before, self.after[name]) for name in own if "," not in name or IMPLIED in name
         ]
 
+    def outside(self) -> str:
+        """Return the table of the methods that keep the composition, empty where there are none."""
+        near = _near(list(self.after))
+        return outside_table(self.rows, near) if near else ""
+
     def as_text(self) -> str:
         """Return all tables."""
-        parts = [methods_table(self.rows), errors_table(self.rows), *self._concepts()]
-        return "\n\n".join([*parts, self._outside()] if _near(list(self.after)) else parts)
-
-    def _outside(self) -> str:
-        return outside_table(self.rows, _near(list(self.after)))
-
-    def as_page(self, split: str, seeds: int) -> str:
-        """Return the text of docs/RESULTS.md."""
-        return _PAGE.format(
-            split=split, seeds=seeds, model=self.model, steps=STEPS, cfg=CFG, images=len(self.jobs),
-            rows=methods_table(self.rows), outside=self._outside(), errors=errors_table(self.rows),
-            concepts="\n\n".join(self._concepts()),
-            calibrated=CALIBRATED, implied=IMPLIED, most=MOST_EVALUATIONS,
-            negpip=NEGPIP, sega=SEGA, tried=", ".join(tried_settings()),
-        )  # fmt: skip
-
-
-_PAGE = """\
-# Results
-
-Made by `python -m lib_gie evaluate --set {split} --seeds {seeds} --report docs/RESULTS.md` with the demo checkpoint
-{model}, {steps} steps, CFG scale {cfg:g}: {images} images per method. Do not edit; run the command again.
-
-- **Erased object left**: of the images that show the concept without erasure, those that still show it.
-- **Other objects kept**: of the prompt's other objects that show without erasure, those that still show.
-- **Images unharmed**: images in which every object beside the concept that shows without erasure still shows.
-- **Replaced**: of the images that the concept was erased from, those with an object, or one more copy of an object,
-  that was not there without erasure.
-- **SSIM** to the image without erasure (Wang et al., 2004; 1: the same), on prompts that have nothing to do with it.
-
-"padding 1": beyond the paper, EOS and padding of the concept's text are inhibited as strongly as its own tokens.
-The detector of the demo model says what shows. 95 % intervals in brackets: Wilson's for shares, the normal one for
-SSIM; both take images as independent. "unseen adapter" covers only the concepts that it was not trained on.
-"{calibrated}" needs no labelled image and no prompt of the splits: each concept was calibrated as if it were the first,
-with at most {most:,} UNet evaluations. For "{calibrated}, {implied}" each was given its implied prompts of the train
-split.
-
-{rows}
-
-What is left of explicit and implicit prompts, what is lost of their other objects and of unrelated ones', and unrelated
-images harmed, added up (the smaller, the better):
-
-{errors}
-
-{concepts}
-
-"Keep composition", the last rows: the prompt's attention and small self-attention maps of the image without erasure
-serve the erased one, too. Of the images that the concept was erased from, SSIM to the image without erasure, without
-the boxes of the erased objects:
-
-{outside}
-
-The others' settings were chosen on the validation prompts, one seed: {negpip}, {sega}, of {tried}. Safe Latent
-Diffusion has its authors' four settings, its warm-up scaled to {steps} steps.
-"""
+        if self.is_of_main_kinds:
+            parts = [methods_table(self.rows), errors_table(self.rows), *self.concepts(), self.outside()]
+        else:
+            tables = (f"{name}\n\n{kinds_table(rows)}" for name, rows in self.by_method().items())
+            parts = [*tables, errors_table(self.rows)]
+        return "\n\n".join(filter(None, parts))

@@ -10,13 +10,21 @@ import torch
 from tqdm import tqdm
 
 from lib_gie.demo.sampling_settings import CFG, SIZE, STEPS
-from lib_gie.demo.splits import Prompt
+from lib_gie.demo.world.splits import Prompt
 from lib_gie.hosts.diffusers.pipeline_call import call_pipeline
 
 BATCH = 24
 
 Make = Callable[[Sequence[str], Sequence[int], str], torch.Tensor]
-"""Prompts, seeds and the concept to leave out of all of them -> images float32 [B, 3, H, W], 0 to 1."""
+"""Prompts, seeds and the concepts to leave out of all of them, as one text (see ``concepts_in``) -> images float32
+[B, 3, H, W], 0 to 1."""
+
+_COMMA = ", "
+
+
+def concepts_in(text: str) -> tuple[str, ...]:
+    """Return the concepts of a text that has commas between several, such as "knife, wine"."""
+    return tuple(text.split(_COMMA))
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,16 @@ class Job:
 
     prompt: Prompt
     seed: int
+
+    @property
+    def concept(self) -> str:
+        """Return the text of the concepts that are erased from it."""
+        return self.prompt.concept
+
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """Return the concepts that are erased from it."""
+        return concepts_in(self.concept)
 
 
 @torch.no_grad()
@@ -46,10 +64,10 @@ def plain(pipe: Any, cfg: float = CFG) -> Make:
 
 
 def chunks_by_concept(jobs: Sequence[Job], size: int = BATCH) -> list[list[int]]:
-    """Return the numbers of jobs that can be made together: at most ``size`` with the same concept."""
+    """Return the numbers of jobs that can be made together: at most ``size`` with the same concepts."""
     by_concept: dict[str, list[int]] = {}
     for index, job in enumerate(jobs):
-        by_concept.setdefault(job.prompt.concept, []).append(index)
+        by_concept.setdefault(job.concept, []).append(index)
     return [group[i : i + size] for group in by_concept.values() for i in range(0, len(group), size)]
 
 
@@ -59,5 +77,5 @@ def images_of(make: Make, jobs: Sequence[Job], label: str) -> Iterator[tuple[int
         for chunk in chunks_by_concept(jobs):
             batch = [jobs[i] for i in chunk]
             texts, seeds = [job.prompt.text for job in batch], [job.seed for job in batch]
-            yield from zip(chunk, make(texts, seeds, batch[0].prompt.concept), strict=True)
+            yield from zip(chunk, make(texts, seeds, batch[0].concept), strict=True)
             bar.update(len(chunk))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from lib_gie.json_lines import identity_digest
 from lib_gie.options import CONCEPT_PASSES, ErasureSettings
 
 from .calibrations import calibrations
-from .generate import Job, Make, generate, plain
+from .generate import Job, Make, concepts_in, generate, plain
 
 _NUMBERS = tuple(field.name for field in dataclasses.fields(ErasureSettings) if field.type == "float")
 """Settings that a method's name can give."""
@@ -34,24 +34,37 @@ _NUMBERS = tuple(field.name for field in dataclasses.fields(ErasureSettings) if 
 IMPLIED = "implied prompts given"
 """After "calibrated": it was given the implied prompts of the train split."""
 
-_JOINT = r"(?:and|with|next to|,)"
+_JOINT = r"(?:\s+(?:and|with|next to)|\s*,)"
 
 
-def without_word(prompt: str, concept: str) -> str:
-    """Return the prompt without the concept's word, its article and the joint that held it."""
+def _without_word(prompt: str, concept: str) -> str:
     noun = rf"(?:\ban?\s+|\bthe\s+)?\b{re.escape(concept)}\b"
-    text = re.sub(rf"\s*{_JOINT}\s+{noun}|{noun}\s+{_JOINT}\s+|{noun}", " ", prompt, flags=re.IGNORECASE)
-    return " ".join(text.split())
+    pattern = rf"{_JOINT}\s+{noun}|{noun}(?:\s+of|{_JOINT})\s+|{noun}"
+    return " ".join(re.sub(pattern, " ", prompt, flags=re.IGNORECASE).split())
+
+
+def without_words(prompt: str, concepts: Iterable[str]) -> str:
+    """Return the prompt without the concepts' words, their articles and the joints that held them.
+
+    Of a style that is also its "of" ("a pencil sketch of a cat") or its comma ("a cat, pencil sketch").
+    """
+    for concept in concepts:
+        prompt = _without_word(prompt, concept)
+    return prompt
 
 
 def negative_prompt(pipe: Any) -> Make:
-    """Return the method that takes the concept as the negative prompt."""
+    """Return the method that takes the text of the concepts as the negative prompt."""
     return lambda prompts, seeds, concept: generate(pipe, prompts, seeds, negative_prompt=[concept] * len(prompts))
 
 
 def word_removed(pipe: Any) -> Make:
-    """Return the method that takes the concept's word out of the prompt. Where it is only implied nothing changes."""
-    return lambda prompts, seeds, concept: generate(pipe, [without_word(p, concept) for p in prompts], seeds)
+    """Return the method that takes the concepts' words out of the prompt. What is only implied is not changed."""
+
+    def make(prompts, seeds, concept):
+        return generate(pipe, [without_words(prompt, concepts_in(concept)) for prompt in prompts], seeds)
+
+    return make
 
 
 def erased(
@@ -63,7 +76,7 @@ def erased(
     """
 
     def make(prompts, seeds, concept):
-        rule = rules[concept] if isinstance(rules, Mapping) else rules
+        rule = {one: rules[one] for one in concepts_in(concept)} if isinstance(rules, Mapping) else rules
         trace = Trace() if keep_composition else None
         if keep_composition:
             with GrowthInhibitors(pipe, concept, scale=0.0, trace=trace):
@@ -97,7 +110,7 @@ def negated_values(unet: torch.nn.Module, first_row: int, count: int, strength: 
 
 
 def negpip(pipe: Any, strength: float) -> Make:
-    """Return NegPiP's method: the concept's own tokens join the prompt, with their values times -strength."""
+    """Return NegPiP's method: the own tokens of the concepts' text join the prompt, their values times -strength."""
 
     def make(prompts, seeds, concept):
         own = len(pipe.tokenizer(concept).input_ids) - 2
@@ -122,8 +135,9 @@ def _parts(pipe: Any) -> dict:
 
 
 def sld(pipe: Any, level: str) -> Make:
-    """Return Safe Latent Diffusion with the concept as the safety concept. ``level``: WEAK, MEDIUM, STRONG or MAX.
+    """Return Safe Latent Diffusion with the text of the concepts as the safety concept.
 
+    ``level``: WEAK, MEDIUM, STRONG or MAX.
     Its warm-up is given in steps of 50; here it is the same share of the steps.
     """
     from diffusers.pipelines.deprecated.stable_diffusion_safe import SafetyConfig, StableDiffusionPipelineSafe
@@ -141,16 +155,19 @@ def sld(pipe: Any, level: str) -> Make:
 
 
 def sega(pipe: Any, scale: float, threshold: float) -> Make:
-    """Return Semantic Guidance away from the concept."""
+    """Return Semantic Guidance away from every concept."""
     from diffusers.pipelines.deprecated.semantic_stable_diffusion import SemanticStableDiffusionPipeline
 
     other = SemanticStableDiffusionPipeline(**_parts(pipe), requires_safety_checker=False)
     other.set_progress_bar_config(disable=True)
 
     def make(prompts, seeds, concept):
+        away = list(concepts_in(concept))
+        count = len(away)
         return generate(
-            other, prompts, seeds, editing_prompt=[concept], reverse_editing_direction=[True],
-            edit_guidance_scale=[scale], edit_threshold=[threshold], edit_warmup_steps=[round(0.2 * STEPS)],
+            other, prompts, seeds, editing_prompt=away, reverse_editing_direction=[True] * count,
+            edit_guidance_scale=[scale] * count, edit_threshold=[threshold] * count,
+            edit_warmup_steps=[round(0.2 * STEPS)] * count,
         )  # fmt: skip
 
     return make
@@ -163,21 +180,21 @@ def sega(pipe: Any, scale: float, threshold: float) -> Make:
 class Method:
     """One method by its name.
 
-    ``covers``: tells the jobs that it is measured on. ``same``: tells those that it does not change. ``rules``: the
-    adapters or calibrations that it uses.
+    ``covers``: tells the jobs that it is measured on. ``same``: tells those that it does not change. ``rules``: gives
+    the adapters or calibrations that it uses for a job that it covers.
     """
 
     name: str
     make: Make
     covers: Callable[[Job], bool] = lambda job: True
     same: Callable[[Job], bool] = lambda job: False
-    rules: Sequence[Fitted] = ()
+    rules: Callable[[Job], Sequence[Fitted]] = lambda job: ()
 
-    @property
-    def identity(self) -> str:
+    def identity(self, job: Job) -> str:
         """Return the key of its kept outcomes: its name, and a digest of the adapters' weights where there are some."""
-        digest = identity_digest("".join(rule.weights_digest for rule in self.rules))
-        return f"{self.name} {digest} guarded" if self.rules else self.name
+        rules = self.rules(job)
+        digest = identity_digest("".join(rule.weights_digest for rule in rules))
+        return f"{self.name} {digest} guarded" if rules else self.name
 
 
 class Unguarded:
@@ -189,7 +206,10 @@ class Unguarded:
 
 @dataclass(frozen=True)
 class Shipped:
-    """Adapter files: one for each concept, one for all, and one that was not trained for some."""
+    """Adapter files: one for each concept, one for all things, and one that was not trained for some.
+
+    ``single``: the files by concept. Some concepts may have none.
+    """
 
     single: Mapping[str, Path]
     joint: Path
@@ -211,7 +231,7 @@ def _numbers(text: str, count: int, method: str) -> list[float]:
 
 
 def _names_concept(job: Job) -> bool:
-    return without_word(job.prompt.text, job.prompt.concept) != job.prompt.text
+    return without_words(job.prompt.text, job.concepts) != job.prompt.text
 
 
 def _options(words: Sequence[str], method: str) -> dict[str, Any]:
@@ -249,28 +269,48 @@ def _ours(pipe: Any, name: str, shipped: Shipped) -> Method | None:
         return Method(name, erased(pipe, FixedScale(erasing_rule(head).range.default), rule=head, **options))
     if head == CALIBRATED:
         given = IMPLIED in [word.strip() for word in words]
-        found = calibrations(pipe, given)
-        return Method(name, erased(pipe, found, **options), rules=tuple(found.values()))
+        return _by_concept(pipe, name, calibrations(pipe, given), options)
     if head == "adapter":
-        rules = {concept: load_adapter(path) for concept, path in shipped.single.items()}
-        return Method(name, erased(pipe, rules, **options), rules=tuple(rules.values()))
+        return _by_concept(pipe, name, _single_adapters(shipped), options)
     if head == "joint adapter":
-        rule = load_adapter(shipped.joint)
-        return Method(name, erased(pipe, rule, **options), rules=(rule,))
+        return _one_adapter(pipe, name, load_adapter(shipped.joint), options)
     if head == "unseen adapter":
         rule = load_adapter(shipped.unseen)
         make = erased(pipe, Unguarded(rule), **options)
-        return Method(name, make, covers=lambda job: job.prompt.concept not in rule.info.concepts, rules=(rule,))
+        return Method(name, make, lambda job: not {*job.concepts} & {*rule.info.concepts}, rules=lambda job: (rule,))
     if head.startswith("adapter "):
         path = Path(head.removeprefix("adapter "))
-        rule = load_adapter(path)
-        return Method(
-            ",".join([f"adapter {path.stem}", *words]),
-            erased(pipe, rule, **options),
-            covers=lambda job: job.prompt.concept in rule.info.concepts,
-            rules=(rule,),
-        )
+        return _one_adapter(pipe, ",".join([f"adapter {path.stem}", *words]), load_adapter(path), options)
     return None
+
+
+def _single_adapters(shipped: Shipped) -> dict[str, Adapter]:
+    """Load the adapter of each concept that has a file. Raises OptionError where none has."""
+    found = {concept: load_adapter(path) for concept, path in shipped.single.items() if path.is_file()}
+    if not found:
+        names = ", ".join(path.name for path in shipped.single.values())
+        raise OptionError(f"no concept has an adapter; at least one of {names} is needed: train one, or get the files")
+    return found
+
+
+def _by_concept(pipe: Any, name: str, rules: Mapping[str, Any], options: Mapping[str, Any]) -> Method:
+    """Return the method that has an adapter or a calibration for each concept; it covers what these are enough for."""
+    return Method(
+        name,
+        erased(pipe, rules, **options),
+        covers=lambda job: {*job.concepts} <= rules.keys(),
+        rules=lambda job: [rules[concept] for concept in job.concepts],
+    )
+
+
+def _one_adapter(pipe: Any, name: str, rule: Adapter, options: Mapping[str, Any]) -> Method:
+    """Return the method that has one adapter for all of its concepts; it covers what that was trained for."""
+    return Method(
+        name,
+        erased(pipe, rule, **options),
+        covers=lambda job: {*job.concepts} <= {*rule.info.concepts},
+        rules=lambda job: (rule,),
+    )
 
 
 def method(pipe: Any, name: str, shipped: Shipped) -> Method:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from lib_gie.demo.detector import find_objects
-from lib_gie.demo.glyphs import GLYPH_SIZE
+from lib_gie.demo.world import detector
+from lib_gie.demo.world.splits import UNRELATED
+from lib_gie.demo.world.styles import STYLES
 from lib_gie.hosts.diffusers import processes
 from lib_gie.json_lines import KeptResults, identity_digest
 
@@ -23,20 +24,31 @@ _MARGIN = 3  # pixels: half of the window that SSIM looks through
 
 @dataclass(frozen=True)
 class Outcome:
-    """The objects in an image, each as often as it shows, and its SSIM to the image without erasure.
+    """What the detector sees in an image, and the image's SSIM to the one without erasure.
 
-    ``similarity``: the SSIM of the whole image, for unrelated prompts. ``outside``: the SSIM outside the boxes of the
-    concept to be erased, where that shows without erasure. None: not measured.
+    ``objects``: sorted, each as often as it shows. ``styles``: the keys of those that the background or an object is
+    in, "plain" among them, sorted. ``backdrop``: the key of the background's style. ``similarity``: the SSIM of the
+    whole image, for unrelated prompts. ``outside``: the SSIM outside the boxes of the things that are erased, where
+    they show without erasure; a style has no box. None: not measured.
     """
 
     objects: tuple[str, ...]
+    styles: tuple[str, ...]
+    backdrop: str
     similarity: float | None = None
     outside: float | None = None
 
+    @property
+    def shown(self) -> frozenset[str]:
+        """Return the objects, and the styles by their names in prompts: see ``Sight.shown``."""
+        return frozenset(self.objects) | {STYLES[style].phrase for style in self.styles if STYLES[style].phrase}
+
 
 def look(image: torch.Tensor) -> Outcome:
-    """Return what the detector finds in an image, float32 [3, H, W], 0 to 1."""
-    return Outcome(tuple(sorted(find.name for find in find_objects(image))))
+    """Return what the detector sees in an image, float32 [3, H, W], 0 to 1."""
+    sight = detector.look(image)
+    objects = sorted(find.name for find in sight.finds)
+    return Outcome(tuple(objects), tuple(sorted(sight.styles)), sight.backdrop.style)
 
 
 def ssim(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -46,44 +58,47 @@ def ssim(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(structural_similarity(a.numpy(), b.numpy(), channel_axis=0, data_range=1.0))
 
 
-def ssim_outside(a: torch.Tensor, b: torch.Tensor, concept: str) -> float | None:
-    """Return the SSIM without the boxes of a concept's objects in ``a`` and a margin, None where ``a`` shows none."""
+def ssim_outside(a: torch.Tensor, b: torch.Tensor, things: Sequence[str]) -> float | None:
+    """Return the SSIM without the boxes of these things in ``a`` and a margin, None where ``a`` shows none of them."""
     from skimage.metrics import structural_similarity
 
-    boxes = [find for find in find_objects(a) if find.name == concept]
+    boxes = [find for find in detector.look(a).finds if find.name in things]
     if not boxes:
         return None
     _, local = structural_similarity(a.numpy(), b.numpy(), channel_axis=0, data_range=1.0, full=True)  # [3, H, W]
     outside = np.ones(local.shape[1:], dtype=bool)  # [H, W]
+    scale = a.shape[1] // detector.SEEN_SIZE  # the detector counts pixels of its own size
     for box in boxes:
-        top, left = max(0, box.y - _MARGIN), max(0, box.x - _MARGIN)
-        outside[top : box.y + GLYPH_SIZE + _MARGIN, left : box.x + GLYPH_SIZE + _MARGIN] = False
+        top, left, side = scale * box.y, scale * box.x, scale * detector.GLYPH
+        rows = slice(max(0, top - _MARGIN), top + side + _MARGIN)
+        outside[rows, max(0, left - _MARGIN) : left + side + _MARGIN] = False
     return float(local[:, outside].mean())
 
 
-OutcomeKey = tuple[str, str, int]
-"""Identity of the method, prompt, seed."""
+OutcomeKey = tuple[str, str, str, int]
+"""Identity of the method, concepts that are erased, prompt, seed."""
 
 
 def _read_outcome(entry: Any) -> tuple[OutcomeKey, Outcome]:
-    method, prompt, seed, objects, *measured = entry
-    return (method, prompt, seed), Outcome(tuple(objects), *measured)
+    method, concept, prompt, seed, objects, styles, *rest = entry
+    return (method, concept, prompt, seed), Outcome(tuple(objects), tuple(styles), *rest)
 
 
 def _write_outcome(key: OutcomeKey, outcome: Outcome) -> list[Any]:
-    return [*key, outcome.objects, outcome.similarity, outcome.outside]
+    measured = outcome.similarity, outcome.outside
+    return [*key, outcome.objects, outcome.styles, outcome.backdrop, *measured]
 
 
 def kept_outcomes(folder: Path, identity: str) -> KeptResults[OutcomeKey, Outcome]:
-    """Return the outcomes that are kept in a folder. ``identity``: all that they depend on beside method and job."""
+    """Return the outcomes that are kept in a folder.
+
+    ``identity``: all that they depend on beside method, job and the detector, whose version is added.
+    """
+    identity = f"{identity}, detector {detector.VERSION}"
     own = folder / identity_digest(identity)
     kept = KeptResults(own / f"{processes.rank()}.jsonl", "*.jsonl", read=_read_outcome, write=_write_outcome)
     (own / "identity.txt").write_text(identity + "\n", encoding="utf-8")
     return kept
-
-
-def _key(method: Method, job: Job) -> OutcomeKey:
-    return method.identity, job.prompt.text, job.seed
 
 
 class Comparer:
@@ -102,12 +117,16 @@ class Comparer:
         """Return the outcome of every job that the method covers."""
         return self._measure(method, self._look_at)
 
+    def _key(self, method: Method, job: Job) -> OutcomeKey:
+        erased = "" if method is self.plain else job.concept
+        return method.identity(job), erased, job.prompt.text, job.seed
+
     def _known(self, method: Method, job: Job) -> Outcome | None:
         if method is not self.plain and method.same(job):
-            before, unrelated = self.before[job], job.prompt.kind == "unrelated"
-            shown = not unrelated and job.prompt.concept in before.objects
-            return Outcome(before.objects, 1.0 if unrelated else None, 1.0 if shown else None)
-        return self.kept.found.get(_key(method, job)) if self.kept else None
+            before, unrelated = self.before[job], job.prompt.kind in UNRELATED
+            shown = not unrelated and bool(set(job.concepts) & set(before.objects))
+            return replace(before, similarity=1.0 if unrelated else None, outside=1.0 if shown else None)
+        return self.kept.found.get(self._key(method, job)) if self.kept else None
 
     def _measure(self, method: Method, look_at: Callable[[Job, torch.Tensor], Outcome]) -> dict[Job, Outcome]:
         mine = [job for job in processes.share(self.jobs) if method.covers(job)]
@@ -120,7 +139,7 @@ class Comparer:
             job = todo[number]
             result[job] = look_at(job, image)
             if self.kept:
-                self.kept.add(_key(method, job), result[job])
+                self.kept.add(self._key(method, job), result[job])
         gathered = dict(processes.gather(list(result.items())))
         return {job: gathered[job] for job in self.jobs if job in gathered}  # in their order, whoever made them
 
@@ -134,7 +153,7 @@ class Comparer:
         return look(image)
 
     def _look_at(self, job: Job, image: torch.Tensor) -> Outcome:
-        before, objects = self._images[job], look(image).objects
-        if job.prompt.kind == "unrelated":
-            return Outcome(objects, ssim(before, image))
-        return Outcome(objects, None, ssim_outside(before, image, job.prompt.concept))
+        before, found = self._images[job], look(image)
+        if job.prompt.kind in UNRELATED:
+            return replace(found, similarity=ssim(before, image))
+        return replace(found, outside=ssim_outside(before, image, job.concepts))

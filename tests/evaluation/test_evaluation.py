@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo, add_validation, load_adapter, save_adapter
-from lib_gie.demo.glyphs import UNWANTED
-from lib_gie.demo.splits import MORE, Prompt, load_split, more_prompts
-from lib_gie.errors import OptionError
+from lib_gie.demo.world import detector
+from lib_gie.demo.world.scenes import draw
+from lib_gie.demo.world.splits import KINDS, Prompt, load_split
 from lib_gie.evaluation.figures import Mean, Share
 from lib_gie.evaluation.generate import Job
-from lib_gie.evaluation.measures import MethodFigures, compare, per_concept, sum_of_errors
+from lib_gie.evaluation.measures import MAIN, MethodFigures, compare, jobs_of, per_concept, sum_of_errors
 from lib_gie.evaluation.methods import Method
-from lib_gie.evaluation.outcomes import Comparer, Outcome, kept_outcomes, ssim
+from lib_gie.evaluation.outcomes import Comparer, Outcome, kept_outcomes, look, ssim, ssim_outside
 
-NAMED = Job(Prompt("a cat and a knife", ("cat", "knife"), None, "knife", "explicit"), 1)
-OTHER = Job(Prompt("a dog", ("dog",), None, "knife", "unrelated"), 2)
-BEFORE = {NAMED: Outcome(("cat", "knife")), OTHER: Outcome(("dog",))}
+
+def job(text: str, objects: tuple[str, ...], kind: str, concept: str = "knife", style: str = "plain") -> Job:
+    return Job(Prompt(text, objects, None, style, concept, kind), 1)
+
+
+def seen(*objects: str, style: str = "plain", similarity: float | None = None) -> Outcome:
+    return Outcome(objects, (style,), style, similarity)
+
+
+NAMED = job("a cat and a knife", ("cat", "knife"), "named")
+OTHER = job("a dog", ("dog",), "unrelated")
+BEFORE = {NAMED: seen("cat", "knife"), OTHER: seen("dog")}
 
 
 def rows(after: dict[Job, Outcome]) -> dict[str, MethodFigures]:
@@ -27,8 +37,8 @@ def rows(after: dict[Job, Outcome]) -> dict[str, MethodFigures]:
 
 
 def test_erased_and_kept():
-    found = rows({NAMED: Outcome(("cat",)), OTHER: Outcome(("dog",), 0.9)})
-    row = found["explicit"]
+    found = rows({NAMED: seen("cat"), OTHER: seen("dog", similarity=0.9)})
+    row = found["named"]
     assert (row.left.hits, row.left.total) == (0, 1)
     assert (row.kept.hits, row.kept.total) == (1, 1)
     assert (row.unharmed.hits, row.unharmed.total) == (1, 1)
@@ -40,21 +50,21 @@ def test_erased_and_kept():
 
 @pytest.mark.parametrize(("objects", "replaced"), [(("cat", "cat"), 1), (("cat", "skull"), 1), (("cat",), 0), ((), 0)])
 def test_a_copy_or_another_object_replaces(objects, replaced):
-    assert rows({NAMED: Outcome(objects)})["explicit"].replaced.hits == replaced
+    assert rows({NAMED: seen(*objects)})["named"].replaced.hits == replaced
 
 
 def test_what_is_left_and_harmed():
-    found = rows({NAMED: Outcome(("knife",)), OTHER: Outcome((), 0.2)})
-    assert found["explicit"].left.value == 1
-    assert found["explicit"].kept.value == 0
-    assert found["explicit"].replaced.total == 0
+    found = rows({NAMED: seen("knife"), OTHER: seen(similarity=0.2)})
+    assert found["named"].left.value == 1
+    assert found["named"].kept.value == 0
+    assert found["named"].replaced.total == 0
     assert found["unrelated"].unharmed.value == 0
     assert sum_of_errors(list(found.values())) == 1 + 1 + 1 + 1  # left, kept twice, unrelated harmed
-    assert found["explicit"].as_json()["left_ci"] == pytest.approx([0.2065, 1.0], abs=1e-4)
+    assert found["named"].as_json()["left_ci"] == pytest.approx([0.2065, 1.0], abs=1e-4)
 
 
 def test_per_concept_covers_what_was_measured_alone():
-    shares = per_concept(BEFORE, {NAMED: Outcome(("cat", "knife"))})
+    shares = per_concept(BEFORE, {NAMED: seen("cat", "knife")})
     assert [(share.hits, share.total) for share in shares["knife"]] == [(1, 1), (0, 0), (0, 0)]
 
 
@@ -72,6 +82,102 @@ def test_ssim():
     assert ssim(image, 1 - image) < 0
 
 
+# -- kinds of prompt ------------------------------------------------
+
+
+def counted(of: Job, before: Outcome, after: Outcome) -> MethodFigures:
+    (row,) = compare("x", {of: before}, {of: after})
+    assert row.prompts == of.prompt.kind
+    return row
+
+
+def shares(row: MethodFigures, *names: str) -> list[tuple[int, int]]:
+    return [(getattr(row, name).hits, getattr(row, name).total) for name in names]
+
+
+def test_each_of_several_concepts_counts():
+    several = job("a knife, wine and a cat", ("knife", "wine", "cat"), "several", "knife, wine")
+    row = counted(several, seen("cat", "knife", "wine"), seen("cat", "wine"))
+    assert shares(row, "left", "kept", "unharmed", "replaced") == [(1, 2), (1, 1), (1, 1), (0, 0)]
+    row = counted(several, seen("cat", "knife", "wine"), seen("cat", "cat"))
+    assert shares(row, "left", "kept", "unharmed", "replaced") == [(0, 2), (1, 1), (1, 1), (1, 1)]
+
+
+def test_of_a_neighbours_prompt_the_neighbour_is_kept():
+    near = job("a fork and a cat", ("fork", "cat"), "neighbour")
+    assert shares(counted(near, seen("cat", "fork"), seen("fork")), "kept", "unharmed") == [(1, 1), (0, 1)]
+    assert shares(counted(near, seen("cat", "fork"), seen("cat")), "kept", "unharmed") == [(0, 1), (0, 1)]
+    assert shares(counted(near, seen("cat"), seen("cat")), "kept", "unharmed") == [(0, 0), (1, 1)]
+
+
+def test_an_erased_style_may_change_the_background():
+    pencil = job("a cat, pencil sketch", ("cat",), "style named", "pencil sketch", "pencil")
+    row = counted(pencil, seen("cat", style="pencil"), seen("cat", "cat"))
+    assert shares(row, "left", "kept", "unharmed", "style_kept") == [(0, 1), (1, 1), (1, 1), (0, 0)]
+    assert row.replaced.total == row.outside.total == 0  # a style has no place
+    row = counted(pencil, seen("cat", style="pencil"), seen("cat", style="pencil"))
+    assert shares(row, "left", "unharmed") == [(1, 1), (1, 1)]
+    row = counted(pencil, seen("cat"), seen("cat", style="neon"))  # there was nothing to erase
+    assert shares(row, "left", "unharmed") == [(0, 0), (0, 1)]
+
+
+@pytest.mark.parametrize(("kind", "concept"), [("styled", "knife"), ("style unrelated", "neon sign")])
+def test_a_style_that_is_not_erased_is_to_stay(kind, concept):
+    sketch = job("a cat and a knife, pencil sketch", ("cat", "knife"), kind, concept, "pencil")
+    before = seen("cat", style="pencil")
+    assert shares(counted(sketch, before, before), "style_kept", "unharmed") == [(1, 1), (1, 1)]
+    assert shares(counted(sketch, before, seen("cat")), "style_kept", "unharmed") == [(0, 1), (0, 1)]
+    assert shares(counted(sketch, seen("cat"), seen("cat")), "style_kept", "unharmed") == [(0, 0), (1, 1)]
+
+
+def test_the_sum_of_errors_is_of_the_main_kinds():
+    synonym = job("a dagger", ("knife",), "synonym")
+    before, after = {**BEFORE, synonym: seen("knife")}, {**BEFORE, synonym: seen("knife")}
+    found = compare("x", before, after)
+    assert [row.prompts for row in found] == ["named", "synonym", "unrelated"]
+    assert sum_of_errors(found) == 1
+    assert per_concept(before, after).keys() == {"knife"}
+    assert sum(share.total for share in per_concept(before, after)["knife"]) == 2
+
+
+def test_jobs_are_of_the_kinds_that_are_asked_for():
+    prompts, seeds = load_split("validation")
+    assert {found.prompt.kind for found in jobs_of("validation", 1)} == {*MAIN}
+    every = jobs_of("validation", 2, KINDS)
+    assert [found.prompt for found in every[::2]] == [prompt for prompt in prompts if prompt.kind in KINDS]
+    assert {found.seed for found in every} == {*seeds[:2]}
+
+
+# -- what is seen ------------------------------------------------
+
+
+def drawn(*objects: str, style: str = "plain") -> torch.Tensor:
+    corners = ((0, 0), (32, 32))
+    return torch.from_numpy(draw(objects, "blue", style, corners[: len(objects)])).permute(2, 0, 1)
+
+
+def test_an_outcome_tells_objects_styles_and_background():
+    found = look(drawn("knife", "cat", style="neon"))
+    assert found == Outcome(("cat", "knife"), ("neon",), "neon")
+    assert found.shown == {"cat", "knife", "neon sign"}
+    assert look(drawn("dog", "dog")) == Outcome(("dog", "dog"), ("plain",), "plain")
+    assert look(drawn()).shown == frozenset()
+
+
+def test_ssim_outside_leaves_the_erased_things_out():
+    before, after, other = drawn("knife", "cat"), drawn("fork", "cat"), drawn("knife", "dog")
+    assert ssim_outside(before, after, ("knife", "wine")) == pytest.approx(1, abs=1e-3)
+    assert ssim_outside(before, other, ("knife",)) < 0.95
+    assert ssim_outside(before, other, ("knife", "cat")) > ssim_outside(before, other, ("knife",))
+    assert ssim_outside(before, after, ("wine",)) is None
+
+
+# -- what is made, and what is kept of it ------------------------------------------------
+
+EMPTY = look(torch.full((3, 64, 64), 0.5))
+assert EMPTY.objects == ()
+
+
 class _Maker:
     def __init__(self):
         self.asked = 0
@@ -86,17 +192,32 @@ def test_outcomes_are_kept_and_not_made_again(tmp_path):
     chosen = Method("m", maker)
     for _ in range(2):  # the second from disk alone
         comparer = Comparer(Method("none", plain), [NAMED, OTHER], kept_outcomes(tmp_path, "a"))
-        assert comparer.before == {NAMED: Outcome(()), OTHER: Outcome(())}
-        assert comparer.outcomes(chosen) == {NAMED: Outcome(()), OTHER: Outcome((), 1.0)}
+        assert comparer.before == {NAMED: EMPTY, OTHER: EMPTY}
+        assert comparer.outcomes(chosen) == {NAMED: EMPTY, OTHER: replace(EMPTY, similarity=1.0)}
         assert maker.asked == plain.asked == 2  # the images to compare with are not made once more
     comparer = Comparer(Method("none", plain), [NAMED, OTHER], kept_outcomes(tmp_path, "another checkpoint"))
     comparer.outcomes(chosen)
     assert maker.asked == plain.asked == 4
-    assert comparer.outcomes(Method("n", maker, same=lambda job: True)) == {NAMED: Outcome(()), OTHER: Outcome((), 1.0)}
+    assert comparer.outcomes(Method("n", maker, same=lambda job: True)) == {
+        NAMED: EMPTY,
+        OTHER: replace(EMPTY, similarity=1.0),
+    }
     assert comparer.outcomes(Method("k", maker, covers=lambda job: job is OTHER)).keys() == {OTHER}
     again = Comparer(Method("none", plain), [NAMED, OTHER], kept_outcomes(tmp_path, "a"))
     again.outcomes(Method("new", maker))
     assert plain.asked == 6  # images are not kept on disk
+
+
+def test_images_without_erasure_are_the_same_for_every_concept(tmp_path):
+    """Outcomes of an erasure are not: they are kept by concept as well."""
+    wine = Job(replace(NAMED.prompt, concept="wine"), NAMED.seed)
+    plain, maker = _Maker(), _Maker()
+    for jobs in ([NAMED], [wine]):
+        Comparer(Method("none", plain), jobs, kept_outcomes(tmp_path, "a"))
+    assert plain.asked == 1
+    for jobs in ([NAMED], [wine]):
+        Comparer(Method("none", plain), jobs, kept_outcomes(tmp_path, "a")).outcomes(Method("m", maker))
+    assert maker.asked == 2
 
 
 def test_other_weights_are_another_identity(tmp_path):
@@ -104,52 +225,34 @@ def test_other_weights_are_another_identity(tmp_path):
     path = tmp_path / "a.safetensors"
     adapter = Adapter(AdapterInfo("gie-demo", 4, ("knife",), (-2.0, 0.0)))
     save_adapter(adapter, path)
-    first = Method("adapter", _Maker(), rules=(load_adapter(path),)).identity
+
+    def identity() -> str:
+        loaded = load_adapter(path)
+        return Method("adapter", _Maker(), rules=lambda job: (loaded,)).identity(NAMED)
+
+    first = identity()
     add_validation(path, images={"set": "validation"})
     assert load_adapter(path).info.validation == {"images": {"set": "validation"}}
-    assert Method("adapter", _Maker(), rules=(load_adapter(path),)).identity == first
+    assert identity() == first
     with torch.no_grad():
         adapter.out.bias += 1
-    assert Method("adapter", _Maker(), rules=(adapter,)).identity != first
-    assert Method("none", _Maker()).identity == "none"
+    assert Method("adapter", _Maker(), rules=lambda job: (adapter,)).identity(NAMED) != first
+    assert Method("none", _Maker()).identity(NAMED) == "none"
 
 
-def test_outcomes_that_an_earlier_version_kept_are_read(tmp_path):
-    folder = tmp_path / "ca978112ca1b"  # the digest of "a"
-    folder.mkdir()
-    (folder / "0.jsonl").write_text('\n["m", "a cat and a knife", 1, ["cat"], null, 0.5]')
-    (folder / "1.jsonl").write_text('\n["m", "a dog", 2, ["dog"], 0.75, null]')
-    found = kept_outcomes(tmp_path, "a").found
-    assert found["m", NAMED.prompt.text, NAMED.seed] == Outcome(("cat",), None, 0.5)
-    assert found["m", OTHER.prompt.text, OTHER.seed] == Outcome(("dog",), 0.75)
+def test_what_another_version_of_the_detector_saw_is_not_taken(tmp_path, monkeypatch):
+    key = ("m", "knife", NAMED.prompt.text, NAMED.seed)
+    outcome = Outcome(("cat",), ("neon", "plain"), "plain", None, 0.5)
+    kept_outcomes(tmp_path, "a").add(key, outcome)
+    assert kept_outcomes(tmp_path, "a").found == {key: outcome}
+    monkeypatch.setattr(detector, "VERSION", detector.VERSION + 1)
+    assert kept_outcomes(tmp_path, "a").found == {}
 
 
 def test_a_line_that_was_cut_off_is_made_again(tmp_path):
     kept = kept_outcomes(tmp_path, "a")
-    kept.add(("m", NAMED.prompt.text, NAMED.seed), Outcome(("cat",)))
+    kept.add(("m", "knife", NAMED.prompt.text, NAMED.seed), seen("cat"))
     (file,) = kept.path.parent.glob("*.jsonl")
-    file.write_text(file.read_text() + '\n["m", "a dog", 2, ["d')
+    file.write_text(file.read_text() + '\n["m", "knife", "a dog", 2, ["d')
     again = kept_outcomes(tmp_path, "a")
-    assert again.found == {("m", NAMED.prompt.text, NAMED.seed): Outcome(("cat",))}
-
-
-SOME = (("explicit", 20), ("implicit", 20), ("unrelated", 60))
-
-
-def test_more_prompts_are_in_no_split():
-    found = more_prompts("knife", SOME)
-    assert found == more_prompts("knife", SOME)
-    texts = [prompt.text for prompt in found]
-    assert len(set(texts)) == 100
-    assert not set(texts) & {
-        prompt.text for name in ("train", "validation", "heldout") for prompt in load_split(name)[0]
-    }
-    for prompt in found:
-        assert ("knife" in prompt.objects) == (prompt.kind != "unrelated")
-
-
-def test_every_concept_has_enough_further_prompts():
-    for concept in UNWANTED:
-        assert len(more_prompts(concept)) == sum(count for _, count in MORE)
-    with pytest.raises(OptionError, match="no more than"):
-        more_prompts("knife", (("implicit", 1000),))
+    assert again.found == {("m", "knife", NAMED.prompt.text, NAMED.seed): seen("cat")}

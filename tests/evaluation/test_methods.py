@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +12,10 @@ from test_pipeline import build_pipe
 from lib_gie.core.layers import family_of, find_cross_attention
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo, save_adapter
 from lib_gie.core.scales.scale_rules import FixedScale
-from lib_gie.demo.glyphs import UNWANTED
-from lib_gie.demo.splits import Prompt
-from lib_gie.errors import GieError
+from lib_gie.demo.world.concepts import CONCEPTS, STYLE_OF
+from lib_gie.demo.world.splits import Prompt
+from lib_gie.demo.world.things import UNWANTED
+from lib_gie.errors import GieError, OptionError
 from lib_gie.evaluation import calibrations, methods
 from lib_gie.evaluation.comparison import all_methods, shipped, tried_settings
 from lib_gie.evaluation.generate import Job
@@ -48,6 +50,14 @@ def test_every_method_changes_images_and_leaves_the_pipeline_as_it_was(pipe, pla
     assert torch.equal(make_plain(pipe)(PROMPTS, SEEDS, "knife"), plain)
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_leaves_several_concepts_out_at_once(pipe, plain, name):
+    make = METHODS[name](pipe)
+    both = make(PROMPTS, SEEDS, "knife, pencil sketch")
+    for images in (plain, make(PROMPTS, SEEDS, "knife"), make(PROMPTS, SEEDS, "pencil sketch")):
+        assert not torch.equal(both, images)
+
+
 def test_negative_tokens_without_strength_only_thin_the_attention(pipe, plain):
     """They still take their share of the softmax, as NegPiP's do: near the plain image, not equal to it."""
     images = methods.negpip(pipe, strength=0.0)(PROMPTS, SEEDS, "knife")
@@ -58,25 +68,81 @@ def test_negative_tokens_without_strength_only_thin_the_attention(pipe, plain):
 def test_rules_can_depend_on_the_concept(pipe, plain):
     rules = {"knife": FixedScale(0), "wine": FixedScale(-3)}
     assert torch.equal(methods.erased(pipe, rules)(PROMPTS, SEEDS, "knife"), plain)
-    assert not torch.equal(methods.erased(pipe, rules)(PROMPTS, SEEDS, "wine"), plain)
+    wine = methods.erased(pipe, rules)(PROMPTS, SEEDS, "wine")
+    assert not torch.equal(wine, plain)
+    assert torch.equal(methods.erased(pipe, rules)(PROMPTS, SEEDS, "knife, wine"), wine)
 
 
-def test_adapters_by_file_and_by_concept(pipe, plain, tmp_path):
+def job(text: str, concept: str) -> Job:
+    return Job(Prompt(text, (), None, "plain", concept, "named"), 1)
+
+
+@pytest.fixture(scope="module")
+def models(pipe, tmp_path_factory):
+    """A folder with the adapters of the demo model: of two styles alone, as they are shipped."""
+    folder, inputs = tmp_path_factory.mktemp("models"), len(find_cross_attention(pipe.unet))
+    six = [name for name in UNWANTED if name not in ("beer", "syringe")]
+    files = {f"demo-{name}": [name] for name in UNWANTED} | {"demo-joint": [*UNWANTED], "demo-six": six}
+    files |= {"demo-style-pencil": ["pencil sketch"], "demo-style-neon": ["neon sign"]}
+    for name, concepts in files.items():
+        torch.manual_seed(len(name))
+        info = AdapterInfo("width-24", inputs, tuple(concepts), (-4.0, -2.0))
+        save_adapter(Adapter(info), folder / f"{name}.safetensors")
+    return folder
+
+
+def test_adapters_by_file_and_by_concept(pipe, plain, models):
     """An adapter is a callable module; it must be taken for a rule all the same."""
-    inputs = len(find_cross_attention(pipe.unet))
-    info = AdapterInfo("width-24", inputs, tuple(UNWANTED), (-4.0, -2.0))
-    names = ["joint", "six", *UNWANTED]
-    for name in names:
-        save_adapter(Adapter(info), tmp_path / f"demo-{name}.safetensors")
-    for name in ("adapter", "joint adapter", "unseen adapter", f"adapter {tmp_path / 'demo-six.safetensors'}"):
-        made = methods.method(pipe, name, shipped(tmp_path)).make(PROMPTS, SEEDS, "knife")
+    for name in ("adapter", "joint adapter", "unseen adapter", f"adapter {models / 'demo-six.safetensors'}"):
+        made = methods.method(pipe, name, shipped(models)).make(PROMPTS, SEEDS, "knife")
         assert not torch.equal(made, plain)
+
+
+def test_every_concept_has_a_name_for_its_adapter():
+    names = {concept: path.stem for concept, path in shipped(Path()).single.items()}
+    assert names.keys() == {*CONCEPTS}
+    assert names["knife"] == "demo-knife"
+    assert names["pencil sketch"] == "demo-style-pencil"
+    assert [names[phrase] for phrase in STYLE_OF] == [f"demo-style-{style}" for style in STYLE_OF.values()]
+
+
+@pytest.mark.parametrize(
+    ("name", "covered"),
+    [
+        ("adapter", {"knife", "beer", "pencil sketch", "knife, beer"}),
+        ("joint adapter", {"knife", "beer", "knife, beer"}),
+        ("unseen adapter", {"beer", "pencil sketch", "watercolour"}),
+        ("adapter FOLDER/demo-knife.safetensors", {"knife"}),
+        ("adapter FOLDER/demo-style-neon.safetensors", set()),
+        ("fixed scale -1", {"knife", "beer", "pencil sketch", "watercolour", "knife, beer", "knife, watercolour"}),
+    ],
+)
+def test_a_method_covers_what_it_has_something_to_erase_with(pipe, models, name, covered):
+    found = methods.method(pipe, name.replace("FOLDER", str(models)), shipped(models))
+    every = ("knife", "beer", "pencil sketch", "watercolour", "knife, beer", "knife, watercolour")
+    assert {concept for concept in every if found.covers(job("a cat", concept))} == covered
+    for concept in covered:
+        assert ("guarded" in found.identity(job("a cat", concept))) == ("adapter" in name)
+
+
+def test_outcomes_depend_on_the_adapters_that_erase_them(pipe, models):
+    found = methods.method(pipe, "adapter", shipped(models))
+    knife, beer, both = (found.identity(job("a cat", concept)) for concept in ("knife", "beer", "knife, beer"))
+    assert len({knife, beer, both}) == 3
+
+
+def test_without_any_adapter_there_is_none_to_compare(pipe, tmp_path):
+    with pytest.raises(OptionError, match=r"at least one of demo-knife\.safetensors, "):
+        methods.method(pipe, "adapter", shipped(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("prompt", "expected"),
     [
         ("a knife", ""),
+        ("a knife, a fish and a cat", "a fish and a cat"),
+        ("a fish, a knife and a cat", "a fish and a cat"),
+        ("a brand knife", "a brand"),
         ("a cat and a knife", "a cat"),
         ("a knife and a cat", "a cat"),
         ("a picture of a knife with a cat on a blue background", "a picture of a cat on a blue background"),
@@ -87,7 +153,21 @@ def test_adapters_by_file_and_by_concept(pipe, plain, tmp_path):
     ],
 )
 def test_the_word_removed(prompt, expected):
-    assert methods.without_word(prompt, "knife") == expected
+    assert methods.without_words(prompt, ["knife"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("a cat on a blue background, pencil sketch", "a cat on a blue background"),
+        ("a pencil sketch of a cat", "a cat"),
+        ("a pencil sketch of a cat and a knife", "a cat"),
+        ("beer, a knife with a cat, pencil sketch", "beer with a cat"),
+        ("a cat in the manner of leonardo", "a cat in the manner of leonardo"),
+    ],
+)
+def test_the_words_of_a_style_and_of_several_concepts_removed(prompt, expected):
+    assert methods.without_words(prompt, ["knife", "pencil sketch"]) == expected
 
 
 def test_the_word_removed_changes_what_names_it(pipe, plain):
@@ -123,7 +203,8 @@ def test_calibrated_methods_erase_what_the_prompt_names(pipe, plain, tmp_path, m
     monkeypatch.setattr(calibrations, "DEMO_BASE", family_of(find_cross_attention(pipe.unet)))
     calibrations.calibrations.cache_clear()
     found = methods.method(pipe, name, shipped(tmp_path))
-    (calibration,) = found.rules
+    (calibration,) = found.rules(job("a cat", "knife"))
+    assert not found.covers(job("a cat", "knife, wine"))
     assert (calibration.info.training["implied_prompts"] > 0) == ("implied" in name)
     assert not torch.equal(found.make(PROMPTS, SEEDS, "knife")[0], plain[0])
 
@@ -141,7 +222,6 @@ def test_options_after_commas(pipe, plain, tmp_path):
 
 def test_what_the_word_removed_does_not_change_is_not_made_again(pipe, tmp_path):
     found = methods.method(pipe, "word removed", shipped(tmp_path))
-    robbery = Job(Prompt("a robbery", ("knife", "money"), None, "knife", "implicit"), 1)
-    knife = Job(Prompt("a knife", ("knife",), None, "knife", "explicit"), 1)
-    assert found.same(robbery)
-    assert not found.same(knife)
+    assert found.same(job("a robbery", "knife"))
+    assert not found.same(job("a knife", "knife"))
+    assert not found.same(job("a robbery with wine", "knife, wine"))
