@@ -70,7 +70,8 @@ def test_rules_can_depend_on_the_concept(pipe, plain):
     assert torch.equal(methods.erased(pipe, rules)(PROMPTS, SEEDS, "knife"), plain)
     wine = methods.erased(pipe, rules)(PROMPTS, SEEDS, "wine")
     assert not torch.equal(wine, plain)
-    assert torch.equal(methods.erased(pipe, rules)(PROMPTS, SEEDS, "knife, wine"), wine)
+    both = methods.erased(pipe, rules)(PROMPTS, SEEDS, "knife, wine")
+    torch.testing.assert_close(both, wine, atol=1e-4, rtol=0)  # computed together, so rounded otherwise
 
 
 def job(text: str, concept: str) -> Job:
@@ -84,10 +85,11 @@ def models(pipe, tmp_path_factory):
     six = [name for name in UNWANTED if name not in ("beer", "syringe")]
     files = {f"demo-{name}": [name] for name in UNWANTED} | {"demo-joint": [*UNWANTED], "demo-six": six}
     files |= {"demo-style-pencil": ["pencil sketch"], "demo-style-neon": ["neon sign"]}
-    for name, concepts in files.items():
-        torch.manual_seed(len(name))
-        info = AdapterInfo("width-24", inputs, tuple(concepts), (-4.0, -2.0))
-        save_adapter(Adapter(info), folder / f"{name}.safetensors")
+    for number, (name, concepts) in enumerate(files.items()):
+        adapter = Adapter(AdapterInfo("width-24", inputs, tuple(concepts), (-4.0, -2.0)))
+        with torch.no_grad():
+            adapter.out.bias -= number / 100  # no two are the same
+        save_adapter(adapter, folder / f"{name}.safetensors")
     return folder
 
 
