@@ -31,6 +31,9 @@ _JUDGE_HELP = (
     f"who says whether it shows: {', '.join(JUDGES)} (default: on the demo model its detector, else {DEFAULT_JUDGE})"
 )
 
+_OTHER_SEEDS = 1000
+"""Seeds, from 0, of the prompts that are in no split. The splits' seeds are above them."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
@@ -80,9 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def _samples(options: argparse.Namespace, concept: str, demo: bool) -> list:
-    from lib_gie.demo.splits import fitting_prompts, load_split
-    from lib_gie.training.labels import Sample
+def _samples(options: argparse.Namespace, concept: str, demo: bool) -> list[Sample]:
     from lib_gie.training.prompts import load_prompts, samples_of
 
     if options.prompts is not None:
@@ -91,13 +92,32 @@ def _samples(options: argparse.Namespace, concept: str, demo: bool) -> list:
         return samples_of(prompts, range(options.seeds))
     if not demo:
         raise OptionError("give --prompts: a file with one prompt per line, or a starter list such as nudity")
+    return demo_samples(concept, options.seeds)
+
+
+def demo_samples(concept: str, count: int) -> list[Sample]:
+    """Return the samples that a concept's adapter for the demo model is fitted on.
+
+    The prompts of the train split have this many of the split's seeds. The others are many, so one image of each is
+    enough. Their seeds differ: there are seeds with which an object is left out whatever the prompt says, and with one
+    of them for all prompts the labels would say so of every prompt. Raises OptionError for a concept that is not among
+    the demo model's.
+    """
+    from lib_gie.demo.world.concepts import CONCEPTS
+    from lib_gie.demo.world.fitting import fitting_prompts, training_kind
+    from lib_gie.demo.world.splits import load_split
+    from lib_gie.training.labels import Sample
+
+    if concept not in CONCEPTS:
+        raise OptionError(
+            f"the demo model has no prompts for {concept!r}; name one of {', '.join(CONCEPTS)}, or give --prompts"
+        )
     split, seeds = load_split("train")
-    drawn_before = {prompt.text for prompt in split}
+    of_split = {prompt.text for prompt in split}
     return [
-        Sample(prompt.text, seed, prompt.kind)
-        for prompt in fitting_prompts(concept)
-        # the prompts that are drawn for fitting are many: one image of each is enough
-        for seed in (seeds[: options.seeds] if prompt.text in drawn_before else (0,))
+        Sample(prompt.text, seed, training_kind(prompt))
+        for number, prompt in enumerate(fitting_prompts(concept))
+        for seed in (seeds[:count] if prompt.text in of_split else (number % _OTHER_SEEDS,))
     ]
 
 

@@ -39,8 +39,9 @@ class Recipe:
     The others are the fit's. ``balanced``: prompts with and without the concept have the same total weight.
     ``overshoot``: the weight of an error on the strong side of a label, 0 or more. ``one_sided``: a prediction above 0
     is no error where the label is 0, since it is clamped. ``input_noise``: noise on the inputs, drawn anew in every
-    epoch, in units of their spread; without it the MLP memorises a few hundred prompts. ``early_stopping``: keep the
-    epoch with the least validation error. ``share_validation``: the share of prompts that are held out.
+    epoch, in units of their spread. Without it the MLP memorises a few hundred prompts; with much of it the MLP cannot
+    tell apart a concept and what looks like it. ``early_stopping``: keep the epoch with the least validation error.
+    ``share_validation``: the share of prompts that are held out.
     """
 
     epochs: int = 2000
@@ -52,7 +53,7 @@ class Recipe:
     balanced: bool = True
     overshoot: float = 0.1
     one_sided: bool = True
-    input_noise: float = 0.5
+    input_noise: float = 0.1
     early_stopping: bool = True
     share_validation: float = 0.25
     seed: int = 0

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 import skimage.data
 import torch
@@ -28,6 +29,8 @@ import lib_gie
 from lib_gie.core.layers import find_cross_attention
 from lib_gie.core.recorder import Reading
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo
+from lib_gie.demo.sampling_settings import SIZE
+from lib_gie.demo.world.scenes import draw, painted, paste
 from lib_gie.errors import OptionError
 from lib_gie.hosts.diffusers import GrowthInhibitors
 from lib_gie.hosts.diffusers.image_maker import PipelineImageMaker
@@ -162,6 +165,49 @@ def test_no_other_file_names_a_judge():
         if package / "training" / "judges" not in path.parents:
             texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
             assert not texts & (JUDGES.keys() - {"self"}), path
+
+
+# -- the demo model's detector ------------------------------------------------
+
+
+def _drawn(*scenes: tuple[tuple[str, ...], str]) -> Made:
+    """Scenes as the demo model is trained on: objects, and the style of all."""
+    corners = [(0, 0), (32, 32)]
+    images = [draw(objects, "blue", style, corners[: len(objects)]) for objects, style in scenes]  # [H, W, 3] each
+    return Made(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.zeros(len(images), 4, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("concept", "expected"),
+    [
+        ("knife", [(1, ("cat",)), (0, ("cat", "pencil sketch")), (1, ("neon sign",)), (0, ())]),
+        ("cat", [(1, ("knife",)), (1, ("pencil sketch",)), (0, ("knife", "neon sign")), (0, ())]),
+        ("pencil sketch", [(0, ("cat", "knife")), (1, ("cat",)), (0, ("knife", "neon sign")), (0, ())]),
+    ],
+)
+def test_the_detector_tells_a_concept_from_what_else_is_seen(host, concept, expected):
+    made = _drawn((("knife", "cat"), "plain"), (("cat",), "pencil"), (("knife",), "neon"), ((), "plain"))
+    judge = make_judge("detector", host, concept)
+    verdicts = judge.look(made, [""] * 4)
+    assert [(verdict.score, verdict.others) for verdict in verdicts] == expected
+    assert [judge.shows(verdict, verdict) for verdict in verdicts] == [bool(score) for score, _ in expected]
+
+
+def test_an_object_in_a_style_shows_it_and_is_not_lost_without_it(host):
+    """A neon cat in a plain picture, and the same cat in plain."""
+    image = draw((), "blue", "plain", ())
+    paste(image, painted("neon", SIZE // 2)["cat"], (16, 16))
+    before = Made(torch.from_numpy(image).permute(2, 0, 1)[None], torch.zeros(1, 4, 8, 8))
+    judge = make_judge("detector", host, "neon sign")
+    (shown,), (gone,) = judge.look(before, [""]), judge.look(_drawn((("cat",), "plain")), [""])
+    assert (shown.score, gone.score) == (1, 0)
+    assert shown.others == gone.others == ("cat",)
+
+
+@pytest.mark.parametrize("concept", ["tank", "pencil", "plain", ""])
+def test_the_detector_says_what_it_knows(host, concept):
+    with pytest.raises(OptionError, match=r"objects \(knife, .*\) and styles \(pencil sketch, .*\) alone"):
+        make_judge("detector", host, concept)
 
 
 # -- the diffusion model itself ------------------------------------------------

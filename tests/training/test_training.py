@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lib_gie.cli.train import demo_samples
 from lib_gie.core.scales.adapter import load_adapter, save_adapter
 from lib_gie.core.scales.scale_rules import GivenScales
+from lib_gie.demo.world.splits import NAMES, load_split
 from lib_gie.errors import OptionError
 from lib_gie.training import judges
 from lib_gie.training.fitting import (
@@ -260,7 +263,7 @@ def test_thresholds(above, below, expected):
 def test_unknown_judges_are_refused():
     with pytest.raises(OptionError, match="there is no judge 'oracle'; choose one of detector, self"):
         make_judge("oracle", Host(), "knife")
-    with pytest.raises(OptionError, match="the demo model's objects alone"):
+    with pytest.raises(OptionError, match="not 'knife' on tiny; use the judge 'self'"):
         make_judge("detector", Host(), "knife")
 
 
@@ -279,6 +282,31 @@ def test_processes_write_files_of_their_own_and_read_all(tmp_path):
     host = Host()
     labels = Labelling(host, Judge(), "knife", samples, tmp_path).run()
     assert (len(labels), host.made) == (4, [])
+
+
+# -- the demo model's samples ------------------------------------------------
+
+
+@pytest.mark.parametrize("concept", ["knife", "pencil sketch"])
+def test_samples_of_the_demo_model(concept):
+    """Those of the train split have its seeds; of the others there is one image each, and no seed has many of them."""
+    prompts, seeds = load_split("train")
+    of_split = {prompt.text for prompt in prompts}
+    samples = demo_samples(concept, 3)
+    found = [sample for sample in samples if sample.prompt in of_split]
+    others = [sample for sample in samples if sample.prompt not in of_split]
+    assert {sample.seed for sample in found} == set(seeds[:3])
+    assert len(found) == 3 * len({sample.prompt for sample in found})
+    assert len(others) == len({sample.prompt for sample in others}) > 1000
+    assert not {sample.seed for sample in others} & {seed for name in NAMES for seed in load_split(name)[1]}
+    showing = Counter(sample.seed for sample in others if sample.kind != "unrelated")
+    assert max(showing.values()) <= 3 < 100 < len(showing)
+    assert {sample.kind for sample in samples} == {"explicit", "implicit", "unrelated"}
+
+
+def test_samples_of_a_concept_without_prompts():
+    with pytest.raises(OptionError, match=r"no prompts for 'banana'; name one of knife, .*neon sign"):
+        demo_samples("banana", 1)
 
 
 # -- the fit ------------------------------------------------

@@ -3,40 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from lib_gie.errors import OptionError
 from lib_gie.training.image_maker import ImageMaker, Made
 
 from .base import DEFAULT_JUDGE, Judge, Verdict
 
+if TYPE_CHECKING:
+    from lib_gie.demo.world.detector import Sight
+
 _FAMILY = "gie-demo"
 
 
 class DetectorJudge(Judge):
-    """Score 1 where the detector finds the concept, 0 where not."""
+    """Score 1 where the detector finds the concept, 0 where not.
 
-    summary = "the demo model's own detector of known glyphs"
+    The concept is an object, or a style that the background or an object has. What else is seen are the objects and
+    the style of the background, without the concept. The styles of single objects are left out: an object that is
+    erased takes its style with it, and objects that are drawn in another style when a style is erased are not lost.
+    """
+
+    summary = "the demo model's own detector of known objects and styles"
     usual_for = frozenset({_FAMILY})
-    name = "detector"
 
     def __init__(self, concept: str):
-        self.concept = concept
+        from lib_gie.demo.world.detector import VERSION
+
+        self.concept, self.name = concept, f"detector {VERSION}"
 
     @classmethod
     def build(cls, maker: ImageMaker, concept: str) -> DetectorJudge:
         """Return the judge. Raises OptionError where the detector cannot know the concept."""
-        from lib_gie.demo.glyphs import OBJECTS  # few use it: the WebUI's start is not to wait for the demo's parts
+        # few use the demo's parts, and the WebUI's start is not to wait for them
+        from lib_gie.demo.world.concepts import STYLE_OF
+        from lib_gie.demo.world.things import OBJECTS
 
-        if maker.base != _FAMILY or concept not in OBJECTS:
+        if maker.base != _FAMILY or concept not in (*OBJECTS, *STYLE_OF):
             raise OptionError(
-                f"the detector knows the demo model's objects alone ({', '.join(OBJECTS)}), not {concept!r} on "
-                f"{maker.base}; use the judge {DEFAULT_JUDGE!r}"
+                f"the detector knows the demo model's objects ({', '.join(OBJECTS)}) and styles "
+                f"({', '.join(STYLE_OF)}) alone, not {concept!r} on {maker.base}; use the judge {DEFAULT_JUDGE!r}"
             )
         return cls(concept)
 
     def look(self, made: Made, prompts: Sequence[str]) -> list[Verdict]:
         """Return what the detector finds in each image."""
-        from lib_gie.demo.detector import detect
+        from lib_gie.demo.world.detector import look
 
-        found = [detect(image) for image in made.images]
-        return [Verdict(float(self.concept in names), tuple(sorted(names - {self.concept}))) for names in found]
+        return [self._verdict(look(image)) for image in made.images]
+
+    def _verdict(self, sight: Sight) -> Verdict:
+        from lib_gie.demo.world.styles import STYLES
+
+        others = {*sight.objects, STYLES[sight.backdrop.style].phrase} - {self.concept, ""}
+        return Verdict(float(self.concept in sight.shown), tuple(sorted(others)))
