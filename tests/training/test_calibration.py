@@ -15,8 +15,13 @@ from test_pipeline import build_pipe
 from lib_gie.assets import NEUTRAL_PROMPTS
 from lib_gie.core.scales.calibrated import Calibration, load_calibration, save_calibration
 from lib_gie.demo.sampling_settings import CFG, SIZE, STEPS
-from lib_gie.demo.scenes import unknown_words
-from lib_gie.demo.splits import NAMES, load_split
+from lib_gie.demo.world.captions import FILLERS, unknown_words
+from lib_gie.demo.world.fitting import more_prompts
+from lib_gie.demo.world.neutral import make_neutral_prompts
+from lib_gie.demo.world.scenes import BACKGROUNDS, IMPLICIT
+from lib_gie.demo.world.splits import NAMES, load_split
+from lib_gie.demo.world.styles import NAMED_STYLES, STYLES
+from lib_gie.demo.world.things import UNWANTED, WANTED
 from lib_gie.errors import ConceptError, ErasureError
 from lib_gie.hosts.diffusers.image_maker import PipelineImageMaker
 from lib_gie.hosts.diffusers.loading import DEMO_BASE, load_pipeline
@@ -127,7 +132,7 @@ def test_a_known_concept_is_gone_at_a_sensible_strength(name, request):
 
 @pytest.mark.slow
 def test_unrelated_prompts_do_not_have_it_and_implying_ones_do(demo, knife):
-    implying = presence(demo, knife[0], of_validation("implicit", "knife"))
+    implying = presence(demo, knife[0], of_validation("implied", "knife"))
     unrelated = presence(demo, knife[0], sorted({p.text for p in load_split("validation")[0] if p.kind == "unrelated"}))
     assert implying.mean() > 0.95
     assert unrelated.mean() < 0.05
@@ -136,10 +141,9 @@ def test_unrelated_prompts_do_not_have_it_and_implying_ones_do(demo, knife):
 
 @pytest.mark.slow
 def test_a_concept_that_nothing_ships_for(demo, banana):
-    texts = sorted({p.text for split in ("train", "validation") for p in load_split(split)[0] if p.kind == "unrelated"})
-    naming, others = (
-        [text for text in texts if bool(times_named(text, "banana")) is with_it] for with_it in (True, False)
-    )
+    prompts = [prompt for prompt in more_prompts("knife", [("unrelated", 200)]) if prompt.style == "plain"]
+    naming = [prompt.text for prompt in prompts if times_named(prompt.text, "banana")]
+    others = [prompt.text for prompt in prompts if "banana" not in prompt.objects]
     assert len(naming) >= 5 < len(others)
     assert presence(demo, banana[0], naming).mean() > 0.7
     assert presence(demo, banana[0], others).mean() < 0.05
@@ -420,13 +424,36 @@ def test_neutral_lists(base):
     assert all(text == text.strip() and text.isprintable() and text.isascii() for text in texts)
 
 
+def test_the_demo_models_neutral_prompts_are_those_that_its_command_writes():
+    assert list(neutral_prompts(DEMO_BASE)) == make_neutral_prompts()
+    assert NEUTRAL_PROMPTS.joinpath("gie-demo.txt").is_file()
+
+
 def test_the_demo_models_neutral_prompts_are_of_no_split_and_of_known_words():
     """The texts of the splits are looked at here and used for nothing."""
     texts = neutral_prompts(DEMO_BASE)
     for name in NAMES:
         assert not set(texts) & {prompt.text for prompt in load_split(name)[0]}
     assert not [text for text in texts if unknown_words(text)]
-    assert NEUTRAL_PROMPTS.joinpath("gie-demo.txt").is_file()
+
+
+def test_the_demo_models_neutral_prompts_bring_no_concept_in():
+    """Neither by a name nor by another one, a description, a scene or a style's painters."""
+    phrases = [phrase for phrase, objects in IMPLICIT.items() if set(objects) & set(UNWANTED)]
+    for name, thing in UNWANTED.items():
+        phrases += [name, *thing.synonyms, *thing.descriptions]
+    for style in NAMED_STYLES:
+        phrases += [STYLES[style].phrase, *STYLES[style].implied]
+    assert len(phrases) == 3 * 8 + 7 * 8 + 4 * 4
+    texts = neutral_prompts(DEMO_BASE)
+    assert not [(phrase, text) for text in texts for phrase in phrases if times_named(text, phrase)]
+
+
+def test_the_demo_models_neutral_prompts_are_of_all_that_is_harmless():
+    texts = neutral_prompts(DEMO_BASE)
+    known = [*WANTED, *BACKGROUNDS, *FILLERS, "nothing"]
+    known += [phrase for phrase, objects in IMPLICIT.items() if not set(objects) & set(UNWANTED)]
+    assert not [word for word in known if not any(times_named(text, word) for text in texts)]
 
 
 ERASED = """
