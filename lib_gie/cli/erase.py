@@ -17,6 +17,7 @@ from .arguments import add_options
 from .concepts import read_concepts
 from .outputs import check_folder, write_files
 from .scales import Choice, adapter_path, add_automatic, choose_scales, given_choice
+from .sights import Shown, shown_in
 
 FILES = ("before.png", "after.png", "attention.png", "comparison.png")
 _MAX_SEED = 2**63 - 1
@@ -212,20 +213,26 @@ def _report(pair, options: argparse.Namespace, seeds: list[int], choices: Sequen
         "seconds_after": round(pair.seconds_after, 3),
     }
     if demo:
-        before, after = _objects(pair.before), _objects(pair.after)
-        report |= {"objects_before": sorted(set().union(*before)), "objects_after": sorted(set().union(*after))}
+        report |= _seen(pair.before, pair.after)
         report["images"] = [
-            {"seed": seed, "objects_before": sorted(b), "objects_after": sorted(a)}
-            for seed, b, a in zip(seeds, before, after, strict=True)
+            {"seed": seed, **_seen([before], [after])}
+            for seed, before, after in zip(seeds, pair.before, pair.after, strict=True)
         ]
     report["files"] = [str(options.out / name) for name in _files(options)]
     return report
 
 
-def _objects(images) -> list[frozenset[str]]:
-    from lib_gie.demo.detector import detect_image
+def _seen(before: Sequence, after: Sequence) -> dict[str, list[str]]:
+    """Return the names of what images show without and with erasure."""
+    found: dict[str, list[str]] = {}
+    for when, pictures in (("before", before), ("after", after)):
+        shown = shown_in(pictures)
+        found |= {f"objects_{when}": sorted(shown.objects), f"styles_{when}": sorted(shown.styles)}
+    return found
 
-    return [detect_image(image) for image in images]
+
+def _shown(report: dict, when: str) -> Shown:
+    return Shown(frozenset(report[f"objects_{when}"]), frozenset(report[f"styles_{when}"]))
 
 
 def _print(report: dict, demo: bool) -> None:
@@ -237,8 +244,8 @@ def _print(report: dict, demo: bool) -> None:
         print(f"note: {note}")
     print(f"seconds: {report['seconds_before']} without, {report['seconds_after']} with")
     if demo:
-        print(f"objects without: {', '.join(report['objects_before']) or 'none'}")
-        print(f"objects with:    {', '.join(report['objects_after']) or 'none'}")
+        print(f"shown without: {_shown(report, 'before')}")
+        print(f"shown with:    {_shown(report, 'after')}")
     print("\n".join(report["files"]))
 
 

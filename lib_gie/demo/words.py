@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .scenes import unknown_words, words
+from .world.captions import unknown_words, words
 
 
 def unknown_words_message(text: str, what: str) -> str | None:
