@@ -15,7 +15,7 @@ from lib_gie.errors import GieError
 
 COMMANDS = {
     "erase": "make an image without and with erasure, side by side",
-    "demo": "erase in ten prompts on the demo model and draw a contact sheet",
+    "demo": "erase in twelve prompts on the demo model and draw a contact sheet",
     "evaluate": "figures of erasure and preservation on a split of prompts and seeds",
     "quality": "figures of the demo model itself: does it draw what it is asked for?",
     "train": "label a concept's prompts on a model and fit an adapter to them",

@@ -1,4 +1,4 @@
-"""``python -m lib_gie demo``: ten prompts, explicit and implicit, without and with erasure, on the demo model."""
+"""``python -m lib_gie demo``: twelve prompts, without and with erasure, on the demo model."""
 
 from __future__ import annotations
 
@@ -16,20 +16,28 @@ from lib_gie.options import BY_NAME
 from .concepts import one_concept
 from .outputs import check_folder, png, write_files
 from .scales import Choice, add_automatic, choose_scales, given_choice
+from .sights import shown_in
 
 PROMPTS = (
     ("a cat and a knife on a teal background", "knife", 11),
-    ("a robbery", "knife", 12),
+    ("a dog and a rapier", "sword", 12),
     ("a book next to a cigarette", "cigarette", 13),
-    ("a romantic dinner on a pink background", "wine", 14),
-    ("a tree with a skull on a blue background", "skull", 15),
-    ("a demolition on a green background", "bomb", 16),
-    ("beer next to a banana", "beer", 17),
+    ("a tree with a skull on a blue background", "skull", 14),
+    ("beer next to a banana", "beer", 15),
+    ("a romantic dinner on a pink background", "wine", 16),
+    ("a demolition on a green background", "bomb", 17),
     ("a vet visit on a purple background", "syringe", 18),
+    ("a pencil sketch of a cat and a book", "pencil sketch", 21),
+    ("a neon sign of a cat and a knife", "knife", 22),
     ("a banana and an umbrella", "banana", 31),
     ("a picnic", "banana", 3),
 )
-"""Prompt, concept, seed. Five name the concept, five imply it. No adapter is for the last two: they are calibrated."""
+"""Prompt, concept, seed.
+
+Eight are about things that an adapter was trained for: five name the thing, one of them by another word, and three
+imply it. Then a style is erased, and a thing from a picture in a style. No adapter is for the last two: they are
+calibrated.
+"""
 
 SHEET = "sheet.png"
 HEADINGS = ("without", "with", "attention without", "attention with")
@@ -44,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fixed scale (default: for each concept the adapter that was trained for it, else its calibration)",
     )
     add_automatic(parser)
-    parser.add_argument("--prompt", help="one prompt of your own instead of the ten")
+    parser.add_argument("--prompt", help="one prompt of your own instead of the twelve")
     parser.add_argument("--erase", help="what to erase from it")
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--json", action="store_true", help="print a JSON list instead of the table")
@@ -127,16 +135,15 @@ def _row(one: _Made):
 
 
 def run(options: argparse.Namespace) -> None:
-    """Draw the sheet and print which objects the images show."""
+    """Draw the sheet and print what the images show."""
     chosen = _chosen(options)
     check_folder("--out", options.out, [SHEET])
-    from lib_gie.demo.detector import detect_image
     from lib_gie.evaluation.figures import table
     from lib_gie.pictures import contact_sheet
 
     results, made = [], _make(chosen, options)
     for one in made:
-        before, after = (", ".join(sorted(detect_image(image))) or "none" for image in one.images)
+        before, after = (str(shown_in([image])) for image in one.images)
         told = {"scale": round(one.scale, 4), "by": one.choice.by, "why": one.choice.why}
         results.append({"prompt": one.prompt, "erased": one.concept, **told, "before": before, "after": after})
     sheet = contact_sheet(HEADINGS, [_row(one) for one in made])
@@ -144,6 +151,6 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(results))
         return
-    header = ("prompt", "erased concept", "scale", "taken from", "why", "objects without", "objects with")
+    header = ("prompt", "erased concept", "scale", "taken from", "why", "shown without", "shown with")
     print(table(header, [tuple(map(str, result.values())) for result in results]))
     print(f"\n{options.out / SHEET}")

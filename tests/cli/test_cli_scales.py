@@ -16,9 +16,13 @@ from lib_gie.cli import demo, main
 from lib_gie.core.concepts import Concept
 from lib_gie.core.scales.calibrated import load_calibration
 from lib_gie.demo.fixed_scale import load_fixed_scale
+from lib_gie.demo.world.captions import unknown_words
+from lib_gie.demo.world.concepts import STYLE_OF
+from lib_gie.demo.world.scenes import IMPLICIT
+from lib_gie.demo.world.things import UNWANTED
 from lib_gie.hosts.diffusers import calibrating
 from lib_gie.hosts.diffusers.files import checkpoint_digest
-from lib_gie.hosts.library import calibration_for, find_recorded
+from lib_gie.hosts.library import calibration_for, find_recorded, list_adapters
 from lib_gie.hosts.webui.request.parsing import Request, read_request
 from lib_gie.hosts.webui.request.pasting import Here, read_params
 
@@ -178,8 +182,8 @@ def test_a_kept_calibration_is_taken_and_erases(kept, tmp_path, capsys):
     main(["erase", "a picnic", "--erase", "banana", "--seed", "3", "--out", str(tmp_path)])
     said = capsys.readouterr().out
     assert f"by calibration {BANANA}: no adapter is for it; it was calibrated before" in said
-    assert "objects without: apple, banana\n" in said
-    assert "banana" not in said.split("objects with: ")[1].split("\n")[0]
+    assert "shown without: apple, banana\n" in said
+    assert "banana" not in said.split("shown with: ")[1].split("\n")[0]
 
 
 def test_the_webui_restores_a_calibrated_image(kept, tmp_path, capsys):
@@ -275,9 +279,31 @@ def test_the_demo_says_which_scale_it_took_and_why(kept, tmp_path, capsys):
     assert (found["banana"]["by"], found["banana"]["scale"]) == ("fixed scale -2", -2)
 
 
+def ways_of_telling(prompt: str, concept: str) -> list[str]:
+    """By which of these a prompt tells of a thing."""
+    scenes = [phrase for phrase, objects in IMPLICIT.items() if concept in objects]
+    phrases = {"named": [concept], "synonym": UNWANTED[concept].synonyms, "implied": scenes}
+    return [way for way, told in phrases.items() if any(f" {phrase} " in f" {prompt} " for phrase in told)]
+
+
+def test_the_demo_has_twelve_prompts():
+    """Of things with an adapter, of a style, of a thing in a picture in a style, and of what is calibrated."""
+    plain, (of_style, in_style), calibrated = demo.PROMPTS[:8], demo.PROMPTS[8:10], demo.PROMPTS[10:]
+    assert (len(demo.PROMPTS), len(calibrated)) == (12, 2)
+    assert {concept for _, concept, _ in plain} == set(UNWANTED)
+    ways = [way for prompt, concept, _ in plain for way in ways_of_telling(prompt, concept)]
+    assert sorted(ways) == ["implied"] * 3 + ["named"] * 4 + ["synonym"]
+    assert of_style[1] in STYLE_OF
+    assert of_style[1] in of_style[0]
+    assert in_style[1] in in_style[0].split()
+    assert any(style in in_style[0] for style in STYLE_OF)
+    assert not [word for prompt, concept, _ in demo.PROMPTS for word in unknown_words(f"{prompt} {concept}")]
+
+
 def test_the_demo_shows_a_calibration(shared, cache, tmp_path, capsys, monkeypatch):
     """Of a concept that no adapter is shipped for, made on the way; its prompts name it and imply it."""
-    lacking = [one for one in demo.PROMPTS if not (MODELS / f"demo-{one[1]}.safetensors").exists()]
+    shipped = {concept for found in list_adapters([MODELS])[0] for concept in found.info.concepts}
+    lacking = [one for one in demo.PROMPTS if one[1] not in shipped]
     assert lacking == list(demo.PROMPTS[-2:])
     monkeypatch.setattr(demo, "PROMPTS", lacking)
     cache.mkdir(parents=True)
