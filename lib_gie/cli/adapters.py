@@ -49,7 +49,7 @@ def _tables(infos: list) -> str:
         for name, info, _ in infos
         for row in info.validation.get("images", {}).get("rows", ())
     ]
-    figures = ("file", "prompts", "images", "erased object left", "other objects kept", "images unharmed")
+    figures = ("file", "prompts", "images", "erased concept left", "other objects kept", "images unharmed")
     return f"{table(header, made)}\n\n{table(figures, rows)}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from lib_gie.cli.erase import FILES
 from lib_gie.cli.pages import END, begin
 from lib_gie.core.concepts import Concept
 from lib_gie.core.scales.adapter import load_adapter
-from lib_gie.demo.glyphs import UNWANTED
+from lib_gie.demo.world.things import UNWANTED
 from lib_gie.hosts.library import find_recorded
 from lib_gie.hosts.webui.request.parsing import Request, read_request
 from lib_gie.hosts.webui.request.pasting import Here, read_params
@@ -60,6 +61,7 @@ def test_erase_removes_the_object_and_keeps_the_other(tmp_path, capsys):
     assert report["seconds_after"] > 0
     assert set(report["objects_before"]) == {"cat", "knife"}
     assert set(report["objects_after"]) == {"cat"}
+    assert report["styles_before"] == report["styles_after"] == []
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
     before, after = (Image.open(tmp_path / name) for name in FILES[:2])
     assert before.size == after.size == (64, 64)
@@ -75,6 +77,19 @@ def test_erase_removes_the_object_and_keeps_the_other(tmp_path, capsys):
     named = f"GIE concepts: knife, GIE adapter: demo-knife [{adapter.weights_digest[:10]}], GIE scale: {scale}"
     assert named in texts["after.png"]
     assert texts["attention.png"] == texts["comparison.png"] == ""  # no images of these parameters
+
+
+def test_erase_removes_a_style_and_keeps_what_the_picture_shows(tmp_path, capsys):
+    arguments = ["erase", "a pencil sketch of a cat", "--erase", "pencil sketch", "--seed", "10", "--out"]
+    assert main([*arguments, str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "by adapter demo-style-pencil: it was trained for this concept\n" in said
+    assert "shown without: cat; pencil sketch\n" in said
+    assert "shown with:    cat\n" in said
+    assert main([*arguments, str(tmp_path), "--count", "2", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [image["styles_before"] for image in report["images"]] == [["pencil sketch"]] * 2
+    assert report["images"][0]["styles_after"] == []
 
 
 def test_erase_is_reproducible_and_count_continues_the_seeds(tmp_path, capsys):
@@ -198,6 +213,11 @@ def test_scales_are_chosen_on_validation_only(capsys):
     assert json.loads(DEMO_FIXED_SCALE.read_text())["chosen_on"] == "validation"
 
 
+def finished_bars(shown: str) -> set[str]:
+    """Totals of the progress bars that ran to their end."""
+    return set(re.findall(r"\b(\d+)/\1 \[", shown))
+
+
 def test_evaluate_prints_a_row_per_method_and_kind(tmp_path, capsys):
     page = tmp_path / "page.md"
     arguments = [
@@ -214,16 +234,19 @@ def test_evaluate_prints_a_row_per_method_and_kind(tmp_path, capsys):
     ]
     assert main([*arguments, "--keep", str(tmp_path / "kept")]) == 0
     captured = capsys.readouterr()
-    rows = json.loads(captured.out)
-    assert [(row["method"], row["prompts"], row["n"]) for row in rows] == [
-        ("none", "explicit", 10), ("none", "implicit", 8), ("none", "unrelated", 5)
-    ]  # fmt: skip
-    assert rows[0]["left"] == rows[0]["kept"] == rows[0]["unharmed"] == rows[2]["ssim"] == 1
-    assert rows[2]["left"] is rows[2]["left_ci"] is None
+    rows = {row["prompts"]: row for row in json.loads(captured.out)}
+    assert {row["method"] for row in rows.values()} == {"none"}
+    counts = {"named": 10, "implied": 8, "unrelated": 5}
+    assert {kind: rows[kind]["n"] for kind in counts} == counts
+    named, unrelated = rows["named"], rows["unrelated"]
+    assert named["left"] == named["kept"] == named["unharmed"] == unrelated["ssim"] == 1
+    assert unrelated["left"] is unrelated["left_ci"] is None
     assert "| none " in captured.err
     assert "| none " in page.read_text(encoding="utf-8")
     assert main([*arguments, "--keep", str(tmp_path / "kept")]) == 0
-    assert "23/23" not in capsys.readouterr().err  # known already
+    again = capsys.readouterr()
+    assert again.out == captured.out
+    assert finished_bars(again.err) < finished_bars(captured.err)  # the images are known already
 
 
 @pytest.mark.parametrize(
@@ -312,7 +335,9 @@ def test_the_core_imports_no_host():
 def test_adapters_lists_what_ships(tmp_path, capsys):
     assert main(["adapters", "--json"]) == 0
     listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
-    assert set(listed) == {f"demo-{name}" for name in (*UNWANTED, "joint", "six")}
+    assert set(listed) == {f"demo-{name}" for name in (*UNWANTED, "style-pencil", "style-neon", "joint", "six")}
+    for name, style in (("demo-style-pencil", "pencil sketch"), ("demo-style-neon", "neon sign")):
+        assert listed[name]["concepts"] == listed[name]["automatic"] == [style]
     for entry in listed.values():
         assert (entry["base"], entry["inputs"]) == ("gie-demo", 128)
         assert entry["training"]["judge"] == ["detector"]

@@ -74,7 +74,7 @@ def _of_pictures_and_training() -> dict[str, shared.OptionInfo]:
         **_of_judges(),
         demo_checkpoint.OPTION: shared.OptionInfo(
             False, "Put the demo checkpoint among the checkpoints", onchange=demo_checkpoint.sync, restrict_api=True
-        ).info("gie-demo, 64x64 pixels, knows 24 objects; press Apply settings, then choose it at the top"),
+        ).info("gie-demo: 64x64 pixels, 34 objects, five styles; press Apply settings, then choose it at the top"),
     }  # fmt: skip
 
 
