@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lib_gie.demo.detector import detect
 from lib_gie.demo.sampling_settings import SIZE
+from lib_gie.demo.world.detector import look
 from lib_gie.training.judges.vision_judge import COLUMNS, HEAD, SIDE
 
 
@@ -32,7 +32,7 @@ class _Handler(BaseHTTPRequestHandler):
         question, shown = body["messages"][0]["content"]
         count, concept = re.search(r"(\d+) numbered images.*does it show (.+?)\?", question["text"], re.DOTALL).groups()
         sheet = Image.open(io.BytesIO(base64.b64decode(shown["image_url"]["url"].partition(",")[2]))).convert("RGB")
-        grades = {str(n + 1): 9 if concept in detect(_cell(sheet, n)) else 1 for n in range(int(count))}
+        grades = {str(n + 1): 9 if concept in look(_cell(sheet, n)).shown else 1 for n in range(int(count))}
         answer = json.dumps({"choices": [{"message": {"content": json.dumps(grades)}}]}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(answer)))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from lib_gie.demo.detector import detect_image
+from looking import seen
+
 from lib_gie.demo.sampling_settings import STEPS
 
 
 def _found(webui, prompt: str, args=None) -> list[frozenset[str]]:
     answer = webui.txt2img(prompt, args, batch_size=8, n_iter=2, steps=STEPS)
     assert len(answer.images) == 16
-    return [detect_image(image) for image in answer.images]
+    return [seen(image) for image in answer.images]
 
 
 def test_draws(webui):
@@ -21,11 +22,28 @@ def test_draws(webui):
 
 
 def test_erases(webui):
-    """Automatic takes the scale that was chosen on the validation prompts."""
+    """Automatic takes the adapter that ships for it."""
     for prompt, other in (("a cat and a knife", "cat"), ("a robbery", "money")):
         found = _found(webui, prompt, [True, "knife"])
         assert sum("knife" in objects for objects in found) <= 1
         assert sum(other in objects for objects in found) >= 13
+
+
+def test_erases_a_style(webui):
+    """Automatic takes the adapter that ships for it, and what the picture shows stays."""
+    prompt, style = "a pencil sketch of a cat and a book", "pencil sketch"
+    assert sum(style in shown for shown in _found(webui, prompt)) >= 15
+    found = _found(webui, prompt, [True, style])
+    assert sum(style in shown for shown in found) <= 2
+    for name in ("cat", "book"):
+        assert sum(name in shown for shown in found) >= 13
+
+
+def test_erases_a_thing_from_a_picture_in_a_style(webui):
+    found = _found(webui, "a neon sign of a cat and a knife", [True, "knife"])
+    assert sum("knife" in shown for shown in found) <= 1
+    for name in ("cat", "neon sign"):
+        assert sum(name in shown for shown in found) >= 13
 
 
 def test_emphasis_does_not_blow_up(webui):

@@ -10,9 +10,9 @@ import random
 
 import pytest
 from client import RequestFailedError
+from looking import seen
 
-from lib_gie.demo.detector import detect_image
-from lib_gie.demo.scenes import words
+from lib_gie.demo.world.captions import words
 
 PROMPT = "a knife on a blue background"
 IMAGES, ALLOWED = 16, 1
@@ -59,7 +59,7 @@ PROMPTS = {
 def left(webui, prompt: str = PROMPT, images: int = IMAGES, **options) -> int:
     """Images of this prompt that show a knife."""
     answer = webui.txt2img(prompt, batch_size=images, **{**OPTIONS, **options})
-    return sum("knife" in detect_image(image) for image in answer.images[:images])
+    return sum("knife" in seen(image) for image in answer.images[:images])
 
 
 def test_without_erasure_it_shows(webui):

@@ -13,9 +13,8 @@ import time
 
 import pytest
 from client import RequestFailedError
+from looking import seen
 from test_sampling import WAYS
-
-from lib_gie.demo.detector import detect_image
 
 PROMPT = "a knife on a blue background"
 IMAGES, ALLOWED = 16, 1
@@ -29,7 +28,7 @@ def made(webui, prompt: str = PROMPT, **options):
 
 def left(answer) -> int:
     """Images that show a knife."""
-    return sum("knife" in detect_image(image) for image in answer.images[:IMAGES])
+    return sum("knife" in seen(image) for image in answer.images[:IMAGES])
 
 
 EARLY = {"skip_early_cond": 1.0}
@@ -120,7 +119,7 @@ def test_interrupted_requests_do_not_walk_to_it(enforced):
         stopping.join()
         assert answer.images
         image = answer.images[0]
-    assert "knife" not in detect_image(image)
+    assert "knife" not in seen(image)
 
 
 def _encoded(image) -> str:

@@ -10,9 +10,8 @@ import time
 
 import pytest
 from client import CHECKPOINT, SCALE, RequestFailedError
+from looking import seen
 from PIL import Image
-
-from lib_gie.demo.detector import detect_image
 
 BANANA = [True, "banana", "Automatic"]
 NAMED, IMPLIED, OTHER = "a banana and a house", "a picnic", "a cat and a car on a blue background"
@@ -21,7 +20,7 @@ SECONDS = 60
 
 
 def shown(answer) -> set[str]:
-    return set().union(*(detect_image(image) for image in answer.images))
+    return set().union(*(seen(image) for image in answer.images))
 
 
 @pytest.fixture

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from client import RequestFailedError
+from looking import seen
 from test_matrix import ATTENTION, OFF, ROWS, _ask, settings
-
-from lib_gie.demo.detector import detect_image
 
 RULE = "value projection"
 ON = [{"concepts": "knife", "rule": RULE}]
@@ -37,9 +36,9 @@ def test_any_attention_optimisation(webui, optimization):
 def test_a_named_knife_is_gone(webui):
     asked = {"prompt": KNIFE, "batch_size": 8, "steps": 20}
     before, after = webui.txt2img(**asked), webui.txt2img(**asked, args=ON)
-    seen = [sum("knife" in detect_image(image) for image in answer.images[:8]) for answer in (before, after)]
-    assert seen[0] >= 6
-    assert seen[1] == 0
+    left = [sum("knife" in seen(image) for image in answer.images[:8]) for answer in (before, after)]
+    assert left[0] >= 6
+    assert left[1] == 0
 
 
 def test_an_infotext_gives_the_same_image(webui):
@@ -77,7 +76,7 @@ def test_beside_an_enforced_concept(enforced):
     asked = {"prompt": "a knife and a fish on a blue background", "batch_size": 8, "steps": 20}
     alone = enforced.txt2img(**asked)
     both = enforced.txt2img(**asked, args=[{"concepts": "fish", "rule": RULE}])
-    fish = [sum("fish" in detect_image(image) for image in answer.images[:8]) for answer in (alone, both)]
+    fish = [sum("fish" in seen(image) for image in answer.images[:8]) for answer in (alone, both)]
     assert fish[1] < fish[0]
-    assert not any("knife" in detect_image(image) for image in both.images[:8])
+    assert not any("knife" in seen(image) for image in both.images[:8])
     assert "GIE enforced: knife" in both.infotexts[0]

@@ -8,8 +8,7 @@ import pytest
 from browser import open_page
 from seer import Seer
 
-from lib_gie.demo.glyphs import OBJECTS
-from lib_gie.demo.world.things import article
+from lib_gie.demo.world.things import OBJECTS, article
 from lib_gie.json_lines import read_entries
 
 CONCEPT = "umbrella"
