@@ -194,7 +194,7 @@ def test_commands_need_nothing_of_the_webui():
         ("lib_gie.core.scales.scale_rules", "from lib_gie.hosts.diffusers import loading"),
         ("lib_gie.options", "from .core.concepts import Concept"),
         ("lib_gie.training.labels", "if TYPE_CHECKING:\n    from lib_gie.evaluation.erasure import Row"),
-        ("lib_gie.training.labels", "from lib_gie.demo.detector import detect"),
+        ("lib_gie.training.labels", "from lib_gie.demo.world.detector import look"),
         ("lib_gie.hosts.diffusers.texts", "from lib_gie.hosts.webui.host import model"),
         ("lib_gie.hosts.diffusers.texts", "from lib_gie.training.labels import Labelling"),
         ("lib_gie.evaluation.figures", "from ..cli import pages"),

@@ -20,7 +20,7 @@ from lib_gie.core.erasure import Erasure, Target
 from lib_gie.core.recorder import Reading
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo, load_adapter, read_header, save_adapter
 from lib_gie.core.session import attach, read_attention
-from lib_gie.demo.detector import detect_image
+from lib_gie.demo.world.detector import look_at_picture
 from lib_gie.evaluation.bench.layer_ways import make_case
 from lib_gie.evaluation.bench.unets import SIZES, build_bench_unet
 from lib_gie.hosts.diffusers import GrowthInhibitors, load_pipeline
@@ -116,7 +116,7 @@ def test_sampling_draws_nothing(pipe):
         with GrowthInhibitors(pipe, "knife, wine", adapter=KNIFE, composition=trace):
             image = _sample(pipe, torch.Generator().manual_seed(1))
         overlay(image, attention_map(watching.recorder, 0, 0, *image.size))
-        detect_image(image)
+        look_at_picture(image)
 
 
 def test_labelling_draws_nothing(pipe):

@@ -1,4 +1,4 @@
-"""The second demo world: things, styles, captions, scenes, the detector and the splits."""
+"""The demo world: things, styles, captions, scenes, the detector and the splits."""
 
 from __future__ import annotations
 

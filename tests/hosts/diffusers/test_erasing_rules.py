@@ -8,7 +8,7 @@ import torch
 
 from lib_gie.assets import DEMO_CHECKPOINT
 from lib_gie.core.rules import RULES
-from lib_gie.demo.detector import detect
+from lib_gie.demo.world.detector import look
 from lib_gie.errors import OptionError
 from lib_gie.hosts.diffusers import GrowthInhibitors, load_pipeline
 
@@ -36,7 +36,7 @@ def images(pipe, prompt) -> torch.Tensor:
 
 
 def seen(pictures) -> list[frozenset[str]]:
-    return [detect(picture) for picture in pictures]
+    return [look(picture).objects for picture in pictures]
 
 
 @pytest.mark.parametrize("rule", RULES)
