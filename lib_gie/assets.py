@@ -50,17 +50,11 @@ DEMO_TEXT_ENCODER = DEMO / "text_encoder"
 SD1_CONFIG = _PACKAGE / "hosts" / "diffusers" / "sd1.yaml"
 """SD 1.x's architecture, for checkpoint files that have no .yaml beside them."""
 
-SPLITS = _PACKAGE / "demo" / "splits.json"
-"""Prompts and seeds of the demo model: training, validation, held out."""
-
-GLYPHS = _PACKAGE / "demo" / "glyphs.png"
+WORLD_GLYPHS = _PACKAGE / "demo" / "world" / "glyphs.png"
 """The pictures that the demo model's scenes are drawn from."""
 
-WORLD_GLYPHS = _PACKAGE / "demo" / "world" / "glyphs.png"
-"""The pictures that the second version's scenes are drawn from."""
-
 WORLD_SPLITS = _PACKAGE / "demo" / "world" / "splits.json"
-"""The second version's prompts and seeds: training, validation, held out."""
+"""Prompts and seeds of the demo model: training, validation, held out."""
 
 PROMPT_LISTS = _PACKAGE / "training" / "prompts"
 """Starter lists of prompts to label, ``NAME.txt`` each."""

@@ -10,7 +10,7 @@ Words that mean nothing ("detailed") may follow. No caption tells of a position.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,12 +81,7 @@ def words() -> tuple[str, ...]:
 
 def unknown_words(text: str) -> list[str]:
     """Return the words of a text that the demo model has never seen, in order, each once."""
-    return not_among(text, words())
-
-
-def not_among(text: str, known: Collection[str]) -> list[str]:
-    """Return the words of a text that are none of the known ones, in order, each once."""
-    found = re.findall(r"[^\W_]+", text.lower())
+    found, known = re.findall(r"[^\W_]+", text.lower()), words()
     return list(dict.fromkeys(word for word in found if word not in known))
 
 
