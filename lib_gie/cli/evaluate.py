@@ -7,7 +7,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lib_gie.assets import DEMO_CHECKPOINT, DEMO_FIXED_SCALE, MODELS
 from lib_gie.core.scales.scale_rules import FixedScale
@@ -36,6 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--adapter all)"
     )  # fmt: skip
     parser.add_argument("--concepts", nargs="+", help="only the prompts of these things and styles (default: of all)")
+    parser.add_argument(
+        "--vary", nargs="+", metavar="FACTOR", help="instead: how erasure depends on concepts (how many at once), "
+        "length (of the prompt), position (of the concept in it), steps, cfg"
+    )  # fmt: skip
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="what to compare (default: everything there is)")
     parser.add_argument("--scale", type=float, nargs="+", help="fixed scales to measure, and nothing else")
     parser.add_argument("--adapter", nargs="+", help="adapters (files, or names in models/), and nothing else")
@@ -66,6 +70,7 @@ def _names(options: argparse.Namespace) -> list[str]:
     """Return the methods to measure."""
     from lib_gie.demo.fixed_scale import load_fixed_scale
     from lib_gie.evaluation.comparison import all_methods
+    from lib_gie.evaluation.varied_figures import usual_methods
 
     if options.choose_scale:
         if options.set != "validation" or options.scale or options.adapter or options.methods:
@@ -74,6 +79,8 @@ def _names(options: argparse.Namespace) -> list[str]:
     own = [f"fixed scale {FixedScale(scale).value:g}" for scale in options.scale or ()]
     own += [f"adapter {adapter_path(name)}" for name in options.adapter or ()]
     chosen = [name + _suffix(options) for name in own] + list(options.methods or ())
+    if not chosen and options.vary:
+        return _available(usual_methods(load_fixed_scale()))
     if not chosen and _suffix(options):
         raise OptionError("--strength, --start, --end, --concept-pass and --rule go with --scale or --adapter")
     return chosen or _available(all_methods(load_fixed_scale()))
@@ -85,7 +92,7 @@ def _kinds(options: argparse.Namespace) -> tuple[str, ...]:
     from lib_gie.evaluation.measures import MAIN
 
     if not options.kinds:
-        return KINDS if options.adapter else MAIN
+        return KINDS if options.adapter and not options.vary else MAIN
     unknown = [kind for kind in options.kinds if kind not in (*KINDS, "all")]
     if unknown or options.choose_scale:
         raise OptionError(f"--kinds takes some of {', '.join(KINDS)}, or all, and does not go with --choose-scale")
@@ -120,6 +127,8 @@ def run(options: argparse.Namespace) -> None:
         raise OptionError(f"--seeds is {options.seeds}; a split has 8 seeds for each prompt, give 1 to 8")
     if options.record and (not options.adapter or options.methods or _suffix(options) or options.set == "train"):
         raise OptionError("--record goes with --adapter alone, at its usual strength, and not with --set train")
+    if options.vary:
+        _check_factors(options)
     kinds, concepts, names = _kinds(options), _concepts(options), _names(options)
     _check_places(options)
     from lib_gie.demo.fixed_scale import save_fixed_scale
@@ -128,10 +137,18 @@ def run(options: argparse.Namespace) -> None:
     from lib_gie.hosts.diffusers import load_pipeline, processes
     from lib_gie.hosts.diffusers.files import checkpoint_digest
 
-    pipe = load_pipeline(options.model, processes.device())
-    model = Path(options.model) if options.model else DEMO_CHECKPOINT
     jobs = [job for job in jobs_of(options.set, options.seeds, kinds) if concepts.issuperset(job.concepts)]
-    comparison = Comparison(pipe, jobs, names, MODELS, keep=options.keep, model=checkpoint_digest(model))
+    if not jobs:
+        raise OptionError(
+            f"no prompt of the kinds {', '.join(kinds)} is for {', '.join(sorted(concepts))} alone; give other --kinds "
+            f"or --concepts"
+        )
+    pipe = load_pipeline(options.model, processes.device())
+    model = checkpoint_digest(Path(options.model) if options.model else DEMO_CHECKPOINT)
+    if options.vary:
+        _vary(options, pipe, names, model)
+        return
+    comparison = Comparison(pipe, jobs, names, MODELS, keep=options.keep, model=model)
     comparison.run()
     if not processes.is_first():
         return
@@ -147,6 +164,33 @@ def run(options: argparse.Namespace) -> None:
         print(f"chosen on validation: {best:g}", file=sys.stderr)
 
 
+def _check_factors(options: argparse.Namespace) -> None:
+    """Raise OptionError where what varies is unknown, or goes with nothing that is asked for."""
+    from lib_gie.evaluation.variations import FACTORS
+
+    if not set(options.vary) <= FACTORS.keys() or options.kinds or options.record or options.choose_scale:
+        raise OptionError(
+            f"--vary takes some of {', '.join(FACTORS)}, and does not go with --kinds, --record and --choose-scale"
+        )
+
+
+def _vary(options: argparse.Namespace, pipe: Any, names: list[str], model: str) -> None:
+    """Measure in varied settings, and print."""
+    from lib_gie.evaluation import varied_figures
+    from lib_gie.evaluation.variations import settings_of
+    from lib_gie.hosts.diffusers import processes
+
+    settings = settings_of(options.vary, options.set, options.seeds, _concepts(options))
+    rows = varied_figures.measure(pipe, settings, names, MODELS, keep=options.keep, model=model)
+    if not processes.is_first():
+        return
+    if options.report:
+        write_file(options.report, varied_figures.as_page(rows, _command(options), model).encode())
+    print(varied_figures.as_text(rows), file=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        print(json.dumps([row.as_json() for row in rows]))
+
+
 def _page(options: argparse.Namespace, comparison: Comparison) -> str:
     from lib_gie.evaluation.result_pages import kinds_page, main_page
 
@@ -157,7 +201,7 @@ def _page(options: argparse.Namespace, comparison: Comparison) -> str:
 def _command(options: argparse.Namespace) -> str:
     """Return the command that makes the page anew. Where its outcomes are kept does not matter to it."""
     words = ["python", "-m", "lib_gie", "evaluate", "--set", options.set, "--seeds", str(options.seeds)]
-    for name in ("kinds", "concepts", "methods", "scale", "adapter"):
+    for name in ("vary", "kinds", "concepts", "methods", "scale", "adapter"):
         given = getattr(options, name)
         words += [f"--{name}", *map(str, given)] if given else []
     for name in ("strength", "start", "end", "concept_pass", "rule"):

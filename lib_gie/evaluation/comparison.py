@@ -8,11 +8,10 @@ from typing import Any
 
 from lib_gie.core.rules import RULES
 from lib_gie.core.scales.calibrated import CALIBRATED
-from lib_gie.demo.sampling_settings import CFG, STEPS
 from lib_gie.demo.world.concepts import STYLE_OF
 from lib_gie.demo.world.things import UNWANTED
 
-from .generate import Job
+from .generate import USUAL, Job, Sampling
 from .measures import (
     MAIN,
     MethodFigures,
@@ -72,14 +71,22 @@ class Comparison:
     """
 
     def __init__(
-        self, pipe: Any, jobs: Sequence[Job], names: Sequence[str], folder: Path, *, keep: Path | None, model: str
+        self,
+        pipe: Any,
+        jobs: Sequence[Job],
+        names: Sequence[str],
+        folder: Path,
+        *,
+        keep: Path | None,
+        model: str,
+        sampling: Sampling = USUAL,
     ):
         files = shipped(folder)
-        self._plain = method(pipe, "none", files)
-        self._methods = [method(pipe, name, files) for name in dict.fromkeys(names)]
+        self._plain = method(pipe, "none", files, sampling)
+        self._methods = [method(pipe, name, files, sampling) for name in dict.fromkeys(names)]
         self.jobs = [job for job in jobs if any(chosen.covers(job) for chosen in self._methods)]
         self.model = model
-        self._kept = kept_outcomes(keep, f"checkpoint {model}, {STEPS} steps, CFG {CFG:g}") if keep else None
+        self._kept = kept_outcomes(keep, f"checkpoint {model}, {sampling}") if keep else None
         self.before: dict[Job, Outcome] = {}
         self.after: dict[str, dict[Job, Outcome]] = {}
 

@@ -13,6 +13,8 @@ from lib_gie.demo.sampling_settings import CFG, SIZE, STEPS
 from lib_gie.demo.world.splits import Prompt
 from lib_gie.hosts.diffusers.pipeline_call import call_pipeline
 
+from .long_prompts import chunk_count, states_of
+
 BATCH = 24
 
 Make = Callable[[Sequence[str], Sequence[int], str], torch.Tensor]
@@ -28,39 +30,67 @@ def concepts_in(text: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How images are sampled. ``cfg``: the guidance scale."""
+
+    steps: int = STEPS
+    cfg: float = CFG
+
+    def __str__(self) -> str:
+        return f"{self.steps} steps, CFG {self.cfg:g}"
+
+
+USUAL = Sampling()
+
+
+@dataclass(frozen=True)
 class Job:
-    """One image to make: its prompt and seed."""
+    """One image to make: its prompt and seed. ``besides``: what is erased beside the prompt's own concepts."""
 
     prompt: Prompt
     seed: int
+    besides: tuple[str, ...] = ()
 
     @property
-    def concept(self) -> str:
-        """Return the text of the concepts that are erased from it."""
-        return self.prompt.concept
+    def own(self) -> tuple[str, ...]:
+        """Return the prompt's own concepts."""
+        return concepts_in(self.prompt.concept)
 
     @property
     def concepts(self) -> tuple[str, ...]:
-        """Return the concepts that are erased from it."""
-        return concepts_in(self.concept)
+        """Return all concepts that are erased from it."""
+        return self.own + self.besides
+
+    @property
+    def concept(self) -> str:
+        """Return the text of all concepts that are erased from it."""
+        return _COMMA.join(self.concepts)
 
 
 @torch.no_grad()
 def generate(
-    pipe: Any, prompts: Sequence[str] | None, seeds: Sequence[int], *, cfg: float = CFG, **options: Any
+    pipe: Any, prompts: Sequence[str] | None, seeds: Sequence[int], sampling: Sampling = USUAL, **options: Any
 ) -> torch.Tensor:
-    """Make one image per prompt and seed, sampled as all figures are: float32 [B, 3, H, W], 0 to 1.
+    """Make one image per prompt and seed: float32 [B, 3, H, W], 0 to 1.
 
-    ``prompts``: None where embeddings are among the ``options``, which are those of the pipeline's call.
+    ``prompts``: None where embeddings are among the ``options``, which are those of the pipeline's call. Where one is
+    longer than the text encoder's context, all are given as embeddings of several chunks.
     """
+    chunks = 1 if prompts is None else chunk_count(pipe.tokenizer, prompts)
+    if prompts is not None and chunks > 1:
+        negative = options.pop("negative_prompt", [""] * len(prompts))
+        options["prompt_embeds"] = states_of(pipe, prompts, chunks)  # [B, 77 * chunks, D]
+        options["negative_prompt_embeds"] = states_of(pipe, negative, chunks)  # [B, 77 * chunks, D]
+        prompts = None
     # "np" is what every pipeline knows; the deprecated ones do not know "pt"
-    images = call_pipeline(pipe, prompts, seeds, steps=STEPS, cfg=cfg, size=(SIZE, SIZE), output_type="np", **options)
+    how = {"steps": sampling.steps, "cfg": sampling.cfg, "size": (SIZE, SIZE), "output_type": "np"}
+    images = call_pipeline(pipe, prompts, seeds, **how, **options)
     return torch.from_numpy(images).permute(0, 3, 1, 2).float()  # [B, 3, H, W]
 
 
-def plain(pipe: Any, cfg: float = CFG) -> Make:
+def plain(pipe: Any, cfg: float = CFG, steps: int = STEPS) -> Make:
     """Return the way without erasure."""
-    return lambda prompts, seeds, concept: generate(pipe, prompts, seeds, cfg=cfg)
+    return lambda prompts, seeds, concept: generate(pipe, prompts, seeds, Sampling(steps, cfg))
 
 
 def chunks_by_concept(jobs: Sequence[Job], size: int = BATCH) -> list[list[int]]:

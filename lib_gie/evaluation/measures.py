@@ -22,7 +22,7 @@ MAIN = ("named", "implied", "unrelated")
 def _kept_names(job: Job) -> set[str]:
     """Return the prompt's objects that are to stay; of prompts of the kind "neighbour" the neighbour alone."""
     if job.prompt.kind == "neighbour":
-        return {NEIGHBOURS[concept] for concept in job.concepts}
+        return {NEIGHBOURS[concept] for concept in job.own}
     return set(job.prompt.objects) - set(job.concepts)
 
 
@@ -66,7 +66,7 @@ class MethodFigures:
 
     def count(self, job: Job, before: Outcome, after: Outcome) -> None:
         """Count one image, by what is seen without and with erasure."""
-        for concept in job.concepts:
+        for concept in job.own:
             if concept in before.shown:
                 self.left.add(concept in after.shown)
         for name in _kept_names(job) & set(before.objects):
@@ -80,8 +80,8 @@ class MethodFigures:
 
     def _count_erased(self, job: Job, before: Outcome, after: Outcome) -> None:
         """Count an image for what is there instead, if things were erased from it and none of them is left."""
-        erased = set(job.concepts) - STYLE_OF.keys()
-        if not erased & set(before.objects) or erased & set(after.objects):
+        erased = (set(job.own) - STYLE_OF.keys()) & set(before.objects)
+        if not erased or erased & set(after.objects):
             return
         self.replaced.add(bool(Counter(after.objects) - Counter(before.objects)))
         if after.outside is not None:
@@ -126,7 +126,7 @@ def per_concept(before: Mapping[Job, Outcome], after: Mapping[Job, Outcome]) -> 
     """Return for every concept the shares left, named and implied, and the share of unharmed unrelated images."""
     result: dict[str, list[Share]] = {}
     for job, outcome in after.items():
-        kind, concept = job.prompt.kind, job.concept
+        kind, concept = job.prompt.kind, job.prompt.concept
         if kind not in MAIN:
             continue
         shares = result.setdefault(concept, [Share() for _ in MAIN])

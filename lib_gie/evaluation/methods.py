@@ -19,14 +19,14 @@ from lib_gie.core.scales.adapter import Adapter, load_adapter
 from lib_gie.core.scales.calibrated import CALIBRATED
 from lib_gie.core.scales.fitted import Fitted
 from lib_gie.core.scales.scale_rules import FixedScale, ScaleRule
-from lib_gie.demo.sampling_settings import STEPS
 from lib_gie.errors import OptionError
 from lib_gie.hosts.diffusers import GrowthInhibitors
 from lib_gie.json_lines import identity_digest
 from lib_gie.options import CONCEPT_PASSES, ErasureSettings
 
 from .calibrations import calibrations
-from .generate import Job, Make, concepts_in, generate, plain
+from .generate import USUAL, Job, Make, Sampling, concepts_in, generate, plain
+from .long_prompts import chunk_count, own_tokens, states_of
 
 _NUMBERS = tuple(field.name for field in dataclasses.fields(ErasureSettings) if field.type == "float")
 """Settings that a method's name can give."""
@@ -53,22 +53,28 @@ def without_words(prompt: str, concepts: Iterable[str]) -> str:
     return prompt
 
 
-def negative_prompt(pipe: Any) -> Make:
+def negative_prompt(pipe: Any, sampling: Sampling = USUAL) -> Make:
     """Return the method that takes the text of the concepts as the negative prompt."""
-    return lambda prompts, seeds, concept: generate(pipe, prompts, seeds, negative_prompt=[concept] * len(prompts))
+    return lambda prompts, seeds, concept: generate(
+        pipe, prompts, seeds, sampling, negative_prompt=[concept] * len(prompts)
+    )
 
 
-def word_removed(pipe: Any) -> Make:
+def word_removed(pipe: Any, sampling: Sampling = USUAL) -> Make:
     """Return the method that takes the concepts' words out of the prompt. What is only implied is not changed."""
 
     def make(prompts, seeds, concept):
-        return generate(pipe, [without_words(prompt, concepts_in(concept)) for prompt in prompts], seeds)
+        return generate(pipe, [without_words(prompt, concepts_in(concept)) for prompt in prompts], seeds, sampling)
 
     return make
 
 
 def erased(
-    pipe: Any, rules: Mapping[str, ScaleRule] | ScaleRule, keep_composition: bool = False, **options: Any
+    pipe: Any,
+    rules: Mapping[str, ScaleRule] | ScaleRule,
+    sampling: Sampling = USUAL,
+    keep_composition: bool = False,
+    **options: Any,
 ) -> Make:
     """Return this project's method. ``rules``: one for all concepts, or by concept.
 
@@ -80,19 +86,14 @@ def erased(
         trace = Trace() if keep_composition else None
         if keep_composition:
             with GrowthInhibitors(pipe, concept, scale=0.0, trace=trace):
-                generate(pipe, prompts, seeds)
+                generate(pipe, prompts, seeds, sampling)
         with GrowthInhibitors(pipe, concept, adapter=rule, composition=trace, **options):
-            return generate(pipe, prompts, seeds)
+            return generate(pipe, prompts, seeds, sampling)
 
     return make
 
 
 # -- negative tokens ------------------------------------------------
-
-
-def _states(pipe: Any, texts: Sequence[str]) -> torch.Tensor:
-    """Return text states [B, 77, D]."""
-    return pipe.encode_prompt(list(texts), pipe._execution_device, 1, False)[0]
 
 
 @contextmanager
@@ -109,19 +110,19 @@ def negated_values(unet: torch.nn.Module, first_row: int, count: int, strength: 
         yield
 
 
-def negpip(pipe: Any, strength: float) -> Make:
+def negpip(pipe: Any, strength: float, sampling: Sampling = USUAL) -> Make:
     """Return NegPiP's method: the own tokens of the concepts' text join the prompt, their values times -strength."""
 
     def make(prompts, seeds, concept):
-        own = len(pipe.tokenizer(concept).input_ids) - 2
-        states, empty = _states(pipe, [*prompts, concept]), _states(pipe, [""] * len(prompts))
-        added = states[-1:, 1 : 1 + own].expand(len(prompts), -1, -1)  # [B, n, D]
-        positive = torch.cat([states[:-1], added], 1)  # [B, 77 + n, D]
+        own, chunks = len(own_tokens(pipe.tokenizer, concept)), chunk_count(pipe.tokenizer, prompts)
+        states, empty = states_of(pipe, prompts, chunks), states_of(pipe, [""] * len(prompts), chunks)
+        added = states_of(pipe, [concept], 1)[:, 1 : 1 + own].expand(len(prompts), -1, -1)  # [B, n, D]
+        positive = torch.cat([states, added], 1)  # [B, 77 * chunks + n, D]
         padding = empty[:, -1:].expand(-1, own, -1)  # [B, n, D]
-        negative = torch.cat([empty, padding], 1)  # [B, 77 + n, D]
+        negative = torch.cat([empty, padding], 1)  # [B, 77 * chunks + n, D]
 
         with negated_values(pipe.unet, len(prompts), own, strength):  # conditional rows come last
-            return generate(pipe, None, seeds, prompt_embeds=positive, negative_prompt_embeds=negative)
+            return generate(pipe, None, seeds, sampling, prompt_embeds=positive, negative_prompt_embeds=negative)
 
     return make
 
@@ -134,7 +135,7 @@ def _parts(pipe: Any) -> dict:
     return {**{name: getattr(pipe, name) for name in names}, "safety_checker": None, "feature_extractor": None}
 
 
-def sld(pipe: Any, level: str) -> Make:
+def sld(pipe: Any, level: str, sampling: Sampling = USUAL) -> Make:
     """Return Safe Latent Diffusion with the text of the concepts as the safety concept.
 
     ``level``: WEAK, MEDIUM, STRONG or MAX.
@@ -143,18 +144,18 @@ def sld(pipe: Any, level: str) -> Make:
     from diffusers.pipelines.deprecated.stable_diffusion_safe import SafetyConfig, StableDiffusionPipelineSafe
 
     config = dict(getattr(SafetyConfig, level))
-    config["sld_warmup_steps"] = round(config["sld_warmup_steps"] * STEPS / 50)
+    config["sld_warmup_steps"] = round(config["sld_warmup_steps"] * sampling.steps / 50)
     other = StableDiffusionPipelineSafe(**_parts(pipe), requires_safety_checker=False)
     other.set_progress_bar_config(disable=True)
 
     def make(prompts, seeds, concept):
         other.safety_concept = concept
-        return generate(other, prompts, seeds, **config)
+        return generate(other, prompts, seeds, sampling, **config)
 
     return make
 
 
-def sega(pipe: Any, scale: float, threshold: float) -> Make:
+def sega(pipe: Any, scale: float, threshold: float, sampling: Sampling = USUAL) -> Make:
     """Return Semantic Guidance away from every concept."""
     from diffusers.pipelines.deprecated.semantic_stable_diffusion import SemanticStableDiffusionPipeline
 
@@ -165,9 +166,9 @@ def sega(pipe: Any, scale: float, threshold: float) -> Make:
         away = list(concepts_in(concept))
         count = len(away)
         return generate(
-            other, prompts, seeds, editing_prompt=away, reverse_editing_direction=[True] * count,
+            other, prompts, seeds, sampling, editing_prompt=away, reverse_editing_direction=[True] * count,
             edit_guidance_scale=[scale] * count, edit_threshold=[threshold] * count,
-            edit_warmup_steps=[round(0.2 * STEPS)] * count,
+            edit_warmup_steps=[round(0.2 * sampling.steps)] * count,
         )  # fmt: skip
 
     return make
@@ -256,13 +257,13 @@ def _options(words: Sequence[str], method: str) -> dict[str, Any]:
     return options
 
 
-def _ours(pipe: Any, name: str, shipped: Shipped) -> Method | None:
+def _ours(pipe: Any, name: str, shipped: Shipped, sampling: Sampling) -> Method | None:
     """Return this project's method of a name, None for others.
 
     The name begins with a fixed scale, an adapter or an erasing rule (at its usual scale). Options follow after commas.
     """
     head, *words = name.split(",")
-    options = _options(words, name)
+    options = {"sampling": sampling, **_options(words, name)}
     if head.startswith("fixed scale "):
         return Method(name, erased(pipe, FixedScale(_number(head.removeprefix("fixed scale "), name)), **options))
     if head in RULES:
@@ -313,22 +314,26 @@ def _one_adapter(pipe: Any, name: str, rule: Adapter, options: Mapping[str, Any]
     )
 
 
-def method(pipe: Any, name: str, shipped: Shipped) -> Method:
+def method(pipe: Any, name: str, shipped: Shipped, sampling: Sampling = USUAL) -> Method:
     """Return the method that a name such as "sld max" or "adapter, end 0.8" means. Raises OptionError for others."""
     head, _, rest = name.partition(" ")
+
+    def is_short(job: Job) -> bool:
+        return chunk_count(pipe.tokenizer, [job.prompt.text]) == 1  # diffusers' own pipelines cut longer ones off
+
     if name == "none":
-        return Method(name, plain(pipe), same=lambda job: True)
+        return Method(name, plain(pipe, sampling.cfg, sampling.steps), same=lambda job: True)
     if name == "negative prompt":
-        return Method(name, negative_prompt(pipe))
+        return Method(name, negative_prompt(pipe, sampling))
     if name == "word removed":
-        return Method(name, word_removed(pipe), same=lambda job: not _names_concept(job))
+        return Method(name, word_removed(pipe, sampling), same=lambda job: not _names_concept(job))
     if head == "negpip":
-        return Method(name, negpip(pipe, *_numbers(rest, 1, name)))
+        return Method(name, negpip(pipe, *_numbers(rest, 1, name), sampling=sampling))
     if head == "sld" and rest.upper() in ("WEAK", "MEDIUM", "STRONG", "MAX"):
-        return Method(name, sld(pipe, rest.upper()))
+        return Method(name, sld(pipe, rest.upper(), sampling), covers=is_short)
     if head == "sega":
-        return Method(name, sega(pipe, *_numbers(rest, 2, name)))
-    found = _ours(pipe, name, shipped)
+        return Method(name, sega(pipe, *_numbers(rest, 2, name), sampling=sampling), covers=is_short)
+    found = _ours(pipe, name, shipped, sampling)
     if found is None:
         raise OptionError(
             f"there is no method {name!r}; there are: none, negative prompt, word removed, negpip STRENGTH, sld "

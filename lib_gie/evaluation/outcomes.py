@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,11 @@ def kept_outcomes(folder: Path, identity: str) -> KeptResults[OutcomeKey, Outcom
     return kept
 
 
+def _image(job: Job) -> tuple[str, int]:
+    """Return what an image without erasure depends on: the prompt's text and the seed."""
+    return job.prompt.text, job.seed
+
+
 class Comparer:
     """Makes methods' images and looks at them; each process makes its share.
 
@@ -110,7 +115,7 @@ class Comparer:
 
     def __init__(self, plain: Method, jobs: Sequence[Job], kept: KeptResults[OutcomeKey, Outcome] | None = None):
         self.plain, self.jobs, self.kept = plain, list(jobs), kept
-        self._images: dict[Job, torch.Tensor] = {}  # [3, H, W]
+        self._images: dict[tuple[str, int], torch.Tensor] = {}  # by text and seed, [3, H, W]
         self.before = self._measure(plain, self._look_at_plain)
 
     def outcomes(self, method: Method) -> dict[Job, Outcome]:
@@ -131,29 +136,37 @@ class Comparer:
     def _measure(self, method: Method, look_at: Callable[[Job, torch.Tensor], Outcome]) -> dict[Job, Outcome]:
         mine = [job for job in processes.share(self.jobs) if method.covers(job)]
         known = {job: self._known(method, job) for job in mine}
-        todo = [job for job, outcome in known.items() if outcome is None]
+        lacking = [job for job, outcome in known.items() if outcome is None]
         result = {job: outcome for job, outcome in known.items() if outcome is not None}
-        if method is not self.plain:
-            self._make_plain_images(todo)
-        for number, image in images_of(method.make, todo, method.name):
-            job = todo[number]
-            result[job] = look_at(job, image)
-            if self.kept:
-                self.kept.add(self._key(method, job), result[job])
+        made = self._make(method, {self._key(method, job): job for job in lacking}, look_at)
+        result |= {job: made[self._key(method, job)] for job in lacking}
         gathered = dict(processes.gather(list(result.items())))
         return {job: gathered[job] for job in self.jobs if job in gathered}  # in their order, whoever made them
 
+    def _make(
+        self, method: Method, jobs: Mapping[OutcomeKey, Job], look_at: Callable[[Job, torch.Tensor], Outcome]
+    ) -> dict[OutcomeKey, Outcome]:
+        """Make the images of jobs and look at them. Jobs whose outcomes have the same key are alike."""
+        todo, keys, result = list(jobs.values()), list(jobs), {}
+        if method is not self.plain:
+            self._make_plain_images(todo)
+        for number, image in images_of(method.make, todo, method.name):
+            result[keys[number]] = outcome = look_at(todo[number], image)
+            if self.kept:
+                self.kept.add(keys[number], outcome)
+        return result
+
     def _make_plain_images(self, jobs: Sequence[Job]) -> None:
-        lacking = [job for job in jobs if job not in self._images]
+        lacking = list({_image(job): job for job in jobs if _image(job) not in self._images}.values())
         for number, image in images_of(self.plain.make, lacking, "images without erasure"):
-            self._images[lacking[number]] = image
+            self._images[_image(lacking[number])] = image
 
     def _look_at_plain(self, job: Job, image: torch.Tensor) -> Outcome:
-        self._images[job] = image
+        self._images[_image(job)] = image
         return look(image)
 
     def _look_at(self, job: Job, image: torch.Tensor) -> Outcome:
-        before, found = self._images[job], look(image)
+        before, found = self._images[_image(job)], look(image)
         if job.prompt.kind in UNRELATED:
             return replace(found, similarity=ssim(before, image))
         return replace(found, outside=ssim_outside(before, image, job.concepts))
