@@ -83,8 +83,8 @@ def generate(
         options["negative_prompt_embeds"] = states_of(pipe, negative, chunks)  # [B, 77 * chunks, D]
         prompts = None
     # "np" is what every pipeline knows; the deprecated ones do not know "pt"
-    how = {"steps": sampling.steps, "cfg": sampling.cfg, "size": (SIZE, SIZE), "output_type": "np"}
-    images = call_pipeline(pipe, prompts, seeds, **how, **options)
+    options["output_type"] = "np"
+    images = call_pipeline(pipe, prompts, seeds, steps=sampling.steps, cfg=sampling.cfg, size=(SIZE, SIZE), **options)
     return torch.from_numpy(images).permute(0, 3, 1, 2).float()  # [B, 3, H, W]
 
 

@@ -110,7 +110,7 @@ def negated_values(unet: torch.nn.Module, first_row: int, count: int, strength: 
         yield
 
 
-def negpip(pipe: Any, strength: float, sampling: Sampling = USUAL) -> Make:
+def negpip(pipe: Any, strength: float, *, sampling: Sampling = USUAL) -> Make:
     """Return NegPiP's method: the own tokens of the concepts' text join the prompt, their values times -strength."""
 
     def make(prompts, seeds, concept):
@@ -155,7 +155,7 @@ def sld(pipe: Any, level: str, sampling: Sampling = USUAL) -> Make:
     return make
 
 
-def sega(pipe: Any, scale: float, threshold: float, sampling: Sampling = USUAL) -> Make:
+def sega(pipe: Any, scale: float, threshold: float, *, sampling: Sampling = USUAL) -> Make:
     """Return Semantic Guidance away from every concept."""
     from diffusers.pipelines.deprecated.semantic_stable_diffusion import SemanticStableDiffusionPipeline
 

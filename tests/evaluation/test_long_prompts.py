@@ -52,7 +52,7 @@ def test_a_concept_in_the_second_chunk_is_erased(pipe, name):
     make = {
         "negative prompt": methods.negative_prompt(pipe, FEW),
         "word removed": methods.word_removed(pipe, FEW),
-        "negpip": methods.negpip(pipe, 1.0, FEW),
+        "negpip": methods.negpip(pipe, 1.0, sampling=FEW),
         "growth inhibitors": methods.erased(pipe, FixedScale(-3.0), FEW),
     }[name]
     assert not torch.equal(make([LONG], [1], "knife"), generate(pipe, [LONG], [1], FEW))
