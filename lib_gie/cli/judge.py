@@ -33,7 +33,6 @@ def run(options: argparse.Namespace) -> None:
         around(options.page, command)  # a page without the part is an error now, not after the work
     from lib_gie.demo.sampling_settings import STEPS
     from lib_gie.evaluation import judging, self_judge_choices
-    from lib_gie.evaluation.measures import jobs_of
     from lib_gie.hosts.diffusers.image_maker import demo_or_sd_maker
 
     name = options.judge or DEFAULT_JUDGE
@@ -42,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     check_judge(name)
     maker = demo_or_sd_maker(None, steps=STEPS)
     make_judge(name, maker, "knife")  # a judge that cannot judge here is an error before the first image
-    seen = judging.make_images(maker, jobs_of(options.set, options.seeds))
+    seen = judging.make_images(maker, judging.jobs_to_judge(options.set, options.seeds))
     found = None if options.choices else judging.agreement(maker, name, seen)
     text = self_judge_choices.choices(maker, seen) if found is None else judging.as_text(found)
     if options.page:

@@ -6,12 +6,14 @@ import functools
 from typing import Any
 
 from lib_gie.core.scales.calibrated import Calibration
-from lib_gie.demo.glyphs import UNWANTED
 from lib_gie.demo.sampling_settings import CFG, SIZE, STEPS
-from lib_gie.demo.splits import load_split
+from lib_gie.demo.world.concepts import CONCEPTS
+from lib_gie.demo.world.splits import load_split
 from lib_gie.hosts.diffusers.image_maker import PipelineImageMaker
 from lib_gie.hosts.diffusers.loading import DEMO_BASE
 from lib_gie.training.calibration import calibrate
+
+_IMPLIED = ("implied", "style implied")
 
 
 @functools.lru_cache(maxsize=4)
@@ -21,8 +23,8 @@ def calibrations(pipe: Any, given_implied: bool) -> dict[str, Calibration]:
     ``given_implied``: with the implied prompts of the train split; without them no prompt of the splits is used.
     """
     maker = PipelineImageMaker(pipe, DEMO_BASE, name=DEMO_BASE, steps=STEPS, cfg=CFG, size=(SIZE, SIZE))
-    implied = [prompt for prompt in load_split("train")[0] if prompt.kind == "implicit"] if given_implied else []
+    implied = [prompt for prompt in load_split("train")[0] if prompt.kind in _IMPLIED] if given_implied else []
     return {
         concept: calibrate(maker, concept, "in memory", implied=[p.text for p in implied if p.concept == concept])
-        for concept in UNWANTED
+        for concept in CONCEPTS
     }

@@ -10,24 +10,36 @@ import torch
 from scipy.stats import mannwhitneyu
 from tqdm import tqdm
 
-from lib_gie.demo.detector import detect
-from lib_gie.demo.glyphs import UNWANTED
+from lib_gie.demo.world.concepts import CONCEPTS
+from lib_gie.demo.world.detector import look
+from lib_gie.demo.world.fitting import shows
+from lib_gie.demo.world.splits import UNRELATED, load_split
 from lib_gie.training.image_maker import ImageMaker, Made
 from lib_gie.training.judges import Judge, Verdict, make_judge
 
 from .figures import Share, as_json, table
 from .generate import Job
 
+NAMED = ("named", "style named")
+KINDS = (*NAMED, "implied", "style implied", *UNRELATED)
+"""The kinds of prompt whose images are judged: concepts are named, implied or neither, as in labelling."""
+
 _BATCH = 24
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One image: its job, the image with its latents, and the objects that the detector finds."""
+    """One image: its job, the image with its latents, and the objects and styles that the detector finds."""
 
     job: Job
     made: Made
-    objects: frozenset[str]
+    shown: frozenset[str]
+
+
+def jobs_to_judge(split: str, seeds: int) -> list[Job]:
+    """Return the split's prompts of KINDS with this many of the split's seeds."""
+    prompts, numbers = load_split(split)
+    return [Job(prompt, seed) for prompt in prompts if prompt.kind in KINDS for seed in numbers[:seeds]]
 
 
 def make_images(maker: ImageMaker, jobs: Sequence[Job]) -> list[Seen]:
@@ -36,9 +48,9 @@ def make_images(maker: ImageMaker, jobs: Sequence[Job]) -> list[Seen]:
     for start in tqdm(range(0, len(jobs), _BATCH), desc="images"):
         part = jobs[start : start + _BATCH]
         texts, seeds = [job.prompt.text for job in part], [job.seed for job in part]
-        made = maker.make(texts, seeds, next(iter(UNWANTED)), torch.zeros(len(part)))
+        made = maker.make(texts, seeds, CONCEPTS[0], torch.zeros(len(part)))
         for job, image, latents in zip(part, made.images, made.latents, strict=True):
-            seen.append(Seen(job, Made(image[None], latents[None]), frozenset(detect(image))))
+            seen.append(Seen(job, Made(image[None], latents[None]), look(image).shown))
     return seen
 
 
@@ -69,23 +81,25 @@ def batches_of(seen: Sequence[Seen]) -> Iterator[tuple[Made, list[str]]]:
 
 def _calibrate(judge: Judge, concept: str, seen: Sequence[Seen], verdicts: Sequence[Verdict]) -> None:
     """Calibrate as labelling does: by what the prompts say, not by what the images show."""
-    pairs = list(zip(seen, verdicts, strict=True))
-    naming = [v.score for s, v in pairs if (s.job.prompt.concept, s.job.prompt.kind) == (concept, "explicit")]
-    judge.calibrate(naming, [v.score for s, v in pairs if s.job.prompt.kind == "unrelated"])
+    pairs = [(s.job.prompt, v.score) for s, v in zip(seen, verdicts, strict=True)]
+    naming = [score for prompt, score in pairs if prompt.concept == concept and prompt.kind in NAMED]
+    # what is unrelated to one style may be in another
+    absent = [score for prompt, score in pairs if prompt.kind in UNRELATED and not shows(prompt, concept)]
+    judge.calibrate(naming, absent)
 
 
 def agreement(maker: ImageMaker, name: str, seen: Sequence[Seen]) -> list[Agreement]:
     """Judge every concept on all of the images."""
     result = []
-    for concept in tqdm(UNWANTED, desc=f"judge {name}"):
+    for concept in tqdm(CONCEPTS, desc=f"judge {name}"):
         judge = make_judge(name, maker, concept)
         verdicts = [verdict for made, texts in batches_of(seen) for verdict in judge.look(made, texts)]
         _calibrate(judge, concept, seen, verdicts)
         having, lacking = Share(), Share()
         for image, verdict in zip(seen, verdicts, strict=True):
-            shows = judge.shows(verdict, verdict)
-            (having if concept in image.objects else lacking).add(shows == (concept in image.objects))
-        scores, shown = [v.score for v in verdicts], [concept in s.objects for s in seen]
+            told = judge.shows(verdict, verdict)
+            (having if concept in image.shown else lacking).add(told == (concept in image.shown))
+        scores, shown = [v.score for v in verdicts], [concept in s.shown for s in seen]
         result.append(Agreement(concept, auc(scores, shown), having, lacking))
     return result
 

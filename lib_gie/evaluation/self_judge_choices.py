@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from tqdm import tqdm
 
-from lib_gie.demo.glyphs import UNWANTED
+from lib_gie.demo.world.concepts import CONCEPTS
 from lib_gie.training.image_maker import ImageMaker
 from lib_gie.training.judges.self_judge import NOISES, PART, TIMESTEPS, SelfJudge, best_part
 
@@ -28,9 +28,9 @@ def _ranges() -> Iterator[tuple[int, ...]]:
 
 def choices(maker: ImageMaker, seen: Sequence[Seen]) -> str:
     """Return a table of median AUCs over the concepts, by timesteps and by the part of the image that counts."""
-    shown = {concept: [concept in image.objects for image in seen] for concept in UNWANTED}
+    shown = {concept: [concept in image.shown for image in seen] for concept in CONCEPTS}
     errors = {}
-    for concept in tqdm(UNWANTED, desc="noise errors"):
+    for concept in tqdm(CONCEPTS, desc="noise errors"):
         judge = SelfJudge(maker, concept, CHOICES)
         errors[concept] = torch.cat(
             [judge.errors(made.latents, texts) for made, texts in batches_of(seen)], 1

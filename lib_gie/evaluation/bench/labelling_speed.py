@@ -11,7 +11,7 @@ import torch
 from tqdm import trange
 
 from lib_gie.demo.sampling_settings import STEPS
-from lib_gie.demo.splits import load_split
+from lib_gie.demo.world.splits import load_split
 from lib_gie.hosts.diffusers.image_maker import demo_or_sd_maker
 from lib_gie.training.image_maker import ImageMaker
 from lib_gie.training.judges import Judge, make_judge, usual_judge
@@ -41,7 +41,7 @@ class Pace:
 
 def _samples(count: int) -> list[Sample]:
     prompts, seeds = load_split("train")
-    named = [prompt for prompt in prompts if (prompt.concept, prompt.kind) == (CONCEPT, "explicit")]
+    named = [prompt for prompt in prompts if (prompt.concept, prompt.kind) == (CONCEPT, "named")]
     return [Sample(prompt.text, seed) for seed in seeds for prompt in named][:count]
 
 
