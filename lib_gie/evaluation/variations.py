@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -54,16 +56,25 @@ def _guidance(jobs: Sequence[Job]) -> list[Setting]:
     return [Setting("cfg", f"{cfg:g}", tuple(jobs), Sampling(cfg=cfg)) for cfg in CFG_TRIED]
 
 
+@functools.cache
+def _tokenizer() -> Any:
+    return load_tokenizer()
+
+
+@functools.cache
+def _tokens_of_filler(word: str) -> int:
+    """Return how many tokens a word that means nothing adds to a prompt, its comma too."""
+    return len(own_tokens(_tokenizer(), f", {word}"))
+
+
 def fillers_for(text: str, room: int) -> list[str]:
     """Return words that mean nothing, as many as fit beside a text in so many tokens. A text always gets the same."""
-    tokenizer, rng = load_tokenizer(), np.random.default_rng(list(text.encode()))
-    comma = len(own_tokens(tokenizer, ","))
-    lengths = {word: comma + len(own_tokens(tokenizer, word)) for word in FILLERS}
+    rng = np.random.default_rng(list(text.encode()))
     words: list[str] = []
-    left = room - len(own_tokens(tokenizer, text))
-    while fitting := [word for word in FILLERS if lengths[word] <= left]:
+    left = room - len(own_tokens(_tokenizer(), text))
+    while fitting := [word for word in FILLERS if _tokens_of_filler(word) <= left]:
         words.append(pick(rng, fitting))
-        left -= lengths[words[-1]]
+        left -= _tokens_of_filler(words[-1])
     return words
 
 

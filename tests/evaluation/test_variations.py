@@ -25,8 +25,11 @@ def settings(factor: str, *concepts: str) -> dict[str, Setting]:
     return {setting.label: setting for setting in found}
 
 
+TOKENIZER = load_tokenizer()
+
+
 def length(job: Job) -> int:
-    return len(own_tokens(load_tokenizer(), job.prompt.text))
+    return len(own_tokens(TOKENIZER, job.prompt.text))
 
 
 # -- settings ------------------------------------------------
