@@ -185,7 +185,7 @@ def test_the_word_removed_changes_what_names_it(pipe, plain):
     "name", [name for name in [*all_methods(-1.0), *tried_settings()] if "adapter" not in name], ids=str
 )
 def test_every_row_of_the_table_has_a_method(pipe, name, tmp_path, monkeypatch):
-    monkeypatch.setattr(calibrations, "UNWANTED", ("knife",))  # each concept takes seconds
+    monkeypatch.setattr(calibrations, "CONCEPTS", ("knife",))  # each concept takes seconds
     assert methods.method(pipe, name, shipped(tmp_path)).name == name
 
 
@@ -201,7 +201,7 @@ def test_unknown_methods_are_refused(pipe, name, tmp_path):
 
 @pytest.mark.parametrize("name", ["calibrated", "calibrated, implied prompts given"])
 def test_calibrated_methods_erase_what_the_prompt_names(pipe, plain, tmp_path, monkeypatch, name):
-    monkeypatch.setattr(calibrations, "UNWANTED", ("knife",))
+    monkeypatch.setattr(calibrations, "CONCEPTS", ("knife",))
     monkeypatch.setattr(calibrations, "DEMO_BASE", family_of(find_cross_attention(pipe.unet)))
     calibrations.calibrations.cache_clear()
     found = methods.method(pipe, name, shipped(tmp_path))
