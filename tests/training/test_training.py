@@ -327,6 +327,20 @@ def test_an_adapter_learns_what_its_inputs_tell():
     assert result.adapter.reading.reads_prompt
 
 
+@pytest.mark.parametrize(("changes", "told"), [({}, True), ({"input_noise": 0.5}, False)])
+def test_the_noise_on_inputs_leaves_apart_what_is_alike(changes, told):
+    """A concept, what looks like it, and the rest. Much noise makes one of the first two."""
+    places = {1.0: -1.0, 0.8: 0.0, 0.0: 0.0}  # input: label
+    examples = [
+        Example(f"{number} {place}", scale, torch.full((1, 1), place))
+        for number in range(40)
+        for place, scale in places.items()
+    ]
+    adapter = fit("tiny", ["knife"], examples, Recipe(epochs=1000, **changes)).adapter
+    scale, false = adapter.scales(torch.tensor([[[1.0]], [[0.8]]]), 2, 1).flatten().tolist()
+    assert (scale < -0.9 and false > -0.1) is told
+
+
 def test_an_adapter_that_learns_nothing_says_so():
     generator = torch.Generator().manual_seed(0)
     noise = [Example(one.prompt, one.scale, torch.randn(4, 2, generator=generator)) for one in _examples()]
