@@ -208,7 +208,7 @@ def _command(options: argparse.Namespace) -> str:
         given = getattr(options, name)
         words += [f"--{name.replace('_', '-')}", str(given)] if given != BY_NAME[name].default else []
     words += ["--choose-scale"] if options.choose_scale else []
-    words += ["--model", options.model] if options.model else []
+    words += ["--model", Path(options.model).name] if options.model else []
     return shlex.join([*words, "--report", f"docs/{options.report.name}"])
 
 

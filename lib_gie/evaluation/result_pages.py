@@ -65,8 +65,10 @@ def _examples(jobs: Sequence[Job]) -> str:
 _MAIN = """\
 # Results
 
-Made by `{command}` with the demo checkpoint {model}, {steps} steps, CFG scale {cfg:g}: {images} images per method. Do
-not edit; run the command again.
+Made with the demo checkpoint {model}, {steps} steps, CFG scale {cfg:g}: {images} images per method. Do not edit; run
+the command that makes this page:
+
+    {command}
 
 - **Erased object left**: of the images that show the concept without erasure, those that still show it.
 - **Other objects kept**: of the prompt's other objects that show without erasure, those that still show.
@@ -105,8 +107,10 @@ Diffusion has its authors' four settings, its warm-up scaled to {steps} steps.
 _KINDS = """\
 # Results by kind of prompt
 
-Made by `{command}` with the demo checkpoint {model}, {steps} steps, CFG scale {cfg:g}. Do not edit; run the command
-again.
+Made with the demo checkpoint {model}, {steps} steps, CFG scale {cfg:g}. Do not edit; run the command that makes this
+page:
+
+    {command}
 
 A concept is a thing, such as a knife, or a style, such as a pencil sketch. A prompt can ask for it in many ways: by its
 name, by another word, or by a scene that it belongs to. This page tells how well each method erases for each kind of

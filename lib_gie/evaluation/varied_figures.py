@@ -134,8 +134,10 @@ def as_page(rows: Sequence[VariedFigures], command: str, model: str) -> str:
 _PAGE = """\
 # Results when the circumstances vary
 
-Made by `{command}` with the demo checkpoint {model}, {usual} where nothing else is said. Do not edit; run the command
-again.
+Made with the demo checkpoint {model}, {usual} where nothing else is said. Do not edit; run the command that makes this
+page:
+
+    {command}
 
 One circumstance is varied in each table; all else is as in [RESULTS.md](RESULTS.md), which says what the kinds of
 prompt are and how images are judged.
