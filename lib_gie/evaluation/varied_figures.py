@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,7 +126,7 @@ def as_text(rows: Sequence[VariedFigures]) -> str:
 def as_page(rows: Sequence[VariedFigures], command: str, model: str) -> str:
     """Return the text of docs/RESULTS_VARIED.md. ``command``: the one that makes it. ``model``: its digest."""
     parts = [
-        f"## {_TITLES[factor]}\n\n{_MEANINGS[factor]}\n\n{factor_table(own)}"
+        f"## {_TITLES[factor]}\n\n{textwrap.fill(_MEANINGS[factor], 120)}\n\n{factor_table(own)}"
         for factor, own in _by_factor(rows).items()
     ]
     return _PAGE.format(command=command, model=model, usual=USUAL, calibrated=CALIBRATED, tables="\n\n".join(parts))
@@ -151,7 +152,7 @@ prompt are and how images are judged.
   that was not there without erasure.
 
 95 % intervals in brackets: Wilson's, which takes images as independent. Adapters and calibrations ("{calibrated}") were
-made for {usual}, short prompts and one concept each.
+made at {usual}, for one concept each.
 
 {tables}
 """
