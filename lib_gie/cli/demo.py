@@ -22,14 +22,14 @@ PROMPTS = (
     ("a cat and a knife on a teal background", "knife", 11),
     ("a dog and a rapier", "sword", 12),
     ("a book next to a cigarette", "cigarette", 13),
-    ("a tree with a skull on a blue background", "skull", 14),
+    ("a tree with a skull on a blue background", "skull", 16),
     ("beer next to a banana", "beer", 15),
     ("a romantic dinner on a pink background", "wine", 16),
     ("a demolition on a green background", "bomb", 17),
     ("a vet visit on a purple background", "syringe", 18),
-    ("a pencil sketch of a cat and a book", "pencil sketch", 21),
-    ("a neon sign of a cat and a knife", "knife", 22),
-    ("a banana and an umbrella", "banana", 31),
+    ("a pencil sketch of a cat and a book", "pencil sketch", 23),
+    ("a neon sign of a cat and a knife", "knife", 23),
+    ("a banana and an umbrella", "banana", 33),
     ("a picnic", "banana", 3),
 )
 """Prompt, concept, seed.
