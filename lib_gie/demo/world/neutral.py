@@ -1,7 +1,8 @@
 """The demo model's neutral prompts, to which a prompt is compared to tell how present a concept is in it.
 
-``python -m lib_gie.demo.world.neutral`` writes the list anew. Its prompts are captions of plain scenes without anything
-that one may want to erase, so they are neutral for things and for styles. None of them is in a split.
+``python -m lib_gie.demo.world.neutral`` writes the list anew. Its prompts are captions of scenes without anything that
+one may want to erase. Some name a style: without them a style's calibration would take every other style for its own. A
+concept's list leaves out the prompts that name it. None of them is in a split.
 """
 
 from __future__ import annotations
@@ -11,21 +12,25 @@ import numpy as np
 from lib_gie.assets import NEUTRAL_PROMPTS
 
 from .captions import Shares, sample_caption
-from .scenes import sample_scene
+from .scenes import pick, sample_scene
 from .splits import NAMES, load_split
+from .styles import NAMED_STYLES
 from .things import UNWANTED
 
 _COUNTS = {"named": 124, "implied": 40, "word": 16, "nothing": 20}
 """Prompts by kind of scene."""
 
-_SHARES = Shares(beside=0.1, filled=0.15, most_fillers=12)
-"""Few mention nothing or the background like a thing, as people's prompts do. Some are long."""
+_SHARE_STYLED = 0.25
+
+_SHARES = Shares(beside=0.1, implied_style=0.0, filled=0.15, most_fillers=12)
+"""Few mention nothing or the background like a thing, as people's prompts do. Some are long. No style is implied."""
 
 
 def _harmless_caption(kind: str, rng: np.random.Generator) -> str:
-    """Draw a caption of a plain scene of a kind without anything that one may want to erase."""
+    """Draw a caption of a scene of a kind without anything that one may want to erase."""
+    style = pick(rng, NAMED_STYLES) if rng.random() < _SHARE_STYLED else "plain"
     while True:
-        scene = sample_scene(rng, "plain")
+        scene = sample_scene(rng, style)
         if scene.kind == kind and not set(scene.objects) & set(UNWANTED):
             return sample_caption(scene, rng, _SHARES)
 
