@@ -112,9 +112,13 @@ def compare(method: str, before: Mapping[Job, Outcome], after: Mapping[Job, Outc
 
 
 def sum_of_errors(rows: Sequence[MethodFigures]) -> float:
-    """Return the sum of errors, by which a scale is chosen: shares left and lost, over the kinds of prompt in MAIN."""
+    """Return the sum of errors, by which a scale is chosen: shares left and lost, over the kinds of prompt in MAIN.
+
+    What is left counts for named and implied prompts alone. Of the unrelated ones hardly an image shows the concept, by
+    chance: its share would weigh as much as that of all the others.
+    """
     return sum(
-        (row.left.value if row.left.total else 0.0)
+        (row.left.value if row.left.total and row.prompts != "unrelated" else 0.0)
         + (1 - row.kept.value if row.kept.total else 0.0)
         + (1 - row.unharmed.value if row.prompts == "unrelated" else 0.0)
         for row in rows

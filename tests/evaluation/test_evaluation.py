@@ -256,3 +256,11 @@ def test_a_line_that_was_cut_off_is_made_again(tmp_path):
     file.write_text(file.read_text() + '\n["m", "knife", "a dog", 2, ["d')
     again = kept_outcomes(tmp_path, "a")
     assert again.found == {("m", "knife", NAMED.prompt.text, NAMED.seed): seen("cat")}
+
+
+def test_what_unrelated_images_show_by_chance_is_not_left_over():
+    unrelated = job("a dog", ("dog",), "unrelated")
+    before = {unrelated: seen("dog", "knife")}
+    (row,) = compare("x", before, before)
+    assert (row.left.hits, row.left.total) == (1, 1)
+    assert sum_of_errors([row]) == 0
