@@ -23,7 +23,7 @@ PROMPTS = (
     ("a dog and a rapier", "sword", 12),
     ("a book next to a cigarette", "cigarette", 13),
     ("a tree with a skull on a blue background", "skull", 16),
-    ("beer next to a banana", "beer", 15),
+    ("beer next to a car", "beer", 15),
     ("a romantic dinner on a pink background", "wine", 16),
     ("a demolition on a green background", "bomb", 17),
     ("a vet visit on a purple background", "syringe", 18),

@@ -18,6 +18,7 @@ from lib_gie.cli.erase import FILES
 from lib_gie.cli.pages import END, begin
 from lib_gie.core.concepts import Concept
 from lib_gie.core.scales.adapter import load_adapter
+from lib_gie.demo.world.detector import VERSION
 from lib_gie.demo.world.things import UNWANTED
 from lib_gie.hosts.library import find_recorded
 from lib_gie.hosts.webui.request.parsing import Request, read_request
@@ -48,12 +49,12 @@ def fails(capsys, *arguments: str) -> str:
 
 
 def test_erase_removes_the_object_and_keeps_the_other(tmp_path, capsys):
-    arguments = ["erase", "a cat and a knife", "--erase", "knife", "--seed", "11", "--out", str(tmp_path), "--json"]
+    arguments = ["erase", "a cat and a knife", "--erase", "knife", "--seed", "37", "--out", str(tmp_path), "--json"]
     assert main(arguments) == 0
     captured = capsys.readouterr()
     report = json.loads(captured.out)
     assert report["prompt"] == "a cat and a knife"
-    assert report["seed"] == 11
+    assert report["seed"] == 37
     assert report["concepts"][0]["text"] == "knife"
     assert report["concepts"][0]["tokens"] == ["knife</w>"]
     assert report["concepts"][0]["scales"][0][0] < 0
@@ -68,7 +69,7 @@ def test_erase_removes_the_object_and_keeps_the_other(tmp_path, capsys):
     texts = {name: Image.open(tmp_path / name).text.get("parameters", "") for name in FILES}
     for name in FILES[:2]:
         assert texts[name].startswith("a cat and a knife\n")
-        assert "Seed: 11, Size: 64x64" in texts[name]
+        assert "Seed: 37, Size: 64x64" in texts[name]
     assert "GIE" not in texts["before.png"]
     adapter = load_adapter(MODELS / "demo-knife.safetensors")
     assert report["concepts"][0]["by"] == "adapter demo-knife"
@@ -80,7 +81,7 @@ def test_erase_removes_the_object_and_keeps_the_other(tmp_path, capsys):
 
 
 def test_erase_removes_a_style_and_keeps_what_the_picture_shows(tmp_path, capsys):
-    arguments = ["erase", "a pencil sketch of a cat", "--erase", "pencil sketch", "--seed", "10", "--out"]
+    arguments = ["erase", "a pencil sketch of a cat", "--erase", "pencil sketch", "--seed", "6", "--out"]
     assert main([*arguments, str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "by adapter demo-style-pencil: it was trained for this concept\n" in said
@@ -292,7 +293,7 @@ def test_train_makes_an_adapter_that_the_other_commands_take(tmp_path, capsys):
     assert 4 <= report["shown_without_erasure"] <= 8
     info = load_adapter(out).info
     assert info.base == "gie-demo"
-    assert info.training["judge"] == ["detector"]
+    assert info.training["judge"] == [f"detector {VERSION}"]
     assert info.validation["constant_error"] == report["constant_error"]
     erase = ["erase", "a cat and a knife", "--erase", "knife", "--out", str(tmp_path), "--adapter", str(out), "--json"]
     assert main(erase) == 0
@@ -340,7 +341,7 @@ def test_adapters_lists_what_ships(tmp_path, capsys):
         assert listed[name]["concepts"] == listed[name]["automatic"] == [style]
     for entry in listed.values():
         assert (entry["base"], entry["inputs"]) == ("gie-demo", 128)
-        assert entry["training"]["judge"] == ["detector"]
+        assert entry["training"]["judge"] == [f"detector {VERSION}"]
         assert entry["training"]["command"].startswith("python -m lib_gie train --concept ")
         assert entry["validation"]["better_than_constant"] is True
     page = tmp_path / "page.md"

@@ -159,10 +159,14 @@ def test_the_usual_judge_of_a_model_or_concept(monkeypatch):
 
 
 def test_no_other_file_names_a_judge():
-    """What a judge needs is asked of its class. "self" is a word of many meanings, so it is left out."""
+    """What a judge needs is asked of its class. "self" is a word of many meanings, so it is left out.
+
+    The figures of the demo model's quality are of the detector itself, not of the judge that asks it.
+    """
     package = Path(lib_gie.__file__).parent
+    quality = package / "evaluation" / "model_quality.py"
     for path in package.rglob("*.py"):
-        if package / "training" / "judges" not in path.parents:
+        if package / "training" / "judges" not in path.parents and path != quality:
             texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
             assert not texts & (JUDGES.keys() - {"self"}), path
 
