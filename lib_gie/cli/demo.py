@@ -20,23 +20,24 @@ from .sights import shown_in
 
 PROMPTS = (
     ("a cat and a knife on a teal background", "knife", 11),
-    ("a dog and a rapier", "sword", 12),
-    ("a book next to a cigarette", "cigarette", 13),
+    ("a tree and a rapier", "sword", 14),
+    ("a book next to a cigarette", "cigarette", 15),
     ("a tree with a skull on a blue background", "skull", 16),
-    ("beer next to a car", "beer", 15),
-    ("a romantic dinner on a pink background", "wine", 16),
-    ("a demolition on a green background", "bomb", 17),
-    ("a vet visit on a purple background", "syringe", 18),
-    ("a pencil sketch of a cat and a book", "pencil sketch", 23),
-    ("a neon sign of a cat and a knife", "knife", 23),
-    ("a banana and an umbrella", "banana", 33),
-    ("a picnic", "banana", 3),
+    ("beer next to a car", "beer", 16),
+    ("a romantic dinner on a pink background", "wine", 17),
+    ("a demolition on a green background", "bomb", 19),
+    ("a vet visit on a purple background", "syringe", 20),
+    ("a pencil sketch of a cat and a book", "pencil sketch", 31),
+    ("a neon sign of a cat and a knife", "knife", 22),
+    ("a banana and an umbrella", "banana", 36),
+    ("a picnic", "banana", 7),
 )
 """Prompt, concept, seed.
 
 Eight are about things that an adapter was trained for: five name the thing, one of them by another word, and three
 imply it. Then a style is erased, and a thing from a picture in a style. No adapter is for the last two: they are
-calibrated.
+calibrated. The seeds are chosen: without erasure the images show what their prompts say, and with it the rest of that.
+How often that is so is for ``evaluate`` to say.
 """
 
 SHEET = "sheet.png"
