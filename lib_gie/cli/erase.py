@@ -17,7 +17,7 @@ from .arguments import add_options
 from .concepts import read_concepts
 from .outputs import check_folder, write_files
 from .scales import Choice, adapter_path, add_automatic, choose_scales, given_choice
-from .sights import Shown, shown_in
+from .sights import Shown, shown_in, together
 
 FILES = ("before.png", "after.png", "attention.png", "comparison.png")
 _MAX_SEED = 2**63 - 1
@@ -213,20 +213,17 @@ def _report(pair, options: argparse.Namespace, seeds: list[int], choices: Sequen
         "seconds_after": round(pair.seconds_after, 3),
     }
     if demo:
-        report |= _seen(pair.before, pair.after)
-        report["images"] = [
-            {"seed": seed, **_seen([before], [after])}
-            for seed, before, after in zip(seeds, pair.before, pair.after, strict=True)
-        ]
+        before, after = ([shown_in([picture]) for picture in pictures] for pictures in (pair.before, pair.after))
+        report |= _seen(together(before), together(after))
+        report["images"] = [{"seed": seed, **_seen(*shown)} for seed, *shown in zip(seeds, before, after, strict=True)]
     report["files"] = [str(options.out / name) for name in _files(options)]
     return report
 
 
-def _seen(before: Sequence, after: Sequence) -> dict[str, list[str]]:
-    """Return the names of what images show without and with erasure."""
+def _seen(before: Shown, after: Shown) -> dict[str, list[str]]:
+    """Return the names of what shows without and with erasure."""
     found: dict[str, list[str]] = {}
-    for when, pictures in (("before", before), ("after", after)):
-        shown = shown_in(pictures)
+    for when, shown in (("before", before), ("after", after)):
         found |= {f"objects_{when}": sorted(shown.objects), f"styles_{when}": sorted(shown.styles)}
     return found
 

@@ -25,5 +25,11 @@ def shown_in(pictures: Iterable[Any]) -> Shown:
     from lib_gie.demo.world.detector import look_at_picture  # commands on other models do without
 
     sights = [look_at_picture(picture) for picture in pictures]
-    objects = frozenset().union(*(sight.objects for sight in sights))
-    return Shown(objects, frozenset().union(*(sight.shown for sight in sights)) - objects)
+    return together([Shown(sight.objects, sight.shown - sight.objects) for sight in sights])
+
+
+def together(shown: Iterable[Shown]) -> Shown:
+    """Return what some images show, from what each of them does."""
+    each = list(shown)
+    objects = frozenset[str]().union(*(one.objects for one in each))
+    return Shown(objects, frozenset[str]().union(*(one.styles for one in each)))
