@@ -20,6 +20,7 @@ from .scales import adapter_path
 
 if TYPE_CHECKING:
     from lib_gie.evaluation.comparison import Comparison
+    from lib_gie.evaluation.generate import Job
 
 _USUAL = (BY_NAME["concept_pass"].default, BY_NAME["rule"].default)
 GRID = (-0.5, -0.75, -1.0, -1.5, -2.0)
@@ -146,7 +147,7 @@ def run(options: argparse.Namespace) -> None:
     pipe = load_pipeline(options.model, processes.device())
     model = checkpoint_digest(Path(options.model) if options.model else DEMO_CHECKPOINT)
     if options.vary:
-        _vary(options, pipe, names, model)
+        _vary(options, pipe, jobs, names, model)
         return
     comparison = Comparison(pipe, jobs, names, MODELS, keep=options.keep, model=model)
     comparison.run()
@@ -174,13 +175,13 @@ def _check_factors(options: argparse.Namespace) -> None:
         )
 
 
-def _vary(options: argparse.Namespace, pipe: Any, names: list[str], model: str) -> None:
+def _vary(options: argparse.Namespace, pipe: Any, jobs: list[Job], names: list[str], model: str) -> None:
     """Measure in varied settings, and print."""
     from lib_gie.evaluation import varied_figures
     from lib_gie.evaluation.variations import settings_of
     from lib_gie.hosts.diffusers import processes
 
-    settings = settings_of(options.vary, options.set, options.seeds, _concepts(options))
+    settings = settings_of(options.vary, jobs)
     rows = varied_figures.measure(pipe, settings, names, MODELS, keep=options.keep, model=model)
     if not processes.is_first():
         return

@@ -16,7 +16,6 @@ from lib_gie.demo.world.things import UNWANTED
 
 from .generate import USUAL, Job, Sampling
 from .long_prompts import ROOM, own_tokens
-from .measures import MAIN, jobs_of
 
 COUNTS = (1, 2, 4, 8)
 STEPS_TRIED = (10, 20, 50)
@@ -121,7 +120,6 @@ FACTORS: Mapping[str, Callable[[Sequence[Job]], list[Setting]]] = {
 """What may vary: each makes its settings of the jobs of the main kinds."""
 
 
-def settings_of(factors: Collection[str], split: str, seeds: int, concepts: Collection[str]) -> list[Setting]:
-    """Return the settings of these factors, for the prompts of these concepts in a split."""
-    jobs = [job for job in jobs_of(split, seeds, MAIN) if job.concept in concepts]
+def settings_of(factors: Collection[str], jobs: Sequence[Job]) -> list[Setting]:
+    """Return the settings of these factors. ``jobs``: of the main kinds, each for one thing to erase."""
     return [setting for factor, make in FACTORS.items() if factor in factors for setting in make(jobs)]

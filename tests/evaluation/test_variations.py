@@ -20,7 +20,7 @@ from lib_gie.hosts.diffusers import load_pipeline
 
 
 def settings(factor: str, *concepts: str) -> dict[str, Setting]:
-    found = settings_of([factor], "validation", 1, concepts or UNWANTED)
+    found = settings_of([factor], [job for job in jobs_of("validation", 1) if job.concept in (concepts or UNWANTED)])
     assert {setting.factor for setting in found} == {factor}
     return {setting.label: setting for setting in found}
 
