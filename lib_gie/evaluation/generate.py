@@ -88,9 +88,9 @@ def generate(
     return torch.from_numpy(images).permute(0, 3, 1, 2).float()  # [B, 3, H, W]
 
 
-def plain(pipe: Any, cfg: float = CFG, steps: int = STEPS) -> Make:
+def plain(pipe: Any, sampling: Sampling = USUAL) -> Make:
     """Return the way without erasure."""
-    return lambda prompts, seeds, concept: generate(pipe, prompts, seeds, Sampling(steps, cfg))
+    return lambda prompts, seeds, concept: generate(pipe, prompts, seeds, sampling)
 
 
 def chunks_by_concept(jobs: Sequence[Job], size: int = BATCH) -> list[list[int]]:

@@ -13,12 +13,13 @@ from tqdm import tqdm
 from lib_gie.demo.world.concepts import CONCEPTS
 from lib_gie.demo.world.detector import look
 from lib_gie.demo.world.fitting import shows
-from lib_gie.demo.world.splits import UNRELATED, load_split
+from lib_gie.demo.world.splits import UNRELATED
 from lib_gie.training.image_maker import ImageMaker, Made
 from lib_gie.training.judges import Judge, Verdict, make_judge
 
 from .figures import Share, as_json, table
 from .generate import Job
+from .measures import jobs_of
 
 NAMED = ("named", "style named")
 KINDS = (*NAMED, "implied", "style implied", *UNRELATED)
@@ -38,8 +39,7 @@ class Seen:
 
 def jobs_to_judge(split: str, seeds: int) -> list[Job]:
     """Return the split's prompts of KINDS with this many of the split's seeds."""
-    prompts, numbers = load_split(split)
-    return [Job(prompt, seed) for prompt in prompts if prompt.kind in KINDS for seed in numbers[:seeds]]
+    return jobs_of(split, seeds, KINDS)
 
 
 def make_images(maker: ImageMaker, jobs: Sequence[Job]) -> list[Seen]:

@@ -322,7 +322,7 @@ def method(pipe: Any, name: str, shipped: Shipped, sampling: Sampling = USUAL) -
         return chunk_count(pipe.tokenizer, [job.prompt.text]) == 1  # diffusers' own pipelines cut longer ones off
 
     if name == "none":
-        return Method(name, plain(pipe, sampling.cfg, sampling.steps), same=lambda job: True)
+        return Method(name, plain(pipe, sampling), same=lambda job: True)
     if name == "negative prompt":
         return Method(name, negative_prompt(pipe, sampling))
     if name == "word removed":

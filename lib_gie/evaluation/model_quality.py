@@ -15,12 +15,13 @@ from lib_gie.demo.vae import psnr, reconstruct, to_tensor
 from lib_gie.demo.world.concepts import CONCEPTS
 from lib_gie.demo.world.detector import Sight, look
 from lib_gie.demo.world.scenes import Scene, draw_scene, sample_scene
-from lib_gie.demo.world.splits import KINDS, Prompt, load_split
+from lib_gie.demo.world.splits import KINDS, Prompt
 from lib_gie.demo.world.styles import STYLES
 from lib_gie.demo.world.things import OBJECTS
 
 from .figures import Share, as_json, table
-from .generate import Job, images_of, plain
+from .generate import Job, Sampling, images_of, plain
+from .measures import jobs_of
 
 NOTHING = "nothing"
 """The kind of prompts whose images are to be empty."""
@@ -228,13 +229,12 @@ def value_norms(pipe: Any, concepts: Sequence[str] = CONCEPTS) -> dict[str, dict
 def drawing_figures(pipe: Any, jobs: Sequence[Job], cfg: float | None = None) -> Drawing:
     """Make these images without erasure and look at them. ``cfg``: None for the usual one."""
     drawing = Drawing()
-    for number, image in images_of(plain(pipe, CFG if cfg is None else cfg), jobs, "images"):
+    for number, image in images_of(plain(pipe, Sampling(cfg=CFG if cfg is None else cfg)), jobs, "images"):
         drawing.count(jobs[number].prompt, look(image))
     return drawing
 
 
 def measure(pipe: Any, split: str, seeds: int, cfg: float | None = None) -> Report:
     """Make the images of all prompts of a split, with this many of its seeds, and measure everything."""
-    prompts, numbers = load_split(split)
-    jobs = [Job(prompt, seed) for prompt in prompts for seed in numbers[:seeds]]
+    jobs = jobs_of(split, seeds, (*KINDS, NOTHING))
     return Report(drawing_figures(pipe, jobs, cfg), detector_figures(pipe, _SCENES), value_norms(pipe))

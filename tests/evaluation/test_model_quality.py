@@ -21,7 +21,7 @@ from lib_gie.demo.world.detector import look
 from lib_gie.demo.world.scenes import draw, painted, paste
 from lib_gie.demo.world.splits import KINDS, Prompt, load_split
 from lib_gie.demo.world.styles import STYLES
-from lib_gie.evaluation import model_quality
+from lib_gie.evaluation import measures, model_quality
 from lib_gie.evaluation.model_quality import Drawing, Report, detector_figures, drawing_figures, value_norms
 
 CORNERS = [(0, 0), (32, 32)]
@@ -154,7 +154,7 @@ def test_figures_are_recorded_in_the_checkpoint(tmp_path, monkeypatch, capsys, f
         shutil.copy(DEMO_CHECKPOINT.with_suffix(suffix), tmp_path / f"copy{suffix}")
     shutil.copytree(DEMO_TEXT_ENCODER, tmp_path / "text_encoder")
     path = tmp_path / "copy.safetensors"
-    monkeypatch.setattr(model_quality, "load_split", lambda name: (few_prompts[:3], (2000, 2001)))
+    monkeypatch.setattr(measures, "load_split", lambda name: (few_prompts[:3], (2000, 2001)))
     monkeypatch.setattr(model_quality, "_SCENES", 2)
     parser = argparse.ArgumentParser()
     quality.add_arguments(parser)
