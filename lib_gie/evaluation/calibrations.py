@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lib_gie.core.scales.calibrated import Calibration
@@ -16,15 +17,34 @@ from lib_gie.training.calibration import calibrate
 _IMPLIED = ("implied", "style implied")
 
 
-@functools.lru_cache(maxsize=4)
-def calibrations(pipe: Any, given_implied: bool) -> dict[str, Calibration]:
-    """Calibrate every concept on a pipeline, each as if it were the first: nothing is kept from one to the next.
+class Calibrations(Mapping[str, Calibration]):
+    """The calibration of every concept on a pipeline, made when it is first asked for.
 
-    ``given_implied``: with the implied prompts of the train split; without them no prompt of the splits is used.
+    Each is made as if it were the first: nothing is kept from one to the next. ``given_implied``: with the implied
+    prompts of the train split; without them no prompt of the splits is used.
     """
-    maker = PipelineImageMaker(pipe, DEMO_BASE, name=DEMO_BASE, steps=STEPS, cfg=CFG, size=(SIZE, SIZE))
-    implied = [prompt for prompt in load_split("train")[0] if prompt.kind in _IMPLIED] if given_implied else []
-    return {
-        concept: calibrate(maker, concept, "in memory", implied=[p.text for p in implied if p.concept == concept])
-        for concept in CONCEPTS
-    }
+
+    def __init__(self, pipe: Any, given_implied: bool):
+        self._maker = PipelineImageMaker(pipe, DEMO_BASE, name=DEMO_BASE, steps=STEPS, cfg=CFG, size=(SIZE, SIZE))
+        self._given = [prompt for prompt in load_split("train")[0] if prompt.kind in _IMPLIED] if given_implied else []
+        self._made: dict[str, Calibration] = {}
+
+    def __getitem__(self, concept: str) -> Calibration:
+        if concept not in CONCEPTS:
+            raise KeyError(concept)
+        if concept not in self._made:
+            implied = [prompt.text for prompt in self._given if prompt.concept == concept]
+            self._made[concept] = calibrate(self._maker, concept, "in memory", implied=implied)
+        return self._made[concept]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(CONCEPTS)
+
+    def __len__(self) -> int:
+        return len(CONCEPTS)
+
+
+@functools.lru_cache(maxsize=4)
+def calibrations(pipe: Any, given_implied: bool) -> Calibrations:
+    """Return the calibrations of a pipeline, the same object for the same arguments."""
+    return Calibrations(pipe, given_implied)

@@ -58,11 +58,10 @@ def ssim(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(structural_similarity(a.numpy(), b.numpy(), channel_axis=0, data_range=1.0))
 
 
-def ssim_outside(a: torch.Tensor, b: torch.Tensor, things: Sequence[str]) -> float | None:
-    """Return the SSIM without the boxes of these things in ``a`` and a margin, None where ``a`` shows none of them."""
+def ssim_outside(a: torch.Tensor, b: torch.Tensor, boxes: Sequence[detector.Find]) -> float | None:
+    """Return the SSIM of two images outside these boxes and a margin, None where there is no box."""
     from skimage.metrics import structural_similarity
 
-    boxes = [find for find in detector.look(a).finds if find.name in things]
     if not boxes:
         return None
     _, local = structural_similarity(a.numpy(), b.numpy(), channel_axis=0, data_range=1.0, full=True)  # [3, H, W]
@@ -109,13 +108,14 @@ def _image(job: Job) -> tuple[str, int]:
 class Comparer:
     """Makes methods' images and looks at them; each process makes its share.
 
-    ``plain``: the method without erasure. ``before``: its outcomes. Its images stay in memory once they are made, for
-    the SSIM of the others.
+    ``plain``: the method without erasure. ``before``: its outcomes. Its images, and where the detector sees what in
+    them, stay in memory once they are made, for the SSIM of the others.
     """
 
     def __init__(self, plain: Method, jobs: Sequence[Job], kept: KeptResults[OutcomeKey, Outcome] | None = None):
         self.plain, self.jobs, self.kept = plain, list(jobs), kept
         self._images: dict[tuple[str, int], torch.Tensor] = {}  # by text and seed, [3, H, W]
+        self._finds: dict[tuple[str, int], Sequence[detector.Find]] = {}  # by text and seed
         self.before = self._measure(plain, self._look_at_plain)
 
     def outcomes(self, method: Method) -> dict[Job, Outcome]:
@@ -169,4 +169,12 @@ class Comparer:
         before, found = self._images[_image(job)], look(image)
         if job.prompt.kind in UNRELATED:
             return replace(found, similarity=ssim(before, image))
-        return replace(found, outside=ssim_outside(before, image, job.concepts))
+        boxes = [find for find in self._seen_before(job) if find.name in job.concepts]
+        return replace(found, outside=ssim_outside(before, image, boxes))
+
+    def _seen_before(self, job: Job) -> Sequence[detector.Find]:
+        """Return what the detector finds in a job's image without erasure, which it looks at once for all methods."""
+        key = _image(job)
+        if key not in self._finds:
+            self._finds[key] = detector.look(self._images[key]).finds
+        return self._finds[key]

@@ -166,10 +166,11 @@ def test_an_outcome_tells_objects_styles_and_background():
 
 def test_ssim_outside_leaves_the_erased_things_out():
     before, after, other = drawn("knife", "cat"), drawn("fork", "cat"), drawn("knife", "dog")
-    assert ssim_outside(before, after, ("knife", "wine")) == pytest.approx(1, abs=1e-3)
-    assert ssim_outside(before, other, ("knife",)) < 0.95
-    assert ssim_outside(before, other, ("knife", "cat")) > ssim_outside(before, other, ("knife",))
-    assert ssim_outside(before, after, ("wine",)) is None
+    boxes = {find.name: find for find in detector.look(before).finds}
+    assert ssim_outside(before, after, [boxes["knife"]]) == pytest.approx(1, abs=1e-3)
+    assert ssim_outside(before, other, [boxes["knife"]]) < 0.95
+    assert ssim_outside(before, other, [*boxes.values()]) > ssim_outside(before, other, [boxes["knife"]])
+    assert ssim_outside(before, after, []) is None
 
 
 # -- what is made, and what is kept of it ------------------------------------------------
@@ -206,6 +207,21 @@ def test_outcomes_are_kept_and_not_made_again(tmp_path):
     again = Comparer(Method("none", plain), [NAMED, OTHER], kept_outcomes(tmp_path, "a"))
     again.outcomes(Method("new", maker))
     assert plain.asked == 6  # images are not kept on disk
+
+
+def test_the_detector_looks_at_an_image_without_erasure_once_for_all_methods(monkeypatch):
+    looked = []
+    real = detector.look
+
+    def count(image):
+        looked.append(image)
+        return real(image)
+
+    comparer = Comparer(Method("none", _Maker()), [NAMED])
+    monkeypatch.setattr(detector, "look", count)
+    for name in ("a", "b", "c"):
+        comparer.outcomes(Method(name, _Maker()))
+    assert len(looked) == 3 + 1  # each method's image, and the one without erasure
 
 
 def test_images_without_erasure_are_the_same_for_every_concept(tmp_path):

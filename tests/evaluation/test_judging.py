@@ -99,10 +99,16 @@ def test_what_calibrations_and_paces_are_made_from(monkeypatch):
 
     def calibrate(maker, concept, weights, *, implied):
         given[concept] = implied
+        return concept
 
     monkeypatch.setattr(calibrations, "calibrate", calibrate)
-    calibrations.calibrations.__wrapped__(build_pipe(), True)
-    assert tuple(given) == CONCEPTS
+    found = calibrations.calibrations.__wrapped__(build_pipe(), True)
+    assert given == {}  # each is made when it is asked for
+    assert (found["wine"], found["wine"], tuple(given)) == ("wine", "wine", ("wine",))
+    assert "a cat" not in found
+    given.clear()
+    assert [found[concept] for concept in found] == list(CONCEPTS)
+    assert {*given} == {*CONCEPTS} - {"wine"}
     assert len(given["knife"]) == 12
     assert all("a robbery" in text or "a chef at work" in text for text in given["knife"])
     first = {STYLES[style].phrase: STYLES[style].implied[0] for style in NAMED_STYLES}
