@@ -30,7 +30,7 @@ from lib_gie.options import DEFAULT_SCALE
 from lib_gie.training.calibration import MOST_EVALUATIONS, CalibrationStoppedError, calibrate
 from lib_gie.training.calibration.counted import Counted
 from lib_gie.training.calibration.presence import NeutralReadings, find_presence, read_prompts, readings_at
-from lib_gie.training.calibration.strength import Agreement, Samplings
+from lib_gie.training.calibration.strength import STRONGER, WEAKER, Agreement, Samplings, find_strength
 from lib_gie.training.noise import predicted_clean, predicted_noise
 from lib_gie.training.prompts import reference
 from lib_gie.training.prompts.reference import (
@@ -345,6 +345,48 @@ def test_the_agreement_is_1_without_erasure(tiny):
     assert agreement.exists
     assert agreement.at(0.0) == pytest.approx(1.0, abs=1e-4)
     assert agreement.at(-2.0) != pytest.approx(1.0, abs=1e-2)
+
+
+def scripted(monkeypatch, tiny, gone_from: float, left: int):
+    """Return the strength that is found where the first scale is -1, and images lose the concept from one scale on."""
+    asked: list[float] = []
+    counted = Counted(tiny, 0, lambda done, expected: None, lambda: False)
+    monkeypatch.setattr(Agreement, "root", lambda self: -1.0)
+    monkeypatch.setattr(Samplings, "shows", True)
+    monkeypatch.setattr(type(counted), "left", property(lambda self: left - Samplings.evaluations * len(asked)))
+
+    def is_gone(self, scale):
+        asked.append(scale)
+        return scale <= gone_from
+
+    monkeypatch.setattr(Samplings, "is_gone", is_gone)
+    return find_strength(counted, "knife", tiny.latent_size, 4.0), asked
+
+
+@pytest.mark.parametrize(
+    ("gone_from", "tries", "scale", "is_gone", "asked"),
+    [
+        (-0.5, 2, -WEAKER, True, [-1.0, -WEAKER]),
+        (-0.9, 2, -1.0, True, [-1.0, -WEAKER]),
+        (-0.5, 1, -1.0, True, [-1.0]),
+        (-1.1, 2, -STRONGER, True, [-1.0, -STRONGER]),
+        (-1.1, 1, -1.0, False, [-1.0]),
+        (-9.0, 3, -(STRONGER**2), False, [-1.0, -STRONGER, -(STRONGER**2)]),
+    ],
+)
+def test_no_scale_is_stronger_than_needed(monkeypatch, tiny, gone_from, tries, scale, is_gone, asked):
+    found, tried = scripted(monkeypatch, tiny, gone_from, tries * Samplings.evaluations)
+    assert (found.scale, found.is_gone, found.cancels) == (scale, is_gone, -1.0)
+    assert tried == asked
+
+
+def test_an_image_far_from_the_concept_does_not_make_up_for_those_that_show_it(tiny, monkeypatch):
+    counted = Counted(tiny, 0, lambda done, expected: None, lambda: False)
+    scores = {0.0: [1.0, 1.0, 1.0, 1.0], -1.0: [-20.0, 1.0, 0.2, 0.5], -2.0: [-20.0, 0.9, 0.0, 0.0]}
+    monkeypatch.setattr(Samplings, "scores", lambda self, scale: torch.tensor(scores[scale]))
+    samplings = Samplings(counted, "knife", tiny.latent_size, 4.0)
+    assert not samplings.is_gone(-1.0)
+    assert samplings.is_gone(-2.0)  # a single image of four may be misjudged
 
 
 # -- what is kept of neutral prompts ------------------------------------------------

@@ -49,7 +49,7 @@ def calibrate(
     identity = f"{weights} {maker.base} clip skip {conditions.get('clip_skip')}"
     neutral = NeutralReadings(neutral_prompts(maker.base), readings, identity, folder)
     of_texts = neutral.evaluations + (NAMING + len(implied)) * len(readings)
-    expected = of_texts + Agreement.evaluations + 2 * Samplings.evaluations
+    expected = of_texts + Agreement.evaluations + 3 * Samplings.evaluations
     counted = Counted(maker, expected, on_progress, should_stop)
     presence = find_presence(counted, concept, neutral, readings, implied)
     strength = find_strength(counted, concept, size, conditions["cfg"])

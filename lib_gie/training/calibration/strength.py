@@ -25,6 +25,10 @@ IMAGES, STEPS = 4, 10
 STRONGER = 1.25
 """Factor by which a scale grows that does not erase."""
 
+WEAKER = 0.75
+"""Factor of the scale that is tried where the first one erases, because weaker scales harm less of the rest. Chosen on
+the demo model's validation prompts, beside the fixed scales that `evaluate --scale` measures there."""
+
 LEFT = 0.25
 """Share of the scores without erasure. A single image of four may be misjudged; two that show the concept are more."""
 
@@ -119,8 +123,11 @@ class Samplings:
         return bool(self._before.mean() > 0)
 
     def is_gone(self, scale: float) -> bool:
-        """Tell whether the images show, on the average, no more than LEFT of what they show without erasure."""
-        return bool(self.scores(scale).mean() < LEFT * self._before.mean())
+        """Tell whether the images show, on the average, no more than LEFT of what they show without erasure.
+
+        An image that is far from the concept makes up for none that shows it, so no score counts as less than 0.
+        """
+        return bool(self.scores(scale).clamp_min(0).mean() < LEFT * self._before.mean())
 
     def _sampled(self, scale: float) -> torch.Tensor:
         maker, x, last = self._counted.maker, self._noises, len(self._counted.maker.alphas_cumprod) - 1
@@ -143,7 +150,7 @@ class Samplings:
 
 
 def find_strength(counted: Counted, concept: str, size: tuple[int, int], cfg: float) -> Strength:
-    """Find the weakest scale at which a concept is gone, with the evaluations that are left."""
+    """Find a scale at which a concept is gone, and which is no stronger than needed, with the evaluations left."""
     agreement = Agreement(counted, concept, size)
     if not agreement.exists:  # the model does not read the concept's words: there is nothing to be measured
         return Strength(DEFAULT_SCALE, DEFAULT_SCALE, None, False)
@@ -151,8 +158,12 @@ def find_strength(counted: Counted, concept: str, size: tuple[int, int], cfg: fl
     samplings = Samplings(counted, concept, size, cfg)
     if not samplings.shows:
         return Strength(scale, cancels, False, False)
-    while not (is_gone := samplings.is_gone(scale)):
-        if counted.left < Samplings.evaluations or STRONGER * scale < LOWEST_SCALE:
-            break
+    if samplings.is_gone(scale):
+        if counted.left >= Samplings.evaluations and samplings.is_gone(WEAKER * scale):
+            scale *= WEAKER
+        return Strength(scale, cancels, True, True)
+    while counted.left >= Samplings.evaluations and STRONGER * scale >= LOWEST_SCALE:
         scale *= STRONGER
-    return Strength(scale, cancels, True, is_gone)
+        if samplings.is_gone(scale):
+            return Strength(scale, cancels, True, True)
+    return Strength(scale, cancels, True, False)
