@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 
 from .call import UNetCall
+from .encoding import EncodedConcept
 from .parts import ConditionalRows, Member, Part
 from .readings import Answer, as_read, is_longer, is_misread, read, read_together
 from .recorder import Reading
 from .runner import UNetRunner
+from .scales.scale_rules import ScaleRule
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +52,27 @@ def with_scales(runner: UNetRunner, parts: Sequence[Part]) -> list[Part]:
         inputs: dict[int, torch.Tensor | None] = dict.fromkeys(question.numbers)
         misread = set()
         for number, readings in question.readings.items():
-            concept = question.part.member.encoded[number]
-            found = [answers[reading.kind].inputs(reading, concept) for reading in readings]
-            inputs[number] = torch.cat(found, 1)  # [rows, inputs, n]
-            if any(answers[reading.kind].misread for reading in readings):
+            concept, rule = question.part.member.encoded[number], question.part.member.erasure.targets[number].rule
+            inputs[number] = _inputs(rule, concept, answers)  # [rows, inputs, n]
+            if any(answers[reading.kind].misread for reading in readings if reading not in rule.optional):
                 misread.add(number)
         question.part.member.erasure.resolved.set_scales(rows.names, context, size, inputs, misread)
     return [replace(part, scales=part.member.erasure.resolved.batch(rows.names)) for part in parts]
+
+
+def _inputs(rule: ScaleRule, concept: EncodedConcept, answers: Mapping[Reading, Answer]) -> torch.Tensor:
+    """Return what a rule reads for a concept, float32 [rows, inputs, n].
+
+    Of its optional readings that is NaN where they say less than they should.
+    """
+    found = []
+    for reading in rule.readings:
+        answer = answers[reading.kind]
+        values = answer.inputs(reading, concept)  # [rows, its inputs, n or 1]
+        is_lacking = answer.misread and reading in rule.optional
+        found.append(torch.full_like(values, torch.nan) if is_lacking else values)
+    tokens = max(values.shape[2] for values in found)
+    return torch.cat([values.expand(-1, -1, tokens) for values in found], 1)
 
 
 @dataclass(frozen=True, eq=False)

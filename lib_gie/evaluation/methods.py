@@ -202,7 +202,8 @@ class Unguarded:
     """An adapter whose answers count also for prompts outside its range."""
 
     def __init__(self, adapter: Adapter):
-        self.readings, self.scales, self.check_model = adapter.readings, adapter.scales, adapter.check_model
+        self.readings, self.optional = adapter.readings, adapter.optional
+        self.scales, self.check_model = adapter.scales, adapter.check_model
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from torch import nn
 from tqdm import tqdm
 
 from lib_gie.core.recorder import Reading
-from lib_gie.core.scales.adapter import Adapter, AdapterInfo, filled, fit_range
+from lib_gie.core.scales.adapter import Adapter, AdapterInfo, filled
+from lib_gie.core.scales.input_range import fit_range
 from lib_gie.errors import OptionError
 from lib_gie.options import LOWEST_SCALE
 
@@ -307,12 +308,19 @@ def fit_labels(
     recipe: Recipe | None = None,
     presumptions: Mapping[str, Presumption | None] | None = None,
 ) -> Fit:
-    """Read the prompts' attention and fit one adapter for all concepts. ``labels``, ``presumptions``: by concept."""
+    """Read the prompts' attention and fit one adapter for all concepts. ``labels``, ``presumptions``: by concept.
+
+    An adapter for one concept keeps the calibration that its presumption comes from, if that tells presence.
+    """
     recipe, presumed, examples = recipe or Recipe(), presumptions or {}, []
     for concept, part in labels.items():
         examples += inputs.examples(concept, part, recipe, presumed.get(concept))
     maker = inputs.maker
-    return fit(maker.base, list(labels), examples, recipe, inputs.reading, maker.conditions)
+    result = fit(maker.base, list(labels), examples, recipe, inputs.reading, maker.conditions)
+    of_one = presumed.get(*labels) if len(labels) == 1 else None
+    if of_one is not None:
+        result.adapter.calibration = of_one.telling
+    return result
 
 
 def predictions(
@@ -323,10 +331,10 @@ def predictions(
     recipe: Recipe,
     presumption: Presumption | None = None,
 ) -> list[tuple[float, float, bool]]:
-    """Return labelled scale, predicted scale (mean over tokens) and whether kept for validation, for each prompt."""
+    """Return labelled scale, the MLP's scale (mean over tokens) and whether kept for validation, for each prompt."""
     examples = sorted(inputs.examples(concept, labels, recipe, presumption), key=lambda example: example.prompt)
     rows = torch.stack([example.inputs for example in examples]).cpu()  # [prompts, inputs, n]
-    scales = result.adapter.scales(rows, len(examples), rows.shape[-1]).mean(1).tolist()
+    scales = result.adapter.own_scales(rows).mean(1).tolist()
     share = recipe.share_validation
     return [
         (example.scale, scale, is_validation(example.prompt, share))

@@ -13,7 +13,7 @@ from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.erasure import Erasure, Target
 from lib_gie.core.recorder import Reading
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo, load_adapter, save_adapter
-from lib_gie.core.scales.adapter.input_range import fit_range
+from lib_gie.core.scales.input_range import fit_range
 from lib_gie.core.scales.scale_rules import (
     MISREAD,
     MOST_EMPHASIS,

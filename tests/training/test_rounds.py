@@ -204,7 +204,7 @@ def test_a_calibration_that_was_not_seen_to_erase_presumes_nothing(training):
 
 def test_where_presence_cannot_be_told_only_naming_prompts_are_sure():
     found = presume(Host(), Calibration(tells_presence=False), ALL)
-    assert found == Presumption(-1.25, {})
+    assert (found.scale, found.presence, found.telling) == (-1.25, {}, None)
     assert found.is_sure(NAMING[0])
     assert not found.is_sure(SURE[0])
 
@@ -237,3 +237,16 @@ def test_adapters_say_how_much_was_presumed(tmp_path):
     assert figures["labelled"] == ROUND
     assert figures["presumed_prompts"] == 40 + 20 - ROUND
     assert isinstance(result.adapter.info, AdapterInfo)
+
+
+@pytest.mark.parametrize(("tells", "concepts", "keeps"), [(True, 1, True), (False, 1, False), (True, 2, False)])
+def test_an_adapter_for_one_concept_keeps_a_calibration_that_tells_presence(tmp_path, tells, concepts, keeps):
+    from lib_gie.training.fitting import fit_labels
+
+    host, known = Host(), Calibration(tells_presence=tells)
+    presumed = dataclasses.replace(PRESUMED, calibration=known)
+    names = ["knife", "wine"][:concepts]
+    labels = {name: _rounds(host, tmp_path, CERTAIN).run() for name in names}
+    result = fit_labels(PromptInputs(host, names), labels, RECIPE, dict.fromkeys(names, presumed))
+    assert result.adapter.calibration is (known if keeps else None)
+    assert fit_labels(PromptInputs(host, names), labels, RECIPE).adapter.calibration is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -56,6 +56,10 @@ class Fitted(Protocol):
     @property
     def readings(self) -> Sequence[Reading]:
         """Return the readings that give its inputs."""
+
+    @property
+    def optional(self) -> Collection[Reading]:
+        """Return those of the readings that it can do without: their inputs are NaN where they say too little."""
 
     @property
     def knows_its_range(self) -> bool:

@@ -1,10 +1,12 @@
-"""The range of an adapter's inputs in training, so that inputs outside it are noticed."""
+"""The range of the inputs that a scale was fitted on, so that inputs outside it are noticed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
 import torch
+
+from lib_gie.errors import AdapterError
 
 DIRECTIONS = 128
 """The most directions in which the inputs' spread is kept. With more inputs than prompts the others are noise."""
@@ -79,3 +81,22 @@ def fit_range(inputs: torch.Tensor, held: torch.Tensor) -> InputRange:
     found = InputRange(mean, spread, directions[:kept].contiguous(), variances, torch.zeros(1))
     bound = _SLACK * torch.quantile(found.distances(held), _QUANTILE)
     return InputRange(mean, spread, found.directions, variances, bound[None])
+
+
+def take_range(tensors: dict[str, torch.Tensor], inputs: int, name: str) -> InputRange | None:
+    """Take the range of the inputs out of a file's tensors. Return None where there is none."""
+    found = {key.removeprefix(PREFIX): tensors.pop(key).float() for key in sorted(NAMES & tensors.keys())}
+    if not found:
+        return None
+    count = len(found["directions"]) if "directions" in found and found["directions"].ndim else 0
+    expected = {
+        "mean": (inputs,), "spread": (inputs,), "directions": (count, inputs), "variances": (count + 1,), "bound": (1,)
+    }  # fmt: skip
+    shapes = {key: tuple(value.shape) for key, value in found.items()}
+    if shapes != expected or not 1 <= count <= DIRECTIONS:
+        raise AdapterError(f"{name}: the range of its inputs has the shapes {shapes}, expected {expected}")
+    if not all(torch.isfinite(value).all() for value in found.values()):
+        raise AdapterError(f"{name}: the range of its inputs holds numbers that are not finite; the file is damaged")
+    if min(found[part].min() for part in ("spread", "variances", "bound")) <= 0:
+        raise AdapterError(f"{name}: spreads in the range of its inputs must be positive; the file is damaged")
+    return InputRange(**found)

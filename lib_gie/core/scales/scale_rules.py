@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,6 +66,11 @@ class ScaleRule(Protocol):
         """The readings that ``scales`` needs, each half a UNet evaluation per image; it may need none."""
         ...
 
+    @property
+    def optional(self) -> Collection[Reading]:
+        """Those of ``readings`` that it can do without: their inputs are NaN where they say less than they should."""
+        ...
+
     def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
         """Return w, float32 [rows, tokens]. ``inputs``: what was read, float32 [rows, inputs, tokens], or None."""
         ...
@@ -79,6 +84,7 @@ class FixedScale:
     """The same w for every image and token."""
 
     readings: Sequence[Reading] = ()
+    optional: Collection[Reading] = ()
 
     def __init__(self, value: float):
         self.value: float = BY_NAME["scale"].check(value)
@@ -101,6 +107,7 @@ class GivenScales:
     """
 
     readings: Sequence[Reading] = ()
+    optional: Collection[Reading] = ()
 
     def __init__(self, values: torch.Tensor):
         low, high = float(values.min()), float(values.max())
@@ -166,6 +173,11 @@ class Guarded:
     def readings(self) -> Sequence[Reading]:
         """The adapter's readings."""
         return self.adapter.readings
+
+    @property
+    def optional(self) -> Collection[Reading]:
+        """Those of them that the adapter can do without."""
+        return self.adapter.optional
 
     def at_clip_skip(self, layers: int | None) -> Guarded:
         """Return the rule for prompts encoded at this clip skip, as the WebUI counts it (1: all layers; None: unknown).

@@ -13,9 +13,9 @@ import torch
 from lib_gie.core.call import LATENT_CHANNELS, noise_of
 from lib_gie.core.readings import cells
 from lib_gie.core.recorder import Reading, count_cells
-from lib_gie.core.scales.adapter import InputRange, fit_range
 from lib_gie.core.scales.calibrated import Discriminant, fit_discriminant, held_out_scores
 from lib_gie.core.scales.files import tensors_in, write_file
+from lib_gie.core.scales.input_range import InputRange, fit_range
 from lib_gie.errors import AdapterError
 from lib_gie.json_lines import identity_digest
 from lib_gie.training.prompts.reference import Naming, may_name, naming_prompts

@@ -9,7 +9,7 @@ from test_pipeline import build_pipe
 from lib_gie.core.layers import find_cross_attention
 from lib_gie.core.recorder import Reading
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo
-from lib_gie.core.scales.adapter.input_range import fit_range
+from lib_gie.core.scales.input_range import fit_range
 from lib_gie.hosts.diffusers import GrowthInhibitors
 from lib_gie.options import DEFAULT_SCALE
 

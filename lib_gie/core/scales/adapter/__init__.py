@@ -1,6 +1,7 @@
 """Adapters: their description, the model, files of this project and of the authors' code."""
 
 from lib_gie.core.scales.files import MAX_FILE_BYTES, read_file
+from lib_gie.core.scales.input_range import InputRange, fit_range
 from lib_gie.core.scales.metadata import FORMAT, MAX_SIDE
 
 from .authors import convert_authors
@@ -13,7 +14,6 @@ from .files import (
     save_adapter,
 )
 from .info import MAX_INPUTS, AdapterInfo
-from .input_range import InputRange, fit_range
 from .model import ADAPTER, HIDDEN, Adapter, filled
 
 __all__ = [

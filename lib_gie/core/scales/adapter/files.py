@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,19 +10,28 @@ from typing import Any
 import torch
 
 from lib_gie.checks import quoted
+from lib_gie.core.scales.calibrated import Calibration, CalibrationInfo, calibration_of, tensors_of
 from lib_gie.core.scales.files import checked, loaded, metadata_in, read_file, refuse_other_contents, write_file
+from lib_gie.core.scales.input_range import take_range
+from lib_gie.core.scales.metadata import read_json
 from lib_gie.errors import AdapterError
 
 from .info import AdapterInfo
-from .input_range import DIRECTIONS, NAMES, PREFIX, InputRange
 from .model import Adapter, filled
+
+_CALIBRATION = "calibration"
+"""Key of the metadata, and beginning of the tensors' names, of the calibration that an adapter's file may hold."""
 
 
 def save_adapter(adapter: Adapter, path: Path) -> None:
     """Write an adapter as safetensors with its metadata."""
     known = {} if adapter.range is None else adapter.range.tensors()
     tensors = {key: value.detach().float().contiguous() for key, value in (adapter.state_dict() | known).items()}
-    write_file(path, tensors, adapter.info.to_metadata())
+    metadata, behind = adapter.info.to_metadata(), adapter.calibration
+    if behind is not None:
+        tensors |= {f"{_CALIBRATION}_{key}": value for key, value in tensors_of(behind).items()}
+        metadata[_CALIBRATION] = json.dumps(behind.info.to_metadata())
+    write_file(path, tensors, metadata)
 
 
 def add_validation(path: Path, **figures: Any) -> None:
@@ -48,23 +58,31 @@ def check_tensors(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Te
         raise AdapterError(f"{name}: input_std must be positive; the file is damaged")
 
 
-def take_range(tensors: dict[str, torch.Tensor], inputs: int, name: str) -> InputRange | None:
-    """Take the range of the inputs out of a file's tensors. Return None where there is none."""
-    found = {key.removeprefix(PREFIX): tensors.pop(key).float() for key in sorted(NAMES & tensors.keys())}
-    if not found:
+def _take_calibration(
+    tensors: dict[str, torch.Tensor], metadata: dict[str, str], of: AdapterInfo, name: str
+) -> Calibration | None:
+    """Take the calibration out of an adapter file's tensors. Return None where its metadata tells of none.
+
+    Raises AdapterError for that of another model family or concept, and for one without the range of its inputs, which
+    would have a say in prompts that it knows nothing of.
+    """
+    if _CALIBRATION not in metadata:
         return None
-    count = len(found["directions"]) if "directions" in found and found["directions"].ndim else 0
-    expected = {
-        "mean": (inputs,), "spread": (inputs,), "directions": (count, inputs), "variances": (count + 1,), "bound": (1,)
-    }  # fmt: skip
-    shapes = {key: tuple(value.shape) for key, value in found.items()}
-    if shapes != expected or not 1 <= count <= DIRECTIONS:
-        raise AdapterError(f"{name}: the range of its inputs has the shapes {shapes}, expected {expected}")
-    if not all(torch.isfinite(value).all() for value in found.values()):
-        raise AdapterError(f"{name}: the range of its inputs holds numbers that are not finite; the file is damaged")
-    if min(found[part].min() for part in ("spread", "variances", "bound")) <= 0:
-        raise AdapterError(f"{name}: spreads in the range of its inputs must be positive; the file is damaged")
-    return InputRange(**found)
+    said, whose = read_json(metadata[_CALIBRATION]), f"the calibration in {name}"
+    if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
+        raise AdapterError(f"{name}: what it says of its calibration is no table of texts; the file is damaged")
+    info = CalibrationInfo.from_metadata(said, whose)
+    if (info.base, info.concepts) != (of.base, of.concepts):
+        raise AdapterError(
+            f"{whose} is for {', '.join(info.concepts)} on {info.base}, and the adapter for {', '.join(of.concepts)} "
+            f"on {of.base}; both must be for the same"
+        )
+    prefix = f"{_CALIBRATION}_"
+    own = {key.removeprefix(prefix): tensors.pop(key) for key in sorted(tensors) if key.startswith(prefix)}
+    found = calibration_of(info, own, whose)
+    if found.range is None:
+        raise AdapterError(f"{whose} lacks the range of its inputs; the file is damaged")
+    return found
 
 
 def adapter_in(data: bytes, name: str) -> Adapter:
@@ -75,8 +93,9 @@ def adapter_in(data: bytes, name: str) -> Adapter:
 
     def read() -> Adapter:
         refuse_other_contents(data, name)
-        adapter = Adapter(AdapterInfo.from_metadata(metadata_in(data), name))
-        tensors = loaded(data)
+        metadata, tensors = metadata_in(data), loaded(data)
+        adapter = Adapter(AdapterInfo.from_metadata(metadata, name))
+        adapter.calibration = _take_calibration(tensors, metadata, adapter.info, name)
         adapter.range = take_range(tensors, adapter.info.inputs, name)
         check_tensors(tensors, adapter.state_dict(), name)
         return filled(adapter, tensors)

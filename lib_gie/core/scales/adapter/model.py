@@ -11,10 +11,11 @@ from torch import nn
 
 from lib_gie.core.layers import UNKNOWN
 from lib_gie.core.recorder import Reading
+from lib_gie.core.scales.calibrated import Calibration
+from lib_gie.core.scales.input_range import InputRange, outside
 from lib_gie.errors import AdapterError
 
 from .info import AdapterInfo
-from .input_range import InputRange, outside
 
 HIDDEN = (64, 32)
 ADAPTER = "adapter"
@@ -34,11 +35,14 @@ class Adapter(nn.Module):
     """MLP n-64-32-1 over normalised attention means; one scale per image and concept token.
 
     ``range``: the range of its inputs when it was fitted. None where its file does not say: files of earlier versions,
-    and the authors'.
+    and the authors'. ``calibration``: the calibration of its concept on the model that it was fitted on, if its
+    training made one. The MLP knows the prompts that it was fitted on and those like them; which other prompts bring
+    the concept in, the calibration tells. w is the stronger of both answers.
     """
 
     kind = ADAPTER
     range: InputRange | None = None
+    calibration: Calibration | None = None
     input_mean: torch.Tensor
     input_std: torch.Tensor
 
@@ -59,8 +63,13 @@ class Adapter(nn.Module):
 
     @property
     def readings(self) -> tuple[Reading, ...]:
-        """Return what its inputs are, as a ScaleRule tells it."""
-        return (self.info.reading,)
+        """Return what its inputs are, as a ScaleRule tells it: the MLP's, then the calibration's."""
+        return (self.info.reading, *self.optional)
+
+    @property
+    def optional(self) -> tuple[Reading, ...]:
+        """Return the readings that it can do without: the calibration's."""
+        return () if self.calibration is None else self.calibration.readings
 
     @property
     def knows_its_range(self) -> bool:
@@ -78,12 +87,24 @@ class Adapter(nn.Module):
 
     @torch.no_grad()
     def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
-        """Return w within the label range, never above 0: float32 [rows, inputs, tokens] -> [rows, tokens].
+        """Return w, never above 0: float32 [rows, inputs, tokens] -> [rows, tokens].
 
-        Raises AdapterError where there are no inputs, or where a scale is not finite.
+        ``inputs``: those of ``readings``; of the optional ones NaN where they could not be read. Raises AdapterError
+        where there are no inputs, or where a scale is not finite.
         """
         if inputs is None:
             raise AdapterError("the adapter needs the attention at t = T and got none")
+        found = self.own_scales(inputs[:, : self.info.inputs])  # [rows, tokens]
+        if self.calibration is None:
+            return found
+        return _or_stronger(found, self.calibration, inputs[:, self.info.inputs :, :1])
+
+    @torch.no_grad()
+    def own_scales(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the MLP's answer within the label range: float32 [rows, inputs, tokens] -> [rows, tokens].
+
+        Raises AdapterError where a scale is not finite.
+        """
         low, high = self.info.label_range
         with torch.autocast(inputs.device.type, enabled=False):
             found = self.forward(inputs.float().transpose(1, 2))  # [rows, tokens]
@@ -96,11 +117,11 @@ class Adapter(nn.Module):
 
     @torch.no_grad()
     def is_outside(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Tell which rows are unlike all that it was fitted on: float32 [rows, inputs, n] -> bool [rows].
+        """Tell which rows are unlike all that the MLP was fitted on: float32 [rows, inputs, n] -> bool [rows].
 
         Where ``range`` is None no row is.
         """
-        return outside(self.range, inputs)
+        return outside(self.range, inputs[:, : self.info.inputs])
 
     def is_for(self, concept: str) -> bool:
         """Tell whether it was fitted for a concept, given by its case-folded text."""
@@ -127,11 +148,13 @@ class Adapter(nn.Module):
 
     @property
     def weights_digest(self) -> str:
-        """Return 12 hex digits of the SHA-256 of weights, label range and reading; other metadata does not count."""
+        """Return 12 hex digits of the SHA-256 of all that its scales depend on; other metadata does not count."""
         read = f"Reading(per_head={self.reading.per_head}, noise={self.reading.noise})"
         digest = hashlib.sha256(f"({self.info.label_range}, {read})".encode())
         for _, value in sorted(self.state_dict().items()):
             digest.update(value.detach().float().cpu().numpy().tobytes())
+        if self.calibration is not None:
+            digest.update(self.calibration.weights_digest.encode())
         return digest.hexdigest()[:12]
 
     def set_normalisation(self, inputs: torch.Tensor) -> None:
@@ -139,6 +162,20 @@ class Adapter(nn.Module):
         self.input_mean.copy_(inputs.mean(0))
         spread = inputs.std(0, correction=0)  # [inputs]
         self.input_std.copy_(torch.where(spread > 1e-8, spread, torch.ones_like(spread)))
+
+
+def _or_stronger(found: torch.Tensor, calibration: Calibration, inputs: torch.Tensor) -> torch.Tensor:
+    """Return the stronger of scales, float32 [rows, tokens], and a calibration's: float32 [rows, tokens].
+
+    ``inputs``: the calibration's, float32 [rows, inputs, 1]. Rows whose inputs it does not know, or that could not be
+    read (NaN), keep their scale.
+    """
+    known = calibration.is_outside(inputs).logical_not()  # [rows]; what is not finite is outside
+    if not known.any():
+        return found
+    also = torch.zeros_like(found)  # [rows, tokens]
+    also[known] = calibration.scales(inputs[known], int(known.sum()), found.shape[1]).to(found)
+    return torch.minimum(found, also)
 
 
 def filled(adapter: Adapter, tensors: dict[str, torch.Tensor]) -> Adapter:

@@ -1,7 +1,15 @@
 """Calibrations: a concept's scale on one checkpoint, for which no image was labelled."""
 
 from .discriminant import Discriminant, fit_discriminant, held_out_scores
-from .files import calibration_header, calibration_in, is_calibration, load_calibration, save_calibration
+from .files import (
+    calibration_header,
+    calibration_in,
+    calibration_of,
+    is_calibration,
+    load_calibration,
+    save_calibration,
+    tensors_of,
+)
 from .info import CALIBRATED, CalibrationInfo
 from .model import Calibration
 
@@ -12,9 +20,11 @@ __all__ = [
     "Discriminant",
     "calibration_header",
     "calibration_in",
+    "calibration_of",
     "fit_discriminant",
     "held_out_scores",
     "is_calibration",
     "load_calibration",
     "save_calibration",
+    "tensors_of",
 ]

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from lib_gie.checks import quoted
-from lib_gie.core.scales.adapter.files import take_range
 from lib_gie.core.scales.files import checked, loaded, metadata_in, read_file, refuse_other_contents, write_file
+from lib_gie.core.scales.input_range import take_range
 from lib_gie.errors import AdapterError
 
 from .discriminant import Discriminant
@@ -18,11 +18,15 @@ from .model import Calibration
 _NAMES = ("mean", "spread", "direction")
 
 
+def tensors_of(calibration: Calibration) -> dict[str, torch.Tensor]:
+    """Return a calibration's tensors by name, float32, as a file keeps them."""
+    known = {} if calibration.range is None else calibration.range.tensors()
+    return {key: value.float().contiguous() for key, value in (calibration.discriminant.tensors() | known).items()}
+
+
 def save_calibration(calibration: Calibration, path: Path) -> None:
     """Write a calibration as safetensors with its metadata."""
-    known = {} if calibration.range is None else calibration.range.tensors()
-    tensors = {key: value.float().contiguous() for key, value in (calibration.discriminant.tensors() | known).items()}
-    write_file(path, tensors, calibration.info.to_metadata())
+    write_file(path, tensors_of(calibration), calibration.info.to_metadata())
 
 
 def is_calibration(data: bytes, name: str) -> bool:
@@ -43,22 +47,28 @@ def calibration_in(data: bytes, name: str) -> Calibration:
 
     def read() -> Calibration:
         refuse_other_contents(data, name)
-        info = CalibrationInfo.from_metadata(metadata_in(data), name)
-        tensors = loaded(data)
-        known = take_range(tensors, info.inputs, name)
-        if sorted(tensors) != sorted(_NAMES):
-            found = quoted(", ".join(sorted(tensors)))
-            raise AdapterError(f"{name} holds the tensors {found}; expected {', '.join(sorted(_NAMES))}")
-        for key, value in tensors.items():
-            if value.shape != (info.inputs,):
-                raise AdapterError(f"{name}: {key} has shape {list(value.shape)}, expected [{info.inputs}]")
-            if not value.dtype.is_floating_point or not torch.isfinite(value.float()).all():
-                raise AdapterError(f"{name}: {key} holds numbers that are not finite; the file is damaged")
-        if (tensors["spread"].float() <= 0).any():
-            raise AdapterError(f"{name}: spread must be positive; the file is damaged")
-        return Calibration(info, Discriminant(**{key: value.float() for key, value in tensors.items()}), known)
+        return calibration_of(CalibrationInfo.from_metadata(metadata_in(data), name), loaded(data), name)
 
     return checked(read, name)
+
+
+def calibration_of(info: CalibrationInfo, tensors: dict[str, torch.Tensor], name: str) -> Calibration:
+    """Return the calibration of this description and these tensors. ``name``: their file's, for errors.
+
+    Raises AdapterError for other names, wrong shapes and NaNs.
+    """
+    known = take_range(tensors, info.inputs, name)
+    if sorted(tensors) != sorted(_NAMES):
+        found = quoted(", ".join(sorted(tensors)))
+        raise AdapterError(f"{name} holds the tensors {found}; expected {', '.join(sorted(_NAMES))}")
+    for key, value in tensors.items():
+        if value.shape != (info.inputs,):
+            raise AdapterError(f"{name}: {key} has shape {list(value.shape)}, expected [{info.inputs}]")
+        if not value.dtype.is_floating_point or not torch.isfinite(value.float()).all():
+            raise AdapterError(f"{name}: {key} holds numbers that are not finite; the file is damaged")
+    if (tensors["spread"].float() <= 0).any():
+        raise AdapterError(f"{name}: spread must be positive; the file is damaged")
+    return Calibration(info, Discriminant(**{key: value.float() for key, value in tensors.items()}), known)
 
 
 def calibration_header(data: bytes, name: str) -> CalibrationInfo:

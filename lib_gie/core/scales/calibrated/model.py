@@ -10,7 +10,7 @@ import torch
 
 from lib_gie.core.layers import UNKNOWN
 from lib_gie.core.recorder import Reading
-from lib_gie.core.scales.adapter.input_range import InputRange, outside
+from lib_gie.core.scales.input_range import InputRange, outside
 from lib_gie.errors import AdapterError
 
 from .discriminant import Discriminant
@@ -38,6 +38,11 @@ class Calibration:
     def readings(self) -> tuple[Reading, ...]:
         """Return the readings that give its inputs."""
         return self.info.readings
+
+    @property
+    def optional(self) -> tuple[Reading, ...]:
+        """Return the readings that it can do without: none."""
+        return ()
 
     def presence(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return how present the concept is, 0 to 1: float32 [rows, inputs, 1] -> [rows].
