@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--own",
         nargs="+",
-        choices=("label", "loss", "regularisation"),
+        choices=("label", "inputs", "loss", "regularisation"),
         help="with --recipe paper: parts of this project's recipe that are taken nevertheless, to see what each is for",
     )
     parser.add_argument(
@@ -174,7 +174,8 @@ def run(options: argparse.Namespace) -> None:
     maker = demo_or_sd_maker(options.model, steps=options.steps, cfg=options.cfg)
     judge_name = options.judge or usual_judge(maker.base)
     judges = {concept: make_judge(judge_name, maker, concept) for concept in concepts}
-    recipe, inputs = _recipe(options), PromptInputs(maker, concepts, options.read_at == "half")
+    recipe = _recipe(options)
+    inputs = PromptInputs(maker, concepts, options.read_at == "half", recipe.predicted)
     presumed = {concept: _presumption(options, maker, concept, work[concept]) for concept in concepts}
     labels = {
         concept: _labels(options, maker, judges[concept], concept, samples, presumed[concept], inputs, recipe)

@@ -11,7 +11,7 @@ import torch
 from .call import UNetCall
 from .encoding import EncodedConcept
 from .parts import ConditionalRows, Member, Part
-from .readings import Answer, as_read, is_longer, is_misread, read, read_together
+from .readings import Answer, as_read, is_longer, is_misread, read, read_together, side_by_side
 from .recorder import Reading
 from .runner import UNetRunner
 from .scales.scale_rules import ScaleRule
@@ -71,8 +71,7 @@ def _inputs(rule: ScaleRule, concept: EncodedConcept, answers: Mapping[Reading, 
         values = answer.inputs(reading, concept)  # [rows, its inputs, n or 1]
         is_lacking = answer.misread and reading in rule.optional
         found.append(torch.full_like(values, torch.nan) if is_lacking else values)
-    tokens = max(values.shape[2] for values in found)
-    return torch.cat([values.expand(-1, -1, tokens) for values in found], 1)
+    return side_by_side(found)
 
 
 @dataclass(frozen=True, eq=False)

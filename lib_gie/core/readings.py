@@ -138,6 +138,12 @@ def _is_replaced(runner: UNetRunner) -> bool:
     return is_replaced(runner.unet) or any(layer.is_replaced for layer in runner.layers)
 
 
+def side_by_side(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the inputs of several readings as one: each float32 [rows, its inputs, n or 1] -> [rows, inputs, n]."""
+    tokens = max(part.shape[2] for part in parts)
+    return torch.cat([part.expand(-1, -1, tokens) for part in parts], 1)  # [rows, inputs, n]
+
+
 def output_in(output: Any) -> torch.Tensor:
     """Return the predicted noise [B, C, h, w] in what a UNet returns: it, a tuple with it, or diffusers' object.
 

@@ -20,7 +20,7 @@ from .erasure import Erasure, Target
 from .layers import AttentionLayer, family_of
 from .parts import Member
 from .planning import plan_call
-from .readings import is_misread, read
+from .readings import is_misread, read, side_by_side
 from .recorder import Reading
 from .runner import Undisturbed, UNetRunner, is_inner_call, remove
 from .scales.scale_rules import GivenScales, ScaleRule
@@ -181,6 +181,18 @@ def read_attention(
     finally:
         runner.detach()
     return [answer.inputs(reading, concept) for concept in concepts]
+
+
+def read_inputs(
+    unet: nn.Module,
+    concepts: Sequence[EncodedConcept],
+    readings: Sequence[Reading],
+    args: Args,
+    kwargs: Kwargs | None = None,
+) -> list[torch.Tensor]:
+    """Return what rules with these readings would see, see ``read_attention``: for each concept [B, inputs, n]."""
+    found = [read_attention(unet, concepts, reading, args, kwargs) for reading in readings]
+    return [side_by_side(parts) for parts in zip(*found, strict=True)]
 
 
 @contextmanager

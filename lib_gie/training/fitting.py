@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +19,7 @@ from lib_gie.core.scales.input_range import fit_range
 from lib_gie.errors import OptionError
 from lib_gie.options import LOWEST_SCALE
 
+from .calibration.presence import readings_at
 from .image_maker import ImageMaker
 from .labels import Label
 from .presumption import Presumption
@@ -37,12 +39,14 @@ class Recipe:
     that names the concept gets the floor even if none of its few images shows it. ``margin``: a factor on labels,
     because the weakest scale that erases one image is too weak for about half of the others.
 
-    The others are the fit's. ``balanced``: prompts with and without the concept have the same total weight.
+    The others are the fit's. ``predicted``: the MLP reads what the UNet predicts under the prompt beside the attention.
+    ``balanced``: prompts with and without the concept have the same total weight.
     ``overshoot``: the weight of an error on the strong side of a label, 0 or more. ``one_sided``: a prediction above 0
     is no error where the label is 0, since it is clamped. ``input_noise``: noise on the inputs, drawn anew in every
     epoch, in units of their spread. Without it the MLP memorises a few hundred prompts; with much of it the MLP cannot
-    tell apart a concept and what looks like it. ``early_stopping``: keep the epoch with the least validation error.
-    ``share_validation``: the share of prompts that are held out.
+    tell apart a concept and what looks like it. ``batch``: the rows (prompts and concept tokens) of one step of Adam;
+    None: all of them, as in the paper. ``early_stopping``: keep the epoch with the least validation error, and end
+    where PATIENCE steps have found none with less. ``share_validation``: the share of prompts that are held out.
     """
 
     epochs: int = 2000
@@ -51,25 +55,31 @@ class Recipe:
     floor: float | None = 0.9
     names_count: bool = True
     margin: float = 1.15
+    predicted: bool = True
     balanced: bool = True
     overshoot: float = 0.1
     one_sided: bool = True
     input_noise: float = 0.1
+    batch: int | None = 1024
     early_stopping: bool = True
     share_validation: float = 0.25
     seed: int = 0
 
 
 PAPER_RECIPE = Recipe(
-    quantile=0.5, floor=None, names_count=False, margin=1.0, balanced=False, overshoot=1.0, one_sided=False,
-    input_noise=0.0, early_stopping=False,
+    quantile=0.5, floor=None, names_count=False, margin=1.0, predicted=False, balanced=False, overshoot=1.0,
+    one_sided=False, input_noise=0.0, batch=None, early_stopping=False,
 )  # fmt: skip
 """The paper's recipe (section 3.3 and appendix), except that inputs are normalised and prompts have several seeds."""
 
+PATIENCE = 400
+"""Steps of Adam after which early stopping ends a fit that has become no better."""
+
 PARTS = {
     "label": ("quantile", "floor", "names_count", "margin"),
+    "inputs": ("predicted",),
     "loss": ("balanced", "overshoot", "one_sided"),
-    "regularisation": ("input_noise", "early_stopping"),
+    "regularisation": ("input_noise", "batch", "early_stopping"),
 }
 """What the two recipes differ in, part by part."""
 
@@ -121,7 +131,8 @@ def targets(labels: Sequence[Label], recipe: Recipe, presumption: Presumption | 
     """Return the scale that each prompt of one concept is fitted to, from its labels.
 
     ``presumption``: a calibration's. No prompt with the concept is fitted to a weaker scale than the presumed one. That
-    one needs no margin: it was found for the concept and not for one image.
+    one needs no margin: it was found for the concept and not for one image. Prompts whose own images resist it get the
+    margin, and the floor, which is for all prompts, does not.
     """
     by_prompt: dict[str, list[float]] = {}
     for label in labels:
@@ -136,8 +147,10 @@ def targets(labels: Sequence[Label], recipe: Recipe, presumption: Presumption | 
         naming |= {label.sample.prompt for label in labels if presumption.is_sure(label.sample)}
 
     def scale(strength: float) -> float:
-        stronger = max(strength, floor)
-        wanted = recipe.margin * stronger if stronger > presumed else presumed
+        if presumption is None:
+            wanted = recipe.margin * max(strength, floor)
+        else:
+            wanted = max(recipe.margin * strength if strength > presumed else presumed, floor)
         return max(round(-wanted, 4), LOWEST_SCALE)
 
     return {prompt: scale(strength) if strength > 0 or prompt in naming else 0.0 for prompt, strength in own.items()}
@@ -158,12 +171,14 @@ class PromptInputs:
     """The inputs that prompts give an adapter for some concepts on a model; each prompt is read once.
 
     ``at_half``: whether noise of half the image's height and width is read, which takes a quarter of the work.
+    ``predicted``: whether what the UNet predicts is read beside the attention, see ``Recipe``.
     """
 
-    def __init__(self, maker: ImageMaker, concepts: Sequence[str], at_half: bool = False):
+    def __init__(self, maker: ImageMaker, concepts: Sequence[str], at_half: bool = False, predicted: bool = True):
         self.maker, self.concepts = maker, tuple(concepts)
-        size = maker.latent_size
-        self.reading = replace(READING, size=half_of(size) if at_half else size)
+        size = half_of(maker.latent_size) if at_half else maker.latent_size
+        self.reading = replace(READING, size=size)
+        self.predicted = readings_at(size) if predicted else ()
         self._read: dict[str, dict[str, torch.Tensor]] = {concept: {} for concept in concepts}
 
     def of(self, concept: str, prompts: Iterable[str]) -> dict[str, torch.Tensor]:
@@ -171,7 +186,8 @@ class PromptInputs:
         known = self._read[concept]
         missing = sorted(set(prompts) - known.keys())
         if missing:
-            found = self.maker.read(missing, self.concepts, self.reading)  # for each concept [prompts, inputs, n]
+            readings = self.reading, *self.predicted
+            found = self.maker.read(missing, self.concepts, readings)  # for each concept [prompts, inputs, n]
             for name, inputs in zip(self.concepts, found, strict=True):
                 self._read[name] |= zip(missing, inputs, strict=True)
         return known
@@ -209,16 +225,19 @@ def fit(
     examples: Sequence[Example],
     recipe: Recipe | None = None,
     reading: Reading = READING,
+    predicted: tuple[Reading, ...] = (),
     conditions: Mapping[str, float] | None = None,
 ) -> Fit:
     """Fit an adapter for a model family and concepts. Raises OptionError where there are too few prompts.
 
-    ``conditions``: see AdapterInfo.
+    ``predicted``, ``conditions``: see AdapterInfo.
     """
     recipe = recipe or Recipe()
     (inputs, wanted), (held_inputs, held_wanted) = map(_rows, _split(examples, recipe.share_validation))
     low = min(example.scale for example in examples)
-    info = AdapterInfo(base, inputs.shape[1], tuple(concepts), (low, 0.0), reading, conditions=dict(conditions or {}))
+    info = AdapterInfo(
+        base, inputs.shape[1], tuple(concepts), (low, 0.0), reading, predicted, conditions=dict(conditions or {})
+    )
     adapter = _new_adapter(info, recipe.seed)
     adapter.set_normalisation(inputs)
     adapter.range = fit_range(inputs, held_inputs)
@@ -251,12 +270,19 @@ def _new_adapter(info: AdapterInfo, seed: int) -> Adapter:
 
 def error(predicted: torch.Tensor, wanted: torch.Tensor, low: float, recipe: Recipe) -> torch.Tensor:
     """Return the squared error of scales, float32 [N] each, weighed by the recipe. ``low``: the strongest label."""
+    weights = _weights(wanted) if recipe.balanced else torch.ones_like(wanted)  # [N]
+    return _weighed(predicted, wanted, weights, low, recipe)
+
+
+def _weighed(
+    predicted: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor, low: float, recipe: Recipe
+) -> torch.Tensor:
+    """Return ``error`` with given weights, float32 [N]: in a batch they are those of all prompts."""
     difference = predicted - wanted  # [N]
     squared = difference.square()  # [N]
     if recipe.one_sided:  # no error where clamping gives the label
         squared = squared * ~((wanted == 0) & (difference > 0)) * ~((wanted <= low) & (difference < 0))  # [N]
     squared = torch.where((wanted < 0) & (difference < 0), recipe.overshoot * squared, squared)  # [N]
-    weights = _weights(wanted) if recipe.balanced else torch.ones_like(wanted)  # [N]
     return (weights * squared).sum() / weights.sum()
 
 
@@ -274,23 +300,33 @@ def _descend(
     held_wanted: torch.Tensor,
     recipe: Recipe,
 ) -> tuple[list[tuple[float, float]], dict[str, Any], int]:
-    """Descend the gradient of the whole batch. Return errors per epoch, the chosen weights and their epoch."""
+    """Descend the gradient. Return errors per epoch, the chosen weights and their epoch."""
     optimizer = torch.optim.Adam(adapter.parameters(), lr=recipe.rate)
+    weights = _weights(wanted) if recipe.balanced else torch.ones_like(wanted)  # [N]
+    size = recipe.batch or len(wanted)
+    patience = math.ceil(PATIENCE / math.ceil(len(wanted) / size))  # in epochs
     low, high = adapter.info.label_range
     generator = torch.Generator().manual_seed(recipe.seed)
     history: list[tuple[float, float]] = []
     best, best_epoch, least = copy.deepcopy(adapter.state_dict()), 0, float("inf")
     for epoch in tqdm(range(recipe.epochs), desc="adapter", mininterval=5, leave=False):
-        noise = recipe.input_noise * adapter.input_std * torch.randn(inputs.shape, generator=generator)  # [N, inputs]
-        loss = error(adapter(inputs + noise), wanted, low, recipe)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        order = torch.randperm(len(wanted), generator=generator) if recipe.batch else torch.arange(len(wanted))  # [N]
+        losses = []
+        for rows in order.split(size):
+            noise = torch.randn(inputs[rows].shape, generator=generator)  # [b, inputs]
+            seen = inputs[rows] + recipe.input_noise * adapter.input_std * noise  # [b, inputs]
+            loss = _weighed(adapter(seen), wanted[rows], weights[rows], low, recipe)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
         with torch.no_grad():
             held = error(adapter(held_inputs).clamp(low, high), held_wanted, low, recipe)
-        history.append((loss.item(), held.item()))
-        if not recipe.early_stopping or held.item() <= least:
+        history.append((sum(losses) / len(losses), held.item()))
+        if not recipe.early_stopping or held.item() < least:
             best, best_epoch, least = copy.deepcopy(adapter.state_dict()), epoch, held.item()
+        if recipe.early_stopping and epoch - best_epoch >= patience:
+            break
     return history, best, best_epoch
 
 
@@ -308,18 +344,20 @@ def fit_labels(
     recipe: Recipe | None = None,
     presumptions: Mapping[str, Presumption | None] | None = None,
 ) -> Fit:
-    """Read the prompts' attention and fit one adapter for all concepts. ``labels``, ``presumptions``: by concept.
+    """Read the prompts and fit one adapter for all concepts. ``labels``, ``presumptions``: by concept.
 
-    An adapter for one concept keeps the calibration that its presumption comes from, if that tells presence.
+    One that reads what is predicted gets a narrow adapter, fitted to the same labels: see ``Adapter``.
     """
     recipe, presumed, examples = recipe or Recipe(), presumptions or {}, []
     for concept, part in labels.items():
         examples += inputs.examples(concept, part, recipe, presumed.get(concept))
     maker = inputs.maker
-    result = fit(maker.base, list(labels), examples, recipe, inputs.reading, maker.conditions)
-    of_one = presumed.get(*labels) if len(labels) == 1 else None
-    if of_one is not None:
-        result.adapter.calibration = of_one.telling
+    known = maker.base, list(labels)
+    result = fit(*known, examples, recipe, inputs.reading, inputs.predicted, maker.conditions)
+    if inputs.predicted:
+        count = result.adapter.info.attention_inputs
+        attention = [replace(example, inputs=example.inputs[:count]) for example in examples]
+        result.adapter.narrow = fit(*known, attention, recipe, inputs.reading, (), maker.conditions).adapter
     return result
 
 

@@ -86,9 +86,9 @@ class ImageMaker(Calibrator, Protocol):
         """Return one image per prompt, seed and scale w (float32 [B])."""
         ...
 
-    def read(self, prompts: Sequence[str], concepts: Sequence[str], reading: Reading) -> list[torch.Tensor]:
-        """Return the inputs that adapters with this reading would get, for each concept float32 [B, inputs, n].
+    def read(self, prompts: Sequence[str], concepts: Sequence[str], readings: Sequence[Reading]) -> list[torch.Tensor]:
+        """Return the inputs that adapters with these readings would get, for each concept float32 [B, inputs, n].
 
-        The reading must depend on the prompt alone.
+        Each reading must depend on the prompt alone. The first is of the attention.
         """
         ...

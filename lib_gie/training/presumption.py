@@ -25,19 +25,11 @@ SURE = 0.95
 class Presumption:
     """The scale of prompts with the concept, and how present it is in those that imply it.
 
-    ``scale``: w where the concept is present in full, below 0. ``presence``: 0 to 1, by prompt. ``calibration``: the
-    one that says so.
+    ``scale``: w where the concept is present in full, below 0. ``presence``: 0 to 1, by prompt.
     """
 
     scale: float
     presence: Mapping[str, float]
-    calibration: Calibration | None = None
-
-    @property
-    def telling(self) -> Calibration | None:
-        """Return the calibration if it tells which prompts bring the concept in, and which do not."""
-        known = self.calibration
-        return known if known is not None and known.info.tells_presence else None
 
     def is_sure(self, sample: Sample) -> bool:
         """Tell whether it is known without an image that the prompt brings the concept in.
@@ -109,9 +101,9 @@ def presume(
         return None
     prompts = list(dict.fromkeys(sample.prompt for sample in samples if sample.kind == "implicit"))
     if not prompts or not info.tells_presence:
-        return Presumption(info.strength, {}, calibration)
+        return Presumption(info.strength, {})
     counted = Counted(maker, len(prompts) * len(info.readings), on_progress, should_stop)
     inputs = read_prompts(counted, info.readings, prompts)  # [B, inputs]
     with torch.no_grad():
         presence = calibration.presence(inputs[..., None])  # [B]
-    return Presumption(info.strength, dict(zip(prompts, presence.tolist(), strict=True)), calibration)
+    return Presumption(info.strength, dict(zip(prompts, presence.tolist(), strict=True)))

@@ -81,7 +81,7 @@ def test_scale_zero_is_the_bare_pipeline(host):
 def test_the_host_reads_what_an_adapter_will_see(host):
     heads = [layer.heads for layer in find_cross_attention(host.pipe.unet)]
     adapter = Adapter(AdapterInfo("width-24", sum(heads), ("knife",), (-4.0, 0.0), Reading(True, 3)))
-    read, other = host.read(["a cat", "a knife"], ["knife", "a dog"], adapter.reading)  # [2, inputs, n] each
+    read, other = host.read(["a cat", "a knife"], ["knife", "a dog"], adapter.readings)  # [2, inputs, n] each
     assert not torch.equal(read, other[..., :1])
     assert read.shape == (2, sum(heads), 1)
     with GrowthInhibitors(host.pipe, "knife", adapter=adapter) as eraser:

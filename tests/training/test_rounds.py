@@ -9,7 +9,8 @@ import torch
 from test_training import Host, Judge
 
 from lib_gie.core.scales.adapter import AdapterInfo
-from lib_gie.training.fitting import PromptInputs, Recipe, targets
+from lib_gie.training.calibration.presence import readings_at
+from lib_gie.training.fitting import PAPER_RECIPE, PromptInputs, Recipe, fit_labels, targets
 from lib_gie.training.labels import Label, Labelling, Sample
 from lib_gie.training.presumption import Presumption, presume
 from lib_gie.training.rounds import ROUND, Rounds, in_order
@@ -176,7 +177,8 @@ def test_targets_are_stronger_where_images_resist():
     labels = [_label(f"p {k}", -2.0) for k in range(3)] + [_label("weak", -0.5), PRESUMED.label(SURE[0])]
     wanted = targets(labels, Recipe(margin=1.5, floor=None), PRESUMED)
     assert wanted == {"p 0": -3.0, "p 1": -3.0, "p 2": -3.0, "weak": -1.1, SURE[0].prompt: -1.1}
-    assert set(targets(labels, Recipe(margin=1.5, floor=0.9), PRESUMED).values()) == {-3.0}
+    wanted = targets(labels, Recipe(margin=1.5, floor=0.9), PRESUMED)  # the floor is for all, and has no margin
+    assert wanted == {"p 0": -3.0, "p 1": -3.0, "p 2": -3.0, "weak": -2.0, SURE[0].prompt: -2.0}
 
 
 class Calibration:
@@ -204,7 +206,7 @@ def test_a_calibration_that_was_not_seen_to_erase_presumes_nothing(training):
 
 def test_where_presence_cannot_be_told_only_naming_prompts_are_sure():
     found = presume(Host(), Calibration(tells_presence=False), ALL)
-    assert (found.scale, found.presence, found.telling) == (-1.25, {}, None)
+    assert found == Presumption(-1.25, {})
     assert found.is_sure(NAMING[0])
     assert not found.is_sure(SURE[0])
 
@@ -225,7 +227,6 @@ def test_presence_is_read_of_each_implied_prompt_once(monkeypatch):
 
 
 def test_adapters_say_how_much_was_presumed(tmp_path):
-    from lib_gie.training.fitting import fit_labels
     from lib_gie.training.report import summary
 
     host = Host()
@@ -239,14 +240,14 @@ def test_adapters_say_how_much_was_presumed(tmp_path):
     assert isinstance(result.adapter.info, AdapterInfo)
 
 
-@pytest.mark.parametrize(("tells", "concepts", "keeps"), [(True, 1, True), (False, 1, False), (True, 2, False)])
-def test_an_adapter_for_one_concept_keeps_a_calibration_that_tells_presence(tmp_path, tells, concepts, keeps):
-    from lib_gie.training.fitting import fit_labels
-
-    host, known = Host(), Calibration(tells_presence=tells)
-    presumed = dataclasses.replace(PRESUMED, calibration=known)
-    names = ["knife", "wine"][:concepts]
+@pytest.mark.parametrize("concepts", [1, 2])
+def test_an_adapter_that_reads_what_is_predicted_has_a_narrow_one_for_the_same(tmp_path, concepts):
+    host, names = Host(), ["knife", "wine"][:concepts]
     labels = {name: _rounds(host, tmp_path, CERTAIN).run() for name in names}
-    result = fit_labels(PromptInputs(host, names), labels, RECIPE, dict.fromkeys(names, presumed))
-    assert result.adapter.calibration is (known if keeps else None)
-    assert fit_labels(PromptInputs(host, names), labels, RECIPE).adapter.calibration is None
+    adapter = fit_labels(PromptInputs(host, names), labels, RECIPE).adapter
+    assert adapter.info.predicted == readings_at(host.latent_size)
+    assert adapter.info.inputs == 4 + 2 * 4 * 2 * 3
+    assert (adapter.narrow.info.inputs, adapter.narrow.info.predicted) == (4, ())
+    assert adapter.narrow.info.concepts == adapter.info.concepts == tuple(names)
+    paper = fit_labels(PromptInputs(host, names, predicted=False), labels, PAPER_RECIPE).adapter
+    assert (paper.info.predicted, paper.narrow) == ((), None)

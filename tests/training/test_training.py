@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 
 import pytest
@@ -88,11 +89,12 @@ class Host:
         shows = ((scales > gone) & (gone < 0)).float()  # [B]
         return Made(shows.view(-1, 1, 1, 1), torch.zeros(len(prompts), 4, 2, 2))
 
-    def read(self, prompts, concepts, reading):
-        assert reading.reads_prompt
-        assert reading.size == self.latent_size
+    def read(self, prompts, concepts, readings):
+        assert all(reading.reads_prompt and reading.size == self.latent_size for reading in readings)
+        cells = math.prod(self.latent_size) * 4  # of each reading of what is predicted
         gone = torch.tensor([float(prompt.split()[-1]) for prompt in prompts])  # [B]
-        return [gone[:, None, None].expand(-1, 4, 2) for _ in concepts]  # [B, inputs, n] each
+        inputs = 4 + cells * (len(readings) - 1)
+        return [gone[:, None, None].expand(-1, inputs, 2) for _ in concepts]  # [B, inputs, n] each
 
 
 class Judge(judges.Judge):
@@ -393,7 +395,7 @@ def test_targets(quantile, floor, expected):
 def test_the_recipes_differ_in_their_parts_alone():
     """With all parts of the own recipe, the paper's is the own one."""
     assert paper_recipe_with([]) == PAPER_RECIPE
-    assert paper_recipe_with(["label", "loss", "regularisation"]) == Recipe() != PAPER_RECIPE
+    assert paper_recipe_with(["label", "inputs", "loss", "regularisation"]) == Recipe() != PAPER_RECIPE
     assert paper_recipe_with(["loss"]) == dataclasses.replace(
         PAPER_RECIPE, balanced=True, overshoot=0.1, one_sided=True
     )

@@ -121,6 +121,13 @@ def read_reading(values: dict[str, Any]) -> Reading:
     return Reading(per_head, noise, _size(values.get("size")), timestep, values.get("predicted", False))
 
 
+def read_readings(values: Any) -> tuple[Reading, ...]:
+    """Return readings."""
+    if not isinstance(values, list):
+        raise ValueError("the readings are no list")
+    return tuple(read_reading(value) for value in values)
+
+
 def _size(value: Any) -> tuple[int, int] | None:
     """Return height and width that are read at, in latents, at most MAX_SIDE each."""
     if value is None:

@@ -12,6 +12,7 @@ from lib_gie.core.recorder import Reading
 from lib_gie.errors import OptionError
 from lib_gie.options import BY_NAME, LOWEST_SCALE
 
+from .adapter import Adapter
 from .calibrated import CALIBRATED
 from .fitted import Fitted
 
@@ -132,10 +133,11 @@ def guarded(fitted: Fitted, usual: float, plain_only: bool = False) -> Guarded:
     """Return the rule that an adapter or a calibration is used by.
 
     ``usual``: the fixed scale of the model family, which stands behind an adapter. Behind a calibration its strength
-    does. ``plain_only``: a calibration counts for plain prompts alone; for others the stronger of both scales does.
+    does. ``plain_only``: a calibration counts for plain prompts alone; for others the stronger of both scales does. An
+    adapter is cautious then.
     """
-    if fitted.kind != CALIBRATED:
-        return Guarded(fitted, usual)
+    if isinstance(fitted, Adapter):
+        return Guarded(fitted.cautiously() if plain_only else fitted, usual)
     strength = fitted.info.label_range[0]
     return Guarded(fitted, strength, min(strength, usual) if plain_only else None)
 

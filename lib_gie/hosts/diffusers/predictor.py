@@ -13,7 +13,7 @@ from lib_gie.core.call import LAST_TIMESTEP, LATENT_CHANNELS
 from lib_gie.core.concepts import Concept
 from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.recorder import Reading
-from lib_gie.core.session import erasing, read_attention
+from lib_gie.core.session import erasing, read_inputs
 from lib_gie.errors import UnsupportedModelError
 
 from .classes import layout_of
@@ -114,17 +114,17 @@ class PipelinePredictor:
         return torch.cat(found)
 
     @torch.no_grad()
-    def read(self, prompts: Sequence[str], concepts: Sequence[str], reading: Reading) -> list[torch.Tensor]:
-        """Return what adapters with this reading would see, for each concept float32 [B, inputs, n]."""
+    def read(self, prompts: Sequence[str], concepts: Sequence[str], readings: Sequence[Reading]) -> list[torch.Tensor]:
+        """Return what adapters with these readings would see, for each concept float32 [B, inputs, n]."""
         size, encoded = self.latent_size, [self.encoded(text) for text in concepts]
         found, most = [], _rows_of(size)
-        for start in tqdm(range(0, len(prompts), most), desc="attention", mininterval=5, leave=False):
+        for start in tqdm(range(0, len(prompts), most), desc="prompts", mininterval=5, leave=False):
             states, pooled = encode_texts(self.pipe, self._layout, prompts[start : start + most])  # [R, 77, D], [R, P]
             latents = torch.zeros(len(states), LATENT_CHANNELS, *size)  # [R, 4, h, w]
             timesteps = torch.full((len(states),), LAST_TIMESTEP)  # [R]
             call = self._calls.make(latents, timesteps, states, pooled)
             with as_written(self.pipe.unet):
-                found.append(read_attention(self.pipe.unet, encoded, reading, call.args, call.kwargs))
+                found.append(read_inputs(self.pipe.unet, encoded, readings, call.args, call.kwargs))
         return [torch.cat(parts) for parts in zip(*found, strict=True)]  # each [B, inputs, n]
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from lib_gie.checks import quoted
-from lib_gie.core.scales.calibrated import Calibration, CalibrationInfo, calibration_of, tensors_of
 from lib_gie.core.scales.files import checked, loaded, metadata_in, read_file, refuse_other_contents, write_file
 from lib_gie.core.scales.input_range import take_range
 from lib_gie.core.scales.metadata import read_json
@@ -19,19 +18,20 @@ from lib_gie.errors import AdapterError
 from .info import AdapterInfo
 from .model import Adapter, filled
 
-_CALIBRATION = "calibration"
-"""Key of the metadata, and beginning of the tensors' names, of the calibration that an adapter's file may hold."""
+_NARROW = "narrow"
+"""Key of the metadata, and beginning of the tensors' names, of the narrow adapter that a file may hold."""
 
 
 def save_adapter(adapter: Adapter, path: Path) -> None:
     """Write an adapter as safetensors with its metadata."""
-    known = {} if adapter.range is None else adapter.range.tensors()
-    tensors = {key: value.detach().float().contiguous() for key, value in (adapter.state_dict() | known).items()}
-    metadata, behind = adapter.info.to_metadata(), adapter.calibration
-    if behind is not None:
-        tensors |= {f"{_CALIBRATION}_{key}": value for key, value in tensors_of(behind).items()}
-        metadata[_CALIBRATION] = json.dumps(behind.info.to_metadata())
-    write_file(path, tensors, metadata)
+    values, metadata, narrow = adapter.state_dict(), adapter.info.to_metadata(), adapter.narrow  # narrow's are in it
+    if adapter.range is not None:
+        values |= adapter.range.tensors()
+    if narrow is not None:
+        metadata[_NARROW] = json.dumps(narrow.info.to_metadata())
+        if narrow.range is not None:
+            values |= {f"{_NARROW}.{key}": value for key, value in narrow.range.tensors().items()}
+    write_file(path, {key: value.detach().float().contiguous() for key, value in values.items()}, metadata)
 
 
 def add_validation(path: Path, **figures: Any) -> None:
@@ -58,31 +58,33 @@ def check_tensors(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Te
         raise AdapterError(f"{name}: input_std must be positive; the file is damaged")
 
 
-def _take_calibration(
+def _take_narrow(
     tensors: dict[str, torch.Tensor], metadata: dict[str, str], of: AdapterInfo, name: str
-) -> Calibration | None:
-    """Take the calibration out of an adapter file's tensors. Return None where its metadata tells of none.
+) -> Adapter | None:
+    """Take the narrow adapter out of an adapter file's tensors. Return None where its metadata tells of none.
 
-    Raises AdapterError for that of another model family or concept, and for one without the range of its inputs, which
-    would have a say in prompts that it knows nothing of.
+    Raises AdapterError where it is for something else than the adapter with this description.
     """
-    if _CALIBRATION not in metadata:
+    if _NARROW not in metadata:
         return None
-    said, whose = read_json(metadata[_CALIBRATION]), f"the calibration in {name}"
+    said, whose = read_json(metadata[_NARROW]), f"the narrow adapter in {name}"
     if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
-        raise AdapterError(f"{name}: what it says of its calibration is no table of texts; the file is damaged")
-    info = CalibrationInfo.from_metadata(said, whose)
-    if (info.base, info.concepts) != (of.base, of.concepts):
-        raise AdapterError(
-            f"{whose} is for {', '.join(info.concepts)} on {info.base}, and the adapter for {', '.join(of.concepts)} "
-            f"on {of.base}; both must be for the same"
-        )
-    prefix = f"{_CALIBRATION}_"
+        raise AdapterError(f"{name}: what it says of its narrow adapter is no table of texts; the file is damaged")
+    info = AdapterInfo.from_metadata(said, whose)
+    same = (info.base, info.concepts, info.reading) == (of.base, of.concepts, of.reading)
+    if not same or info.predicted or not of.predicted or info.inputs != of.attention_inputs:
+        raise AdapterError(f"{whose} is not for the same concepts, model family and attention; the file is damaged")
+    prefix = f"{_NARROW}."
     own = {key.removeprefix(prefix): tensors.pop(key) for key in sorted(tensors) if key.startswith(prefix)}
-    found = calibration_of(info, own, whose)
-    if found.range is None:
-        raise AdapterError(f"{whose} lacks the range of its inputs; the file is damaged")
-    return found
+    return _made(info, own, whose)
+
+
+def _made(info: AdapterInfo, tensors: dict[str, torch.Tensor], name: str) -> Adapter:
+    """Return the adapter of this description and these tensors. ``name``: their file's, for errors."""
+    adapter = Adapter(info)
+    adapter.range = take_range(tensors, info.inputs, name)
+    check_tensors(tensors, adapter.state_dict(), name)
+    return filled(adapter, tensors)
 
 
 def adapter_in(data: bytes, name: str) -> Adapter:
@@ -94,11 +96,13 @@ def adapter_in(data: bytes, name: str) -> Adapter:
     def read() -> Adapter:
         refuse_other_contents(data, name)
         metadata, tensors = metadata_in(data), loaded(data)
-        adapter = Adapter(AdapterInfo.from_metadata(metadata, name))
-        adapter.calibration = _take_calibration(tensors, metadata, adapter.info, name)
-        adapter.range = take_range(tensors, adapter.info.inputs, name)
-        check_tensors(tensors, adapter.state_dict(), name)
-        return filled(adapter, tensors)
+        info = AdapterInfo.from_metadata(metadata, name)
+        narrow = _take_narrow(tensors, metadata, info, name)
+        adapter = _made(info, tensors, name)
+        if narrow is not None and adapter.range is None:
+            raise AdapterError(f"{name} lacks the range within which its narrow adapter is not asked; it is damaged")
+        adapter.narrow = narrow
+        return adapter
 
     return checked(read, name)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lib_gie import __version__
-from lib_gie.core.recorder import PAPER, Reading
+from lib_gie.core.call import LATENT_CHANNELS
+from lib_gie.core.recorder import PAPER, Reading, count_cells
 from lib_gie.core.scales.metadata import (
     Reader,
     as_json,
@@ -16,6 +17,7 @@ from lib_gie.core.scales.metadata import (
     read_conditions,
     read_numbers,
     read_reading,
+    read_readings,
     read_texts,
     read_whole,
     to_metadata,
@@ -23,16 +25,19 @@ from lib_gie.core.scales.metadata import (
 from lib_gie.errors import AdapterError
 
 MAX_INPUTS = 4096
+_MOST_READINGS = 8
 
 
 @dataclass(frozen=True)
 class AdapterInfo:
     """An adapter's description, which its file keeps as metadata.
 
-    ``base``: model family it was trained on ("sd1", "sd2", "sdxl", "gie-demo"). ``inputs``: number of the MLP's inputs,
-    as many as ``reading`` reads from that family's UNet. ``concepts``: those it was trained for. ``label_range``:
-    (least, greatest) scale among its labels, both <= 0. ``training``, ``validation``: free-form figures.
-    ``conditions``: settings of the images that it was fitted on ("clip_skip", "cfg"), as far as they are known.
+    ``base``: model family it was trained on ("sd1", "sd2", "sdxl", "gie-demo"). ``inputs``: number of the MLP's inputs:
+    first as many as ``reading`` reads of the attention in that family's UNet, then those of ``predicted``.
+    ``concepts``: those it was trained for. ``label_range``: (least, greatest) scale among its labels, both <= 0.
+    ``predicted``: readings of what the UNet predicts under the prompt, beside the attention; () in the paper.
+    ``training``, ``validation``: free-form figures. ``conditions``: settings of the images that it was fitted on
+    ("clip_skip", "cfg"), as far as they are known.
     """
 
     base: str
@@ -40,6 +45,7 @@ class AdapterInfo:
     concepts: tuple[str, ...]
     label_range: tuple[float, float]
     reading: Reading = PAPER
+    predicted: tuple[Reading, ...] = ()
     training: dict[str, Any] = field(default_factory=dict)
     validation: dict[str, Any] = field(default_factory=dict)
     conditions: dict[str, float] = field(default_factory=dict)
@@ -57,8 +63,20 @@ class AdapterInfo:
             raise AdapterError("the adapter does not say which model family it was trained on (base)")
         if self.reading.predicted:
             raise AdapterError("an adapter reads attention; this file says that it reads predicted noise")
+        if len(self.predicted) > _MOST_READINGS or not all(one.reads_alone for one in self.predicted):
+            raise AdapterError(
+                f"beside the attention an adapter reads at most {_MOST_READINGS} times what is predicted for noise of "
+                f"one size; its readings are others"
+            )
+        if self.attention_inputs < 1:
+            raise AdapterError(f"of the adapter's {self.inputs} inputs none is left for the attention")
         if not self.concepts:
             raise AdapterError("the adapter does not say which concepts it was trained for")
+
+    @property
+    def attention_inputs(self) -> int:
+        """Return the number of inputs that are read of the attention."""
+        return self.inputs - sum(count_cells(one.size, LATENT_CHANNELS) for one in self.predicted if one.size)
 
     def to_metadata(self) -> dict[str, str]:
         """Return the texts that a safetensors file keeps."""
@@ -70,7 +88,7 @@ class AdapterInfo:
 
         Raises AdapterError where a field is missing, cannot be read or has no sensible value.
         """
-        return from_metadata(cls, _READERS, metadata, name, later=("conditions",))
+        return from_metadata(cls, _READERS, metadata, name, later=("conditions", "predicted"))
 
 
 _READERS: dict[str, Reader] = {
@@ -78,6 +96,7 @@ _READERS: dict[str, Reader] = {
     "created_by": str,
     "inputs": as_json(read_whole),
     "reading": as_json(read_reading),
+    "predicted": as_json(read_readings),
     "concepts": as_json(read_texts),
     "label_range": as_json(read_numbers),
     "training": as_json(dict),

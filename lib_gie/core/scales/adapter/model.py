@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 from collections.abc import Sequence
@@ -11,7 +12,6 @@ from torch import nn
 
 from lib_gie.core.layers import UNKNOWN
 from lib_gie.core.recorder import Reading
-from lib_gie.core.scales.calibrated import Calibration
 from lib_gie.core.scales.input_range import InputRange, outside
 from lib_gie.errors import AdapterError
 
@@ -34,21 +34,25 @@ def _layer(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
 class Adapter(nn.Module):
     """MLP n-64-32-1 over normalised attention means; one scale per image and concept token.
 
+    Beyond the paper, it may read what the UNet predicts under the prompt as well (``AdapterInfo.predicted``).
+    Attention tells little of a scene that implies a concept and that nobody trained on; what is predicted tells it.
+
     ``range``: the range of its inputs when it was fitted. None where its file does not say: files of earlier versions,
-    and the authors'. ``calibration``: the calibration of its concept on the model that it was fitted on, if its
-    training made one. The MLP knows the prompts that it was fitted on and those like them; which other prompts bring
-    the concept in, the calibration tells. w is the stronger of both answers.
+    and the authors'. ``narrow``: an adapter for the same that reads the attention alone. It answers where what is
+    predicted could not be read, or where the inputs are out of range. ``cautious``: the stronger of both answers counts
+    everywhere.
     """
 
     kind = ADAPTER
     range: InputRange | None = None
-    calibration: Calibration | None = None
+    narrow: Adapter | None  # without a value here: torch keeps modules elsewhere, and this one would hide it
+    cautious: bool = False
     input_mean: torch.Tensor
     input_std: torch.Tensor
 
     def __init__(self, info: AdapterInfo):
         super().__init__()
-        self.info = info
+        self.info, self.narrow = info, None
         self.register_buffer("input_mean", torch.zeros(info.inputs))
         self.register_buffer("input_std", torch.ones(info.inputs))
         widths = (info.inputs, *HIDDEN)
@@ -63,13 +67,13 @@ class Adapter(nn.Module):
 
     @property
     def readings(self) -> tuple[Reading, ...]:
-        """Return what its inputs are, as a ScaleRule tells it: the MLP's, then the calibration's."""
-        return (self.info.reading, *self.optional)
+        """Return what its inputs are, as a ScaleRule tells it."""
+        return (self.info.reading, *self.info.predicted)
 
     @property
     def optional(self) -> tuple[Reading, ...]:
-        """Return the readings that it can do without: the calibration's."""
-        return () if self.calibration is None else self.calibration.readings
+        """Return the readings that it can do without."""
+        return () if self.narrow is None else self.info.predicted
 
     @property
     def knows_its_range(self) -> bool:
@@ -87,21 +91,25 @@ class Adapter(nn.Module):
 
     @torch.no_grad()
     def scales(self, inputs: torch.Tensor | None, rows: int, tokens: int) -> torch.Tensor:
-        """Return w, never above 0: float32 [rows, inputs, tokens] -> [rows, tokens].
+        """Return w within the label range, never above 0: float32 [rows, inputs, tokens] -> [rows, tokens].
 
         ``inputs``: those of ``readings``; of the optional ones NaN where they could not be read. Raises AdapterError
         where there are no inputs, or where a scale is not finite.
         """
         if inputs is None:
             raise AdapterError("the adapter needs the attention at t = T and got none")
-        found = self.own_scales(inputs[:, : self.info.inputs])  # [rows, tokens]
-        if self.calibration is None:
-            return found
-        return _or_stronger(found, self.calibration, inputs[:, self.info.inputs :, :1])
+        if self.narrow is None:
+            return self.own_scales(inputs)
+        known = outside(self.range, inputs).logical_not()  # [rows]; what could not be read is outside
+        found = self.narrow.own_scales(inputs[:, : self.info.attention_inputs])  # [rows, tokens]
+        if known.any():
+            own = self.own_scales(inputs[known])  # [known, tokens]
+            found[known] = torch.minimum(own, found[known]) if self.cautious else own
+        return found
 
     @torch.no_grad()
     def own_scales(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the MLP's answer within the label range: float32 [rows, inputs, tokens] -> [rows, tokens].
+        """Return this MLP's answer within the label range: float32 [rows, inputs, tokens] -> [rows, tokens].
 
         Raises AdapterError where a scale is not finite.
         """
@@ -117,11 +125,20 @@ class Adapter(nn.Module):
 
     @torch.no_grad()
     def is_outside(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Tell which rows are unlike all that the MLP was fitted on: float32 [rows, inputs, n] -> bool [rows].
+        """Tell which rows are unlike all that it was fitted on: float32 [rows, inputs, n] -> bool [rows].
 
-        Where ``range`` is None no row is.
+        Where ``range`` is None no row is. Where there is a narrow adapter, it is asked about rows that are.
         """
-        return outside(self.range, inputs[:, : self.info.inputs])
+        found = outside(self.range, inputs)  # [rows]
+        if self.narrow is None:
+            return found
+        return found & self.narrow.is_outside(inputs[:, : self.info.attention_inputs])
+
+    def cautiously(self) -> Adapter:
+        """Return this adapter, as it is used for what an admin enforces: see ``cautious``."""
+        found = copy.copy(self)
+        found.cautious = True
+        return found
 
     def is_for(self, concept: str) -> bool:
         """Tell whether it was fitted for a concept, given by its case-folded text."""
@@ -129,7 +146,7 @@ class Adapter(nn.Module):
 
     def fits(self, family: str, heads: Sequence[int]) -> bool:
         """Tell whether a model of this family, with these heads of each cross-attention layer, gives its inputs."""
-        return family in (self.info.base, UNKNOWN) and self.reading.count(heads) == self.info.inputs
+        return family in (self.info.base, UNKNOWN) and self.reading.count(heads) == self.info.attention_inputs
 
     def check_model(self, family: str, heads: Sequence[int]) -> None:
         """Raise AdapterError for a model of another family, or one that gives another number of inputs."""
@@ -139,11 +156,11 @@ class Adapter(nn.Module):
                 f"the adapter for {', '.join(self.info.concepts)} was trained on {self.info.base}, and this model is "
                 f"{family}; choose an adapter for {family}, or a fixed scale"
             )
-        if found != self.info.inputs:
+        if found != self.info.attention_inputs:
             raise AdapterError(
                 f"the adapter for {', '.join(self.info.concepts)} was trained on {self.info.base} with "
-                f"{self.info.inputs} inputs, and this model gives {found} ({len(heads)} cross-attention layers); "
-                f"choose an adapter for this model's family, or a fixed scale"
+                f"{self.info.attention_inputs} inputs of attention, and this model gives {found} ({len(heads)} "
+                f"cross-attention layers); choose an adapter for this model's family, or a fixed scale"
             )
 
     @property
@@ -153,8 +170,11 @@ class Adapter(nn.Module):
         digest = hashlib.sha256(f"({self.info.label_range}, {read})".encode())
         for _, value in sorted(self.state_dict().items()):
             digest.update(value.detach().float().cpu().numpy().tobytes())
-        if self.calibration is not None:
-            digest.update(self.calibration.weights_digest.encode())
+        if self.info.predicted:
+            digest.update(str(self.info.predicted).encode())
+        if self.narrow is not None:  # the ranges decide which of both answers
+            known = {} if self.range is None else self.range.tensors()
+            digest.update(b"".join(value.float().numpy().tobytes() for _, value in sorted(known.items())))
         return digest.hexdigest()[:12]
 
     def set_normalisation(self, inputs: torch.Tensor) -> None:
@@ -162,20 +182,6 @@ class Adapter(nn.Module):
         self.input_mean.copy_(inputs.mean(0))
         spread = inputs.std(0, correction=0)  # [inputs]
         self.input_std.copy_(torch.where(spread > 1e-8, spread, torch.ones_like(spread)))
-
-
-def _or_stronger(found: torch.Tensor, calibration: Calibration, inputs: torch.Tensor) -> torch.Tensor:
-    """Return the stronger of scales, float32 [rows, tokens], and a calibration's: float32 [rows, tokens].
-
-    ``inputs``: the calibration's, float32 [rows, inputs, 1]. Rows whose inputs it does not know, or that could not be
-    read (NaN), keep their scale.
-    """
-    known = calibration.is_outside(inputs).logical_not()  # [rows]; what is not finite is outside
-    if not known.any():
-        return found
-    also = torch.zeros_like(found)  # [rows, tokens]
-    also[known] = calibration.scales(inputs[known], int(known.sum()), found.shape[1]).to(found)
-    return torch.minimum(found, also)
 
 
 def filled(adapter: Adapter, tensors: dict[str, torch.Tensor]) -> Adapter:

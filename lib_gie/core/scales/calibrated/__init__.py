@@ -4,11 +4,9 @@ from .discriminant import Discriminant, fit_discriminant, held_out_scores
 from .files import (
     calibration_header,
     calibration_in,
-    calibration_of,
     is_calibration,
     load_calibration,
     save_calibration,
-    tensors_of,
 )
 from .info import CALIBRATED, CalibrationInfo
 from .model import Calibration
@@ -20,11 +18,9 @@ __all__ = [
     "Discriminant",
     "calibration_header",
     "calibration_in",
-    "calibration_of",
     "fit_discriminant",
     "held_out_scores",
     "is_calibration",
     "load_calibration",
     "save_calibration",
-    "tensors_of",
 ]

@@ -18,15 +18,11 @@ from .model import Calibration
 _NAMES = ("mean", "spread", "direction")
 
 
-def tensors_of(calibration: Calibration) -> dict[str, torch.Tensor]:
-    """Return a calibration's tensors by name, float32, as a file keeps them."""
-    known = {} if calibration.range is None else calibration.range.tensors()
-    return {key: value.float().contiguous() for key, value in (calibration.discriminant.tensors() | known).items()}
-
-
 def save_calibration(calibration: Calibration, path: Path) -> None:
     """Write a calibration as safetensors with its metadata."""
-    write_file(path, tensors_of(calibration), calibration.info.to_metadata())
+    known = {} if calibration.range is None else calibration.range.tensors()
+    tensors = {key: value.float().contiguous() for key, value in (calibration.discriminant.tensors() | known).items()}
+    write_file(path, tensors, calibration.info.to_metadata())
 
 
 def is_calibration(data: bytes, name: str) -> bool:
@@ -47,16 +43,13 @@ def calibration_in(data: bytes, name: str) -> Calibration:
 
     def read() -> Calibration:
         refuse_other_contents(data, name)
-        return calibration_of(CalibrationInfo.from_metadata(metadata_in(data), name), loaded(data), name)
+        return _made(CalibrationInfo.from_metadata(metadata_in(data), name), loaded(data), name)
 
     return checked(read, name)
 
 
-def calibration_of(info: CalibrationInfo, tensors: dict[str, torch.Tensor], name: str) -> Calibration:
-    """Return the calibration of this description and these tensors. ``name``: their file's, for errors.
-
-    Raises AdapterError for other names, wrong shapes and NaNs.
-    """
+def _made(info: CalibrationInfo, tensors: dict[str, torch.Tensor], name: str) -> Calibration:
+    """Return the calibration of this description and these tensors. ``name``: their file's, for errors."""
     known = take_range(tensors, info.inputs, name)
     if sorted(tensors) != sorted(_NAMES):
         found = quoted(", ".join(sorted(tensors)))

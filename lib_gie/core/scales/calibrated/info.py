@@ -16,7 +16,7 @@ from lib_gie.core.scales.metadata import (
     from_metadata,
     read_conditions,
     read_numbers,
-    read_reading,
+    read_readings,
     read_texts,
     read_whole,
     to_metadata,
@@ -121,12 +121,6 @@ class CalibrationInfo:
         return from_metadata(cls, _READERS, metadata, name)
 
 
-def _read_readings(values: Any) -> tuple[Reading, ...]:
-    if not isinstance(values, list):
-        raise ValueError("readings is no list")
-    return tuple(read_reading(value) for value in values)
-
-
 def _read_flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError("tells_presence is neither true nor false")
@@ -144,7 +138,7 @@ _READERS: dict[str, Reader] = {
     "weights": str,
     "created_by": str,
     "concepts": as_json(read_texts),
-    "readings": as_json(_read_readings),
+    "readings": as_json(read_readings),
     "inputs": as_json(read_whole),
     "strength": as_json(_read_strength),
     "ramp": as_json(read_numbers),

@@ -21,7 +21,7 @@ from lib_gie.core.concepts import Concept
 from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.recorder import Reading
 from lib_gie.core.scales.scale_rules import GivenScales
-from lib_gie.core.session import erasing, read_attention
+from lib_gie.core.session import erasing, read_inputs
 from lib_gie.errors import ErasureError, UnsupportedModelError
 from lib_gie.hosts.webui.host.chosen import HOST
 from lib_gie.hosts.webui.host.model import (
@@ -229,8 +229,8 @@ class WebUIImageMaker:
             batch_size=len(prompts), n_iter=1, do_not_save_samples=True, do_not_save_grid=True,
         )  # fmt: skip
 
-    def read(self, prompts: Sequence[str], concepts: Sequence[str], reading: Reading) -> list[torch.Tensor]:
-        """Return what adapters with this reading would see, for each concept float32 [B, inputs, n].
+    def read(self, prompts: Sequence[str], concepts: Sequence[str], readings: Sequence[Reading]) -> list[torch.Tensor]:
+        """Return what adapters with these readings would see, for each concept float32 [B, inputs, n].
 
         Where AND joins a prompt's parts, it is what they see of the part with the most attention to the concept.
         """
@@ -238,20 +238,24 @@ class WebUIImageMaker:
         for group in self._groups(prompts):
             for start in range(0, len(group), _ROWS):
                 numbers = group[start : start + _ROWS]
-                read = self._read([prompts[number] for number in numbers], concepts, reading)
+                read = self._read([prompts[number] for number in numbers], concepts, readings)
                 for values, own in zip(found, read, strict=True):
                     values |= zip(numbers, own, strict=True)
         return [_in_order(values) for values in found]
 
-    def _read(self, prompts: list[str], concepts: Sequence[str], reading: Reading) -> list[list[torch.Tensor]]:
+    def _read(
+        self, prompts: list[str], concepts: Sequence[str], readings: Sequence[Reading]
+    ) -> list[list[torch.Tensor]]:
         """Read prompts that one batch can be made of: for each concept and prompt float32 [inputs, n]."""
         with self._as_for(prompts[0]) as model:
             encoded = [encode_concept(Concept(text), model) for text in concepts]
             given = prompted(prompts, model, self.sampler, self.steps, (self.width, self.height))
             firsts = range(0, given.rows, _ROWS)
-            read = [_read_rows(model, encoded, reading, given, first, self._size) for first in firsts]
+            read = [_read_rows(model, encoded, readings, given, first, self._size) for first in firsts]
+            _, heads = family_and_heads(unet_of(model))
         rows = [torch.cat(parts).float() for parts in zip(*read, strict=True)]  # for each concept [R, inputs, n]
-        return [[own[numbers][own[numbers].sum((1, 2)).argmax()] for numbers in given.of] for own in rows]
+        count = readings[0].count(heads)  # inputs of the attention, which come first
+        return [[own[of][own[of, :count].sum((1, 2)).argmax()] for of in given.of] for own in rows]
 
     @contextmanager
     def _as_for(self, prompt: str) -> Iterator[Any]:
@@ -325,7 +329,7 @@ def _in_order(by_number: dict[int, torch.Tensor]) -> torch.Tensor:
 
 
 def _read_rows(
-    model: Any, encoded: list[EncodedConcept], reading: Reading, given: Prompted, first: int, size: Size
+    model: Any, encoded: list[EncodedConcept], readings: Sequence[Reading], given: Prompted, first: int, size: Size
 ) -> list[torch.Tensor]:
     """Read at most _ROWS rows from the first on: for each concept [R, inputs, n]."""
     own = {name: value[first : first + _ROWS] for name, value in given.arguments.items()}  # each [R, ...]
@@ -335,7 +339,7 @@ def _read_rows(
     timesteps = torch.full((len(states),), LAST_TIMESTEP, device=states.device)  # [R]
     args = with_picture(latents, blank_picture(model, _latents(size))), timesteps
     with devices.autocast():
-        return read_attention(callable_unet(model, args[0]), encoded, reading, args, own)
+        return read_inputs(callable_unet(model, args[0]), encoded, readings, args, own)
 
 
 def _latents(size: Size) -> tuple[int, int]:
