@@ -343,10 +343,12 @@ def fit_labels(
     labels: Mapping[str, Sequence[Label]],
     recipe: Recipe | None = None,
     presumptions: Mapping[str, Presumption | None] | None = None,
+    with_narrow: bool = True,
 ) -> Fit:
     """Read the prompts and fit one adapter for all concepts. ``labels``, ``presumptions``: by concept.
 
-    One that reads what is predicted gets a narrow adapter, fitted to the same labels: see ``Adapter``.
+    ``with_narrow``: whether one that reads what is predicted gets a narrow adapter, fitted to the same labels: see
+    ``Adapter``.
     """
     recipe, presumed, examples = recipe or Recipe(), presumptions or {}, []
     for concept, part in labels.items():
@@ -354,7 +356,7 @@ def fit_labels(
     maker = inputs.maker
     known = maker.base, list(labels)
     result = fit(*known, examples, recipe, inputs.reading, inputs.predicted, maker.conditions)
-    if inputs.predicted:
+    if inputs.predicted and with_narrow:
         count = result.adapter.info.attention_inputs
         attention = [replace(example, inputs=example.inputs[:count]) for example in examples]
         result.adapter.narrow = fit(*known, attention, recipe, inputs.reading, (), maker.conditions).adapter

@@ -128,7 +128,8 @@ class Rounds:
         """Return an adapter that is fitted to what is known; None where that is too little."""
         concept = self.labelling.concept
         with suppress(OptionError):
-            return fit_labels(self.inputs, {concept: labels}, self._recipe, {concept: self.presumption}).adapter
+            known = {concept: labels}, self._recipe, {concept: self.presumption}
+            return fit_labels(self.inputs, *known, with_narrow=False).adapter
         return None
 
     def _is_better(self, after: Adapter | None, before: Adapter | None, labels: Sequence[Label]) -> bool:
