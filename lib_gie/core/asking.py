@@ -98,22 +98,46 @@ def _asked(runner: UNetRunner, rows: ConditionalRows, kind: Reading, questions: 
 def _read(runner: UNetRunner, rows: ConditionalRows, questions: Sequence[_Question]) -> dict[Reading, Answer]:
     """Run the UNet once for each kind of reading, for all concepts together. Return the answers by kind.
 
-    Kinds of predicted noise share a run where they can.
+    Kinds of predicted noise share a run where they can, and one of them may be read with the attention.
     """
     kinds = dict.fromkeys(kind for question in questions for kind in question.kinds)
     asked = [_asked(runner, rows, kind, questions) for kind in kinds]
-    together = _read_predicted(runner, [one for one in asked if one.kind.reads_alone and not one.misread])
+    attention = [one for one in asked if not one.kind.predicted]
+    predicted = [one for one in asked if one.kind.predicted]
     found = {}
-    for one in asked:
-        encoded, first = tuple(concept for member in one.members for concept in member.encoded), one.first
-        ask = partial(
-            read, runner, encoded=encoded, padding=first.padding, kind=one.kind, undisturbed=first.undisturbed,
-            misread=one.misread,
-        )  # fmt: skip
-        answer = together.get(one.kind) or first.erasure.answers.read(one.kind, one.call, ask, one.misread)
-        misread = one.misread or is_longer(one.call, one.kind, len(first.encoded[0].states))
+    for one in attention:
+        found[one.kind] = _answer(runner, one)
+        _keep_twin(one, found[one.kind], predicted)
+    together = _read_predicted(runner, [one for one in predicted if one.kind.reads_alone and not one.misread])
+    for one in predicted:
+        answer = together.get(one.kind) or _answer(runner, one)
+        misread = one.misread or is_longer(one.call, one.kind, len(one.first.encoded[0].states))
         found[one.kind] = replace(answer, misread=misread)
     return found
+
+
+def _answer(runner: UNetRunner, one: _Asked) -> Answer:
+    """Return the answer to one kind of reading."""
+    encoded, first = tuple(concept for member in one.members for concept in member.encoded), one.first
+    ask = partial(
+        read, runner, encoded=encoded, padding=first.padding, kind=one.kind, undisturbed=first.undisturbed,
+        misread=one.misread,
+    )  # fmt: skip
+    return replace(first.erasure.answers.read(one.kind, one.call, ask, one.misread), misread=one.misread)
+
+
+def _keep_twin(one: _Asked, answer: Answer, predicted: Sequence[_Asked]) -> None:
+    """Keep what was predicted where attention was read, if a rule asks for it in the same call of the UNet."""
+    for other in predicted:
+        is_twin = other.kind == one.kind.twin and not other.misread and answer.predicted is not None
+        if is_twin and _is_same_call(one, other):
+            other.first.erasure.answers.keep(other.kind, other.call, answer)
+
+
+def _is_same_call(one: _Asked, other: _Asked) -> bool:
+    """Tell whether two kinds of reading at the same noise give the UNet the same: one may leave pictures out."""
+    calls = [asked.call.at_noise(asked.kind.noise or 0, asked.kind.size, asked.kind.timestep) for asked in (one, other)]
+    return calls[0].same_as(calls[1])
 
 
 def _read_predicted(runner: UNetRunner, asked: Sequence[_Asked]) -> dict[Reading, Answer]:

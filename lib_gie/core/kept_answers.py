@@ -42,17 +42,22 @@ class KeptAnswers:
         ask: Callable[[Mapping[Reading, UNetCall]], Mapping[Reading, Answer]],
         misread: bool = False,
     ) -> dict[Reading, Answer]:
-        """Return the answers for the rows of these calls, by kind; ``ask`` is called where one of them is new.
+        """Return the answers for the rows of these calls, by kind; ``ask`` is called for those with a new one.
 
         The kinds must be of predicted noise. ``misread``: see ``read``.
         """
         keys = {kind: _keys(kind, call, misread) for kind, call in calls.items()}
-        if not all(key in self._predicted for of_kind in keys.values() for key in of_kind):
-            for kind, answer in ask(calls).items():
-                assert answer.predicted is not None  # as the kinds say
-                self._predicted |= zip(keys[kind], answer.predicted, strict=True)
+        new = {kind: call for kind, call in calls.items() if not all(key in self._predicted for key in keys[kind])}
+        for kind, answer in (ask(new) if new else {}).items():
+            assert answer.predicted is not None  # as the kinds say
+            self._predicted |= zip(keys[kind], answer.predicted, strict=True)
         rows = {kind: [self._predicted[key] for key in of_kind] for kind, of_kind in keys.items()}
         return {kind: Answer(predicted=torch.stack(of_kind)) for kind, of_kind in rows.items()}
+
+    def keep(self, kind: Reading, call: UNetCall, answer: Answer) -> None:
+        """Keep what was predicted for the rows of a call when something else was read; it is not misread."""
+        assert answer.predicted is not None  # as whoever keeps it has seen
+        self._predicted |= zip(_keys(kind, call, False), answer.predicted, strict=True)
 
 
 _Key = tuple[Reading, bool, bytes]

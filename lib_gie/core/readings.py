@@ -22,11 +22,11 @@ from .runner import Undisturbed, UNetRunner
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """The outcome of one run of the UNet. It holds either of both.
+    """The outcome of one run of the UNet.
 
-    ``means``: by layer in the order of their runs, by concept the token means, float32 [rows, h, n]. ``predicted``: the
-    predicted noise, float32 [rows, inputs]. ``misread``: whether it says less than it should (see ``is_misread`` and
-    ``is_longer``).
+    ``means``: by layer in the order of their runs, by concept the token means, float32 [rows, h, n]; () where no
+    attention was read. ``predicted``: the predicted noise, float32 [rows, inputs]; None where it is none of a reading.
+    ``misread``: whether it says less than it should (see ``is_misread`` and ``is_longer``).
     """
 
     means: Sequence[Mapping[EncodedConcept, torch.Tensor]] = ()
@@ -38,7 +38,8 @@ class Answer:
 
         Of predicted noise it is the same for every concept.
         """
-        if self.predicted is not None:
+        if reading.predicted:
+            assert self.predicted is not None  # as ``read`` sees to
             return self.predicted[:, :, None]  # [rows, inputs, 1]
         return reading.inputs([layer[concept] for layer in self.means])  # [rows, inputs, n]
 
@@ -68,17 +69,21 @@ def read(
 ) -> Answer:
     """Read what readings of a kind need (``Reading.kind``), in a call of conditional rows, without injection.
 
-    ``misread``: the answer of ``is_misread``; it is read at the call's own size then, and else at the kind's.
+    ``misread``: the answer of ``is_misread``; it is read at the call's own size then, and else at the kind's. Where
+    attention is read at a size of its own, the answer has what is predicted there as well: see ``Reading.twin``.
     """
 
     def run(of: UNetCall) -> Answer:
-        if kind.predicted:
-            watched = Prediction(runner.layers, runner.folds, of.batch)
-            output = output_in(runner.run_own(watched, of, undisturbed))  # [rows, C, h, w]
-            return Answer(predicted=cells(output[:, :LATENT_CHANNELS], kind.size).cpu())  # some tell variances, too
-        probe = Probe(runner.layers, runner.folds, of.batch, encoded, padding)
-        runner.run_own(probe, of, undisturbed)
-        return Answer([dict(zip(encoded, layer, strict=True)) for layer in probe.means])
+        watched: Prediction | Probe = Prediction(runner.layers, runner.folds, of.batch)
+        if not kind.predicted:
+            watched = Probe(runner.layers, runner.folds, of.batch, encoded, padding)
+        output = runner.run_own(watched, of, undisturbed)
+        means = watched.means if isinstance(watched, Probe) else []
+        has_twin = kind.noise is not None and kind.size is not None and not misread
+        predicted = None
+        if kind.predicted or has_twin:
+            predicted = cells(output_in(output)[:, :LATENT_CHANNELS], kind.size).cpu()  # some tell variances, too
+        return Answer([dict(zip(encoded, layer, strict=True)) for layer in means], predicted)
 
     if kind.noise is None:
         return run(call)

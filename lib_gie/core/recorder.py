@@ -55,6 +55,11 @@ class Reading:
         """Return what all readings have in common that one run of the UNet serves."""
         return replace(self, per_head=False)
 
+    @property
+    def twin(self) -> Reading:
+        """Return the reading of what is predicted in the run of the UNet that this one reads attention from."""
+        return replace(self, per_head=False, predicted=True)
+
     def count(self, heads: Sequence[int]) -> int:
         """Return the number of inputs for a UNet. ``heads``: of each of its cross-attention layers."""
         return sum(heads) if self.per_head else len(heads)

@@ -236,8 +236,9 @@ def fit(
     (inputs, wanted), (held_inputs, held_wanted) = map(_rows, _split(examples, recipe.share_validation))
     low = min(example.scale for example in examples)
     info = AdapterInfo(
-        base, inputs.shape[1], tuple(concepts), (low, 0.0), reading, predicted, conditions=dict(conditions or {})
-    )
+        base, inputs.shape[1], tuple(concepts), (low, 0.0), reading,
+        conditions=dict(conditions or {}), predicted=predicted,
+    )  # fmt: skip
     adapter = _new_adapter(info, recipe.seed)
     adapter.set_normalisation(inputs)
     adapter.range = fit_range(inputs, held_inputs)

@@ -505,7 +505,7 @@ def test_an_adapter_a_calibration_and_a_fixed_scale_together(unet, other):
     targets = [Target(KNIFE, rule), Target(WINE, adapter), Target(GUN, FixedScale(-1.5)), Target(GUN, rule)]
     with attach(unet.module, erasure := Erasure(targets)), Runs(unet) as runs:
         run(unet, erasure, steps=2)
-    assert runs.rows == [2, 1, 2, 2]  # two readings of the calibrations, one of the adapter, then the host's calls
+    assert runs.rows == [1, 2, 2, 2]  # one reading of the adapter, two of the calibrations, then the host's calls
     together = erasure.scales[0]
     for number, target in enumerate(targets):
         with attach(unet.module, alone := Erasure([target])):

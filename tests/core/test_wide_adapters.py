@@ -23,6 +23,7 @@ from test_calibrated import (
 from tiny import make_concept
 
 from lib_gie.core.erasure import Erasure, Target
+from lib_gie.core.kept_answers import KeptAnswers
 from lib_gie.core.recorder import Reading
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo, add_validation, load_adapter, save_adapter
 from lib_gie.core.scales.files import metadata_in
@@ -42,7 +43,9 @@ def range_around(mean: torch.Tensor, spread: float = 1.0) -> InputRange:
 
 def adapter_of(inputs: int, predicted: tuple[Reading, ...], answer: float, by: torch.Tensor | None = None) -> Adapter:
     """An MLP whose answer is ``answer`` times what ``by``, float32 [inputs], says of the inputs; 1 without."""
-    adapter = Adapter(AdapterInfo("width-24", inputs, ("knife",), (-9.0, 0.0), Reading(True, 3), predicted)).eval()
+    adapter = Adapter(
+        AdapterInfo("width-24", inputs, ("knife",), (-9.0, 0.0), Reading(True, 3), predicted=predicted)
+    ).eval()
     with torch.no_grad():
         for value in adapter.parameters():
             value.zero_()
@@ -109,7 +112,7 @@ def test_outside_is_what_neither_knows():
 )
 def test_descriptions_that_make_no_sense_are_refused(inputs, predicted):
     with pytest.raises(AdapterError):
-        AdapterInfo("width-24", inputs, ("knife",), (-9.0, 0.0), Reading(True, 3), predicted)
+        AdapterInfo("width-24", inputs, ("knife",), (-9.0, 0.0), Reading(True, 3), predicted=predicted)
 
 
 def test_it_fits_models_by_the_inputs_of_the_attention():
@@ -117,7 +120,7 @@ def test_it_fits_models_by_the_inputs_of_the_attention():
     assert adapter.fits("width-24", [2, 4])
     assert not adapter.fits("width-24", [2, 5])
     adapter.check_model("width-24", [2, 4])
-    with pytest.raises(AdapterError, match="6 inputs of attention, and this model gives 7"):
+    with pytest.raises(AdapterError, match="6 inputs, and this model gives 7"):
         adapter.check_model("width-24", [2, 5])
 
 
@@ -202,14 +205,15 @@ def test_files_that_make_no_sense_are_refused(tmp_path, change):
 # -- in calls of a UNet ------------------------------------------------
 
 
-def in_a_unet(unet, other) -> Adapter:  # noqa: F811
+def in_a_unet(unet, other, reading=Reading(True, 3)) -> Adapter:  # noqa: B008, F811
     """An adapter whose narrow part sees no concept anywhere, and whose wide part sees it under CONTEXT."""
     known = fitted(unet, CONTEXT[0], other).discriminant
     attention = sum(one.heads for one in unet.cross_attention)
     call = LATENTS[:1], torch.zeros(1), other[None]
-    (neutral,) = read_inputs(unet.module, [KNIFE], (Reading(True, 3, (8, 8)), *READINGS), call)
+    (neutral,) = read_inputs(unet.module, [KNIFE], (replace(reading, size=(8, 8)), *READINGS), call)
     by = torch.cat([torch.zeros(attention), known.direction])
     adapter = adapter_of(attention + INPUTS, READINGS, -2.0, by)
+    adapter.info = replace(adapter.info, reading=reading)
     adapter.input_mean.copy_(neutral[0, :, 0])
     adapter.range = range_around(neutral[0, :, 0])
     adapter.narrow = adapter_of(attention, (), 0.0)
@@ -234,13 +238,38 @@ def test_what_is_read_at_once_is_what_is_read_one_by_one(unet, other):  # noqa: 
         torch.testing.assert_close(found[number], torch.cat([part.expand(-1, -1, tokens) for part in parts], 1))
 
 
-def test_both_are_read_in_the_first_step(unet, other):  # noqa: F811
-    adapter = in_a_unet(unet, other)
-    erasure, rows = erased(unet, adapter, CONTEXT, calls=2)
+@pytest.mark.parametrize(
+    ("reading", "rows"),
+    [
+        (Reading(True, 3), [1, 2, 2, 2]),  # the attention, both predictions at once, the host's own two calls
+        (Reading(True, 0, (8, 8)), [1, 1, 2, 2]),  # the attention and the first prediction at once, the second one
+    ],
+)
+def test_both_are_read_in_the_first_step(unet, other, reading, rows):  # noqa: F811
+    adapter = in_a_unet(unet, other, reading)
+    erasure, seen = erased(unet, adapter, CONTEXT, calls=2)
     assert erasure.scales[0][0].tolist() == [pytest.approx(-2.0, abs=1e-3)]
-    assert sorted(rows) == [1, 2, 2, 2]  # the attention, both readings at once, the host's own two calls
+    assert seen == rows
     plain, _ = erased(unet, adapter, torch.stack([other, CONTEXT[1]]))
     assert plain.scales[0][0].tolist() == [pytest.approx(0.0, abs=1e-3)]
+
+
+def test_what_is_predicted_beside_the_attention_is_what_is_predicted_alone(unet, other):  # noqa: F811
+    adapter = in_a_unet(unet, other, Reading(True, 0, (8, 8)))
+    asked = []
+    adapter.own_scales = lambda inputs: asked.append(inputs) or torch.zeros(len(inputs), inputs.shape[2])
+    erased(unet, adapter, CONTEXT)
+    (expected,) = read_inputs(unet.module, [KNIFE], adapter.readings, (LATENTS[:1], torch.zeros(1), CONTEXT[:1]))
+    torch.testing.assert_close(asked[-1], expected)
+
+
+def test_a_prompt_that_was_read_for_another_concept_is_not_predicted_again(unet, other):  # noqa: F811
+    adapter, answers = in_a_unet(unet, other, Reading(True, 0, (8, 8))), KeptAnswers()
+    for rows in ([1, 1, 2], [1, 2]):  # attention is another one for every concept, so it is not kept
+        erasure = Erasure([Target(KNIFE, adapter)], answers=answers)
+        with attach(unet.module, erasure), Runs(unet) as runs:
+            run(unet, erasure, context=CONTEXT)
+        assert runs.rows == rows
 
 
 def test_a_prompt_of_two_contexts_is_the_narrow_ones(unet, other):  # noqa: F811

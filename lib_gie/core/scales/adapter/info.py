@@ -45,10 +45,10 @@ class AdapterInfo:
     concepts: tuple[str, ...]
     label_range: tuple[float, float]
     reading: Reading = PAPER
-    predicted: tuple[Reading, ...] = ()
     training: dict[str, Any] = field(default_factory=dict)
     validation: dict[str, Any] = field(default_factory=dict)
     conditions: dict[str, float] = field(default_factory=dict)
+    predicted: tuple[Reading, ...] = ()
     created_by: str = f"lib_gie {__version__}"
 
     def __post_init__(self) -> None:

@@ -159,8 +159,8 @@ class Adapter(nn.Module):
         if found != self.info.attention_inputs:
             raise AdapterError(
                 f"the adapter for {', '.join(self.info.concepts)} was trained on {self.info.base} with "
-                f"{self.info.attention_inputs} inputs of attention, and this model gives {found} ({len(heads)} "
-                f"cross-attention layers); choose an adapter for this model's family, or a fixed scale"
+                f"{self.info.attention_inputs} inputs, and this model gives {found} ({len(heads)} cross-attention "
+                f"layers); choose an adapter for this model's family, or a fixed scale"
             )
 
     @property
