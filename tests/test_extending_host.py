@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+import not_run
 import pytest
 import torch
 from pages import EXTENDING, python_in, section_of
@@ -17,7 +18,7 @@ PROMPTS = ["a cat and a knife on a blue background", "a dog"]
 @pytest.fixture(scope="module")
 def host():
     """The page's host with the demo model's parts."""
-    pytest.importorskip("diffusers", reason="not part of a WebUI")
+    pytest.importorskip("diffusers", reason=not_run.DIFFUSERS)
     found: dict = {}
     for block in python_in(section_of(EXTENDING, "A host")):
         exec(block, found)

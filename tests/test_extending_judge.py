@@ -9,7 +9,6 @@ import sys
 import pytest
 from pages import EXTENDING, python_in, section_of
 
-from lib_gie.assets import DEMO_CHECKPOINT
 from lib_gie.cli import main
 from lib_gie.core.scales.adapter import load_adapter
 from lib_gie.hosts.webui.training.work_order import WorkOrder, amount
@@ -39,7 +38,6 @@ def test_it_is_offered(added):
     assert amount(order).evaluations > 0
 
 
-@pytest.mark.skipif(not DEMO_CHECKPOINT.exists(), reason="the demo checkpoint has not been trained")
 def test_it_labels_images(added, tmp_path, capsys):
     """Roses are red in the demo world, and most other things are not."""
     prompts = [f"a rose on a {colour} background" for colour in ("white", "blue", "green", "teal", "gray", "brown")]

@@ -12,6 +12,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import not_run
 import pytest
 
 import lib_gie
@@ -47,7 +48,7 @@ def pip(*arguments: str | Path) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    pytest.importorskip("hatchling", reason="the build back end is not installed: pip install hatchling")
+    pytest.importorskip("hatchling", reason=not_run.HATCHLING)
     folder = tmp_path_factory.mktemp("wheel")
     pip("wheel", ROOT, "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", folder)
     (found,) = folder.glob("*.whl")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import not_run
 import pytest
 import torch
 
@@ -53,7 +54,7 @@ def build_ldm(heads: int = 2) -> TinyUNet:
 
 
 def build_diffusers(heads: int = 2) -> TinyUNet:
-    diffusers = pytest.importorskip("diffusers", reason="not part of a WebUI")
+    diffusers = pytest.importorskip("diffusers", reason=not_run.DIFFUSERS)
 
     module = diffusers.UNet2DConditionModel(
         sample_size=8,
@@ -86,7 +87,7 @@ def randomise(module: torch.nn.Module) -> torch.nn.Module:
 
 def build_sgm(heads: int = 2) -> TinyUNet:
     """SDXL's library; not on PyPI, so it is only there where a WebUI's checkout is on the path."""
-    library = pytest.importorskip("sgm.modules.diffusionmodules.openaimodel", exc_type=ImportError)
+    library = pytest.importorskip("sgm.modules.diffusionmodules.openaimodel", reason=not_run.SGM, exc_type=ImportError)
     unet = library.UNetModel(num_heads=heads, spatial_transformer_attn_type="softmax", **_OPENAI_UNET)
     return TinyUNet(randomise(unet), "sgm")
 

@@ -150,14 +150,20 @@ def tokenizer():
 
 
 @cache
-def vae(levels: int = 4, channels: int = 3) -> AutoencoderKL:
-    """An autoencoder with a factor of 2 for each level but the first."""
+def vae(levels: int = 4, channels: int = 3, scaling_factor: float = 0.18215) -> AutoencoderKL:
+    """An autoencoder with a factor of 2 for each level but the first; the scaling factor is SD's."""
     torch.manual_seed(0)
     return AutoencoderKL(
         in_channels=channels, out_channels=channels, block_out_channels=(32,) * levels, sample_size=PIXELS,
-        force_upcast=False,
+        force_upcast=False, scaling_factor=scaling_factor,
         down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels,
     ).eval()  # fmt: skip
+
+
+def _vae(name: str) -> AutoencoderKL:
+    if "Upscale" in name:
+        return vae(3, scaling_factor=0.08333)
+    return vae(channels=6 if "LDM3D" in name else 3)
 
 
 def unet(xl: bool = False, **changes: Any) -> UNet2DConditionModel:
@@ -213,7 +219,7 @@ def build(name: str, **parts: Any):
     model = parts.pop("unet", None) or unet(case.xl, **case.unet)
     made = {
         "unet": lambda: model,
-        "vae": lambda: vae(3 if "Upscale" in name else 4, 6 if "LDM3D" in name else 3),
+        "vae": lambda: _vae(name),
         "text_encoder": half_text_encoder if case.xl else text_encoder,
         "text_encoder_2": second_text_encoder,
         "tokenizer": tokenizer,

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from test_webui_infotext import parsed
 
-from lib_gie.assets import DEMO_CHECKPOINT, DEMO_FIXED_SCALE, MODELS
+from lib_gie.assets import DEMO_FIXED_SCALE, MODELS
 from lib_gie.cli import main
 from lib_gie.cli.erase import FILES
 from lib_gie.cli.pages import END, begin
@@ -23,10 +23,6 @@ from lib_gie.demo.world.things import UNWANTED
 from lib_gie.hosts.library import find_recorded
 from lib_gie.hosts.webui.request.parsing import Request, read_request
 from lib_gie.hosts.webui.request.pasting import Here, read_params
-
-pytestmark = pytest.mark.skipif(
-    not (DEMO_CHECKPOINT.exists() and DEMO_FIXED_SCALE.exists()), reason="the demo checkpoint has not been trained"
-)
 
 
 @pytest.fixture(autouse=True)

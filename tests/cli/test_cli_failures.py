@@ -25,8 +25,6 @@ from lib_gie.hosts.diffusers import load_pipeline
 from lib_gie.hosts.diffusers.files import checkpoint_digest
 from lib_gie.hosts.diffusers.loading import ModelError
 
-pytestmark = pytest.mark.skipif(not DEMO_CHECKPOINT.exists(), reason="the demo checkpoint has not been trained")
-
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 4265146304\n"
 PAGE = b"\n<!DOCTYPE html>\n<html><body>Sign in</body></html>"
 CONTENTS = {
@@ -234,18 +232,6 @@ def test_pages_that_cannot_be_written(tmp_path, capsys, no_model, command):
     assert "which is a folder" in fails(capsys, command, "--page", str(tmp_path))
     (tmp_path / "page.md").write_bytes(b"\xff\xfe")
     assert "cannot be read" in fails(capsys, command, "--page", str(tmp_path / "page.md"))
-
-
-@pytest.fixture
-def ordinary_user():
-    """Where tests are run by the administrator, who may write everywhere: act for somebody else."""
-    if not hasattr(os, "geteuid"):
-        pytest.skip("this system has no users of that kind")
-    before = os.geteuid()
-    if before == 0:
-        os.seteuid(65534)
-    yield
-    os.seteuid(before)
 
 
 @pytest.mark.parametrize("mode", [0o500, 0o000])

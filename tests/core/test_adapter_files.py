@@ -6,8 +6,11 @@ import json
 import os
 import socket
 import struct
+import tempfile
 import time
+from pathlib import Path
 
+import not_run
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -167,7 +170,7 @@ def make_others(folder) -> list[str]:
     return [path.stem for path in folder.iterdir()]
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without pipes that have names")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason=not_run.PIPES)
 def test_no_other_file_takes_the_good_ones_along(tmp_path):
     others = make_others(tmp_path)
     (tmp_path / b"\xff.safetensors".decode(errors="surrogateescape")).write_bytes(CONTENT)
@@ -190,17 +193,18 @@ def test_no_other_file_takes_the_good_ones_along(tmp_path):
     json.dumps([broken, *(found.name for found in usable)]).encode()
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_files_and_folders_that_may_not_be_read(tmp_path):
-    save_adapter(Adapter(INFO), tmp_path / "a" / "good.safetensors")
-    save_adapter(Adapter(INFO), tmp_path / "a" / "mine.safetensors")
-    (tmp_path / "a" / "mine.safetensors").chmod(0)
-    save_adapter(Adapter(INFO), tmp_path / "b" / "other.safetensors")
-    (tmp_path / "b").chmod(0)
-    try:
-        assert listed_names([tmp_path / "b", tmp_path / "a"]) == ["good"]
-    finally:
-        (tmp_path / "b").chmod(0o700)
+def test_files_and_folders_that_may_not_be_read(ordinary_user):
+    with tempfile.TemporaryDirectory() as made:  # the test's own folder is not open to others
+        folder = Path(made)
+        save_adapter(Adapter(INFO), folder / "a" / "good.safetensors")
+        save_adapter(Adapter(INFO), folder / "a" / "mine.safetensors")
+        (folder / "a" / "mine.safetensors").chmod(0)
+        save_adapter(Adapter(INFO), folder / "b" / "other.safetensors")
+        (folder / "b").chmod(0)
+        try:
+            assert listed_names([folder / "b", folder / "a"]) == ["good"]
+        finally:
+            (folder / "b").chmod(0o700)
 
 
 def test_a_name_with_a_nul(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import not_run
 import pytest
 import torch
 from literal import LiteralGIE
@@ -160,9 +161,9 @@ def test_a_call_split_into_parts_gives_the_same(unet):
 def test_half_precision(unet, batch, dtype, tolerance):
     autocast = unet.library != "diffusers"
     if autocast and dtype == torch.float16 and tuple(map(int, torch.__version__.split(".")[:2])) < (2, 3):
-        pytest.skip("this torch has no fp16 autocast on the CPU")
+        pytest.skip(not_run.OLDER_TORCH)  # without fp16 autocast on the CPU
     if dtype == torch.float16 and not multiplies_halves():
-        pytest.skip("this torch multiplies no float16 matrices on the CPU")
+        pytest.skip(not_run.OLDER_TORCH)
     exact = erase(unet, batch, [Target(CONCEPTS[1], FixedScale(-2))])
     unet.module.to(dtype)
     for module in unet.module.modules():

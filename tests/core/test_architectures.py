@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import not_run
 import pytest
 import torch
 from test_hooks import hooks_of
@@ -43,7 +44,7 @@ _SD2 = {"cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20), "use
     ],
 )
 def test_layers_and_family_of_real_unets(config, layers, family):
-    diffusers = pytest.importorskip("diffusers", reason="not part of a WebUI")
+    diffusers = pytest.importorskip("diffusers", reason=not_run.DIFFUSERS)
     with torch.device("meta"):
         unet = diffusers.UNet2DConditionModel(**config)
     found = find_cross_attention(unet)

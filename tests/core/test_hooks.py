@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import not_run
 import pytest
 import torch
 from tiny import build_diffusers, build_ldm, make_batch, make_concept
@@ -250,7 +251,7 @@ def test_refuses_models_without_cross_attention():
 
 
 def test_refuses_joint_attention():
-    found = pytest.importorskip("diffusers.models.attention_processor")
+    found = pytest.importorskip("diffusers.models.attention_processor", reason=not_run.DIFFUSERS)
     processor = found.JointAttnProcessor2_0()
     joint = found.Attention(16, heads=2, dim_head=8, added_kv_proj_dim=16, context_pre_only=False, processor=processor)
     with pytest.raises(UnsupportedModelError, match="SD3"):

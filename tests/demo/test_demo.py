@@ -18,8 +18,6 @@ from lib_gie.demo.sampling_settings import SIZE
 from lib_gie.demo.words import unknown_words_message
 from lib_gie.demo.world.styles import STYLES
 
-needs_checkpoint = pytest.mark.skipif(not DEMO_CHECKPOINT.exists(), reason="the demo checkpoint has not been trained")
-
 
 def test_unknown_words_are_named_with_the_known_ones():
     message = unknown_words_message("a gun and a tank", "prompt")
@@ -124,7 +122,6 @@ def seeing():
     return detector_figures(load_pipeline(), scenes=64)
 
 
-@needs_checkpoint
 def test_shipped_checkpoint_is_small_and_says_what_it_is():
     assert DEMO_CHECKPOINT.stat().st_size < 60_000_000
     with safe_open(DEMO_CHECKPOINT, "pt") as file:
@@ -139,7 +136,6 @@ def test_shipped_checkpoint_is_small_and_says_what_it_is():
     assert "GIE_DEMO_TEXT_ENCODER" in DEMO_CHECKPOINT.with_suffix(".yaml").read_text()
 
 
-@needs_checkpoint
 @pytest.mark.parametrize("style", STYLES)
 def test_the_detector_sees_through_the_autoencoder(seeing, style):
     """Thin watercolours on pale ground are missed most, and plain things that come out blurred are taken for them."""
@@ -150,7 +146,6 @@ def test_the_detector_sees_through_the_autoencoder(seeing, style):
     assert found.decibel > 22
 
 
-@needs_checkpoint
 def test_other_checkpoints_are_sampled_at_512_pixels(tmp_path):
     """The loader's image size is in pixels; the demo model's own is 64."""
     from lib_gie.hosts.diffusers import load_pipeline

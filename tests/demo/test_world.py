@@ -142,12 +142,12 @@ def test_the_detector_is_not_fooled():
     assert look(plain + 0.2 * (knife - plain)).objects == frozenset(), "a shadow of a knife is no knife"
 
 
-@pytest.mark.parametrize("style", NAMED_STYLES)
-@pytest.mark.parametrize("behind", ["plain", "watercolour"])
+@pytest.mark.parametrize(
+    ("behind", "style"),
+    [(behind, style) for behind in ("plain", "watercolour") for style in NAMED_STYLES if style != behind],
+)
 def test_the_detector_sees_a_style_that_is_left_in_the_objects(style, behind):
     """An image whose background lost a style, and whose objects did not, still shows it."""
-    if style == behind:
-        pytest.skip("nothing is left of it alone")
     for number, name in enumerate(OBJECTS):
         colour = tuple(BACKGROUNDS)[number % len(BACKGROUNDS)]
         canvas = STYLES[behind].canvas(np.asarray(BACKGROUNDS[colour], dtype=np.float32) / 255, 64)

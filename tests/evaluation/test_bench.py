@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+import not_run
 import pytest
 import torch
 from test_cli import fails, main
@@ -159,7 +160,7 @@ def test_a_gpu_measures_what_is_asked(monkeypatch):
     assert command == "bench --size sd15 --pixels 256 --batch 2 3"
 
 
-@pytest.mark.skipif(not COUNTS_PRODUCTS, reason="this torch does not know the products of its operators")
+@pytest.mark.skipif(not COUNTS_PRODUCTS, reason=not_run.OLDER_TORCH)
 def test_kernels_are_counted_for_both_arithmetics(capsys, tmp_path):
     page = tmp_path / "page.md"
     page.write_text(f"{begin('bench --size demo --kernels')}\n{END}\n", encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 
+import not_run
 import pytest
 import torch
 from tiny import build_ldm, make_batch, make_concept
@@ -45,7 +46,7 @@ def host():
 
 def hosts() -> list[type]:
     """The classes that are sampling hosts."""
-    pytest.importorskip("diffusers", reason="not part of a WebUI")
+    pytest.importorskip("diffusers", reason=not_run.DIFFUSERS)
     from lib_gie.evaluation.bench.sampler import Sampler
     from lib_gie.hosts.diffusers.erased_call import PipelineModel
 

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import not_run
 import numpy as np
 import pytest
 import skimage.data
@@ -493,7 +494,7 @@ def test_nudenet_counts_exposed_parts_alone(host, monkeypatch):
 
 def test_nudenet_is_given_what_it_reads_from_a_file(host, tmp_path):
     """The real detector, on a photograph of a clothed person: a face, no exposed part, and the same as in a file."""
-    pytest.importorskip("nudenet")
+    pytest.importorskip("nudenet", reason=not_run.NUDENET)
     pixels = skimage.data.astronaut()  # [512, 512, 3]
     Image.fromarray(pixels).save(tmp_path / "astronaut.png")
     judge = make_judge("nudenet", host, "nudity")

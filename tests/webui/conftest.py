@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import not_run
 import pytest
 from client import CHECKPOINT, WebUI
 
@@ -49,7 +50,7 @@ def connect(url: str) -> WebUI:
 def webui() -> WebUI:
     """The WebUI with the extension."""
     if not (URL and FOLDER):
-        pytest.skip("no WebUI: set GIE_WEBUI_URL to a running one's address and GIE_WEBUI_DIR to its checkout")
+        pytest.skip(not_run.WEBUI)
     return connect(URL)
 
 
@@ -57,7 +58,7 @@ def webui() -> WebUI:
 def stock(webui) -> WebUI:
     """The WebUI without the extension."""
     if not STOCK_URL:
-        pytest.skip("no WebUI without the extension: set GIE_WEBUI_STOCK_URL to one's address")
+        pytest.skip(not_run.STOCK_WEBUI)
     return connect(STOCK_URL)
 
 
@@ -65,5 +66,5 @@ def stock(webui) -> WebUI:
 def enforced(webui) -> WebUI:
     """The WebUI that always erases knife."""
     if not ENFORCED_URL:
-        pytest.skip("no WebUI started with --gie-enforce knife: set GIE_WEBUI_ENFORCED_URL to one's address")
+        pytest.skip(not_run.ENFORCED_WEBUI)
     return connect(ENFORCED_URL)

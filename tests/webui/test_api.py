@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import not_run
 import pytest
 from client import SCALE, RequestFailedError
 from conftest import SCREENSHOTS
@@ -181,7 +182,7 @@ def test_stopped_requests_end_without_an_error(webui, how):
 
 
 def test_webuiapi_is_a_client(webui):
-    webuiapi = pytest.importorskip("webuiapi")
+    webuiapi = pytest.importorskip("webuiapi", reason=not_run.WEBUIAPI)
     host, _, port = webui.url.rpartition("//")[2].partition(":")
     api = webuiapi.WebUIApi(host=host, port=int(port), sampler="DPM++ 2M", steps=8)
     result = api.txt2img(
@@ -194,7 +195,7 @@ def test_webuiapi_is_a_client(webui):
 def test_it_does_not_slow_the_start(webui):
     start = webui.get("internal/profile-startup")
     if "import torch" not in start["records"]:
-        pytest.skip("the WebUI has reloaded its UI since its start; start it anew for this test")
+        pytest.skip(not_run.RELOADED_WEBUI)
     own = {name: seconds for name, seconds in start["records"].items() if "growth" in name}
     assert len(own) >= 1
     assert sum(own.values()) < 0.05 * start["total"], own

@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from contextlib import suppress
 
+import not_run
 import pytest
 from client import SCALE, Answer, RequestFailedError
 
@@ -107,7 +108,7 @@ def apply_settings(webui, **changes) -> str:
 def settings(enforced):
     """Settings can be applied, and are put back."""
     if is_locked(enforced):
-        pytest.skip("this WebUI's settings are locked")
+        pytest.skip(not_run.LOCKED_WEBUI)
     yield lambda **changes: apply_settings(enforced, **changes)
     apply_settings(enforced, **NOTHING)
 
@@ -147,7 +148,7 @@ def test_a_setting_that_cannot_be_used_makes_no_image(enforced, settings, name, 
 def test_a_lock_holds(enforced, erased):
     """With --freeze-settings-in-sections growth_inhibitors."""
     if "growth_inhibitors" not in str(enforced.call("cmd-flags").get("freeze_settings_in_sections")):
-        pytest.skip("this WebUI was started without --freeze-settings-in-sections growth_inhibitors")
+        pytest.skip(not_run.UNLOCKED_WEBUI)
     before = enforced.call("options")
     with suppress(urllib.error.HTTPError):  # v1.10.1 leaves a locked setting as it is and says nothing
         apply_settings(enforced, gie_enforced_concepts="cat")
@@ -161,7 +162,7 @@ def test_a_lock_holds(enforced, erased):
 
 def test_there_is_no_tab_and_none_of_its_handlers(enforced):
     if enforced.call("cmd-flags").get("gie_tab") == "on":
-        pytest.skip("this WebUI was started with --gie-tab on")
+        pytest.skip(not_run.WEBUI_WITH_TAB)
     config = enforced.get("config")
     names = [str(part.get("props", {}).get("elem_id") or "") for part in config["components"]]
     assert any(name.startswith("gie_txt2img") for name in names)

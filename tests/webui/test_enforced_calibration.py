@@ -9,6 +9,7 @@ import json
 import re
 import threading
 
+import not_run
 import pytest
 from client import CHECKPOINT, RequestFailedError
 from test_first_use import IMPLIED, NAMED, OTHER, calibrating, inversion, shown, while_calibrating  # noqa: F401
@@ -83,7 +84,7 @@ def test_the_console_tells_the_admin(enforcing):
     """The log beside the WebUI's folder, where there is one."""
     log = enforcing.folder.parent / f"{enforcing.folder.name}.log"
     if not log.is_file():
-        pytest.skip("this WebUI's console is not in a file beside its folder")
+        pytest.skip(not_run.WEBUI_CONSOLE)
     before = log.stat().st_size
     enforcing.txt2img(OTHER)
     enforcing.txt2img(OTHER, override_settings={"tiling": True})

@@ -10,6 +10,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import not_run
 import pytest
 
 PYTHON, FOLDER = os.environ.get("GIE_WEBUI_PYTHON"), os.environ.get("GIE_WEBUI_DIR")
@@ -28,7 +29,7 @@ for line in sys.stdin:
 
 pytestmark = pytest.mark.skipif(
     not (PYTHON and FOLDER and (Path(FOLDER or ".") / "launch.py").is_file()),
-    reason="no WebUI to ask: set GIE_WEBUI_PYTHON to its Python and GIE_WEBUI_DIR to its checkout",
+    reason=not_run.WEBUI_PYTHON,
 )
 
 

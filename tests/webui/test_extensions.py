@@ -6,6 +6,7 @@ With GIE_WEBUI_STOCK_URL, off is also compared with a WebUI that has the other e
 
 from __future__ import annotations
 
+import not_run
 import numpy as np
 import pytest
 from client import DETECTOR, SCALE, RequestFailedError
@@ -23,7 +24,7 @@ def arguments(webui, name: str, **values) -> dict:
     """What a script is given: its defaults but for ``values`` by position (``_0``), under its full name."""
     found = [s for s in webui.call("script-info") if s["name"].startswith(name) and s["is_alwayson"]]
     if not found:
-        pytest.skip(f"the WebUI has no extension {name}")
+        pytest.skip(not_run.extension(name))
     info = next(script for script in found if not script["is_img2img"])
     given = [values.get(f"_{number}", arg["value"]) for number, arg in enumerate(info["args"])]
     return {info["name"]: {"args": given}}

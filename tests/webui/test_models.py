@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 
+import not_run
 import numpy as np
 import pytest
 from client import CHECKPOINT, SCALE, Answer, RequestFailedError
@@ -315,7 +316,7 @@ def test_sd3_is_refused(webui):
         try:
             webui.use_checkpoint("tiny-sd3")
         except AssertionError:
-            pytest.skip("the WebUI cannot load SD3 here: its tokenizers are downloaded")
+            pytest.skip(not_run.SD3)
         for args in ([True, "knife"], ON, [*ON, 0, 1, "separate"], asked(KEEP)):
             with pytest.raises(RequestFailedError, match="tiny-sd3 is SD3; growth inhibitors work on"):
                 webui.txt2img(steps=2, args=args)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 
+import not_run
 import pytest
 from client import SCALE
 
@@ -20,7 +21,7 @@ def test_start_is_not_held_up(webui):
     """Imports, the accordions, the tab, settings and routes. Not after a change of the files: Python compiles then."""
     records = webui.get("internal/profile-startup")["records"]
     if records.get("import torch", 0.0) < 0.05:
-        pytest.skip("the WebUI has reloaded its UI since its start; start it anew for this test")
+        pytest.skip(not_run.RELOADED_WEBUI)
     found = {"loading": records[LOADING], **webui.get("gie-test/seconds")}
     print("\nseconds of the start:", {name: round(seconds, 3) for name, seconds in found.items()})
     assert {"ui", "ui_tabs", "app_started"} < set(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import not_run
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
@@ -36,8 +37,8 @@ SMALL = {
 }
 """A UNet of three cross-attention layers, which compiles in a moment."""
 
-can_be_run = pytest.mark.skipif(not hasattr(torch.compiler, "set_stance"), reason="this torch can only be refused")
-stays_compiled = pytest.mark.skipif(not HAS_OPERATORS, reason="with this torch compiled UNets run as they were written")
+can_be_run = pytest.mark.skipif(not hasattr(torch.compiler, "set_stance"), reason=not_run.OLDER_TORCH)
+stays_compiled = pytest.mark.skipif(not HAS_OPERATORS, reason=not_run.OLDER_TORCH)
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def compiled_in_place(pipe, **options):
 
 def compiled_blocks(pipe, **options):
     if not hasattr(pipe.unet, "compile_repeated_blocks"):
-        pytest.skip("this diffusers compiles no single blocks")
+        pytest.skip(not_run.OLDER_DIFFUSERS)
     pipe.unet.compile_repeated_blocks(**options)
 
 

@@ -12,8 +12,6 @@ from lib_gie.demo.world.detector import look
 from lib_gie.errors import OptionError
 from lib_gie.hosts.diffusers import GrowthInhibitors, load_pipeline
 
-pytestmark = pytest.mark.skipif(not DEMO_CHECKPOINT.exists(), reason="the demo checkpoint has not been trained")
-
 NAMED, OTHER = "a knife on a blue background", "a dog on a red background"
 IMAGES, STEPS = 4, 16
 

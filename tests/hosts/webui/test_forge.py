@@ -8,6 +8,7 @@ import os
 import sys
 from types import SimpleNamespace
 
+import not_run
 import pytest
 import torch
 from tiny import CONTEXT_WIDTH, make_concept, randomise
@@ -149,7 +150,7 @@ def forge():
     """Forge's sampling function and a small random model in its own classes."""
     folder = os.environ.get("GIE_FORGE_DIR")
     if not folder:
-        pytest.skip("no Forge: set GIE_FORGE_DIR to its checkout")
+        pytest.skip(not_run.FORGE)
     argv, sys.argv = sys.argv, ["forge", "--always-cpu"]
     before = list(sys.path)
     sys.path[:0] = [folder, os.path.join(folder, "packages_3rdparty")]
@@ -248,7 +249,7 @@ def test_on_forges_own_sampling(forge, parts, room, monkeypatch):
 @pytest.fixture
 def start(monkeypatch, tmp_path, request):
     """(``start`` module, fake host) as they are where these modules can be found. Nothing of them is imported."""
-    pytest.importorskip("ldm", reason="not in Forge's Python")
+    pytest.importorskip("ldm", reason=not_run.LDM)
     from fake_host import Host
 
     for name in request.param:

@@ -16,6 +16,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import not_run
 import pytest
 import torch
 from fake_host import TextEncoder
@@ -57,8 +58,8 @@ def forge(tmp_path_factory):
     """Forge with the demo model loaded: (model, image maker)."""
     folder = os.environ.get("GIE_FORGE_DIR")
     if not folder:
-        pytest.skip("no Forge: set GIE_FORGE_DIR to its checkout")
-    pytest.importorskip("gradio", reason="not Forge's Python")
+        pytest.skip(not_run.FORGE)
+    pytest.importorskip("gradio", reason=not_run.NO_FORGE_PYTHON)
     argv, path, data = list(sys.argv), list(sys.path), tmp_path_factory.mktemp("data")
     sys.argv = ["forge", "--always-cpu", "--all-in-fp32", "--data-dir", str(data)]
     sys.path[:0] = [folder, os.path.join(folder, "packages_3rdparty")]
@@ -81,7 +82,7 @@ def _with_demo_model(folder: Path, data: Path) -> SimpleNamespace:
 
     sd_samplers.set_samplers()
     extra_networks.initialize()
-    guess = pytest.importorskip("huggingface_guess.model_list", reason="not in Forge's repositories")
+    guess = pytest.importorskip("huggingface_guess.model_list", reason=not_run.NO_FORGE_PYTHON)
     from backend import loader
 
     with pytest.MonkeyPatch.context() as patch:
@@ -174,7 +175,7 @@ def calibrated(forge):
 
 
 def test_a_calibration_is_that_of_the_same_model_in_diffusers(calibrated):
-    pytest.importorskip("diffusers")
+    pytest.importorskip("diffusers", reason=not_run.DIFFUSERS)
     from lib_gie.hosts.diffusers.image_maker import PipelineImageMaker
     from lib_gie.hosts.diffusers.loading import DEMO_BASE, load_pipeline
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from types import SimpleNamespace
 
+import not_run
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -43,7 +44,7 @@ def test_another_precision_is_the_same(model, dtype):
     assert not differs(model)
 
 
-@pytest.mark.skipif(not hasattr(torch, "float8_e4m3fn"), reason="torch has no float8")
+@pytest.mark.skipif(not hasattr(torch, "float8_e4m3fn"), reason=not_run.OLDER_TORCH)
 def test_what_float8_leaves_is_not(model):
     weight_of(model).data = weight_of(model).data.to(torch.float8_e4m3fn).float()
     assert differs(model)
@@ -68,7 +69,7 @@ def test_a_damaged_file_says_nothing(model, tmp_path):
     assert not differs(model)
 
 
-@pytest.mark.skipif(not hasattr(torch, "float8_e4m3fn"), reason="torch has no float8")
+@pytest.mark.skipif(not hasattr(torch, "float8_e4m3fn"), reason=not_run.OLDER_TORCH)
 def test_weights_in_float8_have_a_digest_of_their_own(model):
     weights_of = importlib.import_module("lib_gie.hosts.webui.host.model").weights_of
     assert weights_of(model) == "a" * 16
