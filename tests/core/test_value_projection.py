@@ -126,6 +126,7 @@ class Reads:
     """Test rule of scales that reads attention, as an adapter does."""
 
     readings = (PAPER,)
+    optional = ()
 
     def check_model(self, family, heads):
         pass

@@ -52,7 +52,7 @@ class Watching:
     """A rule that writes down what it is given, and erases."""
 
     def __init__(self, size):
-        self.readings, self.inputs = readings_at(size), []
+        self.readings, self.optional, self.inputs = readings_at(size), (), []
 
     def scales(self, inputs, rows, tokens):
         self.inputs.append(inputs)
