@@ -267,7 +267,8 @@ def test_demo_with_a_prompt_of_ones_own(tmp_path, capsys):
     (result,) = json.loads(capsys.readouterr().out)
     assert "sword" in result["before"]
     assert "sword" not in result["after"]
-    assert Image.open(tmp_path / "sheet.png").size[0] > 600
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size[0] > 600
     assert "go together" in fails(capsys, "demo", "--prompt", "a duel")
     assert "does not know" in fails(capsys, "demo", "--prompt", "a battle", "--erase", "sword")
 
