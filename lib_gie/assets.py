@@ -29,6 +29,12 @@ def own_folder(package: Path = _PACKAGE) -> Path:
     return Path() if (package / "models").is_dir() else models_folder(package)
 
 
+def adapter_folders() -> list[Path]:
+    """Return the folders with adapters, the user's own last; a checkout has one for both."""
+    own = own_folder()
+    return [MODELS] if own.resolve() == MODELS.resolve() else [MODELS, own]
+
+
 def calibrations_folder() -> Path:
     """Return where commands and pipelines keep calibrations: a folder for caches. The WebUI has a folder of its own."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

@@ -39,7 +39,12 @@ ALLOWED = {
         "core pictures demo training hosts.diffusers hosts.erased_sampling",
         "torch numpy tqdm scipy skimage diffusers",
     ),
-    "cli": ("core pictures demo training hosts evaluation", "torch PIL tqdm"),
+    "diagnosis": (
+        "core hosts.library hosts.diffusers.files hosts.diffusers.processes hosts.webui.host.kinds "
+        "hosts.webui.host.known_extensions hosts.webui.request.arguments",
+        "torch",
+    ),
+    "cli": ("core pictures demo training hosts evaluation diagnosis", "torch PIL tqdm"),
 }
 """By part of lib_gie. The row of the longest fitting name counts. "" is the files on the top, which all may import."""
 

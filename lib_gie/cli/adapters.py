@@ -10,13 +10,22 @@ from pathlib import Path
 from lib_gie.assets import MODELS
 from lib_gie.errors import OptionError
 
+from .examples import Example
 from .pages import around, write_part
+
+EXAMPLES = (
+    Example("", "The adapters in models/, with their figures."),
+    Example("--json", "The same as a JSON list."),
+    Example("--folder my-adapters", "This needs a folder of adapters, here my-adapters."),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("--folder", type=Path, default=MODELS, help="where they lie (default: models/)")
-    parser.add_argument("--page", type=Path, metavar="FILE", help="write them into this Markdown page's tables")
+    parser.add_argument("--folder", type=Path, default=MODELS, help="folder with adapters (default: models/)")
+    parser.add_argument(
+        "--page", type=Path, metavar="FILE", help="write the tables into their part of this Markdown page, too"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object per file, in a list")
 
 
@@ -58,6 +67,8 @@ def run(options: argparse.Namespace) -> None:
     command = "adapters --page docs/ADAPTERS.md"
     if options.page:
         around(options.page, command)
+    if not options.folder.is_dir():
+        raise OptionError(f"--folder is {options.folder}, and there is no such folder; name one with adapters")
     infos = _infos(options.folder)
     if not infos:
         raise OptionError(f"there are no adapters in {options.folder}; python -m lib_gie train makes some")

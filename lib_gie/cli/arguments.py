@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any
 
+from lib_gie.errors import OptionError
 from lib_gie.options import BY_NAME, Option
 
 _AS_DECLARED = object()
+_MAX_SEED = 2**63 - 65  # an image and the 63 after it have seeds that fit into 64 bits, as torch wants them
 
 
 def add_options(
@@ -26,6 +29,18 @@ def add_options(
         kind = {"choices": option.choices} if option.kind == "choice" else {"type": float, "metavar": "NUMBER"}
         value = option.default if default is _AS_DECLARED else default
         parser.add_argument(flag, default=value, help=_help(option, usual), **kind)
+
+
+def check_number(name: str, value: float | None, low: float, high: float) -> None:
+    """Raise OptionError where the value of ``--name`` is outside these bounds or no finite number. None is no value."""
+    if value is not None and not (math.isfinite(value) and low <= value <= high):
+        raise OptionError(f"--{name} is {value}; it must be from {low} to {high}")
+
+
+def check_sampling(cfg: float | None = None, seed: int | None = None) -> None:
+    """Raise OptionError for a CFG scale (``--cfg``) or a first seed (``--seed``) that no image can be made with."""
+    check_number("cfg", cfg, 0, 100)
+    check_number("seed", seed, 0, _MAX_SEED)
 
 
 def _help(option: Option, usual: str | None) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lib_gie.errors import OptionError
 
+from .examples import Example
 from .outputs import check_folder, png, write_files
 from .pages import around, write_part
 
@@ -25,27 +26,50 @@ _SIZES = ("demo", "sd15", "sdxl")
 _MODES = ("growth", "profile", "layers", "labelling", "kernels")
 
 
+EXAMPLES = (
+    Example(
+        "--rounds 1 --no-memory",
+        "The demo model, each variant once, without its memory. It takes some minutes on a CPU.",
+    ),
+    Example("--kernels --size sdxl", "Counts what one step costs on a GPU, without one."),
+    Example(
+        "--size sd15 --steps 4 --batch 1",
+        "SD 1.5's sizes with random weights, with which some GB of memory are filled.",
+    ),
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument(
         "--size", nargs="+", choices=_SIZES,
-        help="of the UNet; all but demo with random weights (default: demo; on a GPU and with --kernels all)",
+        help="sizes of the UNet; all but demo have random weights (default: demo; on a GPU and with --kernels all)",
     )  # fmt: skip
     parser.add_argument(
-        "--steps", type=int, help="of one generation (default: 20 on demo, 4 on sd15, 3 on sdxl; on a GPU 20, 20, 10)"
+        "--steps", type=int, help="steps of one image (default: 20 on demo, 4 on sd15, 3 on sdxl; on a GPU 20, 20, 10)"
     )
-    parser.add_argument("--pixels", type=int, nargs="+", help="image sides (default: the size's)")
-    parser.add_argument("--batch", type=int, nargs="+", help="images at once (default: 1; on a GPU 1 and 4)")
-    parser.add_argument("--rounds", type=int, help="each variant once per round, in turn (default: 5; on a GPU 3)")
-    parser.add_argument("--variants", nargs="+", metavar="NAME", help="some of them (default: all)")
-    parser.add_argument("--no-memory", action="store_true", help="times alone")
+    parser.add_argument(
+        "--pixels", type=int, nargs="+", help="sides of the images (default: what is usual for the size)"
+    )
+    parser.add_argument("--batch", type=int, nargs="+", help="images made at once (default: 1; on a GPU 1 and 4)")
+    parser.add_argument(
+        "--rounds", type=int, help="rounds, each of which runs every variant once (default: 5; on a GPU 3)"
+    )
+    parser.add_argument("--variants", nargs="+", metavar="NAME", help="measure these variants (default: all)")
+    parser.add_argument("--no-memory", action="store_true", help="measure times alone")
     other = parser.add_mutually_exclusive_group()
-    other.add_argument("--growth", action="store_true", help="instead: how the cost grows, as a plot")
-    other.add_argument("--profile", action="store_true", help="instead: where the time of one step goes")
-    other.add_argument("--layers", action="store_true", help="instead: other ways to compute one layer's term")
-    other.add_argument("--labelling", action="store_true", help="instead: images labelled per minute, demo model")
-    other.add_argument("--kernels", action="store_true", help="instead: kernels of a step, counted without a GPU")
-    parser.add_argument("--page", type=Path, metavar="FILE", help="write the tables into this Markdown page's part")
+    other.add_argument("--growth", action="store_true", help="measure instead how the cost grows, as a plot")
+    other.add_argument("--profile", action="store_true", help="measure instead where the time of one step goes")
+    other.add_argument("--layers", action="store_true", help="measure instead other ways to compute one layer's term")
+    other.add_argument(
+        "--labelling",
+        action="store_true",
+        help="measure instead how many images of the demo model are labelled in a minute",
+    )
+    other.add_argument("--kernels", action="store_true", help="count instead the kernels of a step, which needs no GPU")
+    parser.add_argument(
+        "--page", type=Path, metavar="FILE", help="write the tables into their part of this Markdown page, too"
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON list, and the tables to standard error")
 
 

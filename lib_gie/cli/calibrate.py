@@ -12,6 +12,7 @@ from lib_gie.core.concepts import Concept
 from lib_gie.errors import GieError, OptionError
 
 from .concepts import one_concept
+from .examples import Example
 from .outputs import check_file
 
 _ABOUT = (
@@ -22,10 +23,23 @@ _ABOUT = (
 )
 
 
+EXAMPLES = (
+    Example("--concept banana", "On the demo model, in some seconds. erase and demo take what is found."),
+    Example(
+        '--concept "van gogh style" --model sd15.safetensors',
+        "This needs a Stable Diffusion 1.x or 2.x checkpoint of yours, here sd15.safetensors.",
+    ),
+    Example(
+        "--concept nudity --prompts nudity --model sd15.safetensors --out nudity.safetensors",
+        "The same, with prompts that imply the concept, into a file that a WebUI takes, too.",
+    ),
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.description = _ABOUT
-    parser.add_argument("--concept", required=True, help="one, such as: knife")
+    parser.add_argument("--concept", required=True, help="one concept, such as: knife")
     parser.add_argument("--model", type=Path, help="SD 1.x or 2.x file or folder (default: the demo model)")
     parser.add_argument(
         "--prompts",

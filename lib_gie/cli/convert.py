@@ -9,14 +9,28 @@ from lib_gie.core.scales.adapter import convert_authors, save_adapter
 from lib_gie.errors import AdapterError
 from lib_gie.options import LOWEST_SCALE
 
+from .examples import Example
 from .outputs import check_file
+
+EXAMPLES = (
+    Example(
+        "adapter.pth --concept nudity",
+        "This needs a file of the authors' code, here adapter.pth. It writes adapter.safetensors.",
+    ),
+    Example(
+        'adapter.pth --concept "van gogh" --range -10 0 --out models/my-van-gogh.safetensors',
+        "The same, for another place, and with the range of the labels that it was trained on.",
+    ),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("file", type=Path, help="the authors' state dict, .pth")
-    parser.add_argument("--concept", required=True, action="append", help="what it was trained for; may be repeated")
-    parser.add_argument("--base", default="sd1", help="model family it was trained on (default: sd1)")
+    parser.add_argument("file", type=Path, help="file of the authors' code with the adapter's weights (.pth)")
+    parser.add_argument(
+        "--concept", required=True, action="append", help="what the adapter was trained for; may be repeated"
+    )
+    parser.add_argument("--base", default="sd1", help="model family that the adapter was trained on (default: sd1)")
     parser.add_argument(
         "--range",
         nargs=2,

@@ -13,7 +13,9 @@ from lib_gie.core.scales.scale_rules import FixedScale
 from lib_gie.errors import OptionError
 from lib_gie.options import BY_NAME
 
+from .arguments import check_sampling
 from .concepts import one_concept
+from .examples import Example
 from .outputs import check_folder, png, write_files
 from .scales import Choice, add_automatic, choose_scales, given_choice
 from .sights import shown_in
@@ -44,9 +46,28 @@ SHEET = "sheet.png"
 HEADINGS = ("without", "with", "attention without", "attention with")
 
 
+EXAMPLES = (
+    Example(
+        "--out demo-out",
+        "Twelve prompts; demo-out/sheet.png shows them without and with erasure. It takes some minutes on a CPU.",
+    ),
+    Example(
+        '--prompt "a duel" --erase sword --seed 2',
+        "One prompt of your own, in words that the demo model knows (models/demo/README.md lists them).",
+    ),
+    Example("--scale -1 --json", "The twelve prompts with one fixed scale, as JSON."),
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("--out", type=Path, default=Path("demo-out"), metavar="DIR", help=f"folder for {SHEET}")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("demo-out"),
+        metavar="DIR",
+        help=f"folder to write {SHEET} into (default: demo-out)",
+    )
     parser.add_argument(
         "--scale",
         type=float,
@@ -54,8 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_automatic(parser)
     parser.add_argument("--prompt", help="one prompt of your own instead of the twelve")
-    parser.add_argument("--erase", help="what to erase from it")
-    parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--erase", help="the concept to erase from it")
+    parser.add_argument("--seed", type=int, default=11, help="seed of its image (default: 11)")
     parser.add_argument("--json", action="store_true", help="print a JSON list instead of the table")
 
 
@@ -66,6 +87,8 @@ def _chosen(options: argparse.Namespace):
         raise OptionError("--prompt and --erase go together")
     if options.prompt is None:
         return PROMPTS
+    if not options.prompt.strip():
+        raise OptionError("--prompt is empty; say what the image is to show")
     concept = one_concept("--erase", options.erase)
     for text, what in ((options.prompt, "prompt"), (concept, "concept")):
         message = unknown_words_message(text, what)
@@ -137,6 +160,9 @@ def _row(one: _Made):
 
 def run(options: argparse.Namespace) -> None:
     """Draw the sheet and print what the images show."""
+    check_sampling(seed=options.seed)
+    if options.scale is not None:
+        FixedScale(options.scale)  # one out of range is an error before the work
     chosen = _chosen(options)
     check_folder("--out", options.out, [SHEET])
     from lib_gie.evaluation.figures import table

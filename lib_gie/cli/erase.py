@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,23 +12,49 @@ from pathlib import Path
 from lib_gie.core.concepts import Concept, format_concepts
 from lib_gie.errors import GieError, OptionError
 
-from .arguments import add_options
+from .arguments import add_options, check_number, check_sampling
 from .concepts import read_concepts
+from .examples import Example
 from .outputs import check_folder, write_files
 from .scales import Choice, adapter_path, add_automatic, choose_scales, given_choice
 from .sights import Shown, shown_in, together
 
 FILES = ("before.png", "after.png", "attention.png", "comparison.png")
-_MAX_SEED = 2**63 - 1
+
+
+EXAMPLES = (
+    Example(
+        '"a cat and a knife" --erase knife --seed 10 --out out',
+        "The demo model's adapter for knife finds the scale. Four pictures go into the folder out.",
+    ),
+    Example(
+        '"a picnic" --erase banana --seed 7 --out out',
+        "No adapter is for banana: the first run calibrates it, which takes some seconds.",
+    ),
+    Example(
+        '"a robbery" --erase "knife, wine:0.5" --scale -1 --count 3 --out out',
+        "Two concepts, the second half as strongly, from three images with seeds 0 to 2.",
+    ),
+    Example(
+        '"a portrait" --erase "van gogh style" --model sd15.safetensors --out out',
+        "This needs a Stable Diffusion 1.x checkpoint of yours, here sd15.safetensors.",
+    ),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("prompt", help="what the image shows")
-    parser.add_argument("--erase", required=True, metavar="CONCEPTS", help="such as: knife, wine:0.5")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help=f"folder for {', '.join(FILES)}")
-    parser.add_argument("--seed", type=int, default=0, help="of the first image (default: 0)")
-    parser.add_argument("--count", type=int, default=1, help="images, from SEED on")
+    parser.add_argument("prompt", help="what the image is to show")
+    parser.add_argument(
+        "--erase", required=True, metavar="CONCEPTS", help="what is not to appear, such as: knife, wine:0.5"
+    )
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help=f"folder to write {', '.join(FILES)} into"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first image (default: 0)")
+    parser.add_argument(
+        "--count", type=int, default=1, help="how many images, with the seeds from SEED on (default: 1)"
+    )
     parser.add_argument(
         "--model", type=Path, help="SD 1.x .safetensors file or diffusers folder (default: the demo model)"
     )
@@ -43,12 +68,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_automatic(parser)
     add_options(parser, "strength")
     parser.add_argument("--steps", type=int, default=20, help="sampling steps (default: 20)")
-    parser.add_argument("--cfg", type=float, help="guidance (default: 4 on the demo model, else 7)")
-    parser.add_argument("--negative", default="", help="negative prompt")
+    parser.add_argument("--cfg", type=float, help="CFG scale (default: 4 on the demo model, else 7)")
+    parser.add_argument("--negative", default="", help="negative prompt (default: none)")
     add_options(parser, "start", "end", "concept_pass", "rule", "keep_composition")
     add_options(parser, "composition_cross", "composition_self", default=None)
     parser.add_argument(
-        "--attention", action="store_true", help="also attention-1.png, ...: where each concept's was, and per step"
+        "--attention",
+        action="store_true",
+        help="write attention-1.png and so on, too: where the attention to each concept was, in all steps and in each",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object to standard output")
 
@@ -60,12 +87,9 @@ def _files(options: argparse.Namespace) -> list[str]:
 
 
 def _check(options: argparse.Namespace) -> None:
-    for name, low, high in (("steps", 1, 1000), ("count", 1, 64), ("seed", 0, _MAX_SEED - 64)):
-        value = getattr(options, name)
-        if not low <= value <= high:
-            raise OptionError(f"--{name} is {value}; it must be from {low} to {high}")
-    if options.cfg is not None and not (math.isfinite(options.cfg) and 0 <= options.cfg <= 100):
-        raise OptionError(f"--cfg is {options.cfg}; it must be from 0 to 100")
+    check_number("steps", options.steps, 1, 1000)
+    check_number("count", options.count, 1, 64)
+    check_sampling(options.cfg, options.seed)
     shares = {name: getattr(options, f"composition_{name}") for name in ("cross", "self")}
     for name, share in shares.items():
         if share is not None and not options.keep_composition:

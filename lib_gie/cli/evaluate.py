@@ -15,6 +15,7 @@ from lib_gie.errors import OptionError
 from lib_gie.options import BY_NAME
 
 from .arguments import add_options
+from .examples import Example
 from .outputs import check_file, check_folder, write_file
 from .scales import adapter_path
 
@@ -26,25 +27,50 @@ _USUAL = (BY_NAME["concept_pass"].default, BY_NAME["rule"].default)
 GRID = (-0.5, -0.75, -1.0, -1.5, -2.0)
 
 
+EXAMPLES = (
+    Example(
+        "--seeds 1 --concepts knife --methods none",
+        "The quickest: one method, one concept and one seed, which takes some minutes on a CPU.",
+    ),
+    Example(
+        "--adapter demo-knife --concepts knife --keep runs/knife",
+        "One adapter on all kinds of prompt. An interrupted run goes on from the folder runs/knife.",
+    ),
+    Example(
+        "--set heldout --keep runs/heldout",
+        "All methods on the prompts that nothing was chosen on. Without a GPU it takes long.",
+    ),
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument(
-        "--set", default="validation", choices=("train", "validation", "heldout"), help="split of prompts"
+        "--set",
+        default="validation",
+        choices=("train", "validation", "heldout"),
+        help="split of prompts (default: validation)",
     )
-    parser.add_argument("--seeds", type=int, default=5, help="seeds per prompt, 1 to 8")
+    parser.add_argument("--seeds", type=int, default=5, help="seeds of each prompt, 1 to 8 (default: 5)")
     parser.add_argument(
-        "--kinds", nargs="+", metavar="KIND", help="kinds of prompt, or all (default: named implied unrelated; with "
-        "--adapter all)"
+        "--kinds", nargs="+", metavar="KIND", help="kinds of prompt, or all for each of them (default: named implied "
+        "unrelated; with --adapter all)"
     )  # fmt: skip
     parser.add_argument("--concepts", nargs="+", help="only the prompts of these things and styles (default: of all)")
     parser.add_argument(
-        "--vary", nargs="+", metavar="FACTOR", help="instead: how erasure depends on concepts (how many at once), "
-        "length (of the prompt), position (of the concept in it), steps, cfg"
+        "--vary", nargs="+", metavar="FACTOR", help="measure instead how erasure depends on concepts (how many "
+        "at once), length (of the prompt), position (of the concept in it), steps, cfg"
     )  # fmt: skip
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="what to compare (default: everything there is)")
-    parser.add_argument("--scale", type=float, nargs="+", help="fixed scales to measure, and nothing else")
-    parser.add_argument("--adapter", nargs="+", help="adapters (files, or names in models/), and nothing else")
-    parser.add_argument("--choose-scale", action="store_true", help="try a grid on validation and record the best")
+    parser.add_argument("--scale", type=float, nargs="+", help="measure these fixed scales, and nothing else")
+    parser.add_argument(
+        "--adapter", nargs="+", help="measure these adapters (files, or names in models/), and nothing else"
+    )
+    parser.add_argument(
+        "--choose-scale",
+        action="store_true",
+        help="try some fixed scales on validation, and record the best as the demo model's",
+    )
     used = parser.add_argument_group("how what --scale and --adapter name is used")
     add_options(used, "strength", "start", "end", "concept_pass", "rule")
     parser.add_argument("--model", help="demo checkpoint to measure (default: the shipped one)")

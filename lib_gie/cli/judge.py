@@ -9,18 +9,33 @@ from pathlib import Path
 from lib_gie.errors import OptionError
 from lib_gie.training.judges import DEFAULT_JUDGE, JUDGES, check_judge, make_judge
 
+from .examples import Example
 from .pages import around, write_part
+
+EXAMPLES = (
+    Example(
+        "--seeds 1", "The default judge on the validation prompts, one image each. It takes some minutes on a CPU."
+    ),
+    Example("--judge nudenet", "This needs the library nudenet (python -m pip install nudenet)."),
+    Example("--set train --json", "On the prompts of the training split, as JSON."),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("--judge", help=f"one of {', '.join(JUDGES)} (default: {DEFAULT_JUDGE})")
-    parser.add_argument("--set", default="validation", choices=("train", "validation"), help="split of prompts")
-    parser.add_argument("--seeds", type=int, default=1, help="images per prompt, 1 to 8")
     parser.add_argument(
-        "--choices", action="store_true", help="instead: what the settings of the default judge were chosen by"
+        "--set", default="validation", choices=("train", "validation"), help="split of prompts (default: validation)"
     )
-    parser.add_argument("--page", type=Path, metavar="FILE", help="write it into this Markdown page's tables")
+    parser.add_argument("--seeds", type=int, default=1, help="images of each prompt, 1 to 8 (default: 1)")
+    parser.add_argument(
+        "--choices",
+        action="store_true",
+        help="print instead the figures by which the settings of the default judge were chosen",
+    )
+    parser.add_argument(
+        "--page", type=Path, metavar="FILE", help="write the table into its part of this Markdown page, too"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -35,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
     from lib_gie.evaluation import judging, self_judge_choices
     from lib_gie.hosts.diffusers.image_maker import demo_or_sd_maker
 
-    name = options.judge or DEFAULT_JUDGE
+    name = DEFAULT_JUDGE if options.judge is None else options.judge
     if options.choices and (name != self_judge_choices.JUDGE or options.json):
         raise OptionError(f"--choices goes with the judge {self_judge_choices.JUDGE}, and prints a table alone")
     check_judge(name)

@@ -22,6 +22,10 @@ def around(page: Path, command: str) -> tuple[str, str]:
     Raises OptionError where the page has no such part or cannot be written.
     """
     check_file("--page", page)
+    if not page.exists():
+        raise OptionError(
+            f"--page is {page}, and there is no such file; name a Markdown page with a part for the tables"
+        )
     first = begin(command)
     try:
         before, found, rest = page.read_text(encoding="utf-8").partition(first) if page.is_file() else ("", "", "")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib_gie.assets import MODELS, calibrations_folder, own_folder
+from lib_gie.assets import MODELS, adapter_folders, calibrations_folder, own_folder
 from lib_gie.checks import quoted
 from lib_gie.core.concepts import Concept
 from lib_gie.core.rules import erasing_rule
@@ -56,6 +56,8 @@ def adapter_path(name: str) -> Path:
     A name is looked for where ``train`` puts adapters, in models/, and where ``calibrate`` keeps what it finds. Raises
     OptionError for a name that is in none of these, and no file here either.
     """
+    if not name.strip():
+        raise OptionError("the name of the adapter is empty; `python -m lib_gie adapters` lists those of models/")
     if os.sep in name or Path(name).exists():
         return Path(name)
     file = f"{name.removesuffix('.safetensors')}.safetensors"
@@ -94,7 +96,7 @@ def _automatic(pipe: Any, concept: Concept, calibrates: bool) -> Choice:
 
     layers = find_cross_attention(pipe.unet)
     base, heads = family_of(layers), [layer.heads for layer in layers]
-    trained = adapter_for(concept.key, base, heads, _folders())
+    trained = adapter_for(concept.key, base, heads, adapter_folders())
     if trained is not None:
         return _guarded(trained.adapter, base, trained.name, "it was trained for this concept")
     kept = kept_calibration(pipe, concept)
@@ -117,12 +119,6 @@ def _calibrated(pipe: Any, concept: Concept, base: str) -> Choice:
     lost = f", and not kept: {made.reason}" if made.path is None else ""
     warning = f"; {found.info.warning}" if found.info.warning else ""
     return _guarded(found, base, made.name, why + lost + warning)
-
-
-def _folders() -> list[Path]:
-    """Return the folders with adapters, the user's own last; a checkout has one for both."""
-    own = own_folder()
-    return [MODELS] if own.resolve() == MODELS.resolve() else [MODELS, own]
 
 
 def _guarded(fitted: Fitted, base: str, name: str, why: str) -> Choice:

@@ -14,7 +14,9 @@ from lib_gie.assets import own_folder
 from lib_gie.errors import OptionError
 from lib_gie.training.judges import DEFAULT_JUDGE, JUDGES, check_judge, make_judge, usual_judge
 
+from .arguments import check_number, check_sampling
 from .concepts import bare_concepts
+from .examples import Example
 from .outputs import check_file, check_folder
 
 if TYPE_CHECKING:
@@ -28,16 +30,33 @@ if TYPE_CHECKING:
 
 
 _JUDGE_HELP = (
-    f"who says whether it shows: {', '.join(JUDGES)} (default: on the demo model its detector, else {DEFAULT_JUDGE})"
+    f"who says whether an image shows the concept: {', '.join(JUDGES)} (default: on the demo model its detector, else "
+    f"{DEFAULT_JUDGE})"
 )
 
 _OTHER_SEEDS = 1000
 """Seeds, from 0, of the prompts that are in no split. The splits' seeds are above them."""
 
 
+EXAMPLES = (
+    Example(
+        "--concept knife --out my-knife --seeds 1",
+        "On the demo model, with prompts that come with it: models/my-knife.safetensors. Without a GPU it takes long.",
+    ),
+    Example(
+        "--concept nudity --prompts nudity --model sd15.safetensors --out my-nudity",
+        "This needs a Stable Diffusion 1.x checkpoint of yours, here sd15.safetensors, and better a GPU.",
+    ),
+    Example(
+        "--concept lamp --prompts lamp.txt --model sd15.safetensors --judge hand --out lamp.safetensors",
+        "This needs a checkpoint and a file of prompts; you say on a page whether a lamp shows.",
+    ),
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("--concept", required=True, help="one, or several for a joint adapter: knife, wine")
+    parser.add_argument("--concept", required=True, help="one concept, or several for a joint adapter: knife, wine")
     parser.add_argument(
         "--prompts",
         help="file with one prompt a line, after a line [unrelated] those without the concept; or "
@@ -47,16 +66,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         required=True,
         metavar="NAME",
-        help="of the adapter in models/ (in the current folder where this is installed), or a path to a .safetensors",
+        help="name of the adapter in models/ (in the current folder where lib-gie is installed as a package), or the "
+        "path of a .safetensors file",
     )
     parser.add_argument("--model", type=Path, help="SD 1.x or 2.x file or folder (default: the demo model)")
     parser.add_argument("--judge", help=_JUDGE_HELP)
-    parser.add_argument("--seeds", type=int, default=4, help="images per prompt")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--cfg", type=float, help="guidance (default: 4 on the demo model, else 7)")
-    parser.add_argument("--batch", type=int, default=24, help="images made at once")
-    parser.add_argument("--epochs", type=int, default=2000)
-    parser.add_argument("--recipe", default="own", choices=("own", "paper"), help="how labels are fitted")
+    parser.add_argument("--seeds", type=int, default=4, help="images of each prompt (default: 4)")
+    parser.add_argument("--steps", type=int, default=20, help="sampling steps (default: 20)")
+    parser.add_argument("--cfg", type=float, help="CFG scale (default: 4 on the demo model, else 7)")
+    parser.add_argument("--batch", type=int, default=24, help="images made at once (default: 24)")
+    parser.add_argument("--epochs", type=int, default=2000, help="passes over all labels in the fit (default: 2000)")
+    parser.add_argument(
+        "--recipe",
+        default="own",
+        choices=("own", "paper"),
+        help="how labels are fitted: this project's way or the paper's (default: own)",
+    )
     parser.add_argument(
         "--own",
         nargs="+",
@@ -78,8 +103,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the size of the noise that the adapter reads a prompt from; half the image's sides take a quarter of "
         "the products for every new prompt, but beside ControlNet and extensions for regions the fixed scale is used",
     )
-    parser.add_argument("--margin", type=float, help="factor on labels (default: the recipe's)")
-    parser.add_argument("--labels", type=Path, default=Path("runs/labels"), metavar="DIR", help="kept between runs")
+    parser.add_argument("--margin", type=float, help="factor on labels, 1 to 10 (default: the recipe's)")
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        default=Path("runs/labels"),
+        metavar="DIR",
+        help="folder that keeps labels between runs (default: runs/labels)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -146,11 +177,9 @@ def _out(name: str) -> Path:
 
 def _check(options: argparse.Namespace) -> None:
     for name, low, high in (("seeds", 1, 1000), ("steps", 1, 1000), ("batch", 1, 1024), ("epochs", 1, 10**6)):
-        value = getattr(options, name)
-        if not low <= value <= high:
-            raise OptionError(f"--{name} is {value}; it must be from {low} to {high}")
-    if options.margin is not None and not 1 <= options.margin <= 10:
-        raise OptionError(f"--margin is {options.margin:g}; it must be from 1 to 10")
+        check_number(name, getattr(options, name), low, high)
+    check_number("margin", options.margin, 1, 10)
+    check_sampling(options.cfg)
     if options.own and options.recipe != "paper":
         raise OptionError("--own goes with --recipe paper: it says which parts are this project's nevertheless")
     if options.judge is not None:

@@ -19,6 +19,7 @@ from lib_gie.errors import ErasureError
 from lib_gie.hosts.marked_rows import MarkedRows
 
 from .contract import Denoiser, Model, Processing, StepParams
+from .kinds import FORGE_OR_RELATIVE, FORGES_SAMPLING
 
 _UNKNOWN = (
     "Growth Inhibitors are not offered here: this WebUI is a relative of Forge (it has modules_forge, but not Forge's "
@@ -28,7 +29,7 @@ _UNKNOWN = (
 
 def is_here() -> bool:
     """Tell whether this WebUI is Forge or another with ``modules_forge``. Imports nothing of it."""
-    return _exists("modules_forge")
+    return _exists(FORGE_OR_RELATIVE)
 
 
 @functools.cache
@@ -49,7 +50,7 @@ class Forge:
     @property
     def refusal(self) -> str | None:
         """Refuse all whose sampling code is not Forge's own."""
-        return None if _exists("backend.sampling.sampling_function") else _UNKNOWN
+        return None if _exists(FORGES_SAMPLING) else _UNKNOWN
 
     def is_loaded(self, model: Any) -> bool:
         """Tell a model from the dummy that stands in its place until one is loaded."""

@@ -19,10 +19,11 @@ from lib_gie.handles import take_off
 from lib_gie.randomness import undrawn
 
 from .contract import Processing
+from .known_extensions import NEGPIP_FILE, REGIONAL_PROMPTER_FILE
 
 # -- what goes on from call to call ------------------------------------------------
 
-_COUNTING = ("rp.py", "negpip.py")
+_COUNTING = (REGIONAL_PROMPTER_FILE, NEGPIP_FILE)
 _VAE_CACHE = "controlnet_vae_cache"
 _COUNTERS = ("count", "pn", "condi", "latenti")
 

@@ -90,6 +90,11 @@ def folders_among(models: Path | str) -> list[Path]:
     return [MODELS, Path(models) / "growth-inhibitors"]
 
 
+def calibrations_among(models: Path | str) -> Path:
+    """Return where calibrations are kept in ``models``, the WebUI's folder."""
+    return folders_among(models)[-1] / "calibrations"
+
+
 def add_arguments(parser: argparse.ArgumentParser, models: Path | str) -> None:
     """Add the arguments to the WebUI's parser. ``models``: the WebUI's folder of models."""
     # the API's description takes a list's type from its default; argparse copies it

@@ -9,7 +9,7 @@ from modules import paths_internal
 from lib_gie.hosts.library import InstalledAdapter, find_adapter, find_recorded, listed_names
 from lib_gie.options import AUTOMATIC, FIXED
 
-from .arguments import folders_among
+from .arguments import calibrations_among, folders_among
 
 
 def adapter_folders() -> list[Path]:
@@ -19,7 +19,7 @@ def adapter_folders() -> list[Path]:
 
 def calibrations_folder() -> Path:
     """Return where calibrations are kept. No field offers them: each is found by its concept and checkpoint."""
-    return adapter_folders()[-1] / "calibrations"
+    return calibrations_among(paths_internal.models_path)
 
 
 def find_named(name: str) -> InstalledAdapter:
