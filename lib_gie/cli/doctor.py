@@ -51,12 +51,12 @@ def _findings(webui: Path | None) -> list:
     from lib_gie.diagnosis.finding import Finding
     from lib_gie.diagnosis.packages import check_this, installed_version
 
-    found = [*check_this(commands=webui is None), check_device()]
+    found = check_this(commands=webui is None)
     if any(installed_version(name) is None for name in ("torch", "safetensors", "numpy")):
-        lacking = "nothing is known of models and adapters, which are looked at with torch, safetensors and numpy"
-        return [*found, Finding("note", "models", lacking)]
+        lacking = "nothing more was looked at, for that needs torch, safetensors and numpy"
+        return [*found, Finding("note", "device, models, WebUI", lacking, "install them, and ask again")]
     from lib_gie.diagnosis.files import check_here
     from lib_gie.diagnosis.webui import check_webui
 
-    found += check_here(adapter_folders(), calibrations_folder())
+    found += [check_device(), *check_here(adapter_folders(), calibrations_folder())]
     return found if webui is None else found + check_webui(webui.absolute())

@@ -16,7 +16,7 @@ EXAMPLES = (
     Example(
         "--seeds 1", "The default judge on the validation prompts, one image each. It takes some minutes on a CPU."
     ),
-    Example("--judge nudenet", "This needs the library nudenet (python -m pip install nudenet)."),
+    Example("--choices", "The figures by which the settings of the default judge were chosen."),
     Example("--set train --json", "On the prompts of the training split, as JSON."),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from lib_gie.assets import DEMO_CHECKPOINT, DEMO_CONFIG, DEMO_FIXED_SCALE, DEMO_TEXT_ENCODER, MODELS
@@ -49,26 +49,30 @@ def check_demo_model(models: Path = MODELS) -> Finding:
 def check_adapters(subject: str, folder: Path, broken_mark: Mark) -> list[Finding]:
     """Look at the files of a folder: one finding for all that can be used, and one for each that cannot."""
     todo = "delete it or move it away, and get or make it again"
-    return _in_folder(subject, folder, lambda name, why: Finding(broken_mark, f"adapter {name}", why, todo))
+    found, broken = _in_folder(subject, folder)
+    return [found, *(Finding(broken_mark, f"adapter {name}", why, todo) for name, why in broken.items())]
 
 
 def check_calibrations(folder: Path, subject: str = "calibrations") -> list[Finding]:
-    """Look at the calibrations that are kept in a folder, as ``check_adapters`` does."""
+    """Look at the calibrations that are kept in a folder, as ``check_adapters`` does.
+
+    Readings of neutral prompts, which lie there as well, are not looked at: a damaged file is made again.
+    """
+    found, broken = _in_folder(subject, folder)
+    damaged = {name: why for name, why in broken.items() if CALIBRATED in name}
     todo = "delete it; it is made again"
-    found = _in_folder(subject, folder, lambda name, why: Finding("note", f"calibration {name}", why, todo))
-    return [one for one in found if one.subject == subject or CALIBRATED in one.subject]  # readings lie there, too
+    return [found, *(Finding("note", f"calibration {name}", why, todo) for name, why in damaged.items())]
 
 
-def _in_folder(subject: str, folder: Path, broken: Callable[[str, str], Finding]) -> list[Finding]:
+def _in_folder(subject: str, folder: Path) -> tuple[Finding, dict[str, str]]:
+    """Return what can be used in a folder, and by name what is wrong with its other files."""
     from lib_gie.hosts.library import list_adapters
 
     try:
-        is_there = folder.is_dir()
-        if is_there:
-            list(folder.iterdir())  # one that cannot be read looks empty below
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     except OSError as error:
-        return [Finding("problem", subject, f"{folder} cannot be read ({error.strerror})", "change its permissions")]
-    usable, unusable = list_adapters([folder]) if is_there else ([], {})
-    names = f" ({listing(one.name for one in usable)})" if usable else ""
-    shown = Finding("ok", subject, f"{len(usable) or 'none'} in {folder}{names}")
-    return [shown, *(broken(name, why) for name, why in unusable.items())]
+        why = f"{folder} cannot be read ({error.strerror})"
+        return Finding("problem", subject, why, "change its permissions"), {}
+    usable, broken = list_adapters([folder]) if names else ([], {})
+    listed = f" ({listing(one.name for one in usable)})" if usable else ""
+    return Finding("ok", subject, f"{len(usable) or 'none'} in {folder}{listed}"), broken

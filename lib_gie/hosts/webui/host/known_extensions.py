@@ -27,7 +27,7 @@ KNOWN_EXTENSIONS = (
     KnownExtension(
         "Dynamic Prompts",
         "scripts/dynamic_prompting.py",
-        "where it leaves prompts as they were typed, read its issue 754",
+        "where it leaves prompts as they were typed, see its issue 754",
     ),
     KnownExtension("incantations", "scripts/incantation_base.py"),
     KnownExtension(
