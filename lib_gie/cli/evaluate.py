@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lib_gie.assets import DEMO_CHECKPOINT, DEMO_FIXED_SCALE, MODELS
 from lib_gie.core.scales.scale_rules import FixedScale
 from lib_gie.errors import OptionError
-from lib_gie.options import BY_NAME
+from lib_gie.options import BY_NAME, ErasureSettings
 
 from .arguments import add_options
 from .examples import Example
@@ -154,6 +154,8 @@ def run(options: argparse.Namespace) -> None:
         raise OptionError(f"--seeds is {options.seeds}; a split has 8 seeds for each prompt, give 1 to 8")
     if options.record and (not options.adapter or options.methods or _suffix(options) or options.set == "train"):
         raise OptionError("--record goes with --adapter alone, at its usual strength, and not with --set train")
+    chosen = {name: getattr(options, name) for name in ("strength", "start", "end", "concept_pass", "rule")}
+    ErasureSettings(**chosen)  # one out of range is an error before the work
     if options.vary:
         _check_factors(options)
     kinds, concepts, names = _kinds(options), _concepts(options), _names(options)

@@ -17,7 +17,7 @@ from test_cli import fails
 
 import lib_gie.cli.erase
 from lib_gie.assets import DEMO_CHECKPOINT
-from lib_gie.cli import main
+from lib_gie.cli import COMMANDS, main
 from lib_gie.cli.outputs import check_file, check_folder, write_file
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo, save_adapter
 from lib_gie.errors import OptionError
@@ -195,10 +195,10 @@ def _arguments(command: str, place: Path) -> list[str]:
     }[command]
 
 
-COMMANDS = ["erase", "demo", "train", "labels", "report", "keep", "convert"]
+WRITERS = ["erase", "demo", "train", "labels", "report", "keep", "convert"]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", WRITERS)
 def test_no_work_is_begun_that_could_not_be_written(tmp_path, capsys, no_model, command):
     """A place below a file, a name that is too long, and a path that is."""
     (tmp_path / "file").touch()
@@ -299,9 +299,7 @@ def test_foreign_errors_are_one_line_with_the_traceback_on_demand(tmp_path, caps
     assert not trace or trace[0].startswith("Traceback")
 
 
-@pytest.mark.parametrize(
-    "command", ["erase", "demo", "evaluate", "quality", "train", "judge", "bench", "adapters", "convert"]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_takes_debug(capsys, command):
     with pytest.raises(SystemExit):
         main([command, "--help"])
@@ -363,12 +361,79 @@ def test_erase_with_a_name_that_the_terminal_cannot_show(tmp_path):
     assert json.loads(done.stdout)["prompt"] == "a cat by Čapek"
 
 
-def test_a_reader_that_goes_away_is_no_error():
-    command = [sys.executable, "-m", "lib_gie", "adapters"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["adapters"], ["adapters", "--help"], ["--version"]])
+def test_a_reader_that_goes_away_is_no_error(arguments, unbuffered):
+    command = [sys.executable, "-m", "lib_gie", *arguments]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+def test_another_pipe_that_breaks_is_an_error(tmp_path, capsys, monkeypatch):
+    """That of a process of the command's own, for example: the work is not done then."""
+    monkeypatch.setattr(lib_gie.cli.erase, "run", _raising(BrokenPipeError(32, "Broken pipe")))
+    assert "BrokenPipeError" in fails(capsys, "erase", "a cat", "--erase", "knife", "--out", str(tmp_path))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_output_that_cannot_be_written_is_an_error():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "lib_gie", "adapters"], stdout=full, stderr=subprocess.PIPE, check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.count(b"\n") == 1
+    assert b"No space left" in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell of Unix")
+@pytest.mark.parametrize(("closed", "stream"), [("2>&-", "stdout"), (">&-", "stderr"), ("2>/dev/full", "stdout")])
+def test_an_error_goes_to_standard_error_or_nowhere(tmp_path, closed, stream):
+    """print sends to standard output what a closed standard error cannot take, among the JSON of a command."""
+    script = f'"{sys.executable}" -m lib_gie adapters --folder "{tmp_path / "gone"}" {closed}'
+    done = subprocess.run(["sh", "-c", script], capture_output=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == b""
+    assert done.stderr.count(b"\n") == (1 if stream == "stderr" else 0)
+
+
+def test_a_library_that_is_missing_says_how_to_install_it(tmp_path, capsys, monkeypatch):
+    missing = ModuleNotFoundError("No module named 'diffusers.models'", name="diffusers.models")
+    monkeypatch.setattr(lib_gie.cli.erase, "run", _raising(missing))
+    line = fails(capsys, "erase", "a cat", "--erase", "knife", "--out", str(tmp_path))
+    assert "this needs the Python library diffusers, which is not installed; install it in a clone" in line
+
+
+def test_usage_errors_do_not_quote_without_end(capsys):
+    line = fails(capsys, "erase", "a cat", "--erase", "knife", "--out", "x", "--seed", "9" * 100_000)
+    assert len(line) < 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["demo", "--seed", "-1"], "--seed is -1; it must be from 0"),
+        (["demo", "--seed", "9" * 30], "--seed is 999"),
+        (["demo", "--scale", "5"], "from -20 to 0"),
+        (["demo", "--prompt", " ", "--erase", "knife"], "--prompt is empty"),
+        (["erase", "a cat", "--erase", "knife", "--adapter", ""], "name of the adapter is empty"),
+        (["train", "--concept", "knife", "--cfg", "nan"], "--cfg is nan; it must be from 0 to 100"),
+        (["train", "--concept", "knife", "--margin", "nan"], "--margin is nan"),
+        (["quality", "--cfg", "nan"], "--cfg is nan"),
+        (["judge", "--judge", ""], "there is no judge ''"),
+        (["adapters", "--folder", "gone"], "there is no such folder"),
+        (["adapters", "--page", "gone.md"], "there is no such file"),
+    ],
+)
+def test_values_that_cannot_be_used_do_not_wait_for_the_model(tmp_path, capsys, monkeypatch, no_model, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    out = {"demo": ["--out", "out"], "erase": ["--out", "out"], "train": ["--out", "a.safetensors"]}
+    assert says in fails(capsys, *arguments, *out.get(arguments[0], ()))
+    assert not list(tmp_path.iterdir())
 
 
 # -- training ------------------------------------------------
