@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import select
 import sys
 import traceback
 from collections.abc import Sequence
@@ -142,12 +143,16 @@ def _check_letters(parser: _Parser, arguments: Sequence[str]) -> None:
 
 
 def _is_reader_gone() -> bool:
-    """Tell whether the output that is still to be written has no reader."""
+    """Tell whether standard output is a pipe that nobody reads. Where the system cannot say, it is taken for one."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+        asked = select.poll()
+        asked.register(sys.stdout.fileno(), select.POLLOUT)
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in asked.poll(0))
+    except (BrokenPipeError, AttributeError):
         return True
-    return False
+    except (OSError, ValueError):  # no file behind it
+        return False
 
 
 def _drop(stream: TextIO) -> None:
