@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import not_run
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -378,7 +379,7 @@ def test_another_pipe_that_breaks_is_an_error(tmp_path, capsys, monkeypatch):
     assert "BrokenPipeError" in fails(capsys, "erase", "a cat", "--erase", "knife", "--out", str(tmp_path))
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason=not_run.FULL_DEVICE)
 def test_output_that_cannot_be_written_is_an_error():
     with open("/dev/full", "w") as full:
         done = subprocess.run(
@@ -390,7 +391,7 @@ def test_output_that_cannot_be_written_is_an_error():
     assert b"No space left" in done.stderr
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs a shell of Unix")
+@pytest.mark.skipif(os.name == "nt", reason=not_run.UNIX_SHELL)
 @pytest.mark.parametrize(("closed", "stream"), [("2>&-", "stdout"), (">&-", "stderr"), ("2>/dev/full", "stdout")])
 def test_an_error_goes_to_standard_error_or_nowhere(tmp_path, closed, stream):
     """print sends to standard output what a closed standard error cannot take, among the JSON of a command."""

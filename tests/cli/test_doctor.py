@@ -12,14 +12,11 @@ from pathlib import Path
 import pytest
 from test_webui_folder import make_webui
 
-from lib_gie.assets import DEMO_CHECKPOINT
 from lib_gie.cli import main
 from lib_gie.diagnosis.packages import COMMANDS, installed_version
 
 ROOT = Path(__file__).resolve().parents[2]
 MARKS = {"ok", "note", "problem"}
-
-pytestmark = pytest.mark.skipif(not DEMO_CHECKPOINT.exists(), reason="the demo checkpoint has not been trained")
 
 
 @pytest.fixture(autouse=True)

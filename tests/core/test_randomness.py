@@ -123,7 +123,7 @@ def test_labelling_draws_nothing(pipe):
     host = PipelineImageMaker(pipe, "gie-demo", name="demo", steps=2, cfg=4.0, size=(64, 64))
     with watched("labelling"):
         made = host.make(["a knife"], [1], "knife", torch.tensor([-1.0]))
-        host.read(["a knife"], ["knife"], Reading(True, 3))
+        host.read(["a knife"], ["knife"], (Reading(True, 3),))
         host.predict(made.latents, torch.tensor([500]), ["a knife"], "knife", torch.tensor([-1.0]))
 
 

@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import not_run
 import pytest
 import torch
 
@@ -18,8 +19,6 @@ from lib_gie.diagnosis.finding import Finding, listing
 from lib_gie.diagnosis.packages import COMMANDS, EVERYWHERE, LEAST_PYTHON, Expected, check_package
 
 ROOT = Path(__file__).resolve().parents[2]
-
-needs_demo = pytest.mark.skipif(not DEMO_CHECKPOINT.exists(), reason="the demo checkpoint has not been trained")
 
 
 def declared(name: str) -> set[str]:
@@ -79,7 +78,7 @@ def test_the_device_is_the_one_that_commands_use():
     assert ("the CPU" in finding.found) != torch.cuda.is_available() or "erase" in finding.found
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason=not_run.GPU)
 @pytest.mark.parametrize("made_for", [None, "12.4"])
 def test_a_card_that_torch_does_not_use(monkeypatch, made_for):
     monkeypatch.setattr(device.shutil, "which", lambda name: f"/usr/bin/{name}")
@@ -102,7 +101,6 @@ def test_a_torch_that_is_broken(monkeypatch):
 # -- files ------------------------------------------------
 
 
-@needs_demo
 def test_the_files_of_this_checkout(tmp_path):
     findings = check_here([MODELS], tmp_path / "none")
     assert [one for one in findings if one.mark != "ok"] == []
@@ -111,7 +109,6 @@ def test_the_files_of_this_checkout(tmp_path):
     assert findings[-1] == Finding("ok", "calibrations", f"none in {tmp_path / 'none'}")
 
 
-@needs_demo
 def test_a_demo_model_that_is_not_whole(tmp_path):
     models = tmp_path / "models"
     shutil.copytree(MODELS / "demo", models / "demo")
@@ -136,7 +133,7 @@ def test_files_that_are_no_adapters(tmp_path):
     assert "no safetensors file" in broken.found
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason=not_run.ROOT)
 def test_a_folder_that_may_not_be_read(tmp_path):
     tmp_path.chmod(0)
     try:

@@ -238,7 +238,7 @@ def test_pace():
         (["--growth", "--size", "demo", "sd15"], "--size has 2 sizes; --growth and --profile take one"),
         (["--pixels", "100"], "--pixels has 100; sides must be multiples of 64"),
         (["--variants", "fast"], "--variants has fast; there are: stock, fused 1"),
-        (["--page", "no such page"], "bench --size demo -->' and"),
+        (["--page", "no such page"], "there is no such file; name a Markdown page with a part for the tables"),
     ],
 )
 def test_bad_options_are_refused(capsys, arguments, says):
