@@ -1,35 +1,145 @@
-// Growth Inhibitors: explanations on hover, in the header what is erased, and the progress of a training. The page works
-// without it.
+// Growth Inhibitors: explanations on hover and for screen readers, in the header what is erased, fields that are shown
+// only where they have an effect, and the progress of a training. The page works without it: all fields are shown then.
 (function() {
     const tabs = ['txt2img', 'img2img'];
     const element = id => gradioApp().getElementById(id);
     const translated = text => (typeof localization === 'object' && localization[text]) || text;
+    const pages = {};
+
+    function pageOf(tab) {
+        if (!pages[tab]) {
+            const holder = element(`gie_${tab}_help`)?.querySelector('[data-page]');
+            if (holder) pages[tab] = JSON.parse(holder.dataset.page);
+        }
+        return pages[tab];
+    }
+
+    function valueOf(id) {
+        const input = element(id)?.querySelector('textarea, input');
+        if (!input) return undefined;
+        if (input.type === 'checkbox') return input.checked;
+        return input.type === 'number' ? Number(input.value) : input.value;
+    }
+
+    // -- explanations
 
     function addHelp(tab) {
-        const holder = element(`gie_${tab}_help`)?.querySelector('[data-help]');
-        if (!holder) return;
-        for (const [id, text] of Object.entries(JSON.parse(holder.dataset.help))) {
+        for (const id of pageOf(tab)?.fields || []) {
             const field = element(id);
-            if (field) field.title = translated(text);
+            const help = element(`${id}_help`);
+            if (!field || !help) continue;
+            field.title = translated(help.textContent);
+            const label = field.querySelector('[data-testid="block-info"]')?.textContent;
+            for (const input of field.querySelectorAll('textarea, input')) {
+                if (id === `gie_${tab}_enabled` && input.id !== `${id}-visible-checkbox`) continue;
+                input.setAttribute('aria-describedby', help.id);
+                if (input.type === 'number' && label) input.setAttribute('aria-label', label); // gradio labels the range
+            }
+        }
+        addLabels(tab);
+    }
+
+    function addLabels(tab) {
+        const label = (id, text) => element(id)?.setAttribute('aria-label', translated(text));
+        label(`gie_${tab}_enabled-visible-checkbox`, 'Erase concepts (Growth Inhibitors)');
+        label(`gie_${tab}_adapter_refresh`, 'Look for new adapters');
+        label(`gie_${tab}_presets`, 'Presets');
+        element(`gie_${tab}_presets`)?.setAttribute('role', 'group');
+        for (const part of ['tokens', 'readout', 'notice']) element(`gie_${tab}_${part}`)?.setAttribute('aria-live', 'polite');
+    }
+
+    // -- headers that open and close: gradio's can be clicked alone
+
+    const isOpen = wrap => wrap.classList.contains('open');
+
+    function makeButton(button, wrap, name) {
+        button.tabIndex = 0;
+        button.setAttribute('role', 'button');
+        if (name) button.setAttribute('aria-label', translated(name));
+        const tell = () => button.setAttribute('aria-expanded', isOpen(wrap));
+        new MutationObserver(tell).observe(wrap, {attributes: true, attributeFilter: ['class']});
+        tell();
+        button.addEventListener('keydown', event => {
+            if (event.target !== button || (event.key !== 'Enter' && event.key !== ' ')) return;
+            event.preventDefault();
+            wrap.click();
+        });
+    }
+
+    function addButtons(tab) {
+        const outer = element(`gie_${tab}_enabled`)?.querySelector('.label-wrap');
+        const arrow = outer?.querySelector(':scope > .icon');
+        if (arrow) makeButton(arrow, outer, 'Show the fields'); // the header has a tick in it
+        const inner = element(`gie_${tab}_advanced`)?.querySelector('.label-wrap');
+        if (!inner) return;
+        makeButton(inner, inner);
+        rememberOpen(inner, `gie-${tab}-advanced`);
+    }
+
+    function rememberOpen(wrap, key) {
+        try {
+            if (localStorage.getItem(key) === 'open' && !isOpen(wrap)) wrap.click();
+            new MutationObserver(() => localStorage.setItem(key, isOpen(wrap) ? 'open' : 'closed'))
+                .observe(wrap, {attributes: true, attributeFilter: ['class']});
+        } catch (error) { // the browser keeps nothing for this page
+            console.log(`Growth Inhibitors: whether Advanced is open is not remembered: ${error}`);
         }
     }
 
-    function showState(tab) {
-        const accordion = element(`gie_${tab}_enabled`);
-        const box = element(`gie_${tab}_enabled-checkbox`)?.querySelector('input');
-        const text = element(`gie_${tab}_concepts`)?.querySelector('textarea, input');
-        const label = accordion?.querySelector('.label-wrap > span');
-        if (!box || !text || !label) return;
-        const concepts = text.value.trim() || '?';
-        const state = box.checked ? ': ' + (concepts.length > 60 ? concepts.slice(0, 59) + '…' : concepts) : '';
+    // -- what is said in the headers
+
+    function say(wrap, text) {
+        const label = wrap?.querySelector(':scope > span');
+        if (!label) return;
         let note = label.querySelector('.gie-header');
         if (!note) {
             note = document.createElement('span');
             note.className = 'gie-header';
             label.appendChild(note);
         }
-        if (note.textContent !== state) note.textContent = state;
+        if (note.textContent !== text) note.textContent = text;
     }
+
+    function showState(tab) {
+        const box = element(`gie_${tab}_enabled-checkbox`)?.querySelector('input');
+        const text = valueOf(`gie_${tab}_concepts`);
+        if (!box || text === undefined) return;
+        const concepts = text.trim() || '?';
+        const state = box.checked ? ': ' + (concepts.length > 60 ? concepts.slice(0, 59) + '…' : concepts) : '';
+        say(element(`gie_${tab}_enabled`)?.querySelector('.label-wrap'), state);
+    }
+
+    function showAdvanced(tab) {
+        const changed = [];
+        for (const [id, [label, usual]] of Object.entries(pageOf(tab)?.advanced || {})) {
+            const value = valueOf(id);
+            if (value === undefined || value === usual || element(id).classList.contains('gie-hidden')) continue;
+            changed.push(translated(label) + (value === true ? '' : ` ${value}`));
+        }
+        say(element(`gie_${tab}_advanced`)?.querySelector('.label-wrap'), changed.length ? ': ' + changed.join(', ') : '');
+    }
+
+    // -- which fields are shown
+
+    function showFields(tab) {
+        for (const [id, condition] of Object.entries(pageOf(tab)?.conditions || {})) {
+            const value = valueOf(condition.field);
+            if (value === undefined) continue; // this host has no such field: then nothing is hidden
+            const field = element(id);
+            const hidden = value !== condition.value;
+            if (field && field.classList.contains('gie-hidden') !== hidden) field.classList.toggle('gie-hidden', hidden);
+        }
+    }
+
+    function show(tab) {
+        showFields(tab);
+        showState(tab);
+        showAdvanced(tab);
+    }
+
+    window.growthInhibitorsChanged = tab => setTimeout(() => show(tab), 0); // once gradio has shown the new value
+
+    // -- a training
 
     const refreshTraining = () => element('gie_train_refresh')?.click();
 
@@ -38,11 +148,16 @@
     }
 
     onUiLoaded(() => {
-        tabs.forEach(addHelp);
+        for (const tab of tabs) {
+            addHelp(tab);
+            addButtons(tab);
+            show(tab);
+        }
         [1000, 3000, 9000].forEach(later => setTimeout(refreshTraining, later)); // one may run that another page started
         setInterval(followTraining, 1000);
     });
-    onAfterUiUpdate(() => tabs.forEach(showState));
-    document.addEventListener('input', () => tabs.forEach(showState));
-    document.addEventListener('change', () => tabs.forEach(showState));
+    const showAll = () => tabs.forEach(show);
+    onAfterUiUpdate(showAll);
+    document.addEventListener('input', showAll);
+    document.addEventListener('change', showAll);
 })();

@@ -31,7 +31,7 @@ ALLOWED = {
         "torch safetensors PIL tqdm diffusers transformers accelerate",
     ),
     "hosts.webui": (
-        "hosts.protocol hosts.erased_sampling hosts.marked_rows hosts.library core pictures training "
+        "hosts.protocol hosts.erased_sampling hosts.marked_rows hosts.library hosts.presets core pictures training "
         "demo.sampling_settings demo.fixed_scale",
         "torch numpy safetensors PIL tqdm fastapi pydantic gradio modules backend",
     ),

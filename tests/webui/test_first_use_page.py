@@ -25,8 +25,8 @@ def test_one_click(page):
     page.picture("calibration-without")
     page.set_enabled(True)
     page.fill("#gie_txt2img_concepts textarea", "banana")
-    page.wait(lambda: "banana: 1/75" in page.text("#gie_txt2img_tokens"), "the token counter")
-    assert "a calibration, which the first image makes, for banana" in page.text("#gie_txt2img_tokens")
+    page.wait(lambda: "banana: 1/75" in page.text("#gie_txt2img_tokens"), "the concept's line")
+    assert "calibration, which the first image makes" in page.text("#gie_txt2img_tokens")
     started = time.monotonic()
     page.click("#txt2img_generate")
     page.wait(lambda: "calibrating banana" in page.text("#txt2img_results"), "the progress")
@@ -39,7 +39,8 @@ def test_one_click(page):
     assert "'banana' was calibrated on this checkpoint" in text
     assert "banana-calibrated-" in page.text("#gie_txt2img_readout")
     line = page.text("#gie_txt2img_tokens")
-    assert "Automatic takes banana-calibrated-" in line  # it is there now
+    assert "calibration banana-calibrated-" in line  # it is there now
+    assert "last image: in the prompt" in line
     page.picture("calibration-done")
     _join("calibration-running", "calibration-done")
 

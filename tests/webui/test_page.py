@@ -28,8 +28,8 @@ def test_off_by_default_and_explained(page):
 def test_tick_type_generate(page):
     page.set_enabled(True)
     page.fill("#gie_txt2img_concepts textarea", "knife")
-    page.wait(lambda: "knife: 1/75" in page.text("#gie_txt2img_tokens"), "the token counter")
-    assert "Automatic takes demo-knife for knife" in page.text("#gie_txt2img_tokens")
+    page.wait(lambda: "knife: 1/75" in page.text("#gie_txt2img_tokens"), "the concept's line")
+    assert "adapter demo-knife" in page.text("#gie_txt2img_tokens")
     assert ": knife" in page.text("#gie_txt2img_enabled .label-wrap")
     infotext = page.generate()
     assert "GIE concepts: knife" in infotext
@@ -100,7 +100,7 @@ def test_what_is_shown(page):
 
 def test_a_concept_that_is_too_long_is_named(page):
     page.fill("#gie_txt2img_concepts textarea", "fish, " + "knife " * 80)
-    page.wait(lambda: "80/75 (too long" in page.text("#gie_txt2img_tokens"), "the token counter")
+    page.wait(lambda: "80/75 (too long" in page.text("#gie_txt2img_tokens"), "the concept's line")
     assert "has 80 tokens" in page.generate()
 
 

@@ -10,6 +10,8 @@ import torch
 from modules import devices, sd_hijack, sd_models, shared
 from torch import nn
 
+from lib_gie.hosts.presets import PRESETS
+
 from .contract import Model, Processing, StepParams
 from .denoiser_rows import DenoiserRows
 from .other_extensions import check_order
@@ -22,6 +24,7 @@ class AUTOMATIC1111:
     trains_adapters = True
     calibrates = True
     notes_readings = True
+    presets = PRESETS
 
     def is_loaded(self, model: Any) -> bool:
         """Take whatever stands in the model's place for one."""

@@ -166,6 +166,10 @@ class WebUI(Protocol):
     def notes_readings(self) -> bool:
         """Whether it can be noted how prompts are read, as they are encoded."""
 
+    @property
+    def presets(self) -> str:
+        """The presets that its page offers until somebody edits them, as ``hosts/presets.py`` reads them."""
+
     def is_loaded(self, model: Any) -> bool:
         """Tell whether this is a checkpoint's model, and not what stands for one until some is loaded."""
 

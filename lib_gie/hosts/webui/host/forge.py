@@ -17,6 +17,7 @@ from torch import nn
 from lib_gie.checks import check_prompt_draws_all
 from lib_gie.errors import ErasureError
 from lib_gie.hosts.marked_rows import MarkedRows
+from lib_gie.hosts.presets import PRESETS
 
 from .contract import Denoiser, Model, Processing, StepParams
 from .kinds import FORGE_OR_RELATIVE, FORGES_SAMPLING
@@ -46,6 +47,7 @@ class Forge:
     calibrates = True
     trains_adapters = False  # training calls the UNet where Forge may not have it
     notes_readings = False
+    presets = PRESETS
 
     @property
     def refusal(self) -> str | None:

@@ -1,4 +1,4 @@
-"""The settings section "Growth Inhibitors": what is always erased, and what judges need.
+"""The settings section "Growth Inhibitors": what is always erased, the presets, and what judges need.
 
 No API request and no infotext can change them. Whoever may open the settings page may: what the command line enforces
 is out of their reach (see ``enforcement``).
@@ -10,10 +10,14 @@ import gradio as gr
 from modules import shared
 
 from lib_gie.hosts.webui.host import demo_checkpoint
+from lib_gie.hosts.webui.host.chosen import HOST
 from lib_gie.hosts.webui.request.installed import adapter_names
 from lib_gie.hosts.webui.request.plans import CALIBRATE
 from lib_gie.options import AUTOMATIC, BY_NAME
 from lib_gie.training.judges import JUDGES, judge_class, setting_key
+
+from .presets import SETTING as PRESETS
+from .presets import check_setting
 
 SECTION = ("growth_inhibitors", "Growth Inhibitors")
 
@@ -69,6 +73,12 @@ def _of_pictures_and_training() -> dict[str, shared.OptionInfo]:
             "25 images of 20 steps; Skip goes on with the fixed scale. Of what is always erased the command line says "
             "it (--gie-enforce-calibrated)"
         ),
+        PRESETS: shared.OptionInfo(
+            HOST.presets, "Presets", gr.Textbox, {"lines": 5}, onchange=check_setting, restrict_api=True
+        ).info(
+            "buttons that fill in concepts. Each line has a name, a colon and concepts, for example: nudity: nudity, "
+            "naked. Nothing changes where a line cannot be read"
+        ).needs_reload_ui(),
         "gie_save_before": shared.OptionInfo(False, "Save the images without erasure, where they are shown"),
         "gie_save_attention": shared.OptionInfo(False, "Save the pictures of the attention, where they are shown"),
         **_of_judges(),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lib_gie.core.recorder import AttentionRecorder
@@ -18,7 +19,7 @@ if TYPE_CHECKING:  # not loaded before images are made
 
 KEY = "GIE read-out"
 _HEADINGS = ("seed", "concept", "in the prompt", "attention to it", "scale", "by")
-_MOST_ROWS, _MOST_CHARACTERS = 24, 4000
+_MOST_ROWS, _MOST_CHARACTERS, _MOST_READ = 24, 4000, 4096
 
 CALIBRATION = "a calibration"
 """Stands for the name and digest of an enforced concept's, by which it could be asked what it says of prompts."""
@@ -26,8 +27,8 @@ CALIBRATION = "a calibration"
 _holders: dict[str, Any] = {}
 """By tab the component that shows the read-out."""
 
-_refreshed: dict[str, tuple[Callable[..., Any], Any, Any]] = {}
-"""By tab what else a generation may change: a function, the component that it is given, and the one that shows it."""
+_refreshed: dict[str, tuple[Callable[..., Any], Sequence[Any], Sequence[Any]]] = {}
+"""By tab what else a generation may change: a function, the components it is given, and those that it fills."""
 
 
 class ReadOut(dict[str, Any]):
@@ -90,9 +91,12 @@ def add_holder(tab: str, component: Any) -> None:
     _holders[tab] = component
 
 
-def refresh_afterwards(tab: str, shown: Callable[..., Any], given: Any, holder: Any) -> None:
-    """Have ``holder`` show what ``shown`` makes of the component ``given``, anew after each of a tab's generations."""
-    _refreshed[tab] = shown, given, holder
+def refresh_afterwards(tab: str, shown: Callable[..., Any], given: Sequence[Any], filled: Sequence[Any]) -> None:
+    """Fill the components ``filled`` by ``shown``, anew after each of a tab's generations.
+
+    ``shown`` is given the JSON that the WebUI keeps of the generation, and then the values of the components ``given``.
+    """
+    _refreshed[tab] = shown, given, filled
 
 
 def watch_results(component: Any, elem_id: str | None = None, **unused: Any) -> None:
@@ -101,8 +105,8 @@ def watch_results(component: Any, elem_id: str | None = None, **unused: Any) -> 
     if elem_id and elem_id.startswith("generation_info_") and tab in _holders:
         component.change(as_html, [component], [_holders[tab]], show_progress=False, queue=False)
         if tab in _refreshed:
-            shown, given, holder = _refreshed[tab]
-            component.change(shown, [given], [holder], show_progress=False, queue=False)
+            shown, given, filled = _refreshed[tab]
+            component.change(shown, [component, *given], list(filled), show_progress=False, queue=False)
 
 
 def _is_number(value: Any) -> bool:
@@ -122,20 +126,63 @@ def _cells(image: str, entry: dict[str, Any], seeds: list[Any]) -> str:
     return "<tr>" + "".join(f"<td>{html.escape(str(cell)[:_MOST_CHARACTERS])}</td>" for cell in cells) + "</tr>"
 
 
+def _told(info: Any) -> tuple[list[tuple[str, Any]], list[Any]]:
+    """Return the read-out's entries, each with its image's number, and the seeds. Raises one of ``_NOT_OURS``."""
+    told = json.loads(info or "{}")
+    found, seeds = told["extra_generation_params"][KEY], told.get("all_seeds", [])
+    return [(image, entry) for image, entries in found.items() for entry in entries], seeds
+
+
+_NOT_OURS = ValueError, LookupError, TypeError, AttributeError, RecursionError
+"""What reading raises where the page sends something else: whoever knows the address can send anything."""
+
+
+@dataclass(frozen=True)
+class Presence:
+    """How present a concept was in a generation's images: shares from 0 to 1, and how many images say so.
+
+    ``in_prompt``: what a calibration read off the prompts. ``attention``: the images' attention to the concept.
+    """
+
+    images: int
+    in_prompt: tuple[float, ...]
+    attention: tuple[float, ...]
+
+
+def presence_of(info: Any) -> dict[str, Presence]:
+    """Return by each concept's key how present it was, as far as that is shown. ``info``: as ``as_html`` takes it.
+
+    Nothing is returned for anything else.
+    """
+    by_concept: dict[str, list[tuple[str, Any]]] = {}
+    try:
+        for image, entry in _told(info)[0][:_MOST_READ]:
+            by_concept.setdefault(str(entry["concept"]).casefold(), []).append((image, entry))
+        return {key: _presence(entries) for key, entries in by_concept.items()}
+    except _NOT_OURS:
+        return {}
+
+
+def _presence(entries: Sequence[tuple[str, Any]]) -> Presence:
+    images = len({image for image, _ in entries})
+    in_prompt, attention = (
+        tuple(entry[name] for _, entry in entries if _is_number(entry.get(name))) for name in ("in_prompt", "present")
+    )
+    return Presence(images, in_prompt, attention)
+
+
 def as_html(info: Any) -> str:
     """Return the read-out as an HTML table. ``info``: the JSON that the WebUI keeps of its last generation.
 
-    The table is "" for anything else, because the page sends this, and whoever knows the address can send anything.
+    The table is "" for anything else.
     """
     try:
-        told = json.loads(info or "{}")
-        found, seeds = told["extra_generation_params"][KEY], told.get("all_seeds", [])
-        entries = [(image, entry) for image, entries in found.items() for entry in entries]
+        entries, seeds = _told(info)
         rows = [_cells(image, entry, seeds) for image, entry in entries[:_MOST_ROWS]]
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except _NOT_OURS:
         return ""
     if not rows:
         return ""
-    header = "".join(f"<th>{text}</th>" for text in _HEADINGS)
+    header = "".join(f"<th scope='col'>{text}</th>" for text in _HEADINGS)
     more = f"<div>and {len(entries) - _MOST_ROWS} more</div>" if len(entries) > _MOST_ROWS else ""
     return f"<table><tr>{header}</tr>{''.join(rows)}</table>{more}"
