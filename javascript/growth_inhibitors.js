@@ -126,7 +126,7 @@
             const value = valueOf(condition.field);
             if (value === undefined) continue; // this host has no such field: then nothing is hidden
             const field = element(id);
-            const hidden = value !== condition.value;
+            const hidden = value !== condition.value && valueOf(id) !== condition.unless;
             if (field && field.classList.contains('gie-hidden') !== hidden) field.classList.toggle('gie-hidden', hidden);
         }
     }

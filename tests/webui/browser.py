@@ -84,6 +84,22 @@ class Page:
         self.driver.get("about:blank")
         time.sleep(RELOAD_SECONDS)  # a request that comes while the WebUI starts anew ends it ("Cannot add middleware")
 
+    def load(self, url: str, theme: str = "light") -> None:
+        """Open the WebUI's page anew."""
+        self.driver.get(f"{url}/?__theme={theme}")
+        there = "return !!document.querySelector('#gie_txt2img_enabled-visible-checkbox')"  # its scripts have run
+        self.wait(lambda: self.driver.execute_script(there), "the page")
+        time.sleep(3)
+
+    def resize(self, width: int, height: int = 1600) -> None:
+        """Give the page this size in pixels. A window cannot be as narrow as a phone."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        time.sleep(1)
+
+    def is_shown(self, selector: str) -> bool:
+        return self.find(selector).is_displayed()
+
     def image(self) -> list[int]:
         """The bytes of the image file in the gallery."""
         return self.driver.execute_async_script(FETCH)
@@ -119,10 +135,8 @@ def open_page(webui) -> Page:
         options.binary_location = binary
     browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     browser.set_page_load_timeout(WAIT)
-    browser.get(f"{webui.url}/?__theme=light")
     found = Page(browser)
-    found.wait(lambda: browser.execute_script("return !!document.querySelector('#gie_txt2img_enabled')"), "the page")
-    time.sleep(3)
+    found.load(webui.url)
     found.fill("#txt2img_prompt textarea", "a cat and a knife")
     for name, value in (("steps", 20), ("width", 64), ("height", 64), ("cfg_scale", 4)):
         found.fill(f"#txt2img_{name} input[type=number]", value)

@@ -16,7 +16,7 @@ from test_webui_calibration import PRESENT, kept
 from test_webui_glue import host  # noqa: F401  # a fixture
 
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo, save_adapter
-from lib_gie.errors import OptionError
+from lib_gie.errors import ErasureError, OptionError
 from lib_gie.options import AUTOMATIC, FIXED, OPTIONS
 
 KEY = "GIE read-out"
@@ -132,7 +132,10 @@ def test_every_option_has_one_place(host):  # noqa: F811
 
 
 def test_what_is_hidden_has_no_effect(host):  # noqa: F811
-    """Whatever a hidden field holds, the image is the same: it is sent all the same."""
+    """Whatever a hidden field holds, the image is the same, though the field is sent with the rest.
+
+    "second only" is never hidden: without Hires. fix it ends the request.
+    """
     layout = importlib.import_module("lib_gie.hosts.webui.page.layout")
     page = json.loads(html.unescape(re.search("data-page='(.*?)'", layout.page_data("txt2img"))[1]))
     assert sorted(page["conditions"]) == [
@@ -141,6 +144,8 @@ def test_what_is_hidden_has_no_effect(host):  # noqa: F811
     _, usual = host.process([{"concepts": "knife"}])
     others = {"scale": -9.0, "composition_cross": 0.1, "composition_self": 0.9, "hires": "first only"}
     _, hidden = host.process([{"concepts": "knife", **others}])
+    with pytest.raises(ErasureError):
+        host.process([{"concepts": "knife", "hires": page["conditions"]["gie_txt2img_hires"]["unless"]}])
     _, plain = host.process([])
     assert all(map(torch.equal, usual.images, hidden.images))
     assert not any(map(torch.equal, usual.images, plain.images))

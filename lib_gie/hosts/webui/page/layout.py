@@ -10,7 +10,7 @@ import html
 import json
 from typing import Any
 
-from lib_gie.options import BY_NAME, FIXED, OPTIONS
+from lib_gie.options import BY_NAME, FIXED, HIRES_PASSES, OPTIONS
 
 HEADER = "Erase concepts (Growth Inhibitors)"
 
@@ -40,9 +40,12 @@ def is_without_effect(name: str, is_img2img: bool) -> bool:
 
 
 def _condition(name: str, tab: str) -> dict[str, Any] | None:
-    """Return the field that decides whether an option is shown, and its value then; None: it is always shown."""
+    """Return the field that decides whether an option is shown, and its value then; None: it is always shown.
+
+    ``unless``: a value of the option itself with which it is shown in any case, because it then has an effect.
+    """
     if name == "hires":
-        return {"field": f"{tab}_hr-checkbox", "value": True}
+        return {"field": f"{tab}_hr-checkbox", "value": True, "unless": HIRES_PASSES[2]}
     if name not in _SHOWN_WITH:
         return None
     other, value = _SHOWN_WITH[name]
