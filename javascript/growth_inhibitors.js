@@ -5,6 +5,7 @@
     const element = id => gradioApp().getElementById(id);
     const translated = text => (typeof localization === 'object' && localization[text]) || text;
     const pages = {};
+    const chosen = {}; // by field what a dropdown is set to: its input shows what is typed to find an entry
 
     function pageOf(tab) {
         if (!pages[tab]) {
@@ -17,6 +18,7 @@
     function valueOf(id) {
         const input = element(id)?.querySelector('textarea, input');
         if (!input) return undefined;
+        if (id in chosen) return chosen[id];
         if (input.type === 'checkbox') return input.checked;
         return input.type === 'number' ? Number(input.value) : input.value;
     }
@@ -137,7 +139,10 @@
         showAdvanced(tab);
     }
 
-    window.growthInhibitorsChanged = tab => setTimeout(() => show(tab), 0); // once gradio has shown the new value
+    window.growthInhibitorsChanged = (tab, id, value) => {
+        if (element(id)?.classList.contains('gradio-dropdown')) chosen[id] = value;
+        setTimeout(() => show(tab), 0); // once gradio has shown the new value
+    };
 
     // -- a training
 

@@ -81,6 +81,18 @@ def test_scale_goes_with_the_fixed_scale(fresh):
     fresh.wait(lambda: not fresh.is_shown(field("scale")), "the scale to go")
 
 
+def test_a_field_stays_while_one_types_to_find_an_entry(fresh):
+    choose(fresh, "adapter", "Fixed scale")
+    fresh.wait(lambda: fresh.is_shown(field("scale")), "the scale")
+    entry = fresh.find(f"{field('adapter')} input")
+    entry.click()
+    entry.clear()
+    entry.send_keys("demo")
+    time.sleep(1)
+    assert fresh.is_shown(field("scale"))
+    entry.send_keys(Keys.ESCAPE)
+
+
 def test_the_shares_go_with_keep_composition(fresh):
     open_advanced(fresh)
     shares = [field("composition_cross"), field("composition_self")]

@@ -112,8 +112,9 @@ def build_accordion(is_img2img: bool) -> tuple[list[Any], list[PasteField]]:
             _notices[tab] = _notice_holder(tab)
         add_holder(tab, gr.HTML("", elem_id=f"{prefix}_readout", elem_classes="gie-readout"))
     _keep_lines(tab, fields, lines)
-    for field in fields.values():  # pasting changes fields without an event that the page's script could see
-        field.change(None, None, None, _js=f"() => {{ window.growthInhibitorsChanged?.('{tab}'); }}")
+    for name, field in fields.items():  # pasting changes fields without an event that the page's script could see
+        told = f"value => {{ window.growthInhibitorsChanged?.('{tab}', '{prefix}_{name}', value); }}"
+        field.change(None, [field], None, _js=told)
     components = [enabled, *(fields[option.name] for option in OPTIONS[1:])]
     return components, paste_fields(components, _notices[tab])
 
