@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 from browser import open_page
 from client import SCALE
+from conftest import SCREENSHOTS
+from PIL import Image
 
 from lib_gie.hosts.webui.request.infotext import ALL_KEYS
+
+SEEN = (30, 385, 1371, 1440)  # of a screenshot, what webui.png shows
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +41,25 @@ def test_tick_type_generate(page):
     assert "GIE concepts: knife" in infotext
     assert "GIE scale: -" in infotext
     page.picture("with")
+    _stack("without", "with")
+
+
+def _stack(*names: str) -> None:
+    """Put pictures below each other in webui.png, from the sampling settings down to the scripts."""
+    if not SCREENSHOTS:
+        return
+    parts = [Image.open(Path(SCREENSHOTS, f"{name}.png")).convert("RGB").crop(SEEN) for name in names]
+    parts = [part.crop((0, 0, part.width, _last_row(part) + 12)) for part in parts]
+    paper = Image.new("RGB", (parts[0].width, sum(part.height for part in parts)), "white")
+    for number, part in enumerate(parts):
+        paper.paste(part, (0, sum(one.height for one in parts[:number])))
+    paper.resize((3 * paper.width // 4, 3 * paper.height // 4)).save(Path(SCREENSHOTS, "webui.png"))
+
+
+def _last_row(part: Image.Image) -> int:
+    """Return the row at which the panel of settings ends: its right border, from the top, is one line of grey."""
+    column = np.asarray(part)[:, -1].astype(int)  # [H, 3]
+    return int(np.argmax(np.abs(column - column[0]).max(1) > 8)) or part.height
 
 
 def test_the_infotext_under_the_image_gives_it_again(page):
