@@ -156,8 +156,9 @@ def test_the_header_of_advanced_names_what_is_set_there(fresh):
 
 
 def line_of(page, concept: str) -> str:
-    items = page.driver.find_elements("css selector", f"{field('tokens')} li")
-    return next((item.text for item in items if item.text.startswith(f"{concept}:")), "")
+    texts = "return [...document.querySelectorAll(arguments[0])].map(item => item.innerText)"
+    found = page.driver.execute_script(texts, f"{field('tokens')} li")  # at once: the lines are made anew all the time
+    return next((text for text in found if text.startswith(f"{concept}:")), "")
 
 
 def test_each_concept_has_a_line(fresh):
@@ -178,7 +179,7 @@ def test_each_concept_has_a_line(fresh):
 def small(page) -> None:
     for name, value in (("steps", 8), ("width", 64), ("height", 64), ("cfg_scale", 4)):
         page.fill(f"#txt2img_{name} input[type=number]", value)
-    page.fill("#txt2img_seed input")
+    page.fill("#txt2img_seed input", 10)
 
 
 # -- presets ------------------------------------------------
@@ -408,7 +409,7 @@ PARTS = ", ".join(
     + [f"{field('presets')} button", field("adapter_refresh"), f"{field('tokens')} li", f"{ADVANCED} .label-wrap"]
     + [f".block{field('readout')}"]
 )
-LABELS = f"{ACCORDION} [data-testid=block-info], {ACCORDION} input, {ACCORDION} .label-wrap, {ACCORDION} li"
+LABELS = f"{ACCORDION} [data-testid=block-info], {ACCORDION} input:not([id$=checkbox]), {ACCORDION} .label-wrap, {ACCORDION} li"
 CONTRAST = """
     const light = color => {
         const parts = color.match(/[\\d.]+/g).slice(0, 3).map(one => one / 255)
