@@ -81,7 +81,7 @@ def test_calibrating_with_implied_prompts_into_a_file(kept, tmp_path, capsys):
     found = load_calibration(out).info
     assert found.training["implied_prompts"] == 2
     assert (
-        "/470 " in captured.err
+        "/590 " in captured.err
     )  # 864 evaluations without 398 of neutral prompts, whose first is read again, and 4 more
     assert captured.out.splitlines()[:2] == ["concept: knife", f"strength: {found.strength:g}"]
     assert f"evaluations: {found.training['evaluations']} of the UNet, at most 1,000" in captured.out

@@ -331,7 +331,7 @@ def test_an_interrupted_calibration_goes_on(folder, monkeypatch, capsys):
     calls[:] = [0] * 5
     capsys.readouterr()
     resumed = calibrate_now(pipe, KNIFE).calibration
-    assert "/800 " in capsys.readouterr().err  # UNet evaluations
+    assert "/920 " in capsys.readouterr().err  # UNet evaluations
     calls[:] = [0] * 5
     neutral.unlink()
     whole = calibrate_now(pipe, KNIFE).calibration

@@ -71,7 +71,8 @@ def test_another_rule_is_taken_as_it_is(pipe):
     adapter = silent(pipe)
 
     class Own:
-        readings, scales, check_model = adapter.readings, adapter.scales, adapter.check_model
+        readings, optional = adapter.readings, adapter.optional
+        scales, check_model = adapter.scales, adapter.check_model
 
     with GrowthInhibitors(pipe, "knife", adapter=Own()) as erasure:
         pipe("a knife", num_inference_steps=1, width=64, height=64, output_type="latent")
