@@ -335,7 +335,7 @@ def test_an_interrupted_calibration_goes_on(folder, monkeypatch, capsys):
     calls[:] = [0] * 5
     neutral.unlink()
     whole = calibrate_now(pipe, KNIFE).calibration
-    assert "/864 " in capsys.readouterr().err  # two batches of 32 prompts, two readings each, had been read
+    assert "/984 " in capsys.readouterr().err  # two batches of 32 prompts, two readings each, had been read
     assert resumed.info.ramp == whole.info.ramp
     assert torch.equal(resumed.discriminant.direction, whole.discriminant.direction)
 
