@@ -16,7 +16,7 @@ from tqdm import tqdm
 from lib_gie.core.recorder import Reading
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo, filled
 from lib_gie.core.scales.input_range import fit_range
-from lib_gie.errors import OptionError
+from lib_gie.errors import ErasureError, OptionError
 from lib_gie.options import LOWEST_SCALE
 
 from .calibration.presence import readings_at
@@ -182,12 +182,20 @@ class PromptInputs:
         self._read: dict[str, dict[str, torch.Tensor]] = {concept: {} for concept in concepts}
 
     def of(self, concept: str, prompts: Iterable[str]) -> dict[str, torch.Tensor]:
-        """Return the inputs of prompts for one of the concepts: by prompt, float32 [inputs, n]."""
+        """Return the inputs of prompts for one of the concepts: by prompt, float32 [inputs, n].
+
+        Raises ErasureError where they are not finite.
+        """
         known = self._read[concept]
         missing = sorted(set(prompts) - known.keys())
         if missing:
             readings = self.reading, *self.predicted
             found = self.maker.read(missing, self.concepts, readings)  # for each concept [prompts, inputs, n]
+            if not all(torch.isfinite(inputs).all() for inputs in found):
+                raise ErasureError(
+                    "the model gives numbers that are not finite for a prompt, so no adapter can be fitted on it; run "
+                    "it in full precision"
+                )
             for name, inputs in zip(self.concepts, found, strict=True):
                 self._read[name] |= zip(missing, inputs, strict=True)
         return known

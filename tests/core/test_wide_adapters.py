@@ -99,11 +99,21 @@ def test_for_what_an_admin_enforces_the_stronger_of_both_counts():
     assert not adapter.cautious
 
 
-def test_outside_is_what_neither_knows():
+def test_attention_that_the_narrow_one_does_not_know_is_outside():
+    """Also where it is not noticed among all the inputs."""
     adapter, inputs = wide(), inputs_of(0.0, 1e6, 0.0).clone()
     assert adapter.is_outside(inputs).tolist() == [False, False, False]
-    inputs[1:, :OWN] = 99.0  # the wide one does not know that either
+    inputs[1:, :OWN] = 6.0
+    assert adapter.range.is_outside(inputs).tolist() == [False, True, False]
     assert adapter.is_outside(inputs).tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("unknown", [torch.nan, 1e6])
+def test_for_what_an_admin_enforces_both_must_know_the_prompt(unknown):
+    inputs = inputs_of(0.0, 0.0).clone()
+    inputs[1, OWN + 3] = unknown
+    assert wide().cautiously().is_outside(inputs).tolist() == [False, True]
+    assert wide().is_outside(inputs).tolist() == [False, False]
 
 
 @pytest.mark.parametrize(
@@ -176,6 +186,8 @@ BAD = {
     "a tensor is missing": without("narrow.out.bias"),
     "part of its range is missing": without("narrow.range_bound"),
     "the wide one's range is missing": without("range_"),
+    "the narrow one's range is missing": without("narrow.range_"),
+    "other labels": said_of(label_range="[-1.0, 0.0]"),
     "no JSON": saying("{"),
     "a list": saying("[]"),
     "numbers": saying('{"base": 1}'),

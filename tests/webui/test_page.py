@@ -125,7 +125,7 @@ def test_what_is_shown(page):
 
 def test_a_concept_that_is_too_long_is_named(page):
     page.fill("#gie_txt2img_concepts textarea", "fish, " + "knife " * 80)
-    page.wait(lambda: "80/75 (too long" in page.text("#gie_txt2img_tokens"), "the concept's line")
+    page.wait(lambda: "80/75 tokens (too long" in page.text("#gie_txt2img_tokens"), "the concept's line")
     assert "has 80 tokens" in page.generate()
 
 

@@ -72,6 +72,7 @@ def _take_narrow(
         raise AdapterError(f"{name}: what it says of its narrow adapter is no table of texts; the file is damaged")
     info = AdapterInfo.from_metadata(said, whose)
     same = (info.base, info.concepts, info.reading) == (of.base, of.concepts, of.reading)
+    same = same and info.label_range == of.label_range
     if not same or info.predicted or not of.predicted or info.inputs != of.attention_inputs:
         raise AdapterError(f"{whose} is not for the same concepts, model family and attention; the file is damaged")
     prefix = f"{_NARROW}."
@@ -99,8 +100,8 @@ def adapter_in(data: bytes, name: str) -> Adapter:
         info = AdapterInfo.from_metadata(metadata, name)
         narrow = _take_narrow(tensors, metadata, info, name)
         adapter = _made(info, tensors, name)
-        if narrow is not None and adapter.range is None:
-            raise AdapterError(f"{name} lacks the range within which its narrow adapter is not asked; it is damaged")
+        if narrow is not None and None in (adapter.range, narrow.range):
+            raise AdapterError(f"{name} lacks the ranges that say which of its two adapters is asked; it is damaged")
         adapter.narrow = narrow
         return adapter
 

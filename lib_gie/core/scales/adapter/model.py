@@ -39,8 +39,8 @@ class Adapter(nn.Module):
 
     ``range``: the range of its inputs when it was fitted. None where its file does not say: files of earlier versions,
     and the authors'. ``narrow``: an adapter for the same that reads the attention alone. It answers where what is
-    predicted could not be read, or where the inputs are out of range. ``cautious``: the stronger of both answers counts
-    everywhere.
+    predicted could not be read, or where the inputs are out of range. ``cautious``: where both know the prompt the
+    stronger answer counts, and where one of them does not, it is outside.
     """
 
     kind = ADAPTER
@@ -127,12 +127,14 @@ class Adapter(nn.Module):
     def is_outside(self, inputs: torch.Tensor) -> torch.Tensor:
         """Tell which rows are unlike all that it was fitted on: float32 [rows, inputs, n] -> bool [rows].
 
-        Where ``range`` is None no row is. Where there is a narrow adapter, it is asked about rows that are.
+        Where ``range`` is None no row is. Where there is a narrow adapter, its attention alone says so: among all the
+        inputs a strange attention would not be noticed. A cautious adapter must know what is predicted as well.
         """
         found = outside(self.range, inputs)  # [rows]
         if self.narrow is None:
             return found
-        return found & self.narrow.is_outside(inputs[:, : self.info.attention_inputs])
+        strange = self.narrow.is_outside(inputs[:, : self.info.attention_inputs])  # [rows]
+        return strange | found if self.cautious else strange
 
     def cautiously(self) -> Adapter:
         """Return this adapter, as it is used for what an admin enforces: see ``cautious``."""

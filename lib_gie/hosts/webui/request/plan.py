@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from modules import shared
 
+from lib_gie.core.scales.adapter import Adapter
 from lib_gie.core.scales.calibrated import Calibration
 from lib_gie.core.scales.fitted import Fitted
 from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule
@@ -108,9 +109,16 @@ class Plan:
 def _rule_now(rule: ScaleRule, reads_text: bool) -> ScaleRule:
     if not isinstance(rule, Guarded):
         return rule
-    now = rule.at_clip_skip(clip_skip())
-    says_nothing = _is_elsewhere(rule.adapter) or (isinstance(rule.adapter, Calibration) and not reads_text)
+    now, adapter = rule.at_clip_skip(clip_skip()), rule.adapter
+    if isinstance(adapter, Adapter) and adapter.narrow is not None and not (reads_text or adapter.cautious):
+        return Guarded(adapter.narrow, now.fixed, now.unlike)
+    says_nothing = _is_elsewhere(adapter) or (_reads_what_is_predicted(adapter) and not reads_text)
     return FixedScale(now.unknown) if says_nothing or (rule.is_strict and now is not rule) else now
+
+
+def _reads_what_is_predicted(adapter: Fitted) -> bool:
+    """Tell whether it reads what the UNet predicts, which must be for the prompt's text alone."""
+    return any(reading.predicted for reading in adapter.readings)
 
 
 def _is_elsewhere(adapter: Fitted) -> bool:
