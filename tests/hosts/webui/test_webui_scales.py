@@ -373,3 +373,22 @@ def test_what_is_enforced_are_words(host):  # noqa: F811
     assert plans._as_words((knife,), model) == (Concept("knife", literal=True), knife)
     made.vectors = 76
     assert plans._as_words((knife,), model) == (Concept("knife", literal=True),)
+
+
+def test_where_no_call_is_for_the_text_alone_the_narrow_adapter_answers(host):  # noqa: F811
+    """What is predicted beside a picture was not fitted. For what is enforced the fixed scale takes its place."""
+    from lib_gie.core.scales.scale_rules import FixedScale, guarded
+    from lib_gie.hosts.webui.request.plan import _rule_now
+
+    predicted = (Reading(noise=0, size=(8, 8), predicted=True),)
+    info = AdapterInfo("width-24", 6 + 256, ("knife",), (-9.0, 0.0), Reading(True, 0, (8, 8)), predicted=predicted)
+    wide, narrow = Adapter(info), Adapter(AdapterInfo("width-24", 6, ("knife",), (-9.0, 0.0), Reading(True, 0, (8, 8))))
+    wide.narrow = narrow
+    assert _rule_now(guarded(wide, -3.0), reads_text=True).adapter is wide
+    assert _rule_now(guarded(wide, -3.0), reads_text=False).adapter is narrow
+    enforced = guarded(wide, -3.0, plain_only=True)
+    assert _rule_now(enforced, reads_text=True).adapter.cautious
+    now = _rule_now(enforced, reads_text=False)
+    assert isinstance(now, FixedScale)
+    assert now.value == -3.0
+    assert _rule_now(guarded(narrow, -3.0), reads_text=False).adapter is narrow
