@@ -106,8 +106,10 @@ def _read(runner: UNetRunner, rows: ConditionalRows, questions: Sequence[_Questi
     predicted = [one for one in asked if one.kind.predicted]
     found = {}
     for one in attention:
-        found[one.kind] = _answer(runner, one)
-        _keep_twin(one, found[one.kind], predicted)
+        twin = _twin_of(one, predicted)
+        found[one.kind] = _answer(runner, one, with_twin=twin is not None)
+        if twin is not None:
+            twin.first.erasure.answers.keep(twin.kind, twin.call, found[one.kind])
     together = _read_predicted(runner, [one for one in predicted if one.kind.reads_alone and not one.misread])
     for one in predicted:
         answer = together.get(one.kind) or _answer(runner, one)
@@ -116,28 +118,29 @@ def _read(runner: UNetRunner, rows: ConditionalRows, questions: Sequence[_Questi
     return found
 
 
-def _answer(runner: UNetRunner, one: _Asked) -> Answer:
-    """Return the answer to one kind of reading."""
+def _answer(runner: UNetRunner, one: _Asked, with_twin: bool = False) -> Answer:
+    """Return the answer to one kind of reading. ``with_twin``: see ``read``."""
     encoded, first = tuple(concept for member in one.members for concept in member.encoded), one.first
     ask = partial(
         read, runner, encoded=encoded, padding=first.padding, kind=one.kind, undisturbed=first.undisturbed,
-        misread=one.misread,
+        misread=one.misread, with_twin=with_twin,
     )  # fmt: skip
     return replace(first.erasure.answers.read(one.kind, one.call, ask, one.misread), misread=one.misread)
 
 
-def _keep_twin(one: _Asked, answer: Answer, predicted: Sequence[_Asked]) -> None:
-    """Keep what was predicted where attention was read, if a rule asks for it in the same call of the UNet."""
+def _twin_of(one: _Asked, predicted: Sequence[_Asked]) -> _Asked | None:
+    """Return the kind of predicted noise that can be read in the run of the UNet that attention is read in, if any.
+
+    Both must give the UNet the same; one of them may leave pictures out.
+    """
+    if one.kind.noise is None or one.kind.size is None or one.misread:
+        return None
+    noise, size, timestep = one.kind.noise, one.kind.size, one.kind.timestep
     for other in predicted:
-        is_twin = other.kind == one.kind.twin and not other.misread and answer.predicted is not None
-        if is_twin and _is_same_call(one, other):
-            other.first.erasure.answers.keep(other.kind, other.call, answer)
-
-
-def _is_same_call(one: _Asked, other: _Asked) -> bool:
-    """Tell whether two kinds of reading at the same noise give the UNet the same: one may leave pictures out."""
-    calls = [asked.call.at_noise(asked.kind.noise or 0, asked.kind.size, asked.kind.timestep) for asked in (one, other)]
-    return calls[0].same_as(calls[1])
+        if other.kind == one.kind.twin and not other.misread:
+            calls = [asked.call.at_noise(noise, size, timestep) for asked in (one, other)]
+            return other if calls[0].same_as(calls[1]) else None
+    return None
 
 
 def _read_predicted(runner: UNetRunner, asked: Sequence[_Asked]) -> dict[Reading, Answer]:

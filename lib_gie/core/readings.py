@@ -66,11 +66,12 @@ def read(
     kind: Reading,
     undisturbed: Undisturbed,
     misread: bool,
+    with_twin: bool = False,
 ) -> Answer:
     """Read what readings of a kind need (``Reading.kind``), in a call of conditional rows, without injection.
 
-    ``misread``: the answer of ``is_misread``; it is read at the call's own size then, and else at the kind's. Where
-    attention is read at a size of its own, the answer has what is predicted there as well: see ``Reading.twin``.
+    ``misread``: the answer of ``is_misread``; it is read at the call's own size then, and else at the kind's.
+    ``with_twin``: whether an answer of attention has what is predicted as well, see ``Reading.twin``.
     """
 
     def run(of: UNetCall) -> Answer:
@@ -79,9 +80,8 @@ def read(
             watched = Probe(runner.layers, runner.folds, of.batch, encoded, padding)
         output = runner.run_own(watched, of, undisturbed)
         means = watched.means if isinstance(watched, Probe) else []
-        has_twin = kind.noise is not None and kind.size is not None and not misread
         predicted = None
-        if kind.predicted or has_twin:
+        if kind.predicted or with_twin:
             predicted = cells(output_in(output)[:, :LATENT_CHANNELS], kind.size).cpu()  # some tell variances, too
         return Answer([dict(zip(encoded, layer, strict=True)) for layer in means], predicted)
 
