@@ -25,11 +25,7 @@ def check_webui_python(folder: Path) -> list[Finding]:
 
 
 def _python(venv: Path) -> Finding:
-    try:
-        text = (venv / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    match = re.search(r"^version(?:_info)?\s*=\s*(\d+\.\d+(?:\.\d+)?)", text, re.MULTILINE)
+    match = re.search(r"^version(?:_info)?\s*=\s*(\d+\.\d+(?:\.\d+)?)", _text_of(venv / "pyvenv.cfg"), re.MULTILINE)
     if match is None:
         return Finding("problem", "the WebUI's Python", f"{venv} is no whole environment (pyvenv.cfg)", _ANEW)
     return _of_webui(check_python(match[1], str(venv), _ANEW, _NEWEST_TRIED))
@@ -37,12 +33,16 @@ def _python(venv: Path) -> Finding:
 
 def gradio_of(folder: Path) -> Expected:
     """Return the gradio that the WebUI's own list of packages asks for."""
-    try:
-        lines = (folder / "requirements_versions.txt").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        lines = ""
-    match = re.search(r"^gradio==(\S+)", lines, re.MULTILINE)
+    match = re.search(r"^gradio==(\S+)", _text_of(folder / "requirements_versions.txt"), re.MULTILINE)
     return Expected("gradio", "==", match[1]) if match else Expected("gradio")
+
+
+def _text_of(path: Path) -> str:
+    """Return a file's text, "" where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _package(expected: Expected, folders: list[Path]) -> Finding:
