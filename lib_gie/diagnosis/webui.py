@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from lib_gie.hosts.webui.request.arguments import calibrations_among, folders_am
 
 from .files import check_adapters, check_calibrations, check_demo_model
 from .finding import Finding, listing
-from .webui_python import check_webui_python
+from .webui_python import check_webui_python, first_in
 
 _OF_ANY = ("webui.py", "modules/processing.py", "extensions")
 """What every WebUI's folder has."""
@@ -51,7 +50,7 @@ def check_webui(folder: Path) -> list[Finding]:
 def check_host(folder: Path) -> Finding:
     """Tell AUTOMATIC1111's WebUI, Forge and Forge's relatives apart, as the extension does when it starts."""
     if not has_module(folder, FORGE_OR_RELATIVE):
-        version = _first(r"^#+\s*v?(\d+(?:\.\d+)+)", folder / "CHANGELOG.md")
+        version = first_in(r"^#+\s*v?(\d+(?:\.\d+)+)", folder / "CHANGELOG.md")
         if version.startswith(_TRIED):
             return Finding("ok", "WebUI", f"AUTOMATIC1111's, version {version}, in {folder}")
         shown = f"version {version}" if version else "of an unknown version"
@@ -59,20 +58,11 @@ def check_host(folder: Path) -> Finding:
     if not has_module(folder, FORGES_SAMPLING):
         found = f"{folder} is a relative of Forge whose sampling is not known, so nothing can be erased there"
         return Finding("problem", "WebUI", found, "use AUTOMATIC1111's WebUI or Forge")
-    version = _first(r"version\s*=\s*['\"]([^'\"]+)", folder / "modules_forge" / "forge_version.py")
+    version = first_in(r"version\s*=\s*['\"]([^'\"]+)", folder / "modules_forge" / "forge_version.py")
     found = f"Forge, version {version or 'unknown'}, in {folder}"
     if _TRIED_FORGE in version:
         return Finding("ok", "WebUI", found)
     return Finding("note", "WebUI", f"{found}; Forge {_TRIED_FORGE} was tried", _READ)
-
-
-def _first(pattern: str, path: Path) -> str:
-    """Return what a pattern's group finds first in a file, empty where it finds nothing."""
-    try:
-        match = re.search(pattern, path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-    except OSError:
-        return ""
-    return match[1] if match else ""
 
 
 # -- the extension itself ------------------------------------------------
@@ -128,7 +118,7 @@ def check_extension(extensions: _Extensions) -> list[Finding]:
     if path.name in extensions.off:
         todo = "tick it in the tab Extensions, Installed (Disable all extensions: none), and press Apply"
         return [Finding("problem", _OURS, f"{path} is switched off in the WebUI", todo)]
-    version = _first(r"^__version__ = \"([^\"]+)\"", path / "lib_gie" / "__init__.py")
+    version = first_in(r"^__version__ = \"([^\"]+)\"", path / "lib_gie" / "__init__.py")
     found = [Finding("ok", _OURS, f"version {version or 'unknown'}, in {path}")]
     if version != lib_gie.__version__:
         told = f"version {version or 'unknown'}, and {lib_gie.__version__} looks at it"

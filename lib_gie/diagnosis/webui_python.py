@@ -25,24 +25,25 @@ def check_webui_python(folder: Path) -> list[Finding]:
 
 
 def _python(venv: Path) -> Finding:
-    match = re.search(r"^version(?:_info)?\s*=\s*(\d+\.\d+(?:\.\d+)?)", _text_of(venv / "pyvenv.cfg"), re.MULTILINE)
-    if match is None:
+    version = first_in(r"^version(?:_info)?\s*=\s*(\d+\.\d+(?:\.\d+)?)", venv / "pyvenv.cfg")
+    if not version:
         return Finding("problem", "the WebUI's Python", f"{venv} is no whole environment (pyvenv.cfg)", _ANEW)
-    return _of_webui(check_python(match[1], str(venv), _ANEW, _NEWEST_TRIED))
+    return _of_webui(check_python(version, str(venv), _ANEW, _NEWEST_TRIED))
 
 
 def gradio_of(folder: Path) -> Expected:
     """Return the gradio that the WebUI's own list of packages asks for."""
-    match = re.search(r"^gradio==(\S+)", _text_of(folder / "requirements_versions.txt"), re.MULTILINE)
-    return Expected("gradio", "==", match[1]) if match else Expected("gradio")
+    version = first_in(r"^gradio==(\S+)", folder / "requirements_versions.txt")
+    return Expected("gradio", "==", version) if version else Expected("gradio")
 
 
-def _text_of(path: Path) -> str:
-    """Return a file's text, "" where it cannot be read."""
+def first_in(pattern: str, path: Path) -> str:
+    """Return what a pattern's group finds first in a file, empty where it finds nothing."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        match = re.search(pattern, path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
     except OSError:
         return ""
+    return match[1] if match else ""
 
 
 def _package(expected: Expected, folders: list[Path]) -> Finding:

@@ -21,6 +21,9 @@ FORMAT = "1"
 MAX_SIDE = 512
 """Greatest side that attention is read at, in latents: 4096 pixels."""
 
+MOST_READINGS = 8
+"""The most readings of what is predicted that one file can ask for."""
+
 _MOST_CHARACTERS, _MOST_DEPTH, _MOST_DIGITS = 4000, 16, 18  # of what a file says about itself
 
 

@@ -11,6 +11,7 @@ from lib_gie import __version__
 from lib_gie.core.call import LATENT_CHANNELS
 from lib_gie.core.recorder import PAPER, Reading, count_cells
 from lib_gie.core.scales.metadata import (
+    MOST_READINGS,
     Reader,
     as_json,
     from_metadata,
@@ -25,7 +26,6 @@ from lib_gie.core.scales.metadata import (
 from lib_gie.errors import AdapterError
 
 MAX_INPUTS = 4096
-_MOST_READINGS = 8
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ class AdapterInfo:
             raise AdapterError("the adapter does not say which model family it was trained on (base)")
         if self.reading.predicted:
             raise AdapterError("an adapter reads attention; this file says that it reads predicted noise")
-        if len(self.predicted) > _MOST_READINGS or not all(one.reads_alone for one in self.predicted):
+        if len(self.predicted) > MOST_READINGS or not all(one.reads_alone for one in self.predicted):
             raise AdapterError(
-                f"beside the attention an adapter reads at most {_MOST_READINGS} times what is predicted for noise of "
+                f"beside the attention an adapter reads at most {MOST_READINGS} times what is predicted for noise of "
                 f"one size; its readings are others"
             )
         if self.attention_inputs < 1:

@@ -11,6 +11,7 @@ from lib_gie import __version__
 from lib_gie.core.call import LATENT_CHANNELS
 from lib_gie.core.recorder import Reading, count_cells
 from lib_gie.core.scales.metadata import (
+    MOST_READINGS,
     Reader,
     as_json,
     from_metadata,
@@ -27,7 +28,7 @@ from lib_gie.options import LOWEST_SCALE
 CALIBRATED = "calibrated"
 """The kind by which a file says that it is a calibration."""
 
-_MOST_READINGS, _MOST_INPUTS = 8, 2**15
+_MOST_INPUTS = 2**15
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,10 @@ class CalibrationInfo:
         low, high = self.ramp
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise AdapterError(f"the ramp goes from {low} to {high}; it must rise, between finite scores")
-        if not 1 <= self.inputs <= _MOST_INPUTS or not 1 <= len(self.readings) <= _MOST_READINGS:
+        if not 1 <= self.inputs <= _MOST_INPUTS or not 1 <= len(self.readings) <= MOST_READINGS:
             raise AdapterError(
                 f"the calibration has {self.inputs} inputs of {len(self.readings)} readings; expected 1 to "
-                f"{_MOST_INPUTS} of 1 to {_MOST_READINGS}"
+                f"{_MOST_INPUTS} of 1 to {MOST_READINGS}"
             )
         if any(not one.predicted or not one.reads_prompt or one.size is None for one in self.readings):
             raise AdapterError("a calibration reads what is predicted for noise of one size; its readings are others")
