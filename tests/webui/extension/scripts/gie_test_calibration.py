@@ -52,11 +52,21 @@ def forget() -> list[str]:
     return sorted(path.name for path in found)
 
 
+def found():
+    """Return all calibrations, sorted by name."""
+    library = sys.modules["lib_gie.hosts.library"]
+    files = [library.find_adapter(path.stem, [folder()]) for path in folder().glob("*.safetensors")]
+    return sorted(files, key=lambda one: one.name)
+
+
 def kept() -> dict[str, str]:
     """Return the digests of all calibrations by name."""
-    library = sys.modules["lib_gie.hosts.library"]
-    found = [library.find_adapter(path.stem, [folder()]) for path in folder().glob("*.safetensors")]
-    return {one.name: one.digest for one in sorted(found, key=lambda one: one.name)}
+    return {one.name: one.digest for one in found()}
+
+
+def strengths() -> dict[str, float]:
+    """Return the scale of all calibrations where their concept is present in full, by name."""
+    return {one.name: one.info.strength for one in found()}
 
 
 def add_routes(blocks, app):
@@ -68,6 +78,7 @@ def add_routes(blocks, app):
     app.add_api_route("/gie-test/calibrations/most", most)
     app.add_api_route("/gie-test/calibrations/forget", forget)
     app.add_api_route("/gie-test/calibrations/kept", kept)
+    app.add_api_route("/gie-test/calibrations/strengths", strengths)
 
 
 script_callbacks.on_app_started(add_routes)
