@@ -127,11 +127,11 @@ def _make(chosen, options: argparse.Namespace) -> list[_Made]:
     from tqdm import tqdm
 
     from lib_gie.demo.sampling_settings import CFG, SIZE, STEPS
-    from lib_gie.hosts.diffusers import load_pipeline
+    from lib_gie.hosts.diffusers import load_pipeline, processes
     from lib_gie.hosts.diffusers.pair import Sampling, erase_pair
     from lib_gie.pictures import attention_map
 
-    pipe, made = load_pipeline(), []
+    pipe, made = load_pipeline(device=processes.device()), []
     choices = _scales(pipe, chosen, options)
     with tqdm(total=2 * STEPS * len(chosen), desc="demo") as bar:
         for prompt, concept, seed in chosen:

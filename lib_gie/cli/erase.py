@@ -276,6 +276,7 @@ def run(options: argparse.Namespace) -> None:
     _check(options)
     from tqdm import tqdm
 
+    from lib_gie.hosts.diffusers import processes
     from lib_gie.hosts.diffusers.loading import default_sampling, is_demo, load_pipeline
     from lib_gie.hosts.diffusers.pair import Sampling, erase_pair
 
@@ -287,7 +288,7 @@ def run(options: argparse.Namespace) -> None:
     if options.cfg is None:
         options.cfg = default_cfg
     given = _given(options, demo)
-    pipe = load_pipeline(options.model)
+    pipe = load_pipeline(options.model, processes.device())
     concepts = read_concepts("--erase", options.erase)
     choices = _choices(pipe, concepts, given, options)
     seeds = list(range(options.seed, options.seed + options.count))

@@ -47,11 +47,12 @@ def run(options: argparse.Namespace) -> None:
     check_sampling(options.cfg)
     from lib_gie.assets import DEMO_CHECKPOINT
     from lib_gie.demo.export import add_metadata
-    from lib_gie.hosts.diffusers import load_pipeline
+    from lib_gie.hosts.diffusers import load_pipeline, processes
 
     if options.record:
         check_file("--record", Path(options.model or DEMO_CHECKPOINT))
-    report = model_quality.measure(load_pipeline(options.model), options.set, options.seeds, options.cfg)
+    pipe = load_pipeline(options.model, processes.device())
+    report = model_quality.measure(pipe, options.set, options.seeds, options.cfg)
     if options.record:
         figures = {"set": options.set, "seeds": options.seeds, **report.as_json()}
         add_metadata(Path(options.model or DEMO_CHECKPOINT), figures=json.dumps(figures))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 from test_webui_infotext import parsed
 
+from lib_gie import cli
 from lib_gie.assets import DEMO_FIXED_SCALE, MODELS
 from lib_gie.cli import main
 from lib_gie.cli.erase import FILES
@@ -383,3 +385,15 @@ def test_an_adapter_that_ships_leaves_unrelated_images_alone(capsys, tmp_path):
     assert scales["a cat and a knife"] < -0.8
     assert scales["a robbery"] < -0.8
     assert scales["a dog and a tree"] > -0.2
+
+
+def test_every_command_computes_where_its_process_does():
+    """A model that is loaded without a device stays on the CPU, also where there is a GPU."""
+    loads = 0
+    for path in Path(cli.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "load_pipeline":
+                loads += 1
+                given = [*node.args[1:], *(word.value for word in node.keywords if word.arg == "device")]
+                assert [ast.unparse(value) for value in given] == ["processes.device()"], path.name
+    assert loads >= 5
