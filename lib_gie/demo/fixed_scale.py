@@ -8,6 +8,10 @@ from lib_gie.assets import DEMO_FIXED_SCALE
 from lib_gie.errors import GieError
 from lib_gie.options import DEFAULT_SCALE
 
+MOST_LEFT = 0.05
+"""Share of images in which the chosen scale may leave the concept. The sum of errors alone takes a scale that spares
+unrelated images by leaving more of the concept; but this scale is what erases where nothing else is known."""
+
 
 def load_fixed_scale() -> float:
     """Return the scale that ``python -m lib_gie evaluate --set validation --choose-scale`` has written.
@@ -28,8 +32,18 @@ def default_scale(base: str) -> float:
 
 
 def save_fixed_scale(tried: list[dict]) -> float:
-    """Record the scale with the least sum of errors and the figures of all that were tried. Return that scale."""
-    best = min(tried, key=lambda entry: entry["sum_of_errors"])["scale"]
-    text = json.dumps({"scale": best, "chosen_on": "validation", "tried": tried}, indent=1)
+    """Record the best scale and the figures of all that were tried. Return that scale.
+
+    It is the one with the least sum of errors among those that leave at most MOST_LEFT of named and of implied prompts.
+    Where none leaves so little, it is the one that leaves least.
+    """
+    enough = [entry for entry in tried if _left(entry) <= MOST_LEFT]
+    best = min(enough, key=lambda entry: entry["sum_of_errors"]) if enough else min(tried, key=_left)
+    text = json.dumps({"scale": best["scale"], "chosen_on": "validation", "tried": tried}, indent=1)
     DEMO_FIXED_SCALE.write_text(text + "\n", encoding="utf-8")
-    return best
+    return best["scale"]
+
+
+def _left(entry: dict) -> float:
+    """Return the larger share of images in which the concept is left, of named and of implied prompts; 0 to 1."""
+    return max(row["left"] or 0.0 for row in entry["rows"] if row["prompts"] in ("named", "implied"))
