@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
 from modules import shared
 
@@ -34,6 +34,10 @@ from .infotext import ScaleSource
 from .installed import adapter_folders, calibrations_folder, find_named
 from .parsing import TITLE, Request
 from .plan import Plan
+from .sizes import for_sizes, sizes_of
+
+if TYPE_CHECKING:
+    from lib_gie.core.call import Size
 
 CALIBRATE = "gie_calibrate"
 """The setting by which concepts are calibrated when they are first to be erased."""
@@ -185,31 +189,37 @@ def _check_checkpoint(installed: InstalledAdapter, model: Any) -> None:
         )
 
 
-def plans_for(request: Request | None, enforced: Sequence[Enforced]) -> list[Plan]:
-    """Return the plans of what the admin enforces, then that of what else a user's ``request`` names.
+def plans_for(request: Request | None, enforced: Sequence[Enforced], p: Any) -> list[Plan]:
+    """Return the plans of what the admin enforces on a job ``p``, then that of what else a user's ``request`` names.
 
     Raises what ``make_plan`` does. The model is looked at only where something is to be erased.
     """
     if request is None and not enforced:
         return []
     model = shared.sd_model
-    plans = [make_plan(wish.request, model, enforced=True, floor=wish.floor) for wish in enforced]
+    plans = [make_enforced_plan(wish, model, sizes_of(p)) for wish in enforced]
     left = None if request is None else not_enforced(request, enforced)
     return plans if left is None else [*plans, make_plan(left, model)]
 
 
-def make_plan(request: Request, model: Any, enforced: bool = False, floor: float = 0.0) -> Plan:
+def make_enforced_plan(wish: Enforced, model: Any, sizes: Collection[Size]) -> Plan:
+    """Return the plan of an admin's wish for images of these ``sizes`` of latents. Raises what ``make_plan`` does."""
+    request = dataclasses.replace(wish.request, concepts=_as_words(wish.request.concepts, model))
+    plan = make_plan(request, model, enforced=True)
+    base, _ = family_and_heads(unet_of(model))
+    return dataclasses.replace(plan, request=for_sizes(request, plan.rules, sizes, base), floor=wish.floor)
+
+
+def make_plan(request: Request, model: Any, enforced: bool = False) -> Plan:
     """Return the rules for a request on a model. Raises AdapterError, UnsupportedModelError where there can be none.
 
-    ``enforced``: the admin's request, not a user's. ``floor``: a scale that no image's is weaker than; 0: none.
+    ``enforced``: the admin's request, not a user's.
     """
     base, heads = family_and_heads(unet_of(model))
-    if enforced:
-        request = dataclasses.replace(request, concepts=_as_words(request.concepts, model))
     pairs = [_rule(request, concept, base, heads, model, enforced) for concept in request.concepts]
     rules, sources = tuple(rule for rule, _ in pairs), tuple(source for _, source in pairs)
     notes = (*_notes(request, sources, base, enforced), *_adapter_notes(request, rules, sources, enforced))
-    return Plan(request, rules, sources, enforced, notes, floor)
+    return Plan(request, rules, sources, enforced, notes)
 
 
 def _as_words(concepts: Sequence[Concept], model: Any) -> tuple[Concept, ...]:
