@@ -27,7 +27,7 @@ from .methods import IMPLIED, Shipped, method
 from .outcomes import Comparer, Outcome, kept_outcomes
 
 NEGPIP = "negpip 1"
-SEGA = "sega 10 0.8"
+SEGA = "sega 5 0.8"
 """The other methods' settings: those of ``tried_settings`` with the least sum of errors on validation, 1 seed."""
 
 
