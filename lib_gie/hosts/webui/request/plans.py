@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from modules import shared
 
@@ -29,15 +29,12 @@ from lib_gie.hosts.webui.host.model import (
 )
 from lib_gie.options import AUTOMATIC, BY_NAME, DEFAULT_SCALE, FIXED
 
+from .beyond import Asked, strengthened
 from .enforcement import Enforced, calibrates_enforced, enforced_keys, not_enforced
 from .infotext import ScaleSource
 from .installed import adapter_folders, calibrations_folder, find_named
 from .parsing import TITLE, Request
 from .plan import Plan
-from .sizes import for_sizes, sizes_of
-
-if TYPE_CHECKING:
-    from lib_gie.core.call import Size
 
 CALIBRATE = "gie_calibrate"
 """The setting by which concepts are calibrated when they are first to be erased."""
@@ -197,17 +194,17 @@ def plans_for(request: Request | None, enforced: Sequence[Enforced], p: Any) -> 
     if request is None and not enforced:
         return []
     model = shared.sd_model
-    plans = [make_enforced_plan(wish, model, sizes_of(p)) for wish in enforced]
+    plans = [make_enforced_plan(wish, model, Asked.of(p)) for wish in enforced]
     left = None if request is None else not_enforced(request, enforced)
     return plans if left is None else [*plans, make_plan(left, model)]
 
 
-def make_enforced_plan(wish: Enforced, model: Any, sizes: Collection[Size]) -> Plan:
-    """Return the plan of an admin's wish for images of these ``sizes`` of latents. Raises what ``make_plan`` does."""
+def make_enforced_plan(wish: Enforced, model: Any, asked: Asked) -> Plan:
+    """Return the plan of an admin's wish for a job that asks for this. Raises what ``make_plan`` does."""
     request = dataclasses.replace(wish.request, concepts=_as_words(wish.request.concepts, model))
     plan = make_plan(request, model, enforced=True)
     base, _ = family_and_heads(unet_of(model))
-    return dataclasses.replace(plan, request=for_sizes(request, plan.rules, sizes, base), floor=wish.floor)
+    return dataclasses.replace(plan, request=strengthened(request, plan.rules, asked, base), floor=wish.floor)
 
 
 def make_plan(request: Request, model: Any, enforced: bool = False) -> Plan:
