@@ -228,6 +228,8 @@ class Processing:
     at_start: object = None
     pictures: bool = False  # whether the job's images are pictures, as the WebUI's are, or the latents themselves
     extra_network_data = {}  # by name, as the WebUI's prompt parser leaves it
+    width = height = 64
+    cfg_scale = 4.0
 
     def __post_init__(self):
         self.extra_generation_params = {}

@@ -17,7 +17,7 @@ from lib_gie.core.scales.calibrated import Calibration, CalibrationInfo, Discrim
 from lib_gie.errors import AdapterError, ErasureError
 from lib_gie.options import AUTOMATIC, FIXED
 
-STRENGTH, SIZE = -2.0, (4, 4)
+STRENGTH, SIZE = -2.0, (8, 8)
 INPUTS = count_cells(SIZE, 4)
 PRESENT, ABSENT = 10.0, -10.0  # mean scores that are beyond every ramp
 
@@ -141,21 +141,21 @@ def test_where_prompts_cannot_be_read_by_themselves_it_gets_the_full_strength(ho
 
 def test_an_inpainting_models_calls_are_made_with_the_blank_picture(host, monkeypatch):  # noqa: F811
     pictures = importlib.import_module("lib_gie.hosts.webui.host.pictures")
-    made = []
+    made, small = [], (4, 4)
 
     def blank(model, size):
         made.append(size)
         return torch.full((1, 5, *size), 0.5)
 
     monkeypatch.setattr(pictures, "blank_picture", blank)
-    texts = pictures.TextCalls(host.shared.sd_model, [SIZE])
+    texts = pictures.TextCalls(host.shared.sd_model, [small])
     call = UNetCall((torch.randn(2, 9, 8, 8), torch.ones(2)), {"context": torch.randn(2, 77, 24)})
-    found = texts.of(call, SIZE)
-    assert found.latents.shape == (2, 9, *SIZE)
-    assert torch.equal(found.latents[:, 4:], torch.full((2, 5, *SIZE), 0.5))
+    found = texts.of(call, small)
+    assert found.latents.shape == (2, 9, *small)
+    assert torch.equal(found.latents[:, 4:], torch.full((2, 5, *small), 0.5))
     assert torch.equal(found.context, call.context)
-    assert found.at_noise(0, SIZE).latents[:, 4:].unique().tolist() == [0.5]
-    assert made == [SIZE]  # at once, and not within a call
+    assert found.at_noise(0, small).latents[:, 4:].unique().tolist() == [0.5]
+    assert made == [small]  # at once, and not within a call
     with pytest.raises(ErasureError):
         texts.of(call, (8, 8))
 
