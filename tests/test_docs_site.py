@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,7 @@ def load_hooks():
 
 
 HOOKS = load_hooks()
+LISTED = runpy.run_path(str(ROOT / "docs" / "site" / "parameter_lists.py"))["listed"]
 
 
 def text_of(page: str) -> str:
@@ -129,6 +132,34 @@ def test_the_reference_has_every_public_name():
     page = (ROOT / "docs/api/lib_gie.md").read_text(encoding="utf-8")
     for name in lib_gie.__all__:
         assert f"::: lib_gie.{name}\n" in page or f"`lib_gie.{name}`" in page, name
+
+
+@pytest.mark.parametrize(
+    ("docstring", "shown"),
+    [
+        ("Return it. ``a``: one\nthing. ``b``, ``c``: two.", "Return it.\n\n- ``a``: one thing.\n- ``b``, ``c``: two."),
+        ("Do it.\n\n``a``: one. So it is.\nRaises GieError.", "Do it.\n\n- ``a``: one. So it is.\n\nRaises GieError."),
+        ("One. ``a``: its kind; ``b`` (a text):\nits key.", "One.\n\n- ``a``: its kind\n- ``b`` (a text): its key."),
+        ("Return what ``a`` says, see\n``b``: it is so.", "Return what ``a`` says, see\n``b``: it is so."),
+        ("Do it.\n\n    ``a``: code", "Do it.\n\n    ``a``: code"),
+    ],
+)
+def test_parameters_are_shown_as_a_list(docstring, shown):
+    assert LISTED(docstring) == shown
+
+
+def test_every_parameter_of_the_pipeline_context_is_in_the_list():
+    shown = LISTED(inspect.getdoc(lib_gie.GrowthInhibitors))
+    entries = " ".join(line.partition(":")[0] for line in shown.splitlines() if line.startswith("- "))
+    for name in inspect.signature(lib_gie.GrowthInhibitors).parameters:
+        assert f"``{name}``" in entries, name
+
+
+def test_the_site_s_reference_is_made_with_these_lists():
+    options = next(plugin for plugin in CONFIG["plugins"] if "mkdocstrings" in plugin)["mkdocstrings"]
+    extensions = options["handlers"]["python"]["options"]["extensions"]
+    assert extensions == ["docs/site/docstrings.py"]
+    assert "parameter_lists.py" in (ROOT / extensions[0]).read_text(encoding="utf-8")
 
 
 def test_pages_that_load_from_another_machine_are_found():

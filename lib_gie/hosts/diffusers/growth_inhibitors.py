@@ -134,8 +134,8 @@ class GrowthInhibitors(ErasedPipeline):
     SDXL's ``denoising_end``).
     ``record``: also collect where the concepts' attention is, in ``recorder`` (one per pipeline call).
     ``trace``: write down what the images are made from (with ``strength=0``: those without erasure). ``composition``:
-    such a trace, of the same call with the same seeds, whose composition the images keep; for fractions of the steps
-    ``composition_cross`` and ``composition_self`` (see Composition).
+    such a trace, of the same call with the same seeds, whose composition the images keep. ``composition_cross``,
+    ``composition_self``: for which fractions of the steps, see Composition.
 
     After a call, ``scales`` holds the resolved w: one tuple per image, in it per concept a float32 [n] tensor.
 
