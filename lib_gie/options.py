@@ -106,7 +106,7 @@ OPTIONS = (
     ),
     Option(
         "scale", "Scale", "number", DEFAULT_SCALE,
-        "For the fixed scale only: how strongly the concept is suppressed; -3 is usual, lower is stronger.",
+        "For the fixed scale only: how strongly the concept is erased; -3 is usual, and lower is stronger.",
         "GIE fixed scale", LOWEST_SCALE, 0.0, 0.25,
     ),
     Option("start", "Start", "number", 0.0, "Fraction of the sampling steps at which erasing starts.", "GIE steps"),

@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
         raise OptionError(f"--folder is {options.folder}, and there is no such folder; name one with adapters")
     infos = _infos(options.folder)
     if not infos:
-        raise OptionError(f"there are no adapters in {options.folder}; python -m lib_gie train makes some")
+        raise OptionError(f"there are no adapters in {options.folder}; make some with python -m lib_gie train")
     tables = _tables(infos)
     if options.page:
         write_part(options.page, command, tables)

@@ -286,7 +286,7 @@ def _kernels(options: argparse.Namespace) -> tuple[list[dict], str]:
     from lib_gie.evaluation.bench.unets import SIZES
 
     if not COUNTS_PRODUCTS:
-        raise OptionError(f"--kernels counts multiply-adds, which needs torch 2.2; this is {torch.__version__}")
+        raise OptionError(f"--kernels needs torch 2.2 or newer, and this is {torch.__version__}; install a newer one")
     rows = [
         estimate_row(one)
         for size in _sizes(options)

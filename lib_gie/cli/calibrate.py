@@ -79,7 +79,10 @@ def _implied(name: str | None, concept: str) -> list[str]:
     if not found:
         raise OptionError(f"--prompts: {name} has no prompts under [implicit]; write some there, or leave it out")
     if len(found) > MOST_IMPLIED:
-        print(f"warning: of {len(found)} implied prompts {MOST_IMPLIED} are taken, spread over them", file=sys.stderr)
+        print(
+            f"warning: {MOST_IMPLIED} of the {len(found)} implied prompts are taken, from all parts of the list",
+            file=sys.stderr,
+        )
     return found
 
 
@@ -89,7 +92,10 @@ def run(options: argparse.Namespace) -> None:
     implied = _implied(options.prompts, concept.text)
     if options.out is not None:
         if options.out.suffix != ".safetensors":
-            raise OptionError(f"--out is {options.out.name}; calibrations are .safetensors files")
+            raise OptionError(
+                f"--out is {options.out.name}; calibrations are .safetensors files, so give a name that ends in "
+                f".safetensors"
+            )
         check_file("--out", options.out)
     from lib_gie.hosts.diffusers import load_pipeline, processes
     from lib_gie.hosts.diffusers.calibrating import calibrate_now
@@ -128,7 +134,7 @@ def _print(report: dict) -> None:
     spared = report["evaluations_kept"]
     kept = f", of which {spared} were kept from an earlier calibration" if spared else ""
     print(f"evaluations: {report['evaluations']} of the UNet, at most 1,000 (one is one run for one text){kept}")
-    print(f"seen gone: {'yes' if report['seen_gone'] else 'no'}")
+    print(f"seen to be erased: {'yes' if report['seen_gone'] else 'no'}")
     if report["warning"]:
         print(f"warning: {report['warning']}")
     print(f"seconds: {report['seconds']:g}")

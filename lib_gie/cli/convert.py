@@ -46,7 +46,9 @@ def run(options: argparse.Namespace) -> None:
     """Convert one file."""
     out = options.out or options.file.with_suffix(".safetensors")
     if out.suffix != ".safetensors":
-        raise AdapterError(f"--out is {out.name}; adapters are .safetensors files")
+        raise AdapterError(
+            f"--out is {out.name}; adapters are .safetensors files, so give a name that ends in .safetensors"
+        )
     check_file("--out", out)
     adapter = convert_authors(options.file, options.base, options.concept, tuple(options.range))
     save_adapter(adapter, out)

@@ -84,7 +84,7 @@ def _chosen(options: argparse.Namespace):
     from lib_gie.demo.words import unknown_words_message
 
     if (options.prompt is None) != (options.erase is None):
-        raise OptionError("--prompt and --erase go together")
+        raise OptionError("one of --prompt and --erase is missing; give both, or neither")
     if options.prompt is None:
         return PROMPTS
     if not options.prompt.strip():

@@ -53,7 +53,7 @@ def _findings(webui: Path | None) -> list:
 
     found = check_this(commands=webui is None)
     if any(installed_version(name) is None for name in ("torch", "safetensors", "numpy")):
-        lacking = "nothing more was looked at, for that needs torch, safetensors and numpy"
+        lacking = "nothing more was looked at, because that needs torch, safetensors and numpy"
         return [*found, Finding("note", "device, models, WebUI", lacking, "install them, and ask again")]
     from lib_gie.diagnosis.files import check_here
     from lib_gie.diagnosis.webui import check_webui

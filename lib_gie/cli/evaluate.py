@@ -101,7 +101,7 @@ def _names(options: argparse.Namespace) -> list[str]:
 
     if options.choose_scale:
         if options.set != "validation" or options.scale or options.adapter or options.methods:
-            raise OptionError("--choose-scale goes with --set validation and without --scale: nothing else is tuned on")
+            raise OptionError("--choose-scale goes with --set validation and without --scale; give these")
         return [f"fixed scale {scale:g}" for scale in GRID]
     own = [f"fixed scale {FixedScale(scale).value:g}" for scale in options.scale or ()]
     own += [f"adapter {adapter_path(name)}" for name in options.adapter or ()]
@@ -109,7 +109,9 @@ def _names(options: argparse.Namespace) -> list[str]:
     if not chosen and options.vary:
         return _available(usual_methods(load_fixed_scale()))
     if not chosen and _suffix(options):
-        raise OptionError("--strength, --start, --end, --concept-pass and --rule go with --scale or --adapter")
+        raise OptionError(
+            "--strength, --start, --end, --concept-pass and --rule go with --scale or --adapter; give one of these"
+        )
     return chosen or _available(all_methods(load_fixed_scale()))
 
 

@@ -47,7 +47,9 @@ def _look(option: str, path: Path) -> os.stat_result | None:
         return path.stat()
     except FileNotFoundError:
         if path.is_symlink() and not path.resolve().parent.is_dir():
-            raise OptionError(f"{option}: {path} is a link into a folder that is not there") from None
+            raise OptionError(
+                f"{option}: {path} is a link into a folder that is not there; make that folder, or name another place"
+            ) from None
         return None
     except NotADirectoryError:
         return None  # the check of the parents names the file

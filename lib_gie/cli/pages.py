@@ -33,7 +33,7 @@ def around(page: Path, command: str) -> tuple[str, str]:
         raise OptionError(f"{page} cannot be read ({error}); name a Markdown page in UTF-8") from error
     _, ended, after = rest.partition(END)
     if not found or not ended:
-        raise OptionError(f"{page} lacks the lines {first!r} and {END!r} between which the tables go")
+        raise OptionError(f"{page} lacks the lines {first!r} and {END!r} between which the tables go; write both there")
     return before, after
 
 

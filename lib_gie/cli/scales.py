@@ -57,7 +57,7 @@ def adapter_path(name: str) -> Path:
     OptionError for a name that is in none of these, and no file here either.
     """
     if not name.strip():
-        raise OptionError("the name of the adapter is empty; `python -m lib_gie adapters` lists those of models/")
+        raise OptionError("the adapter's name is empty; give one of those that `python -m lib_gie adapters` lists")
     if os.sep in name or Path(name).exists():
         return Path(name)
     file = f"{name.removesuffix('.safetensors')}.safetensors"

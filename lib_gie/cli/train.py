@@ -100,8 +100,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--read-at",
         default="full",
         choices=("full", "half"),
-        help="the size of the noise that the adapter reads a prompt from; half the image's sides take a quarter of "
-        "the products for every new prompt, but beside ControlNet and extensions for regions the fixed scale is used",
+        help="size of the noise that the adapter reads a prompt from: that of the image, or half its sides, which is "
+        "quicker for every new prompt, but beside ControlNet and extensions for regions the fixed scale is used then",
     )
     parser.add_argument("--margin", type=float, help="factor on labels, 1 to 10 (default: the recipe's)")
     parser.add_argument(
@@ -122,7 +122,9 @@ def _samples(options: argparse.Namespace, concept: str, demo: bool) -> list[Samp
         _check_prompts(prompts)
         return samples_of(prompts, range(options.seeds))
     if not demo:
-        raise OptionError("give --prompts: a file with one prompt per line, or a starter list such as nudity")
+        raise OptionError(
+            "--prompts is missing; give a file with one prompt per line, or a starter list such as nudity"
+        )
     return demo_samples(concept, options.seeds)
 
 
@@ -218,7 +220,11 @@ def run(options: argparse.Namespace) -> None:
     text = summary(result, labels)
     print(json.dumps({"file": str(path), **text}) if options.json else _lines(path, text))
     if not result.is_better:
-        print("warning: on the validation prompts the adapter is no better than one constant scale", file=sys.stderr)
+        print(
+            "warning: on the validation prompts the adapter is no better than one constant scale; give more prompts of "
+            "all three kinds, or use the fixed scale",
+            file=sys.stderr,
+        )
 
 
 def _presumption(

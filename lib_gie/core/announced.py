@@ -9,6 +9,8 @@ from lib_gie.errors import ErasureError
 Name = Hashable | None
 """The name of a row: conditional ones keep theirs over the steps, unconditional ones have None."""
 
+_SWITCH_OFF = "Another extension or a custom UNet makes calls of its own: switch it off"
+
 
 class Announced:
     """The rows of a step, by their names, and in how many UNet calls each has been."""
@@ -34,7 +36,7 @@ class Announced:
         if batch > len(left):
             raise ErasureError(
                 f"the UNet was called with {batch} rows where {len(left)} of {len(self.names)} announced ones were "
-                f"left; the conditional rows are unknown, so nothing can be erased safely"
+                f"left, so it is unknown which are conditional. {_SWITCH_OFF}"
             )
         for position in left[:batch]:
             self._uses[position] += 1
@@ -47,8 +49,8 @@ class Announced:
         for row in rows:
             if row not in left:
                 raise ErasureError(
-                    f"the UNet was called with {len(rows)} rows of which not all are left of this step's; the "
-                    f"conditional rows are unknown, so nothing can be erased safely"
+                    f"the UNet was called with {len(rows)} rows of which not all are left of this step's, so it is "
+                    f"unknown which are conditional. {_SWITCH_OFF}"
                 )
             left.remove(row)
         self.names = (*seen, *rows, *left)
@@ -72,7 +74,7 @@ class Tiles:
         if seen + batch > len(rows):
             raise ErasureError(
                 f"the UNet was called with {batch} rows of tiles that have {len(rows)} rows, of which {seen} were "
-                f"made; the conditional rows are unknown, so nothing can be erased safely"
+                f"made, so it is unknown which are conditional. {_SWITCH_OFF}"
             )
         self._seen = (seen + batch) % len(rows)
         return rows[seen : seen + batch]
@@ -82,5 +84,5 @@ class Tiles:
         if self._seen or not self.calls:
             raise ErasureError(
                 f"of the tiles of {len(self._rows)} rows the last one had {self._seen} rows, or there was none, so "
-                f"parts of the image may not be erased"
+                f"parts of the image may not be erased. {_SWITCH_OFF}"
             )

@@ -29,6 +29,7 @@ LATENT_CHANNELS = 4
 _CONTEXT_NAMES = ("context", "encoder_hidden_states")
 _LATENTS_NAMES = ("x", "sample")
 _TIMESTEP_NAMES = ("timesteps", "timestep")
+_SWITCH_OFF = "Another extension or program calls the model in a way of its own: switch it off"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,7 @@ class UNetCall:
         for value in (*self.args, *self.kwargs.values()):
             if isinstance(value, torch.Tensor) and value.ndim >= 3:
                 return value
-        raise ErasureError("the UNet was called without latents; its rows cannot be counted")
+        raise ErasureError(f"the UNet was called without latents, so its rows cannot be counted. {_SWITCH_OFF}")
 
     @property
     def batch(self) -> int:
@@ -69,7 +70,7 @@ class UNetCall:
         """The timesteps: the second positional argument or by name. Raises ErasureError without any."""
         found = [self.kwargs[name] for name in _TIMESTEP_NAMES if name in self.kwargs] or list(self.args[1:2])
         if not found:
-            raise ErasureError("the UNet was called without timesteps; the model is used in an unknown way")
+            raise ErasureError(f"the UNet was called without timesteps. {_SWITCH_OFF}")
         return torch.as_tensor(found[0])
 
     @property
@@ -165,7 +166,7 @@ class UNetCall:
             if name in self.kwargs:
                 return UNetCall(self.args, {**self.kwargs, name: change(self.kwargs[name])})
         if len(self.args) <= position:
-            raise ErasureError(f"the UNet was called without {names[0]}; the model is used in an unknown way")
+            raise ErasureError(f"the UNet was called without {names[0]}. {_SWITCH_OFF}")
         changed = (*self.args[:position], change(self.args[position]), *self.args[position + 1 :])
         return UNetCall(changed, self.kwargs)
 
@@ -218,7 +219,7 @@ def context_in(args: Args, kwargs: Kwargs) -> torch.Tensor:
     for value in args[1:]:
         if isinstance(value, torch.Tensor) and value.ndim == 3:
             return value
-    raise ErasureError("a cross-attention layer was called without a context; the model is used in an unknown way")
+    raise ErasureError(f"a cross-attention layer was called without a context. {_SWITCH_OFF}")
 
 
 def select(indices: Sequence[int]) -> Rows:

@@ -102,7 +102,10 @@ class ProjectionCapture:
         name, parts = self._layers[index].name, self._kept.pop((index, part), None)
         self._inputs.pop(index, None)
         if parts is None:
-            raise ErasureError(f"attention layer {name} ran without calling its {part}; it cannot be erased from")
+            raise ErasureError(
+                f"attention layer {name} ran without calling its {part}, so nothing can be erased there; another "
+                f"extension replaces it: switch it off"
+            )
         whole = parts.get(0)
         return whole if whole is not None and whole.shape[0] == batch else _joined(parts, batch, name)
 

@@ -81,7 +81,7 @@ def _weight(text: str, of: str) -> float:
 
 def _bad_quotes(text: str) -> ConceptError:
     return ConceptError(
-        f"cannot read {quoted(text.strip())}: quotes go around a whole concept and are closed, "
+        f"{quoted(text.strip())} has quotes that cannot be read; put them around a whole concept and close them, "
         f'for example: "van gogh, oil painting":1.2'
     )
 
@@ -129,7 +129,9 @@ def _concept(item: str) -> Concept | None:
     if colon < 0:
         return Concept(item)
     if not item[:colon].strip():
-        raise ConceptError(f"{quoted(item)} has a weight but no concept before the colon")
+        raise ConceptError(
+            f"{quoted(item)} has a weight and no concept; write the concept before the colon, for example: knife:0.5"
+        )
     return Concept(item[:colon], _weight(item[colon + 1 :], item[:colon].strip()))
 
 

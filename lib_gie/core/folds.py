@@ -98,8 +98,8 @@ class Folds:
             columns = rule.columns(scales, encoded, padding)  # [rows, columns]
             if columns.ndim != 2 or len(columns) != len(scales[0]):
                 raise ErasureError(
-                    f"an erasing rule made scales {list(columns.shape)} of {len(scales[0])} rows; [rows, columns] is "
-                    f"wanted"
+                    f"an erasing rule made scales {list(columns.shape)} of {len(scales[0])} rows; expected [rows, "
+                    f"columns]"
                 )
             if spread is not None:
                 numbers, batch = spread

@@ -60,7 +60,10 @@ class Pass:
             return
         name = self.layers[index].name
         if first is not context and (first.shape != context.shape or not torch.equal(first, context)):
-            raise ErasureError(f"attention layer {name} ran twice in one UNet call, with another prompt")
+            raise ErasureError(
+                f"attention layer {name} ran twice in one UNet call, with another prompt; another extension lets it: "
+                f"switch it off"
+            )
         if self._runs_once:
             raise ErasureError(
                 f"attention layer {name} ran twice in one UNet call, as ControlNet's reference modes let it. Then the "

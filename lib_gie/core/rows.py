@@ -61,7 +61,10 @@ class RowLedger:
         self._check_all_seen()
         with self._or_invalid():
             if not any(name is not None for name in names):
-                raise ErasureError(f"none of the {len(names)} announced rows is conditional; nothing could be erased")
+                raise ErasureError(
+                    f"none of the {len(names)} announced rows is conditional, so nothing could be erased; announce "
+                    f"each conditional row by its image's name"
+                )
         self._announced, self._identify, self._known, self._tiles = Announced(names), identify, None, None
 
     def invalidate(self) -> None:
@@ -73,7 +76,9 @@ class RowLedger:
         self._check_all_seen()
         with self._or_invalid():
             if self._calls == 0:
-                raise ErasureError("the UNet was never called, so nothing was erased; a custom UNet may have been used")
+                raise ErasureError(
+                    "the UNet was never called, so nothing was erased; a custom UNet may have been used: switch it off"
+                )
 
     def _check_all_seen(self) -> None:
         if self.refusal is not None:
@@ -99,8 +104,8 @@ class RowLedger:
         with self._or_invalid():
             if self._announced is None:
                 raise ErasureError(
-                    f"the UNet was called with {batch} rows that no sampler step announced, so it is unknown which are "
-                    f"conditional; growth inhibitors cannot be used with what made this call"
+                    f"the UNet was called with {batch} rows that no sampling step announced, so it is unknown which "
+                    f"are conditional. Another extension made this call: switch it off"
                 )
             placed = None if self._tiles is None else self._tiles.next(batch)
             if self._identify is None:
@@ -130,7 +135,10 @@ class RowLedger:
         """
         with self._or_invalid():
             if self._announced is None:
-                raise ErasureError(f"{batch} rows in tiles were not announced; nothing can be erased")
+                raise ErasureError(
+                    f"{batch} rows in tiles were not announced, so nothing can be erased; announce the step's rows "
+                    f"first"
+                )
             self._tiles = Tiles(self._announced.next(batch))
         yield
         done, self._tiles = self._tiles, None

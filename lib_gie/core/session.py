@@ -104,7 +104,10 @@ class Session:
         running = self._runner.running
         with told_to(self._refuse), told_to(self._forget, ErasureError):
             if running is None:
-                raise ErasureError("the UNet's rows were not looked at before it ran; nothing was erased")
+                raise ErasureError(
+                    "the UNet's rows were not looked at before it ran, so nothing was erased; another extension or "
+                    "program has taken the UNet's hooks away: switch it off"
+                )
             running.check()
             for member in self.members:
                 if member.follower is not None:

@@ -222,7 +222,9 @@ def _number(text: str, method: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise OptionError(f"the method {method!r} lacks a number, or {text!r} is none") from error
+        raise OptionError(
+            f"the method {method!r} lacks a number, or {text!r} is none; write one there, for example: strength 1.5"
+        ) from error
 
 
 def _numbers(text: str, count: int, method: str) -> list[float]:
@@ -254,7 +256,10 @@ def _options(words: Sequence[str], method: str) -> dict[str, Any]:
         elif name in _NUMBERS:
             options[name] = _number(value, method)
         else:
-            raise OptionError(f"the method {method!r} has the unknown option {word.strip()!r}")
+            raise OptionError(
+                f"the method {method!r} has the unknown option {word.strip()!r}; known are: "
+                f"{', '.join((*CONCEPT_PASSES, *RULES, *_NUMBERS))}"
+            )
     return options
 
 

@@ -182,11 +182,15 @@ def find_recorded(name: str, digest: str | None, folders: Sequence[Path]) -> Ins
         return same
     if named is None and f"-{CALIBRATED}-" in name:
         raise AdapterError(
-            f"the calibration {quoted(name)} of this image is not here; {AUTOMATIC} makes it again on its checkpoint"
+            f"the calibration {quoted(name)} of this image is not here; take {AUTOMATIC}, which makes it again on its "
+            f"checkpoint"
         )
     if named is None:
-        raise AdapterError(f"the adapter {quoted(name)} of this image is not installed here")
-    raise AdapterError(f"the adapter {quoted(name)} installed here ({named.digest}) is not this image's ({digest})")
+        raise AdapterError(f"the adapter {quoted(name)} of this image is not installed here: install it to use it")
+    raise AdapterError(
+        f"the adapter {quoted(name)} installed here ({named.digest}) is not this image's ({digest}): install that "
+        f"one to use it"
+    )
 
 
 def adapter_for(

@@ -35,8 +35,7 @@ class MarkedRows:
         if not marks or len(marks) * self._images != call.batch:
             raise ErasureError(
                 f"the UNet was called with {call.batch} rows where chunks of {self._images} were expected (marks: "
-                f"{marks}), so it is unknown which are conditional; growth inhibitors cannot be used with what made "
-                f"this call"
+                f"{marks}), so it is unknown which are conditional. Another extension made this call: switch it off"
             )
         rows: list[Name] = []
         for mark in marks:
@@ -47,6 +46,6 @@ class MarkedRows:
         if not self._left:
             raise ErasureError(
                 "the UNet was called with more conditional rows than the step has prompts, so it is unknown what they "
-                "are; growth inhibitors cannot be used with what made this call (self-attention guidance, for example)"
+                "are. Something else makes calls of its own, self-attention guidance for example: switch it off"
             )
         return self._left.pop()

@@ -272,7 +272,7 @@ def test_demo_with_a_prompt_of_ones_own(tmp_path, capsys):
     assert "sword" not in result["after"]
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size[0] > 600
-    assert "go together" in fails(capsys, "demo", "--prompt", "a duel")
+    assert "give both, or neither" in fails(capsys, "demo", "--prompt", "a duel")
     assert "does not know" in fails(capsys, "demo", "--prompt", "a battle", "--erase", "sword")
 
 

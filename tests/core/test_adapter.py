@@ -148,7 +148,7 @@ def test_a_length_that_looks_like_a_pickle_is_none(file, length):
         ({"extra": torch.zeros(1)}, None, "expected"),
         ({"out.bias": torch.zeros(1, dtype=torch.int64)}, None, "finite"),
         ({"input_std": torch.zeros(16)}, None, "positive"),
-        (None, {"gie_format": None}, "no growth-inhibitor metadata"),
+        (None, {"gie_format": None}, "no metadata of growth inhibitors"),
         (None, {"gie_format": "99"}, "update"),
         (None, {"base": None}, "lacks the metadata base"),
         (None, {"concepts": None, "inputs": None}, "inputs, concepts"),
@@ -191,7 +191,7 @@ def test_refuses_other_files(tmp_path, file):
     with pytest.raises(AdapterError, match="at most"):
         load_adapter(tmp_path / "large.safetensors")
     save_file({"weight": torch.zeros(3)}, tmp_path / "lora.safetensors")
-    with pytest.raises(AdapterError, match="no growth-inhibitor metadata"):
+    with pytest.raises(AdapterError, match="no metadata of growth inhibitors"):
         load_adapter(tmp_path / "lora.safetensors")
 
 

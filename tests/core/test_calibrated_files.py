@@ -160,7 +160,7 @@ def test_an_adapter_that_reads_predicted_noise_is_refused():
     info = AdapterInfo("sd1", 16, ("knife",), (-5.0, 0.0))
     reading = {"per_head": False, "noise": 3, "size": [8, 8], "predicted": True}
     tensors = {name: value.detach() for name, value in Adapter(info).state_dict().items()}
-    with pytest.raises(AdapterError, match="an adapter reads attention"):
+    with pytest.raises(AdapterError, match="adapters read attention"):
         fitted_in(save(tensors, info.to_metadata() | {"reading": json.dumps(reading)}), "x")
 
 

@@ -63,8 +63,8 @@ def _refuse_other_kinds(stat: os.stat_result, name: str) -> None:
         )
     if stat.st_size > MAX_FILE_BYTES:
         raise AdapterError(
-            f"{name} has {stat.st_size:,} bytes; an adapter has at most {MAX_FILE_BYTES:,}. This is another kind of "
-            f"file"
+            f"{name} has {stat.st_size:,} bytes, and an adapter has at most {MAX_FILE_BYTES:,}, so this is another "
+            f"kind of file; choose an adapter"
         )
 
 
@@ -85,7 +85,7 @@ def read_file(path: Path | str) -> bytes:
         raise
     except FileNotFoundError as error:
         raise AdapterError(
-            f"there is no adapter file {path.name}; `python -m lib_gie adapters` lists those of models/"
+            f"there is no adapter file {path.name}; choose one of those that `python -m lib_gie adapters` lists"
         ) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise AdapterError(

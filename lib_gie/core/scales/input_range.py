@@ -96,7 +96,11 @@ def take_range(tensors: dict[str, torch.Tensor], inputs: int, name: str) -> Inpu
     if shapes != expected or not 1 <= count <= DIRECTIONS:
         raise AdapterError(f"{name}: the range of its inputs has the shapes {shapes}, expected {expected}")
     if not all(torch.isfinite(value).all() for value in found.values()):
-        raise AdapterError(f"{name}: the range of its inputs holds numbers that are not finite; the file is damaged")
+        raise AdapterError(
+            f"{name}: the range of its inputs holds numbers that are not finite; the file is damaged: get it again"
+        )
     if min(found[part].min() for part in ("spread", "variances", "bound")) <= 0:
-        raise AdapterError(f"{name}: spreads in the range of its inputs must be positive; the file is damaged")
+        raise AdapterError(
+            f"{name}: spreads in the range of its inputs must be positive; the file is damaged: get it again"
+        )
     return InputRange(**found)

@@ -46,20 +46,24 @@ def from_metadata(
     a field is missing, cannot be read or has no sensible value.
     """
     if "gie_format" not in metadata:
-        raise AdapterError(f"{name} has no growth-inhibitor metadata; it is no adapter, or one of another tool")
+        raise AdapterError(
+            f"{name} has no metadata of growth inhibitors, so it is no adapter of this project; choose another file"
+        )
     if metadata["gie_format"] != FORMAT:
         raise AdapterError(
             f"{name} has format {quoted(metadata['gie_format'])}, this version reads {FORMAT!r}; update the extension"
         )
     missing = [key for key in readers if key not in metadata and key not in later]
     if missing:
-        raise AdapterError(f"{name} lacks the metadata {', '.join(missing)}; it cannot be known what it is for")
+        raise AdapterError(
+            f"{name} lacks the metadata {', '.join(missing)}, so it is unknown what it is for; get it again"
+        )
     try:
         return make(**{key: read(metadata[key]) for key, read in readers.items() if key in metadata})
     except AdapterError as error:
         raise AdapterError(f"{name}: {error}") from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise AdapterError(f"{name} has metadata that cannot be read ({quoted(str(error))})") from error
+        raise AdapterError(f"{name} has metadata that cannot be read ({quoted(str(error))}); get it again") from error
 
 
 def as_json(read: Callable[[Any], Any]) -> Reader:

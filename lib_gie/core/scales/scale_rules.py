@@ -121,7 +121,9 @@ class GivenScales:
         """Return the next images' w, float32 [rows, tokens]."""
         given = self.values[self._used : self._used + rows]  # [rows]
         if len(given) != rows:
-            raise OptionError(f"{len(self.values)} scales were given, for fewer images than there are")
+            raise OptionError(
+                f"{len(self.values)} scales were given, and there are more images; give one for each image"
+            )
         self._used += rows
         return given[:, None].expand(rows, tokens)  # [rows, n]
 

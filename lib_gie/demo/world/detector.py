@@ -191,7 +191,9 @@ def _seen(image: torch.Tensor) -> torch.Tensor:
     """Return the image in SEEN_SIZE: float [3, H, W] -> float32 [3, 64, 64]. Raises GieError for what is no image."""
     image = image.float()
     if image.ndim != 3 or image.shape[0] != 3 or not bool(image.isfinite().all()):
-        raise GieError(f"the detector looks at finite images [3, H, W]; this is {tuple(image.shape)}, or not finite")
+        raise GieError(
+            f"the image has shape {tuple(image.shape)}, or is not finite; the detector needs finite images [3, H, W]"
+        )
     return image if image.shape[1:] == (SEEN_SIZE, SEEN_SIZE) else F.adaptive_avg_pool2d(image, SEEN_SIZE)
 
 

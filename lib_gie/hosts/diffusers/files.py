@@ -38,7 +38,10 @@ class ModelError(GieError):
 def check_file(path: Path) -> None:
     """Raise ModelError where a file is no whole SD 1.x checkpoint in safetensors. OSError: it cannot be read."""
     if path.suffix != ".safetensors":
-        raise ModelError(f"{path.name} is no .safetensors file; other formats can run code and are not opened")
+        raise ModelError(
+            f"{path.name} is no .safetensors file, and other formats can run code when they are opened; give a "
+            f".safetensors file or a diffusers folder"
+        )
     _check_family(path.name, _tensor_names(path, path.name))
 
 
@@ -79,7 +82,9 @@ def _refuse_other_kinds(head: bytes, name: str) -> None:
     if text.startswith((b"<!doctype html", b"<html")):
         raise ModelError(f"{name} is a web page, not a model; download the file that the page links to")
     if head.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04")):
-        raise ModelError(f"{name} is a pickle under another name; such files can run code and are not opened")
+        raise ModelError(
+            f"{name} is a pickle under another name, which can run code when it is opened; get the model as safetensors"
+        )
 
 
 def _check_family(name: str, keys: Iterable[str]) -> None:
@@ -87,8 +92,8 @@ def _check_family(name: str, keys: Iterable[str]) -> None:
     for beginning, family in _OTHER_FAMILIES.items():
         if any(key.startswith(beginning) for key in keys):
             raise ModelError(
-                f"{name} is a checkpoint of {family}; from one file only SD 1.x can be loaded, SD 2.x from a diffusers "
-                f"folder (the WebUI takes SDXL, too)"
+                f"{name} is a checkpoint of {family}; give an SD 1.x file, or SD 2.x as a diffusers folder (the WebUI "
+                f"takes SDXL, too)"
             )
     if not any(key.startswith(_UNET) for key in keys):
         kind = next(
@@ -139,11 +144,12 @@ def _index(path: Path) -> dict[str, Any]:
 def _check_index(path: Path, index: dict[str, Any]) -> None:
     kind = index["_class_name"]
     if any(part in index for part in ("text_encoder_2", "transformer", "prior")) or "XL" in kind or "3" in kind:
-        raise ModelError(f"{path} is a {kind}; SD 1.x and 2.x can be loaded here (the WebUI takes SDXL, too)")
+        raise ModelError(f"{path} is a {kind}; give a diffusers folder of SD 1.x or 2.x (the WebUI takes SDXL, too)")
     lacking = [part for part in _PARTS if not (path / part).is_dir()]
     if lacking:
         raise ModelError(
-            f"{path} lacks {', '.join(lacking)}; a diffusers folder of SD 1.x or 2.x has {', '.join(_PARTS)}"
+            f"{path} lacks {', '.join(lacking)}; a diffusers folder of SD 1.x or 2.x has {', '.join(_PARTS)}: download "
+            f"it again"
         )
 
 

@@ -82,8 +82,8 @@ def _text_encoder(path: Path, dtype: torch.dtype) -> nn.Module:
     missing = [key for key in missing if not key.endswith("position_ids")]
     if missing:
         raise ModelError(
-            f"{path.name} lacks {len(missing)} tensors of SD 1.x's text encoder ({missing[0]}, ...); only "
-            f"SD 1.x checkpoints can be loaded from one file"
+            f"{path.name} lacks {len(missing)} tensors of SD 1.x's text encoder ({missing[0]}, ...); give an "
+            f"SD 1.x checkpoint, since others cannot be loaded from one file"
         )
     return model.eval()
 
@@ -107,7 +107,10 @@ def _from_file(path: Path, dtype: torch.dtype) -> StableDiffusionPipeline:
         described = (
             f"what {yaml.name} says" if own else f"SD 1.x, and there is no {yaml.name} beside it to say what it is"
         )
-        raise ModelError(f"{path.name} does not fit {described} ({_short(error)})") from error
+        raise ModelError(
+            f"{path.name} does not fit {described} ({_short(error)}); give an SD 1.x checkpoint, or one whose .yaml "
+            f"lies beside it"
+        ) from error
 
 
 def _short(error: Exception) -> str:
@@ -125,7 +128,7 @@ def pipeline_family(pipe: StableDiffusionPipeline) -> str:
     """Return the model family, as adapters name it. Raises ModelError for others than SD 1.x and 2.x."""
     width = pipe.unet.config.cross_attention_dim
     if FAMILIES.get(width) not in ("sd1", "sd2"):
-        raise ModelError(f"the model's text states have width {width}; SD 1.x has 768, SD 2.x 1024")
+        raise ModelError(f"the model's text states have width {width}; expected 768 (SD 1.x) or 1024 (SD 2.x)")
     return FAMILIES[width]
 
 

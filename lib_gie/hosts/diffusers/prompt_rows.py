@@ -72,7 +72,8 @@ class PromptRows:
                 return groups
         raise ErasureError(
             f"the UNet was called with {batch} rows for {self.images} images "
-            f"{'with' if tried[0] else 'without'} guidance; growth inhibitors do not know this pipeline's batches"
+            f"{'with' if tried[0] else 'without'} guidance; growth inhibitors do not know such batches: use a "
+            f"pipeline that docs/COMPATIBILITY.md lists"
         )
 
     def _check_contents(self, groups: Sequence[str], context: torch.Tensor, is_first: bool) -> None:

@@ -70,10 +70,10 @@ def read_grades(answer: str, count: int) -> list[float]:
         result = [grades[number] for number in range(1, count + 1)]
     except (TypeError, ValueError, LookupError, AttributeError, OverflowError, RecursionError) as error:
         raise JudgeError(
-            f"the vision model's answer is no JSON object with {count} grades; another model may do better"
+            f"the vision model's answer is no JSON object with {count} grades; try another model"
         ) from error
     if not all(0 <= grade <= 10 for grade in result):
-        raise JudgeError("the vision model gave grades that are not from 0 to 10; another model may do better")
+        raise JudgeError("the vision model gave grades that are not from 0 to 10; try another model")
     return result
 
 
@@ -107,9 +107,7 @@ def _read(answer: Any, until: float) -> bytes:
     while part := answer.read1(2**16):
         size += len(part)
         if size > MOST_BYTES:
-            raise JudgeError(
-                f"the vision model's answer has more than {MOST_BYTES:,} bytes; another model may do better"
-            )
+            raise JudgeError(f"the vision model's answer has more than {MOST_BYTES:,} bytes; try another model")
         if time.monotonic() > until:
             raise TimeoutError
         parts.append(part)
@@ -214,7 +212,9 @@ class VisionJudge(Judge):
             moved = " (it sends elsewhere; give the address that it sends to)" if 300 <= error.code < 400 else ""
             raise JudgeError(f"{self.url} answered {error.code}{moved}; check the address, key and model") from None
         except TimeoutError as error:
-            raise JudgeError(f"{self.url} has not answered within {self.timeout:g} s; is it busy?") from error
+            raise JudgeError(
+                f"{self.url} has not answered within {self.timeout:g} s; look whether it is busy"
+            ) from error
         except (OSError, HTTPException, ValueError) as error:
             reason = getattr(error, "reason", error)  # its kind alone: some errors quote an answer, or the key
             raise JudgeError(

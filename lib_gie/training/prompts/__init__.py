@@ -118,6 +118,6 @@ def bare(concept: str) -> str:
     parsed = parse_concepts(concept)
     if len(parsed) != 1:
         raise OptionError(
-            f"{quoted(concept)} names {len(parsed)} concepts; an adapter's labels are made for one at a time"
+            f"{quoted(concept)} names {len(parsed)} concepts; labels are made for one at a time, so give one"
         )
     return parsed[0].text

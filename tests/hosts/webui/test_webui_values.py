@@ -80,7 +80,7 @@ def asking(host):  # noqa: F811
 
 @pytest.mark.parametrize("number", [-1, 3, 10**9, 1.0, "1", True, [0, 1], {}, float("nan")])
 def test_answers_that_are_no_image(asking, number):
-    with pytest.raises(OptionError, match="there are the images 0 to 2"):
+    with pytest.raises(OptionError, match="it must be from 0 to 2"):
         asking.answer(number)
     assert not asking._answered.is_set()
 

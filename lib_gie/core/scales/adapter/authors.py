@@ -30,13 +30,18 @@ def convert_authors(path: Path | str, base: str, concepts: Sequence[str], label_
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for files that are no plain state dict
-        raise AdapterError(f"{path.name} cannot be read as plain weights ({type(error).__name__})") from error
+        raise AdapterError(
+            f"{path.name} cannot be read as plain weights ({type(error).__name__}); give the state dict that the "
+            f"authors' code saves"
+        ) from error
     expected = [f"{layer}.{part}" for layer in _LAYERS for part in ("weight", "bias")]
     if not isinstance(state, dict) or sorted(state) != sorted(expected):
         found = quoted(", ".join(map(str, state))) if isinstance(state, dict) else type(state).__name__
         raise AdapterError(f"{path.name} holds {found}; expected the state dict {', '.join(expected)}")
     if not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise AdapterError(f"{path.name} holds other things than tensors; expected the state dict of the authors' MLP")
+        raise AdapterError(
+            f"{path.name} holds other things than tensors; expected the state dict that the authors' code saves"
+        )
     if state["fc1.weight"].ndim != 2:
         raise AdapterError(f"{path.name}: fc1.weight has {state['fc1.weight'].ndim} dimensions, expected 2")
     adapter = Adapter(

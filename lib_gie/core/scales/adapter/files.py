@@ -53,9 +53,9 @@ def check_tensors(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Te
                 f"of inputs"
             )
         if not value.dtype.is_floating_point or not torch.isfinite(value.float()).all():
-            raise AdapterError(f"{name}: {key} holds numbers that are not finite; the file is damaged")
+            raise AdapterError(f"{name}: {key} holds numbers that are not finite; the file is damaged: get it again")
     if (tensors["input_std"].float() <= 0).any():
-        raise AdapterError(f"{name}: input_std must be positive; the file is damaged")
+        raise AdapterError(f"{name}: input_std must be positive; the file is damaged: get it again")
 
 
 def _take_narrow(
@@ -69,12 +69,16 @@ def _take_narrow(
         return None
     said, whose = read_json(metadata[_NARROW]), f"the narrow adapter in {name}"
     if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
-        raise AdapterError(f"{name}: what it says of its narrow adapter is no table of texts; the file is damaged")
+        raise AdapterError(
+            f"{name}: what it says of its narrow adapter is no table of texts; the file is damaged: get it again"
+        )
     info = AdapterInfo.from_metadata(said, whose)
     same = (info.base, info.concepts, info.reading) == (of.base, of.concepts, of.reading)
     same = same and info.label_range == of.label_range
     if not same or info.predicted or not of.predicted or info.inputs != of.attention_inputs:
-        raise AdapterError(f"{whose} is not for the same concepts, model family and attention; the file is damaged")
+        raise AdapterError(
+            f"{whose} is not for the same concepts, model family and attention; the file is damaged: get it again"
+        )
     prefix = f"{_NARROW}."
     own = {key.removeprefix(prefix): tensors.pop(key) for key in sorted(tensors) if key.startswith(prefix)}
     return _made(info, own, whose)
@@ -101,7 +105,10 @@ def adapter_in(data: bytes, name: str) -> Adapter:
         narrow = _take_narrow(tensors, metadata, info, name)
         adapter = _made(info, tensors, name)
         if narrow is not None and None in (adapter.range, narrow.range):
-            raise AdapterError(f"{name} lacks the ranges that say which of its two adapters is asked; it is damaged")
+            raise AdapterError(
+                f"{name} lacks the ranges that say which of its two adapters is asked; the file is damaged: get it "
+                f"again"
+            )
         adapter.narrow = narrow
         return adapter
 

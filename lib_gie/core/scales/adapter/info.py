@@ -60,18 +60,26 @@ class AdapterInfo:
         if not 1 <= self.inputs <= MAX_INPUTS:
             raise AdapterError(f"the adapter has {self.inputs} inputs; expected 1 to {MAX_INPUTS}")
         if not self.base or len(self.base) > 100:
-            raise AdapterError("the adapter does not say which model family it was trained on (base)")
+            raise AdapterError(
+                "the adapter does not say which model family it was trained on (base); get it again, or train it anew"
+            )
         if self.reading.predicted:
-            raise AdapterError("an adapter reads attention; this file says that it reads predicted noise")
+            raise AdapterError(
+                "the adapter says that it reads predicted noise alone; adapters read attention, so get it again"
+            )
         if len(self.predicted) > MOST_READINGS or not all(one.reads_alone for one in self.predicted):
             raise AdapterError(
-                f"beside the attention an adapter reads at most {MOST_READINGS} times what is predicted for noise of "
-                f"one size; its readings are others"
+                f"the adapter has other readings beside the attention than are known; there may be at most "
+                f"{MOST_READINGS}, each of what is predicted for noise of one size"
             )
         if self.attention_inputs < 1:
-            raise AdapterError(f"of the adapter's {self.inputs} inputs none is left for the attention")
+            raise AdapterError(
+                f"of the adapter's {self.inputs} inputs none is left for the attention; get the file again"
+            )
         if not self.concepts:
-            raise AdapterError("the adapter does not say which concepts it was trained for")
+            raise AdapterError(
+                "the adapter does not say which concepts it was trained for; get it again, or train it anew"
+            )
 
     @property
     def attention_inputs(self) -> int:

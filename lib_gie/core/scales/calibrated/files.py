@@ -58,9 +58,9 @@ def _made(info: CalibrationInfo, tensors: dict[str, torch.Tensor], name: str) ->
         if value.shape != (info.inputs,):
             raise AdapterError(f"{name}: {key} has shape {list(value.shape)}, expected [{info.inputs}]")
         if not value.dtype.is_floating_point or not torch.isfinite(value.float()).all():
-            raise AdapterError(f"{name}: {key} holds numbers that are not finite; the file is damaged")
+            raise AdapterError(f"{name}: {key} holds numbers that are not finite; the file is damaged: calibrate again")
     if (tensors["spread"].float() <= 0).any():
-        raise AdapterError(f"{name}: spread must be positive; the file is damaged")
+        raise AdapterError(f"{name}: spread must be positive; the file is damaged: calibrate again")
     return Calibration(info, Discriminant(**{key: value.float() for key, value in tensors.items()}), known)
 
 

@@ -68,11 +68,18 @@ class CalibrationInfo:
                 f"{_MOST_INPUTS} of 1 to {MOST_READINGS}"
             )
         if any(not one.predicted or not one.reads_prompt or one.size is None for one in self.readings):
-            raise AdapterError("a calibration reads what is predicted for noise of one size; its readings are others")
+            raise AdapterError(
+                "the calibration has other readings than are known; each must be of what is predicted for noise of "
+                "one size"
+            )
         if self.inputs != sum(count_cells(one.size, LATENT_CHANNELS) for one in self.readings if one.size):
-            raise AdapterError(f"the calibration's readings give another number of inputs than {self.inputs}")
+            raise AdapterError(
+                f"the calibration's readings give another number of inputs than {self.inputs}; calibrate again"
+            )
         if not self.base or not self.weights or len(self.base) > 100 or len(self.weights) > 100:
-            raise AdapterError("the calibration does not say which checkpoint it was made on (base, weights)")
+            raise AdapterError(
+                "the calibration does not say which checkpoint it was made on (base, weights); calibrate again"
+            )
         if len(self.concepts) != 1:
             raise AdapterError(f"the calibration is for {len(self.concepts)} concepts; there must be one")
 

@@ -169,8 +169,8 @@ def step_rows(denoiser: Denoiser, images: int) -> MarkedRows:
     batch = denoiser.sampler.sampler_extra_args["cond"].batch
     if len(batch) != images:
         raise ErasureError(
-            f"the sampler denoises {images} images with {len(batch)} prompts; their order is unknown, so nothing can "
-            f"be erased"
+            f"the sampler denoises {images} images with {len(batch)} prompts, so it is unknown which belong together. "
+            f"Another extension adds images or prompts: switch it off"
         )
     # the host drops what other images have fewer of, and weighs each part as the last image does
     count = min(len(parts) for parts in batch)

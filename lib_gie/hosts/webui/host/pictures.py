@@ -57,7 +57,7 @@ class TextCalls:
         Its latents are 0, for a reading puts its noise there. Raises ErasureError for a size that was not named.
         """
         if size not in self._pictures:
-            raise ErasureError(f"a picture of {size} latents is needed, and those of {list(self._pictures)} were made")
+            raise ErasureError(f"a picture of {size} latents is needed; expected one of {list(self._pictures)}")
         picture = self._pictures[size]
         if picture is None:
             return call

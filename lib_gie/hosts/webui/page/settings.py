@@ -59,15 +59,15 @@ def _of_enforcement() -> dict[str, shared.OptionInfo]:
             {"minimum": scale.low, "maximum": 0.0, "step": 0.05}, restrict_api=True,
         ).info("no image's scale is weaker, also where the adapter sees no need; 0: none"),
         "gie_enforced_show_scale": shared.OptionInfo(
-            False, "Tell the scale that they got in infotexts", restrict_api=True
-        ).info("it tells whoever searches for a way round how near they are"),
+            False, "Write the scale that they got into infotexts", restrict_api=True
+        ).info("a person who looks for a way round it sees there how near they are"),
     }  # fmt: skip
 
 
 def _of_pictures_and_training() -> dict[str, shared.OptionInfo]:
     return {
         CALIBRATE: shared.OptionInfo(
-            True, "Calibrate concepts that no adapter is there for", restrict_api=True
+            True, "Calibrate concepts that have no adapter", restrict_api=True
         ).info(
             "once for each concept and checkpoint, before the first image: at most 1,000 UNet evaluations, as many as "
             "25 images of 20 steps; Skip goes on with the fixed scale. Of what is always erased the command line says "

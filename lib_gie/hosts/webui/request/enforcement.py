@@ -155,7 +155,9 @@ def _adapter_of(concept: Concept, names: Sequence[str]) -> str:
             return name
     general = next((name for name in names if name in (AUTOMATIC, FIXED)), None)
     if general is None:
-        raise AdapterError(f"none of {', '.join(names)} is for {quoted(concept.text)}")
+        raise AdapterError(
+            f"none of {', '.join(names)} is for {quoted(concept.text)}; add an adapter that is, {AUTOMATIC} or {FIXED}"
+        )
     return general
 
 

@@ -49,7 +49,7 @@ class Request:
 def _from_mapping(values: Mapping[str, Any]) -> dict[str, Any]:
     unknown = [key for key in values if key not in BY_NAME]
     if unknown:
-        raise OptionError(f"unknown argument {quoted(unknown[0])}; known are {', '.join(BY_NAME)}")
+        raise OptionError(f"unknown argument {quoted(unknown[0])}; known are: {', '.join(BY_NAME)}")
     return {**values, "enabled": True if values.get("enabled") is None else values["enabled"]}
 
 
@@ -92,7 +92,9 @@ def check_api_arguments(args: Any) -> None:
         )
     unknown = [key for key in args if key != "args"]
     if unknown:
-        raise OptionError(f'unknown key {quoted(unknown[0])} beside "args" for "{TITLE}" in alwayson_scripts')
+        raise OptionError(
+            f'unknown key {quoted(unknown[0])} beside "args" for "{TITLE}" in alwayson_scripts; leave it out'
+        )
     values = args["args"]
     if values and isinstance(values[0], Mapping) and len(values) > 1:
         raise OptionError(f"a dict of arguments must be the only argument; {len(values)} were given")

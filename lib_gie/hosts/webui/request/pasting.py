@@ -144,7 +144,7 @@ def _written(params: Mapping[str, Any], skipped: frozenset[str], problems: list[
 
 def _number(text: str) -> float:
     if not NUMBER.fullmatch(text):
-        raise OptionError(f"{quoted(text)} is no number")
+        raise OptionError(f"{quoted(text)} must be a number")
     return float(text)
 
 
@@ -190,7 +190,7 @@ def _scales(text: str) -> list[float]:
     except ValueError as error:
         raise OptionError("it must be the concepts' scales with commas between them") from error
     if not all(-1e6 < scale <= 0 for scale in scales):  # NaN fails too
-        raise OptionError("scales are 0 or below")
+        raise OptionError("its scales must be 0 or below")
     return scales
 
 
@@ -198,7 +198,7 @@ def _read_adapters(text: str) -> dict[str, Any]:
     """Check the adapters. They ask for nothing: Automatic chooses again."""
     for one in text.split("; "):
         if one != FIXED and NAME_AND_HASH.fullmatch(one) is None:
-            raise OptionError(f"{quoted(one)} is neither {FIXED!r} nor an adapter with its hash")
+            raise OptionError(f"{quoted(one)} must be {FIXED!r} or an adapter with its hash")
     return {}
 
 
@@ -261,7 +261,7 @@ def _with_adapter(
         try:
             filled = _with_recorded_scales(values, written[SCALE], prompts, here)
         except (ValueError, KeyError, GieError):
-            problems.append(f"{error}, and the scales of this image are not there")
+            problems.append(f"{error}; the scales of this image are not there")
             return values
         problems.append(f"{error}; the scales that it gave this image are filled in")
         return filled

@@ -225,7 +225,7 @@ def _nothing_done(request: Request) -> str:
     """Say why nothing was erased though no UNet call was missed."""
     if (request.start, request.end) != (0.0, 1.0):
         return (
-            f"none of the sampling's steps lies between start {request.start:g} and end {request.end:g}, so "
+            f"no sampling step lies between start {request.start:g} and end {request.end:g}, so "
             f"nothing was erased; make more steps, or widen the range"
         )
     if request.hires != "both":

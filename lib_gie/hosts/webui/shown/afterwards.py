@@ -59,7 +59,7 @@ def leave_out(generation: Generation) -> torch.Tensor:
         generation.left_out.put_aside("scripts")
         p.scripts = scripts.ScriptRunner()  # an empty one, so that the host calls ``_batch_list``
     if not isinstance(p.scripts, scripts.ScriptRunner) or not hasattr(scripts.ScriptRunner, "postprocess_batch_list"):
-        raise ErasureError("stopped before anything was erased from the image")
+        raise ErasureError("stopped before anything was erased from the image; make it again")
     generation.left_out.add()
     p.comment(_LEFT_OUT)
     return torch.zeros((len(p.seeds), *p.rng.shape), device=shared.device, dtype=devices.dtype)  # [B, C, h, w]

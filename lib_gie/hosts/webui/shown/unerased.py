@@ -157,7 +157,7 @@ def finish(p: Any, samples: Any, drawn: Drawn) -> list[Finished]:
     with _aside(p), drawn.again(), reported_errors() as reported:
         pictures = _pictures(p, samples)
     if reported:
-        raise ErasureError(f"a script of another extension failed on them ({reported[0]})")
+        raise ErasureError(f"a script of another extension failed on them ({reported[0]}); switch it off")
     return pictures
 
 

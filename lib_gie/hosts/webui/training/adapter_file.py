@@ -24,7 +24,7 @@ def allowed_path(order: WorkOrder) -> Path:
     if Concept(order.bare_concept).key in enforced_keys():
         raise OptionError(
             f"this WebUI erases {quoted(order.concept)} from every image, so there would be none with it to learn "
-            f"from; its admin can train the adapter on a WebUI that does not"
+            f"from. Its admin must train the adapter on a WebUI that does not"
         )
     return check_name(order, adapter_folders(), enforced_adapters())
 

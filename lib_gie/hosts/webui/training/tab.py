@@ -136,7 +136,7 @@ def measured(*values: Any) -> str:
     try:
         order = _order(values)
         if trainer.running:
-            raise GieError("a training is under way; its progress says how long it takes")
+            raise GieError("a training is under way; look at its progress, which says how long it takes")
         per_image, work = seconds_per_image(order), amount(order)
     except GieError as error:
         return _error(error)

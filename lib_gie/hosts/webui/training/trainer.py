@@ -78,7 +78,7 @@ class Trainer:
         if self.progress.state == "asking" and not self._answered.is_set():
             count = len(self.progress.pictures)
             if number is not None and not (type(number) is int and 0 <= number < count):
-                raise OptionError(f"the answer is {quoted(number)}; there are the images 0 to {count - 1}")
+                raise OptionError(f"the answer is {quoted(number)}; it must be from 0 to {count - 1}")
             self._answer = count if number is None else number
             self._answered.set()
 

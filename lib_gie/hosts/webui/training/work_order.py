@@ -88,7 +88,7 @@ class WorkOrder:
             raise OptionError("the prompts are all unrelated; give some that name or imply the concept")
         if not any(sample.kind == "unrelated" for sample in samples):
             raise OptionError(
-                "no prompt is unrelated to the concept; without [unrelated] ones an adapter erases everywhere"
+                "no prompt is unrelated to the concept; add some under [unrelated], or the adapter erases everywhere"
             )
         return samples
 
@@ -127,7 +127,7 @@ def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise OptionError(f"{name} is {quoted(value)}; it must be a text")
     if len(value) > MOST_CHARACTERS.get(name, 100):
-        raise OptionError(f"{name} has {len(value):,} characters; it may have {MOST_CHARACTERS.get(name, 100):,}")
+        raise OptionError(f"{name} has {len(value):,} characters; at most {MOST_CHARACTERS.get(name, 100):,} are read")
     return value
 
 
