@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from lib_gie.core.scales.calibrated import CALIBRATED
 from lib_gie.demo.sampling_settings import CFG, STEPS
 from lib_gie.demo.world.splits import KINDS
-from lib_gie.training.calibration import MOST_EVALUATIONS
 
 from .comparison import NEGPIP, SEGA, Comparison, tried_settings
 from .figures import table
 from .generate import Job
-from .measures import errors_table, kinds_table, methods_table
-from .methods import IMPLIED
+from .measures import MAIN, errors_table, kinds_table, methods_table
+from .page_parts import UNCERTAINTY, made_by, method_points, paragraph, points
 
 _MEANINGS = {
     "named": "has the name of the thing to erase",
@@ -32,25 +30,82 @@ _MEANINGS = {
 """What a prompt of each kind is, after "the prompt"."""
 
 
+_REPLACED = (
+    "**Replaced**: of the images that {what} erased from, those with an object, or one more copy of an object, "
+    "that was not there without erasure."
+)
+_SURE = UNCERTAINTY.format(mean=", and the normal one for SSIM")
+
+
 def main_page(comparison: Comparison, command: str) -> str:
     """Return the text of docs/RESULTS.md. ``command``: the one that makes it."""
-    return _MAIN.format(
-        command=command, model=comparison.model, steps=STEPS, cfg=CFG, images=len(comparison.jobs),
-        rows=methods_table(comparison.rows), outside=comparison.outside(), errors=errors_table(comparison.rows),
-        concepts="\n\n".join(comparison.concepts()),
-        calibrated=CALIBRATED, implied=IMPLIED, most=MOST_EVALUATIONS,
-        negpip=NEGPIP, sega=SEGA, tried=", ".join(tried_settings()),
-    )  # fmt: skip
+    return main_text(
+        command,
+        model=comparison.model,
+        images=len(comparison.jobs),
+        names=list(comparison.after),
+        rows=methods_table(comparison.rows),
+        errors=errors_table(comparison.rows),
+        concepts=comparison.concepts(),
+        outside=comparison.outside(),
+    )
+
+
+def main_text(
+    command: str,
+    *,
+    model: str,
+    images: int,
+    names: Sequence[str],
+    rows: str,
+    errors: str,
+    concepts: Sequence[str],
+    outside: str,
+) -> str:
+    """Return the text of docs/RESULTS.md from its tables. ``names``: the methods; ``outside``: may be empty."""
+    drawn = f"Its checkpoint is {model}, with {STEPS} steps and CFG scale {CFG:g}: {images} images per method."
+    parts = [
+        "# Results", paragraph(_MAIN_IS_FOR), made_by(command, drawn),
+        "## How to read the figures", paragraph(_TWICE), points([f"**{one}**: it {_MEANINGS[one]}." for one in MAIN]),
+        paragraph("The columns of the tables are:"), points(_MAIN_COLUMNS), paragraph(_SURE),
+        "## The methods", method_points(names), *_chosen(names),
+        "## All concepts together", rows, *((paragraph(_ERRORS), errors) if errors else ()),
+        *(("## Concept by concept", *concepts) if concepts else ()),
+        *(("## Where the composition is kept", paragraph(_OUTSIDE), outside) if outside else ()),
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def _chosen(names: Sequence[str]) -> list[str]:
+    """Return how the settings of the others' methods were chosen, where these are compared."""
+    chosen = [name for name in (NEGPIP, SEGA) if name in names]
+    if not chosen:
+        return []
+    return [
+        paragraph(
+            f"The settings of {' and '.join(chosen)} were chosen on the validation prompts, with one seed, among "
+            f"{', '.join(tried_settings())}."
+        )
+    ]
 
 
 def kinds_page(comparison: Comparison, command: str) -> str:
     """Return the text of docs/RESULTS_KINDS.md. ``command``: the one that makes it."""
-    rows = comparison.by_method()
-    return _KINDS.format(
-        command=command, model=comparison.model, steps=STEPS, cfg=CFG, calibrated=CALIBRATED,
-        kinds=_examples(comparison.jobs),
-        tables="\n\n".join(f"## {name}\n\n{kinds_table(own)}" for name, own in rows.items()),
-    )  # fmt: skip
+    tables = {name: kinds_table(own) for name, own in comparison.by_method().items()}
+    return kinds_text(command, model=comparison.model, kinds=_examples(comparison.jobs), tables=tables)
+
+
+def kinds_text(command: str, *, model: str, kinds: str, tables: Mapping[str, str]) -> str:
+    """Return the text of docs/RESULTS_KINDS.md from its tables: that of the kinds, and one by each method's name."""
+    drawn = f"Its checkpoint is {model}, with {STEPS} steps and CFG scale {CFG:g}."
+    parts = [
+        "# Results by kind of prompt", paragraph(_KINDS_IS_FOR), made_by(command, drawn),
+        "## The kinds of prompt", paragraph(_ASKS), kinds,
+        "## How to read the figures", paragraph(_TWICE_STYLES), points(_KINDS_COLUMNS), paragraph(_SURE),
+        "## The methods", method_points(list(tables)), paragraph(_NO_ROW),
+        *(part for name, own in tables.items() for part in (f"## {name}", own)),
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
 
 
 def _examples(jobs: Sequence[Job]) -> str:
@@ -62,78 +117,66 @@ def _examples(jobs: Sequence[Job]) -> str:
     return table(("prompts", "the prompt ...", "an example", "erased from it"), lines)
 
 
-_MAIN = """\
-# Results
+# -- docs/RESULTS.md ------------------------------------------------
 
-Made with the demo checkpoint {model}, {steps} steps, CFG scale {cfg:g}: {images} images per method. Do not edit; run
-the command that makes this page:
+_MAIN_IS_FOR = (
+    "This page is for people who want to know how well erasing works, and who compare it with other ways. After "
+    "reading it you can say for each method how often the erased thing is still there, what else is lost, and how sure "
+    "that is."
+)
+_TWICE = (
+    "Each prompt's image is made twice from the same seed: without and with erasure. The demo model's detector says "
+    "which objects both show. There are three kinds of prompt:"
+)
+_MAIN_COLUMNS = (
+    "**Erased object left**: of the images that show the concept without erasure, those that still show it. The fewer, "
+    "the better.",
+    "**Other objects kept**: of the prompt's other objects that show without erasure, those that still show. The more, "
+    "the better.",
+    "**Images unharmed**: the images in which every object beside the concept that shows without erasure still shows, "
+    "on a background in the same style. The more, the better.",
+    _REPLACED.format(what="the concept was"),
+    "**SSIM**: how like the image is to the one without erasure (Wang et al., 2004). 1 means that both are the same. "
+    "It is measured on prompts that have nothing to do with the concept.",
+)
+_ERRORS = (
+    "The next table adds up six shares: what is left of the concept for named and for implied prompts, what is lost of "
+    "the other objects for each of the three kinds, and the unrelated images that are harmed. The smaller, the better."
+)
+_OUTSIDE = (
+    "These methods keep the composition: the erased image takes over the prompt's attention and the small "
+    "self-attention maps of the image without erasure. Of the images that the concept was erased from, the table has "
+    "the SSIM to the image without erasure, without the boxes of the erased objects."
+)
 
-    {command}
+# -- docs/RESULTS_KINDS.md ------------------------------------------------
 
-- **Erased object left**: of the images that show the concept without erasure, those that still show it.
-- **Other objects kept**: of the prompt's other objects that show without erasure, those that still show.
-- **Images unharmed**: images in which every object beside the concept that shows without erasure still shows, on a
-  background in the same style.
-- **Replaced**: of the images that the concept was erased from, those with an object, or one more copy of an object,
-  that was not there without erasure.
-- **SSIM** to the image without erasure (Wang et al., 2004; 1: the same), on prompts that have nothing to do with it.
-
-"padding 1": beyond the paper, EOS and padding of the concept's text are inhibited as strongly as its own tokens.
-The detector of the demo model says what shows. 95 % intervals in brackets: Wilson's for shares, the normal one for
-SSIM; both take images as independent. "unseen adapter" covers only the concepts that it was not trained on.
-"{calibrated}" needs no labelled image and no prompt of the splits: each concept was calibrated as if it were the first,
-with at most {most:,} UNet evaluations. For "{calibrated}, {implied}" each was given its implied prompts of the train
-split.
-
-{rows}
-
-What is left of named and implied prompts, what is lost of their other objects and of unrelated ones', and unrelated
-images harmed, added up (the smaller, the better):
-
-{errors}
-
-{concepts}
-
-"Keep composition", the last rows: the prompt's attention and small self-attention maps of the image without erasure
-serve the erased one, too. Of the images that the concept was erased from, SSIM to the image without erasure, without
-the boxes of the erased objects:
-
-{outside}
-
-The others' settings were chosen on the validation prompts, one seed: {negpip}, {sega}, of {tried}. Safe Latent
-Diffusion has its authors' four settings, its warm-up scaled to {steps} steps.
-"""
-
-_KINDS = """\
-# Results by kind of prompt
-
-Made with the demo checkpoint {model}, {steps} steps, CFG scale {cfg:g}. Do not edit; run the command that makes this
-page:
-
-    {command}
-
-A concept is a thing, such as a knife, or a style, such as a pencil sketch. A prompt can ask for it in many ways: by its
-name, by another word, or by a scene that it belongs to. This page tells how well each method erases for each kind of
-prompt, and what else it harms.
-
-{kinds}
-
-Each prompt's image is made twice from the same seed, without and with erasure. The demo model's detector says which
-objects, and which styles, both show.
-
-- **Left**: of the prompt's concepts that show without erasure, those that still show.
-- **Kept**: of the prompt's other objects that show without erasure, those that still show. In the row "neighbour" it is
-  the neighbour alone.
-- **Unharmed**: images in which every object that is not erased still shows, on a background in the same style. Where a
-  style that showed was erased, the background may change.
-- **Style kept**: of the images in a style that the prompt asks for and that is not erased, those that are still in it.
-- **Replaced**: of the images that things were erased from, those with an object, or one more copy of an object, that
-  was not there without erasure.
-- **SSIM** to the image without erasure (Wang et al., 2004; 1: the same), on prompts without the concept.
-
-95 % intervals in brackets: Wilson's for shares, the normal one for SSIM; both take images as independent. A method has
-no row where it has nothing to erase with: "adapter" has one for each thing and for some styles, "joint adapter" one for
-all things, and "unseen adapter" covers only concepts that it was not trained on. "{calibrated}" has no training.
-
-{tables}
-"""
+_KINDS_IS_FOR = (
+    "This page is for people who know what their prompts are like, and want to know whether erasing works for such "
+    "prompts. After reading it you can say for each kind of prompt how well a concept is erased, and what else is "
+    "harmed. [RESULTS.md](RESULTS.md) compares more methods on the main kinds."
+)
+_ASKS = (
+    "A concept is a thing, such as a knife, or a style, such as a pencil sketch. A prompt can ask for it in many ways: "
+    "by its name, by another word, or by a scene that it belongs to."
+)
+_TWICE_STYLES = (
+    "Each prompt's image is made twice from the same seed: without and with erasure. The demo model's detector says "
+    "which objects and which styles both show. The columns of the tables are:"
+)
+_KINDS_COLUMNS = (
+    "**Left**: of the prompt's concepts that show without erasure, those that still show. The fewer, the better.",
+    "**Kept**: of the prompt's other objects that show without erasure, those that still show. The more, the better. "
+    'In the row "neighbour" it is the neighbour alone.',
+    "**Unharmed**: the images in which every object that is not erased still shows, on a background in the same style. "
+    "The more, the better. Where a style that showed was erased, the background may change.",
+    "**Style kept**: of the images in a style that the prompt asks for and that is not erased, those that are still in "
+    "it. The more, the better.",
+    _REPLACED.format(what="things were"),
+    "**SSIM**: how like the image is to the one without erasure (Wang et al., 2004). 1 means that both are the same. "
+    "It is measured on prompts without the concept.",
+)
+_NO_ROW = (
+    "A method has no row where it has nothing to erase with. Each thing and some styles have an adapter, and the joint "
+    "adapter is for things alone."
+)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from .comparison import Comparison
 from .figures import Share, as_json, table
 from .generate import USUAL
 from .measures import MethodFigures, compare
+from .page_parts import UNCERTAINTY, made_by, method_points, paragraph, points
 from .variations import FACTORS, Setting
 
 
@@ -79,7 +79,7 @@ def measure(
 
 # -- tables and page ------------------------------------------------
 
-_TITLES = {
+TITLES = {
     "concepts": "Number of concepts erased at once",
     "length": "Length of the prompt",
     "position": "Place of the concept in the prompt",
@@ -88,18 +88,18 @@ _TITLES = {
 }
 _MEANINGS = {
     "concepts": (
-        "The prompt's concept is erased together with others of the eight things: those that follow it in the list, in "
-        "a circle. What is left is that of the prompt's own concept. None of the erased things counts as kept or "
-        "unharmed."
+        "The prompt's concept is erased together with others of the eight things: those that follow it in the list, "
+        "and after the last one the first. What is left is that of the prompt's own concept. None of the erased things "
+        "counts as kept or unharmed."
     ),
     "length": (
-        'Prompts of the kind "named", short as they are, and with words behind them that mean nothing ("detailed, soft '
-        'light"), up to 77 tokens, which is what the text encoder reads at once, and up to 150, which it reads in two '
-        "parts."
+        'The prompts are of the kind "named". They are short as they are, or have words behind them that mean nothing '
+        '("detailed, soft light"): up to 77 tokens, which the text encoder reads at once, or up to 150, which it reads '
+        "in two parts."
     ),
-    "position": "The same prompts among such words, 77 tokens in all: first, in the middle, or last.",
-    "steps": "The usual number is 20.",
-    "cfg": "How strongly the image is to follow the prompt. The usual scale is 4.",
+    "position": "The same prompts stand among such words, 77 tokens in all: first, in the middle, or last.",
+    "steps": "The usual number of steps is 20.",
+    "cfg": "The CFG scale says how strongly the image is to follow the prompt. The usual one is 4.",
 }
 
 
@@ -120,39 +120,44 @@ def _by_factor(rows: Sequence[VariedFigures]) -> dict[str, list[VariedFigures]]:
 
 def as_text(rows: Sequence[VariedFigures]) -> str:
     """Return all tables."""
-    return "\n\n".join(f"{_TITLES[factor]}\n\n{factor_table(own)}" for factor, own in _by_factor(rows).items())
+    return "\n\n".join(f"{TITLES[factor]}\n\n{factor_table(own)}" for factor, own in _by_factor(rows).items())
 
 
 def as_page(rows: Sequence[VariedFigures], command: str, model: str) -> str:
     """Return the text of docs/RESULTS_VARIED.md. ``command``: the one that makes it. ``model``: its digest."""
+    tables = {factor: factor_table(own) for factor, own in _by_factor(rows).items()}
+    return page_text(command, model=model, names=list(dict.fromkeys(row.figures.method for row in rows)), tables=tables)
+
+
+def page_text(command: str, *, model: str, names: Sequence[str], tables: Mapping[str, str]) -> str:
+    """Return the text of docs/RESULTS_VARIED.md from its tables, by factor. ``names``: the methods."""
+    drawn = f"Its checkpoint is {model}, with {_AT} where nothing else is said."
     parts = [
-        f"## {_TITLES[factor]}\n\n{textwrap.fill(_MEANINGS[factor], 120)}\n\n{factor_table(own)}"
-        for factor, own in _by_factor(rows).items()
-    ]
-    return _PAGE.format(command=command, model=model, usual=USUAL, calibrated=CALIBRATED, tables="\n\n".join(parts))
+        "# Results when the circumstances vary", paragraph(_IS_FOR), made_by(command, drawn),
+        "## How to read the figures", paragraph(_ONE_VARIES), points(_COLUMNS), paragraph(UNCERTAINTY.format(mean="")),
+        "## The methods", method_points(names), paragraph(_MADE_AT),
+        *(part for factor in tables for part in (f"## {TITLES[factor]}", paragraph(_MEANINGS[factor]), tables[factor])),
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
 
 
-_PAGE = """\
-# Results when the circumstances vary
-
-Made with the demo checkpoint {model}, {usual} where nothing else is said. Do not edit; run the command that makes this
-page:
-
-    {command}
-
-One circumstance is varied in each table; all else is as in [RESULTS.md](RESULTS.md), which says what the kinds of
-prompt are and how images are judged.
-
-- **Shown before**: of the images without erasure whose prompts ask for the concept, those that show it. A circumstance
-  may itself make the model draw the concept less often.
-- **Left**: of the images that show the concept without erasure, those that still show it.
-- **Kept**: of the prompt's other objects that show without erasure, those that still show.
-- **Unharmed**: images in which every object that is not erased still shows, on a background in the same style.
-- **Replaced**: of the images that the concept was erased from, those with an object, or one more copy of an object,
-  that was not there without erasure.
-
-95 % intervals in brackets: Wilson's, which takes images as independent. Adapters and calibrations ("{calibrated}") were
-made at {usual}, for one concept each.
-
-{tables}
-"""
+_IS_FOR = (
+    "This page is for people who erase several concepts at once, write long prompts, or change the number of steps or "
+    "the CFG scale. After reading it you can say whether erasing works then as well as usual, and what else is lost."
+)
+_ONE_VARIES = (
+    "Each table varies one circumstance. All else is as in [RESULTS.md](RESULTS.md), which says what the kinds of "
+    "prompt are and how images are judged. The columns are:"
+)
+_COLUMNS = (
+    "**Shown before**: of the images without erasure whose prompts ask for the concept, those that show it. A "
+    "circumstance may itself make the model draw the concept less often.",
+    "**Left**: of the images that show the concept without erasure, those that still show it. The fewer, the better.",
+    "**Kept**: of the prompt's other objects that show without erasure, those that still show. The more, the better.",
+    "**Unharmed**: the images in which every object that is not erased still shows, on a background in the same style. "
+    "The more, the better.",
+    "**Replaced**: of the images that the concept was erased from, those with an object, or one more copy of an "
+    "object, that was not there without erasure.",
+)
+_AT = f"{USUAL.steps} steps and CFG scale {USUAL.cfg:g}"
+_MADE_AT = f"All adapters and calibrations were made at {_AT}, for one concept each."
