@@ -91,6 +91,15 @@ def test_links_hold(page):
     assert [found for found in (problem_with(link, page) for link in links) if found] == []
 
 
+@pytest.mark.parametrize("page", sorted({*PAGES} - {"README.md", "CHANGELOG.md"}))
+def test_a_page_says_first_whom_it_is_for_and_what_they_can_do_then(page):
+    """README.md says what the project is, and CHANGELOG.md is a list."""
+    title, first, *_ = (ROOT / page).read_text(encoding="utf-8").split("\n\n")
+    assert title.startswith("# ")
+    assert first.startswith("This page is for ")
+    assert page.startswith("docs/api/") or re.search(r"\bAfter\s+reading\s+it\s+you\b", first)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_lists_and_tables_follow_an_empty_line(page):
     """GitHub shows them without one, and the site shows them as part of the paragraph before."""

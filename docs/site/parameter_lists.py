@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-_NAMES = r"``[\w.*]+``(?:, ``[\w.*]+``)*(?: \([^)]*\))?"
+_NAMES = r"``[\w.*]+``(?:,\s+``[\w.*]+``)*(?:\s+\([^)]*\))?"
 _ENTRY = re.compile(rf"(?:^|(?<=\.\s)|(?<=\.\)\s)|(?<=; ))(?={_NAMES}:\s)")
 _AFTER = re.compile(r"(?<=[.)\]])\s+(?=(?:Returns?|Raises|Yields) )")
 
