@@ -16,8 +16,8 @@ from lib_gie.hosts.webui.host.known_extensions import KNOWN_EXTENSIONS
 FOUND = messages()
 
 TERMS = {
-    "erase": r"suppress\w*|remov(?:e|es|ing|al)|unlearn\w*|censor\w*|block(?:s|ed|ing)?",
-    "concept": r"targets?|subjects?",
+    "erase": r"suppress\w*|remov(?:e|es|ing|al)|unlearn\w*|censor(?:s|ed|ing)?",
+    "concept": r"targets?",
     "checkpoint": r"ckpts?|check points?",
     "adapter": r"MLPs?|adaptors?|regressors?",
     "calibrate": r"(?:self|auto)-?calibrat\w*",
@@ -64,6 +64,10 @@ DOING = (
 )  # fmt: skip
 """Verbs with which a message says what to do. A verb that is missing here may be added."""
 
+NO_FAULT = (r"(?:was|were) (?:stopped|interrupted)", r"(?:is|are) not shown")
+"""How a message says that somebody stopped something, or that a picture beside the results is missing: nothing is to be
+done then."""
+
 NAMES = (
     *(extension.name for extension in KNOWN_EXTENSIONS),
     "Forge", "GrowthInhibitors", "IP-Adapter", "NudeNet", "SDXL", "UNet",
@@ -103,8 +107,8 @@ def one_line(text: str) -> list[str]:
 
 
 def no_end(text: str) -> list[str]:
-    """Nothing at the end: a message may stand within another."""
-    return ["end it without a stop or sign"] if re.search(r"(?<!\.\.)[.!?;:,]$", text) else []
+    """No stop at the end: a message may stand within another."""
+    return ["end it without a stop"] if re.search(r"(?<!\.\.)[.!;:,]$", text) else []
 
 
 def sentences(text: str) -> list[str]:
@@ -128,7 +132,7 @@ def helpful(text: str) -> list[str]:
         return []
     plain = bare(text)
     does = rf"(?:[;:.,(] |\b(?:and|or|so|then) )(?:do not |(?:and|or|so|then) )?(?:{'|'.join(DOING)})\b"
-    if find(EXPECTING, plain) or re.search(does, plain, re.IGNORECASE):
+    if find((*EXPECTING, *NO_FAULT), plain) or re.search(does, plain, re.IGNORECASE):
         return []
     return ["say what was expected (EXPECTING), or what to do (DOING), after what was found"]
 
@@ -163,13 +167,14 @@ def test_every_message_keeps_the_rule(rule):
         (one_line, "one\ntwo"),
         (one_line, "one  two"),
         (no_end, "the concept is empty."),
-        (no_end, "is it busy?"),
+        (no_end, "erase it!"),
         (sentences, "Leave it out"),
         (small, "The concept is empty; name one"),
         (capital, "scale"),
         (helpful, "the UNet was called without latents; its rows cannot be counted"),
         (helpful, "{name} is broken"),
         (helpful, "there is no adapter {name}"),
+        (helpful, "{url} has not answered; is it busy?"),
     ],
 )
 def test_a_rule_finds_what_breaks_it(rule, text):
@@ -181,12 +186,14 @@ def test_a_rule_finds_what_breaks_it(rule, text):
     [
         (words, "{self.target} is in {options.out_directory}; the WebUI's webui-user.sh names it, as --no-webui does"),
         (no_end, "it lacks {', '.join(names)} and more ..."),
+        (no_end, "Was it there?"),
         (small, "{name} is empty; name one"),
         (small, "Regional Prompter changes the prompt; switch it off"),
         (helpful, "the scale is {value}; it must be below 0"),
         (helpful, "another extension does it: switch it off"),
         (helpful, "so it is not known. Its admin must choose one"),
         (helpful, "the presets stay as they were: {error}"),
+        (helpful, "it was stopped before the image was done"),
     ],
 )
 def test_a_rule_lets_others_pass(rule, text):
