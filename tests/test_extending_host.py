@@ -68,5 +68,5 @@ def test_a_call_that_no_step_announced_ends_the_sampling(host):
                 unet(args[0], args[1], host.states(["", "", *PROMPTS]))
 
     handle = host.unet.register_forward_pre_hook(call_before)
-    with pytest.raises(ErasureError, match="no sampler step announced"):
+    with pytest.raises(ErasureError, match="no sampling step announced"):
         host.sample(PROMPTS, seed=1, concepts="knife")

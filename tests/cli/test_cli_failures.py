@@ -421,7 +421,7 @@ def test_usage_errors_do_not_quote_without_end(capsys):
         (["demo", "--seed", "9" * 30], "--seed is 999"),
         (["demo", "--scale", "5"], "from -20 to 0"),
         (["demo", "--prompt", " ", "--erase", "knife"], "--prompt is empty"),
-        (["erase", "a cat", "--erase", "knife", "--adapter", ""], "name of the adapter is empty"),
+        (["erase", "a cat", "--erase", "knife", "--adapter", ""], "the adapter's name is empty"),
         (["train", "--concept", "knife", "--cfg", "nan"], "--cfg is nan; it must be from 0 to 100"),
         (["train", "--concept", "knife", "--margin", "nan"], "--margin is nan"),
         (["quality", "--cfg", "nan"], "--cfg is nan"),

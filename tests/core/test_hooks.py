@@ -130,7 +130,7 @@ def test_too_many_rows_are_an_error(unet, batch, rows):
         one.begin(batch.rows, 0.0)
         with pytest.raises(ErasureError, match=f"called with {rows} rows where 4 of 4"):
             unet(*make_batch(range(rows)).arguments)
-        with pytest.raises(ErasureError, match="no sampler step announced"):
+        with pytest.raises(ErasureError, match="no sampling step announced"):
             unet(*batch.arguments)
 
 

@@ -227,7 +227,7 @@ def test_tiles_of_other_rows_are_an_error(unet, batch, rows, message):
         with torch.no_grad(), pytest.raises(ErasureError, match=message), one.ledger.tiles(4):
             for _ in range(2):
                 unet(*make_batch(range(rows)).arguments)
-        with pytest.raises(ErasureError, match="no sampler step announced"):
+        with pytest.raises(ErasureError, match="no sampling step announced"):
             unet(*batch.arguments)
 
 

@@ -162,7 +162,7 @@ def test_the_detector_sees_a_style_that_is_left_in_the_objects(style, behind):
 
 @pytest.mark.parametrize("image", [torch.full((3, 64, 64), torch.nan), torch.zeros(4, 64, 64), torch.zeros(64, 64)])
 def test_what_is_no_image_is_refused(image):
-    with pytest.raises(GieError, match="looks at finite images"):
+    with pytest.raises(GieError, match="needs finite images"):
         look(image)
 
 

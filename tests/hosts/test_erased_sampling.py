@@ -97,9 +97,9 @@ def test_what_was_missed_or_swallowed_is_raised_at_the_end(host):
         sampling.begin_step(RowsInOrder(BATCH.rows), 0.0)
     sampling = ErasedSampling(host)
     attached(host, sampling)
-    with pytest.raises(ErasureError, match="no sampler step announced"):
+    with pytest.raises(ErasureError, match="no sampling step announced"):
         host.call()
-    with pytest.raises(ErasureError, match="no sampler step announced"):
+    with pytest.raises(ErasureError, match="no sampling step announced"):
         sampling.finish()
     sampling.close()
     assert not host.unet._forward_pre_hooks

@@ -54,7 +54,7 @@ def test_a_custom_unet_is_refused(webui):
 
 def test_a_call_of_the_unet_outside_the_sampling(webui):
     """The WebUI swallows the error of the script that makes it; the request fails all the same."""
-    with pytest.raises(RequestFailedError, match="no sampler step announced"):
+    with pytest.raises(RequestFailedError, match="no sampling step announced"):
         routed(webui, "outside", ON)
     assert routed(webui, "outside", OFF) == webui.txt2img(args=OFF)
     assert webui.txt2img(args=ON) == webui.txt2img(args=ON)
@@ -99,7 +99,7 @@ def test_scripts_of_the_host(webui, name):
 def test_img2img_alternative_is_refused(webui):
     """It asks the UNet for an image's noise, with rows that nobody announces."""
     name, values = "img2img alternative test", {"arg3": PROMPT, "arg6": 6, "arg8": 4.0 + time.time() % 1}
-    with pytest.raises(RequestFailedError, match="no sampler step announced"):
+    with pytest.raises(RequestFailedError, match="no sampling step announced"):
         _script(webui, name, "img2img", ON, **values)
     assert _script(webui, name, "img2img", OFF, **values).images
 

@@ -46,7 +46,7 @@ def test_more_calls_of_the_prompts_rows(webui, part, skipping):
 
 def test_a_call_before_the_step_is_announced(webui):
     """The test extension's callback runs before this one's, so that nothing is known of the step yet."""
-    with pytest.raises(RequestFailedError, match="no sampler step announced"):
+    with pytest.raises(RequestFailedError, match="no sampling step announced"):
         made(webui, "calls, denoiser", ON)
 
 

@@ -251,7 +251,7 @@ def test_a_unet_call_outside_the_denoiser(host):
             torch.randn(2, 4, 8, 8), torch.tensor([1, 1]), torch.randn(2, 77, 24)
         )
 
-    with pytest.raises(ErasureError, match="no sampler step announced"):
+    with pytest.raises(ErasureError, match="no sampling step announced"):
         host.process(ON, before_sampling=call)
     host.process([], before_sampling=call)
 
