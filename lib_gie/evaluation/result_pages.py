@@ -81,12 +81,10 @@ def _chosen(names: Sequence[str]) -> list[str]:
     chosen = [name for name in (NEGPIP, SEGA) if name in names]
     if not chosen:
         return []
-    return [
-        paragraph(
-            f"The settings of {' and '.join(chosen)} were chosen on the validation prompts, with one seed, among "
-            f"{', '.join(tried_settings())}."
-        )
-    ]
+    heads = tuple(name.partition(" ")[0] for name in chosen)
+    tried = ", ".join(name for name in tried_settings() if name.startswith(heads))
+    were = "was" if len(chosen) == 1 else "were"
+    return [paragraph(f"{' and '.join(chosen)} {were} chosen on the validation prompts, with one seed, among {tried}.")]
 
 
 def kinds_page(comparison: Comparison, command: str) -> str:

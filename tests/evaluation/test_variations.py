@@ -132,6 +132,7 @@ def test_figures_of_every_setting_from_one_image_without_erasure(pipe, jobs, tmp
             assert row.figures.left.hits == row.figures.left.total
     text = varied_figures.as_page(rows, "COMMAND", "m")
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        "## How to read the figures", "## The methods",
         "## Number of concepts erased at once", "## Length of the prompt", "## Sampling steps",
     ]  # fmt: skip
     assert rows[0].as_json()["shown"] == rows[0].shown.value
