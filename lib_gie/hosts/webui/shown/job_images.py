@@ -34,6 +34,10 @@ class JobImages:
             return image
         return None if len(current) < len(self._before) or self._have_moved() else current[known]
 
+    def number(self, image: Image.Image) -> int | None:
+        """Return where the picture, or what has taken its place, is among the job's images; None: nowhere."""
+        return self._number(self._processed.images, self.now(image))
+
     def is_as_it_was(self, image: Image.Image) -> bool:
         """Tell whether nobody has changed, replaced or taken away a picture."""
         digest = self._digests.get(id(image))
@@ -41,7 +45,7 @@ class JobImages:
 
     def take_away(self, image: Image.Image) -> None:
         """Remove the picture, or what has taken its place, and its infotext."""
-        number, texts = self._number(self._processed.images, self.now(image)), self._processed.infotexts
+        number, texts = self.number(image), self._processed.infotexts
         if number is None:
             return
         if len(texts) == len(self._processed.images):
