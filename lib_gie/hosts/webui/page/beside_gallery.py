@@ -64,21 +64,19 @@ def place_beside(component: Any, elem_id: str | None = None, **unused: Any) -> N
 
 
 def _slider(tab: str) -> str:
-    name = f"gie_{tab}_compare"
-    return (
-        f"<div class='gie-compare' hidden><span>Erased</span><input type='range' id='{name}_at' min='0' max='100' "
-        "step='1' value='50' aria-label='How much of the picture is shown without erasure'>"
-        "<span>Without erasure</span></div>"
-    )
+    name = "How much of the picture is shown without erasure"
+    field = f"<input type='range' id='gie_{tab}_compare_at' min='0' max='100' value='50' aria-label='{name}'>"
+    return f"<div class='gie-compare' hidden><span>Without erasure</span>{field}<span>Erased</span></div>"
 
 
 def _build(tab: str, beside: _Beside) -> None:
     prefix = f"gie_{tab}"
-    gr.HTML(_slider(tab), elem_id=f"{prefix}_compare")
-    gr.HTML("", elem_id=f"{prefix}_now")  # the page's script fills it
-    beside.lines = gr.HTML("", elem_id=f"{prefix}_erased")
-    beside.ask = gr.Button(ASK, size="sm", elem_id=f"{prefix}_ask", elem_classes="gie-ask", visible=False)
-    beside.ask.do_not_save_to_config = True
+    with gr.Column(elem_id=f"{prefix}_beside", elem_classes="gie-beside"):
+        gr.HTML(_slider(tab), elem_id=f"{prefix}_compare")
+        gr.HTML("", elem_id=f"{prefix}_now")  # the page's script fills it
+        beside.lines = gr.HTML("", elem_id=f"{prefix}_erased")
+        beside.ask = gr.Button(ASK, size="sm", elem_id=f"{prefix}_ask", elem_classes="gie-ask", visible=False)
+        beside.ask.do_not_save_to_config = True
 
 
 def _connect(tab: str, beside: _Beside) -> None:

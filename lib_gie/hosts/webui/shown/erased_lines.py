@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
-from lib_gie.hosts.webui.request.infotext import ENFORCED
+from lib_gie.hosts.webui.request.infotext import ENFORCED, NAME_AND_HASH
 from lib_gie.options import BY_NAME
 
-from .readout import NOT_OURS, PICTURES, is_number, told
+from .readout import CALIBRATION, NOT_OURS, PICTURES, is_number, told
 
 MOST_LINES = 12
+_SEED = re.compile(r"\bSeed: (\d+)")  # in an infotext
 _NO_SCALE = 0.005  # what is shown as 0.00
 _OFF = (
-    "<b>Nothing was erased</b>: concepts are filled in, but <i>Erase concepts</i> was not ticked when these images were "
+    "<b>Nothing was erased</b>: concepts are filled in, but <i>Erase concepts</i> was not ticked when this was "
     "generated."
 )
 
@@ -36,7 +38,10 @@ def _presence(entry: dict[str, Any]) -> str:
 
 def _setter(entry: dict[str, Any]) -> str:
     kind, name = str(entry.get("kind", "")), str(entry["by"])
-    return kind if kind == "fixed scale" or not kind or name.startswith("a calibration") else f"{kind} {name}"
+    if kind == "fixed scale" or name == CALIBRATION:
+        return kind
+    named = NAME_AND_HASH.fullmatch(name)
+    return f"{kind} {named['name'] if named else name}".strip()
 
 
 def _concept(entry: dict[str, Any]) -> str:
@@ -66,8 +71,8 @@ def _line(name: str, entries: Sequence[dict[str, Any]]) -> str:
 
 
 def _unerased_line(number: int, seed: str, always: str) -> str:
-    said = f"only what is always erased on this WebUI was erased ({always})" if always else "nothing was erased"
-    return f"<li><b>Picture {number + 1}, seed {html.escape(seed)}</b>: {html.escape(said)} (for comparison)</li>"
+    said = f"only {always} was erased, as always on this WebUI" if always else "nothing was erased"
+    return f"<li><b>Picture {number + 1}, seed {html.escape(seed)}, for comparison</b>: {html.escape(said)}</li>"
 
 
 def pairs_of(info: Any) -> list[tuple[int, int]]:
@@ -87,15 +92,15 @@ def can_ask(info: Any) -> bool:
         return False
 
 
-def _seeds_and_always(info: Any, pairs: Sequence[tuple[int, int]]) -> list[tuple[int, str, str]]:
-    """Return of each image without erasure its number in the gallery, its seed, and what is always erased from it."""
-    from modules.infotext_utils import parse_generation_parameters
-
-    texts, found = json.loads(info)["infotexts"], []
-    for _, number in pairs:
-        entries = parse_generation_parameters(str(texts[number]), [])
-        found.append((number, str(entries.get("Seed", "?")), str(entries.get(ENFORCED, ""))))
-    return found
+def _unerased_lines(info: Any, pairs: Sequence[tuple[int, int]], entries: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a line for each image without erasure. ``entries``: the read-out's."""
+    always = ", ".join(dict.fromkeys(str(entry["concept"]) for entry in entries if entry["always"]))
+    texts = json.loads(info)["infotexts"] if pairs else []
+    seeds = [_SEED.findall(str(texts[number])) for _, number in pairs]
+    return [
+        _unerased_line(number, found[-1] if found else "?", always)
+        for (_, number), found in zip(pairs, seeds, strict=True)
+    ]
 
 
 def _was_erased(info: Any) -> bool:
@@ -119,7 +124,7 @@ def lines_of(info: Any, concepts: Any) -> str:
             by_image.setdefault(image, []).append(entry)
         lines = [_line(_name(int(image), seeds), found) for image, found in by_image.items()]
         pairs = pairs_of(info)
-        lines += [_unerased_line(*found) for found in _seeds_and_always(info, pairs)]
+        lines += _unerased_lines(info, pairs, [entry for _, entry in entries])
     except NOT_OURS:
         return ""
     more = f"<li>and {len(lines) - MOST_LINES} more</li>" if len(lines) > MOST_LINES else ""
