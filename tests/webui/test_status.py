@@ -137,7 +137,7 @@ def test_reading_is_told(webui):
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        webui.txt2img(args=[True, "knife"], steps=8, n_iter=4, width=256, height=256)
+        webui.txt2img(args=[True, "knife"], steps=2, n_iter=8)
     finally:
         done.set()
         watcher.join()
