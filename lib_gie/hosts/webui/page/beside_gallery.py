@@ -111,7 +111,7 @@ def _ask(id_task: str, chosen: Any, info: Any, gallery: Any) -> tuple[Any, str, 
     try:
         told = json.loads(info)
         texts, first = told["infotexts"], told.get("index_of_first_image", 0)
-        number = chosen if type(chosen) is int and 0 <= chosen < len(texts) else first
+        number = int(chosen) if 0 <= int(chosen) < len(texts) else first  # gradio makes a text of it
         job, text = kept_job(told["extra_generation_params"][PICTURES]["again"]), texts[number]
         pairs, pictures = list(told["extra_generation_params"][PICTURES]["pairs"]), [_file_of(one) for one in gallery]
     except NOT_OURS as error:

@@ -45,6 +45,14 @@ class Picture:
         self.heading, self.picture, self.small, self.suffix, self.setting = heading, picture, small, suffix, setting
         self.place, self.sources, self.text = place, tuple(sources), text
 
+    def add_to(self, processed: Any, of_image: str) -> None:
+        """Add it to a job's images. ``of_image``: its infotext, if it has none yet."""
+        self.text = of_image if self.text is None else self.text
+        if shared.opts.enable_pnginfo:
+            self.picture.info["parameters"] = self.text
+        processed.images.append(self.picture)
+        processed.infotexts.append(self.text)
+
 
 def script_title(source: str | None) -> str:
     """Return the name of a script's file, as users know the extension by it."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from modules import errors, processing, scripts, shared
+from modules import errors, processing, scripts
 from PIL import Image
 
 from lib_gie.core.recorder import AttentionRecorder
@@ -146,12 +146,7 @@ class Gallery:
         self._followed = JobImages(processed, list(self.results.values()))
 
     def _append(self, p: Any, processed: Any, shown: Picture) -> None:
-        if shown.text is None:
-            shown.text = processed.info if shown.place is None else _infotext(p, shown.place)
-        if shared.opts.enable_pnginfo:
-            shown.picture.info["parameters"] = shown.text
-        processed.images.append(shown.picture)
-        processed.infotexts.append(shown.text)
+        shown.add_to(processed, processed.info if shown.place is None else _infotext(p, shown.place))
         self._shown.append(shown)
 
     def settle(self, p: Any, processed: Any, failed: Sequence[str]) -> None:
@@ -174,11 +169,8 @@ class Gallery:
 
     def pairs(self) -> list[tuple[int, int]]:
         """Return which of the job's images are the same with and without erasure, by their numbers."""
-        followed, shown = self._followed, [one for one in self._shown if one.setting == SAVE_BEFORE]
-        if followed is None:
-            return []
-        both = [(followed.number(self.results[one.place]), followed.number(one.picture)) for one in shown if one.place]
-        return [(with_it, without) for with_it, without in both if with_it is not None and without is not None]
+        shown = [(one, one.place) for one in self._shown if one.setting == SAVE_BEFORE and one.place]
+        return self._followed.numbers([(self.results[at], one.picture) for one, at in shown]) if self._followed else []
 
     def take_back(self, processed: Any) -> None:
         """Take all pictures away again."""

@@ -38,6 +38,11 @@ class JobImages:
         """Return where the picture, or what has taken its place, is among the job's images; None: nowhere."""
         return self._number(self._processed.images, self.now(image))
 
+    def numbers(self, pairs: Sequence[tuple[Image.Image, Image.Image]]) -> list[tuple[int, int]]:
+        """Return where pairs of pictures are among the job's images, without pairs of which one is no longer there."""
+        found = [(self.number(first), self.number(second)) for first, second in pairs]
+        return [(first, second) for first, second in found if first is not None and second is not None]
+
     def is_as_it_was(self, image: Image.Image) -> bool:
         """Tell whether nobody has changed, replaced or taken away a picture."""
         digest = self._digests.get(id(image))
