@@ -172,24 +172,24 @@
         return JSON.parse(holder.dataset.pairs).find(both => both.includes(number));
     }
 
-    function frameIn(gallery) { // the part of the gallery that its picture fills, in pixels from the gallery's corner
-        const picture = gallery.querySelector('.preview > button img, .preview > img');
+    function frameIn(preview) { // the part that the chosen picture fills, in pixels from the preview's corner
+        const picture = preview?.querySelector(':scope > button img, :scope > img');
         if (!picture || !picture.naturalWidth) return undefined;
-        const outer = gallery.getBoundingClientRect(), box = picture.getBoundingClientRect();
+        const outer = preview.getBoundingClientRect(), box = picture.getBoundingClientRect();
         const fits = Math.min(box.width / picture.naturalWidth, box.height / picture.naturalHeight);
         const width = fits * picture.naturalWidth, height = fits * picture.naturalHeight;
         const left = box.left - outer.left + (box.width - width) / 2, top = box.top - outer.top + (box.height - height) / 2;
         return {left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px`};
     }
 
-    function layerOver(gallery) {
-        let layer = gallery.querySelector(':scope > .gie-both');
+    function layerOver(preview) {
+        let layer = preview.querySelector('.gie-both');
         if (!layer) {
             layer = document.createElement('div');
             layer.className = 'gie-both';
             layer.setAttribute('aria-hidden', 'true'); // the gallery's own pictures are below it
             layer.append(document.createElement('img'), document.createElement('img'));
-            gallery.appendChild(layer);
+            preview.appendChild(layer);
         }
         return layer;
     }
@@ -201,14 +201,15 @@
     function showBoth(tab) {
         const gallery = element(`${tab}_gallery`), bar = pageOfTab(tab, 'compare')?.querySelector('.gie-compare');
         if (!gallery || !bar) return;
-        const pair = pairOf(tab), frame = pair && frameIn(gallery);
+        const preview = gallery.querySelector('.preview');
+        const pair = pairOf(tab), frame = pair && frameIn(preview);
         const sources = (pair || []).map(number => thumbnails(tab)[number]?.querySelector('img')?.src);
         const shown = Boolean(frame && sources.every(Boolean));
         set(bar, {hidden: !shown});
         const button = pageOfTab(tab, 'ask');
         if (button) set(button, {disabled: Boolean(pair)});
-        if (!shown && !gallery.querySelector(':scope > .gie-both')) return;
-        const layer = layerOver(gallery);
+        if (!shown && !preview?.querySelector('.gie-both')) return;
+        const layer = layerOver(preview);
         set(layer, {hidden: !shown});
         if (!shown) return;
         const range = bar.querySelector('input');
