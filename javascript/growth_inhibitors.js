@@ -1,5 +1,6 @@
 // Growth Inhibitors: explanations on hover and for screen readers, in the header what is erased, fields that are shown
-// only where they have an effect, and the progress of a training. The page works without it: all fields are shown then.
+// only where they have an effect, the images with and without erasure one over the other, and the progress of a training.
+// The page works without it: all fields are shown then, and both images are beside each other in the gallery.
 (function() {
     const tabs = ['txt2img', 'img2img'];
     const element = id => gradioApp().getElementById(id);
@@ -47,7 +48,7 @@
         label(`gie_${tab}_adapter_refresh`, 'Look for new adapters');
         label(`gie_${tab}_presets`, 'Presets');
         element(`gie_${tab}_presets`)?.setAttribute('role', 'group');
-        for (const part of ['tokens', 'readout', 'notice']) element(`gie_${tab}_${part}`)?.setAttribute('aria-live', 'polite');
+        for (const part of ['tokens', 'notice']) element(`gie_${tab}_${part}`)?.setAttribute('aria-live', 'polite');
     }
 
     // -- headers that open and close: gradio's can be clicked alone
@@ -137,11 +138,108 @@
         showFields(tab);
         showState(tab);
         showAdvanced(tab);
+        showRunning(tab);
+        showBoth(tab);
     }
 
     window.growthInhibitorsChanged = (tab, id, value) => {
         if (element(id)?.classList.contains('gradio-dropdown')) chosen[id] = value;
         setTimeout(() => show(tab), 0); // once gradio has shown the new value
+    };
+
+    // -- beside the gallery: what runs, and both images, one over the other
+
+    const pageOfTab = (tab, part) => element(`gie_${tab}_${part}`);
+
+    function showRunning(tab) { // what the progress bar says, without its numbers: a screen reader says it once
+        const bar = gradioApp().querySelector(`#${tab}_results .progressDiv .progress`)?.textContent || '';
+        const running = /^((?:calibrating|reading how present) .*?)(?: \d+%.*)?$/.exec(bar.trim());
+        const holder = pageOfTab(tab, 'now')?.querySelector('.prose') || pageOfTab(tab, 'now');
+        const text = running ? running[1] : '';
+        if (holder && holder.textContent !== text) holder.textContent = text;
+    }
+
+    const thumbnails = tab => [...gradioApp().querySelectorAll(`#${tab}_gallery .thumbnails .thumbnail-item`)];
+
+    function chosenPicture(tab) { // its place in the gallery; a single image can be without a thumbnail
+        return Math.max(0, thumbnails(tab).findIndex(one => one.classList.contains('selected')));
+    }
+
+    function pairOf(tab) {
+        const holder = pageOfTab(tab, 'erased')?.querySelector('[data-pairs]');
+        if (!holder || !gradioApp().querySelector(`#${tab}_gallery .preview`)) return undefined;
+        const number = chosenPicture(tab);
+        return JSON.parse(holder.dataset.pairs).find(both => both.includes(number));
+    }
+
+    function frameIn(preview) { // the part that the chosen picture fills, in pixels from the preview's corner
+        const picture = preview?.querySelector(':scope > button img, :scope > img');
+        if (!picture || !picture.naturalWidth) return undefined;
+        const outer = preview.getBoundingClientRect(), box = picture.getBoundingClientRect();
+        const fits = Math.min(box.width / picture.naturalWidth, box.height / picture.naturalHeight);
+        const width = fits * picture.naturalWidth, height = fits * picture.naturalHeight;
+        const left = box.left - outer.left + (box.width - width) / 2, top = box.top - outer.top + (box.height - height) / 2;
+        return {left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px`};
+    }
+
+    function layerOver(preview) {
+        let layer = preview.querySelector('.gie-both');
+        if (!layer) {
+            layer = document.createElement('div');
+            layer.className = 'gie-both';
+            layer.setAttribute('aria-hidden', 'true'); // the gallery's own pictures are below it
+            layer.append(document.createElement('img'), document.createElement('img'));
+            preview.appendChild(layer);
+        }
+        return layer;
+    }
+
+    function set(target, values) { // only what is other than before: we are told of every change
+        for (const [name, value] of Object.entries(values)) if (target[name] !== value) target[name] = value;
+    }
+
+    function showBoth(tab) {
+        const gallery = element(`${tab}_gallery`), bar = pageOfTab(tab, 'compare')?.querySelector('.gie-compare');
+        if (!gallery || !bar) return;
+        const preview = gallery.querySelector('.preview');
+        const pair = pairOf(tab), frame = pair && frameIn(preview);
+        const sources = (pair || []).map(number => thumbnails(tab)[number]?.querySelector('img')?.src);
+        const shown = Boolean(frame && sources.every(Boolean));
+        set(bar, {hidden: !shown});
+        const button = pageOfTab(tab, 'ask');
+        if (button) set(button, {disabled: Boolean(pair)});
+        if (!shown && !preview?.querySelector('.gie-both')) return;
+        const layer = layerOver(preview);
+        set(layer, {hidden: !shown});
+        if (!shown) return;
+        const range = bar.querySelector('input');
+        set(layer.style, frame);
+        [...layer.children].forEach((picture, k) => set(picture, {src: sources[k]}));
+        const hidden = 100 - Number(range.value);
+        layer.style.setProperty('--gie-at', `${range.value}%`);
+        set(layer.children[1].style, {clipPath: `inset(0px ${hidden}% 0px 0px)`});
+        range.setAttribute('aria-valuetext', translated('without erasure') + ` ${range.value} %`);
+    }
+
+    function followGallery(tab) {
+        const gallery = element(`${tab}_gallery`), range = pageOfTab(tab, 'compare')?.querySelector('input');
+        if (!gallery || !range) return;
+        const soon = () => setTimeout(() => showBoth(tab), 0);
+        new MutationObserver(soon).observe(
+            gallery, {subtree: true, childList: true, attributes: true, attributeFilter: ['class', 'src']});
+        new ResizeObserver(soon).observe(gallery);
+        gallery.addEventListener('load', soon, true); // a picture's size is known only then
+        range.addEventListener('input', () => showBoth(tab));
+        for (const part of ['now', 'erased']) pageOfTab(tab, part)?.setAttribute('aria-live', 'polite');
+        const button = pageOfTab(tab, 'ask');
+        if (button) button.title = translated('Make the chosen image once more without erasure, from the same seed, and show both');
+    }
+
+    window.growthInhibitorsAsk = (tab, values) => { // as the WebUI's own submit functions do
+        const id = randomId();
+        showSubmitButtons(tab, false);
+        requestProgress(id, element(`${tab}_gallery_container`), element(`${tab}_gallery`), () => showSubmitButtons(tab, true));
+        return [id, chosenPicture(tab), ...values.slice(2)];
     };
 
     // -- a training
@@ -156,6 +254,7 @@
         for (const tab of tabs) {
             addHelp(tab);
             addButtons(tab);
+            followGallery(tab);
             show(tab);
         }
         [1000, 3000, 9000].forEach(later => setTimeout(refreshTraining, later)); // one may run that another page started

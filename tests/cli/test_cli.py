@@ -209,7 +209,7 @@ def test_bad_commands(capsys, arguments):
 
 
 def test_scales_are_chosen_on_validation_only(capsys):
-    assert "nothing else" in fails(capsys, "evaluate", "--set", "heldout", "--choose-scale")
+    assert "--set validation" in fails(capsys, "evaluate", "--set", "heldout", "--choose-scale")
     assert json.loads(DEMO_FIXED_SCALE.read_text())["chosen_on"] == "validation"
 
 

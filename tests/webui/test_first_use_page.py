@@ -30,6 +30,8 @@ def test_one_click(page):
     started = time.monotonic()
     page.click("#txt2img_generate")
     page.wait(lambda: "calibrating banana" in page.text("#txt2img_results"), "the progress")
+    page.wait(lambda: page.text("#gie_txt2img_now").strip() == "calibrating banana", "what a screen reader is told")
+    assert page.find("#gie_txt2img_now").get_attribute("aria-live") == "polite"
     page.picture("calibration-running")
     page.wait(lambda: not page.busy(), "the end of the generation")
     assert time.monotonic() - started < SECONDS
@@ -38,6 +40,8 @@ def test_one_click(page):
     assert "GIE adapter: banana-calibrated-" in text
     assert "'banana' was calibrated on this checkpoint" in text
     assert "banana-calibrated-" in page.text("#gie_txt2img_readout")
+    assert page.text("#gie_txt2img_now").strip() == ""
+    assert "banana erased (in the prompt" in page.text("#gie_txt2img_erased")
     line = page.text("#gie_txt2img_tokens")
     assert "calibration banana-calibrated-" in line  # it is there now
     assert "last image: in the prompt" in line

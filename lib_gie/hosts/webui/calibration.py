@@ -137,13 +137,13 @@ def _progress(concept: Concept) -> Iterator[Any]:
     """
     state = shared.state
     before = state.job_count, state.sampling_steps, state.sampling_step, state.textinfo
+    state.textinfo = f"calibrating {concept.text}"  # from the beginning: how much there is to do is known later
     with tqdm(desc=f"calibrating {concept.text}", unit="evaluation") as bar:
 
         def on_progress(done: int, expected: int) -> None:
             bar.total = expected
             bar.update(done - bar.n)
             state.job_count, state.sampling_steps, state.sampling_step = 1, expected, done
-            state.textinfo = f"calibrating {concept.text}"
 
         try:
             yield on_progress

@@ -14,6 +14,7 @@ from modules import errors, shared
 
 from lib_gie.errors import ErasureError
 
+from .host.chosen import HOST
 from .request.asked import given_plans, own_request
 from .request.enforcement import enforced_requests, erased_anyway, tell_admin
 from .request.parsing import TITLE, Request
@@ -23,10 +24,11 @@ from .sampling.erased_generation import Generation, is_stopped
 from .sampling.running import stack
 from .shown.afterwards import leave_out
 from .shown.parameters import clear_parameters, write_parameters
-from .shown.readout import KEY, read_out
+from .shown.readout import KEY, PICTURES, ReadOut, read_out
 
 if TYPE_CHECKING:
     from .shown.gallery import Gallery  # what makes pictures is not loaded before some are asked for: see below
+    from .shown.kept_jobs import KeptJob
 
 _NOT_GONE_OVER = f"{TITLE}: nothing is shown beside the images: this WebUI lets no scripts go over a job's images\n"
 _ambient = threading.local()
@@ -69,7 +71,7 @@ def process(inner: Callable[..., Any], p: Any) -> Any:
     if not plans:
         with _beside_the_erased(p):
             return inner(p)
-    gallery = _gallery(request, plans)
+    gallery, kept = _gallery(request, plans), _kept(p, request, plans)
     generation = Generation(p, plans, request, gallery)
     write_parameters(generation)
     notes = [note for plan in plans for note in (*plan.notes, *differences(plan, p))]
@@ -79,7 +81,7 @@ def process(inner: Callable[..., Any], p: Any) -> Any:
         processed = inner(p)
         generation.check()
         _check_sampled(generation, processed)
-        _tell(generation, processed)
+        _tell(generation, processed, kept)
     return processed
 
 
@@ -202,6 +204,17 @@ def _gallery(request: Request | None, plans: Sequence[Plan]) -> Gallery | None:
     return Gallery(request.show_before, request.show_attention)
 
 
+def _kept(p: Any, request: Request | None, plans: Sequence[Plan]) -> KeptJob | None:
+    """Keep how a plain generation of the page begins: who has something erased may ask what it would have been."""
+    if request is None or getattr(p, "is_api", False) or stack() or getattr(_ambient, "in_script", False):
+        return None
+    if not (HOST.makes_unerased_later and _users(plans)):
+        return None
+    from .shown.kept_jobs import KeptJob
+
+    return KeptJob(p)
+
+
 def _not_shown(request: Request | None, plans: Sequence[Plan], gallery: Gallery | None) -> list[str]:
     """Say why what was asked for is not shown beside the results."""
     if request is None or gallery is not None or not (request.show_before or request.show_attention):
@@ -211,11 +224,14 @@ def _not_shown(request: Request | None, plans: Sequence[Plan], gallery: Gallery 
     return ["the images without erasure and the attention are shown for plain generations only, not within scripts"]
 
 
-def _tell(generation: Generation, processed: Any) -> None:
+def _tell(generation: Generation, processed: Any, kept: KeptJob | None) -> None:
     """Add the read-out. The images are erased from and done: nothing that fails here may take them away."""
     try:
         if generation.gallery is not None and not generation.gallery.was_appended:
             processed.comments = getattr(processed, "comments", "") + _NOT_GONE_OVER
         processed.extra_generation_params[KEY] = read_out(generation)
+        pairs = generation.gallery.pairs() if generation.gallery is not None else []
+        again = kept.keep(generation.p) if kept is not None else None
+        processed.extra_generation_params[PICTURES] = ReadOut(pairs=pairs, again=again)
     except Exception as error:
         errors.report(f"{TITLE}: what was erased cannot be shown ({error})", exc_info=True)

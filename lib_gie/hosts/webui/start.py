@@ -15,6 +15,9 @@ from .shown.readout import watch_results
 
 __all__ = ["GrowthInhibitorsScript", "register"]
 
+_RESULTS = ("txt2img_gallery", "img2img_gallery", "download_files_", "html_log_", "generation_info_")
+"""How the elem_ids of the components begin that a tab's results are shown in."""
+
 # the WebUI offers every script class that it finds
 GrowthInhibitorsScript = script.GrowthInhibitorsScript if HOST.refusal is None else None
 
@@ -59,6 +62,10 @@ def _on_after_component(component: Any, **kwargs: Any) -> None:
     name = str(kwargs.get("elem_id"))
     if name.startswith("generation_info_"):
         watch_results(component, **kwargs)
+    if name.startswith(_RESULTS):
+        from .page.beside_gallery import place_beside
+
+        place_beside(component, **kwargs)
     elif name.endswith("2img_prompt"):
         from .page.accordion import place_notice
 

@@ -201,7 +201,8 @@ def test_users_are_told_no_figures(admin, tmp_path):
     assert [value for key, value in done.infotexts[0].items() if key.startswith("GIE")] == ["wine"]
     told = read_out(done)
     assert told == {
-        "concept": "wine", "scale": None, "by": "a calibration", "present": None, "in_prompt": None, "always": True,
+        "concept": "wine", "scale": None, "by": "a calibration", "kind": "calibration", "present": None,
+        "in_prompt": None, "always": True,
     }  # fmt: skip
     assert name not in json.dumps(done.extra_generation_params, default=str)
 

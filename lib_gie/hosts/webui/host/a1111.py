@@ -23,6 +23,7 @@ class AUTOMATIC1111:
     refusal: str | None = None
     trains_adapters = True
     calibrates = True
+    makes_unerased_later = True
     notes_readings = True
     presets = PRESETS
 

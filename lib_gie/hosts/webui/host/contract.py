@@ -163,6 +163,10 @@ class WebUI(Protocol):
         """Whether concepts can be calibrated here: that calls the UNet outside of a sampling as well."""
 
     @property
+    def makes_unerased_later(self) -> bool:
+        """Whether its page can ask for the image without erasure when the job is done."""
+
+    @property
     def notes_readings(self) -> bool:
         """Whether it can be noted how prompts are read, as they are encoded."""
 

@@ -46,6 +46,7 @@ class Forge:
 
     calibrates = True
     trains_adapters = False  # training calls the UNet where Forge may not have it
+    makes_unerased_later = False  # its gallery keeps files in another form
     notes_readings = False
     presets = PRESETS
 

@@ -17,6 +17,7 @@ from lib_gie.hosts.webui.request.parsing import TITLE
 from lib_gie.hosts.webui.shown.readout import add_holder, refresh_afterwards
 from lib_gie.options import BY_NAME, OPTIONS, Option
 
+from . import beside_gallery
 from .concept_lines import concept_lines, lines_afterwards
 from .layout import ADVANCED, HEADER, SIMPLE, is_without_effect, page_data
 from .pasted import paste_fields
@@ -53,6 +54,7 @@ def begin() -> None:
     """Forget the components of the page before: called when a page is about to be built, also at Reload UI."""
     _dropdowns.clear()
     _notices.clear()
+    beside_gallery.begin()
 
 
 def enforced_note() -> str:
@@ -112,6 +114,7 @@ def build_accordion(is_img2img: bool) -> tuple[list[Any], list[PasteField]]:
             _notices[tab] = _notice_holder(tab)
         add_holder(tab, gr.HTML("", elem_id=f"{prefix}_readout", elem_classes="gie-readout"))
     _keep_lines(tab, fields, lines)
+    beside_gallery.add_concepts(tab, fields["concepts"])
     for name, field in fields.items():  # pasting changes fields without an event that the page's script could see
         told = f"value => {{ window.growthInhibitorsChanged?.('{tab}', '{prefix}_{name}', value); }}"
         field.change(None, [field], None, _js=told)

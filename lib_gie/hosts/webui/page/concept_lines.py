@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lib_gie.core.concepts import MAX_TOKENS, Concept, parse_concepts
-from lib_gie.core.scales.calibrated import CALIBRATED
-from lib_gie.core.scales.scale_rules import Guarded, ScaleRule
+from lib_gie.core.scales.scale_rules import ScaleRule
 from lib_gie.errors import GieError
 from lib_gie.hosts.webui.host.model import loaded_model, split_tokens, text_encoders
 from lib_gie.hosts.webui.request.enforcement import enforced_requests, not_enforced
 from lib_gie.hosts.webui.request.infotext import ScaleSource
 from lib_gie.hosts.webui.request.parsing import Request
 from lib_gie.hosts.webui.request.plans import make_plan, to_calibrate
-from lib_gie.hosts.webui.shown.readout import Presence, presence_of
+from lib_gie.hosts.webui.shown.readout import Presence, kind_of, presence_of
 from lib_gie.options import BY_NAME
 
 _ALWAYS = "always erased on this WebUI"
@@ -23,10 +22,8 @@ _TO_COME = "calibration, which the first image makes"
 
 
 def _named(rule: ScaleRule, source: ScaleSource) -> str:
-    if source.adapter is None:
-        return "fixed scale"
-    is_calibrated = isinstance(rule, Guarded) and rule.adapter.kind == CALIBRATED
-    return f"{'calibration' if is_calibrated else 'adapter'} {source.adapter}"
+    kind = kind_of(rule, source)
+    return kind if source.adapter is None else f"{kind} {source.adapter}"
 
 
 def sources_of(concepts: Sequence[Concept], adapter: Any, rule: Any, model: Any) -> dict[str, str]:

@@ -27,6 +27,16 @@ def own_request(p: Any) -> Request | None:
     return read_request(args, getattr(p, _OVERRIDES, None))
 
 
+def switch_off(p: Any) -> None:
+    """Have ``p``, which the page has made, ask for nothing to be erased, and likewise what is made of it."""
+    args = list(getattr(p, "script_args", None) or ())
+    for script in getattr(getattr(p, "scripts", None), "alwayson_scripts", ()):
+        if getattr(script, "erases_concepts", False):
+            args[script.args_from : script.args_to] = [False] + [None] * (script.args_to - script.args_from - 1)
+    p.script_args = args
+    vars(p).pop(_OVERRIDES, None)
+
+
 def give_plan(p: Any, plan: Plan) -> None:
     """Have ``p`` carry out a plan that is made already: training does so."""
     setattr(p, _PLAN, plan)

@@ -25,6 +25,7 @@ from lib_gie.hosts.webui.request.prompts import reading_of
 from .loaded_model import AnswersByState, LoadedModel
 from .pass_prompts import PassPrompts
 from .plain_state import why_not_plain
+from .reading_text import ReadingText, unread
 
 
 class BatchSampling:
@@ -50,6 +51,7 @@ class BatchSampling:
         self._unlike = ""  # why the model's state is not the one that calibrations are made in
         concepts = [concept for plan in plans for concept in plan.plan.request.concepts]
         self._prompts = PassPrompts(p, concepts)
+        self._text = ReadingText()
 
     @property
     def missed(self) -> list[PlanInBatch]:
@@ -98,6 +100,7 @@ class BatchSampling:
         """Take all hooks off; the next denoiser call puts them on again."""
         self._attached.close()
         self._is_attached = False
+        self._text.end()
 
     # -- a step ------------------------------------------------
 
@@ -137,6 +140,7 @@ class BatchSampling:
             plan.steps += 1
             if erasure.injects or plan.is_unerased:
                 self._done.add(number)
+        self._text.begin_step(unread((erasure for *_, erasure in self._erasures), rows.names))
         if not self._tiled and makes_tiles(denoiser, shared.sd_model):
             self._watch_tiles(denoiser)
 

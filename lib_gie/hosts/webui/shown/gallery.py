@@ -7,12 +7,11 @@ job's images when scripts go over these. A picture that was made of images which
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from modules import errors, images, processing, script_callbacks, scripts, shared
+from modules import errors, processing, scripts
 from PIL import Image
 
 from lib_gie.core.recorder import AttentionRecorder
@@ -21,11 +20,16 @@ from lib_gie.hosts.webui.request.parsing import TITLE
 from lib_gie.hosts.webui.sampling.erased_generation import Generation, is_stopped
 
 from . import unerased
-from .afterwards import reported_errors
+from .beside import (
+    SAVE_ATTENTION,
+    SAVE_BEFORE,
+    Picture,
+    Place,
+    as_the_results,
+    saves_results,
+    script_title,
+)
 from .job_images import JobImages
-
-SAVE_BEFORE, SAVE_ATTENTION = "gie_save_before", "gie_save_attention"
-"""The settings that say whether these pictures are saved, too."""
 
 SAMPLED_OTHERWISE = "another extension samples in its own way"
 _ADDS_OR_DROPS = "another extension adds images to the batch or takes some away"
@@ -39,9 +43,6 @@ _GONE_THROUGH = frozenset(
 )  # fmt: skip
 """A script's methods for samples and images: our pictures go through all of them."""
 
-Place = tuple[int, int]
-"""The number of a batch, and that of an image in it."""
-
 
 class Gallery:
     """Pictures of one job. ``before``, ``attention``: what is to be shown."""
@@ -52,7 +53,7 @@ class Gallery:
         self.results: dict[Place, Image.Image] = {}
         self.was_appended = False
         self._batch = _Batch()
-        self._shown: list[_Picture] = []
+        self._shown: list[Picture] = []
         self._followed: JobImages | None = None
         self._notes: dict[str, None] = {}
 
@@ -144,13 +145,8 @@ class Gallery:
             self._append(generation.p, processed, _sheet(generation, plan, rows))
         self._followed = JobImages(processed, list(self.results.values()))
 
-    def _append(self, p: Any, processed: Any, shown: _Picture) -> None:
-        if shown.text is None:
-            shown.text = processed.info if shown.place is None else _infotext(p, shown.place)
-        if shared.opts.enable_pnginfo:
-            shown.picture.info["parameters"] = shown.text
-        processed.images.append(shown.picture)
-        processed.infotexts.append(shown.text)
+    def _append(self, p: Any, processed: Any, shown: Picture) -> None:
+        shown.add_to(processed, processed.info if shown.place is None else _infotext(p, shown.place))
         self._shown.append(shown)
 
     def settle(self, p: Any, processed: Any, failed: Sequence[str]) -> None:
@@ -171,22 +167,27 @@ class Gallery:
                 self._take_away(shown, followed)
         processed.comments = getattr(processed, "comments", "") + "".join(self._notes)
 
+    def pairs(self) -> list[tuple[int, int]]:
+        """Return which of the job's images are the same with and without erasure, by their numbers."""
+        shown = [(one, one.place) for one in self._shown if one.setting == SAVE_BEFORE and one.place]
+        return self._followed.numbers([(self.results[at], one.picture) for one, at in shown]) if self._followed else []
+
     def take_back(self, processed: Any) -> None:
         """Take all pictures away again."""
         followed = self._followed or JobImages(processed)
         for shown in list(self._shown):
             self._take_away(shown, followed)
 
-    def _take_away(self, shown: _Picture, followed: JobImages) -> None:
+    def _take_away(self, shown: Picture, followed: JobImages) -> None:
         self._shown.remove(shown)
         followed.take_away(shown.picture)
 
-    def _pass_on(self, p: Any, shown: _Picture, followed: JobImages) -> None:
+    def _pass_on(self, p: Any, shown: Picture, followed: JobImages) -> None:
         """Save a picture, or have other extensions do to it what they do to results that are saved."""
         picture = followed.now(shown.picture)
-        if not isinstance(picture, Image.Image) or not _saves_results(p):
+        if not isinstance(picture, Image.Image) or not saves_results(p):
             return
-        passed_on, note = _as_the_results(p, shown, picture)
+        passed_on, note = as_the_results(p, shown, picture)
         if note:
             self._note(note)
         if passed_on is None:
@@ -206,17 +207,15 @@ class _Batch:
         self.images: int | None = None
 
 
-def _title(source: str | None) -> str:
-    return os.path.basename(source or "") or "of an unknown name"
-
-
 def _unknown_hook(p: Any) -> str | None:
     """Say which script goes over finished images by a method that ours cannot be sent through; None: no script does."""
     names = [name for name in dir(scripts.Script) if name.startswith("post") and name not in _GONE_THROUGH]
     for script in getattr(p.scripts, "alwayson_scripts", None) or ():
         for name in names:
             if getattr(type(script), name, None) is not getattr(scripts.Script, name):
-                return f"{_title(getattr(script, 'filename', None))} has its own way with finished images ({name})"
+                return (
+                    f"{script_title(getattr(script, 'filename', None))} has its own way with finished images ({name})"
+                )
     return None
 
 
@@ -227,88 +226,14 @@ def _are_equal(one: Any, other: Any) -> bool:
     return all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def _saves_results(p: Any) -> bool:
-    """Tell whether the host saves finished images, in which case the page shows the saved ones."""
-    return shared.opts.samples_save and not p.do_not_save_samples
-
-
-def _callbacks(category: str) -> list[Any]:
-    return list(script_callbacks.callback_map.get(f"callbacks_{category}", []))
-
-
-def _handles_saved_files() -> str | None:
-    """Return the name of an extension that is told of saved files and may change them; None: there is none."""
-    return next((_title(callback.script) for callback in _callbacks("image_saved")), None)
-
-
-def _as_the_results(p: Any, shown: _Picture, picture: Image.Image) -> tuple[Image.Image | None, str]:
-    """Return the picture after all that happens to results that are saved, or None and why it must not be shown."""
-    if shown.place is not None and shown.setting is not None and getattr(shared.opts, shown.setting, False):
-        return _saved(p, shown, shown.place, picture), ""
-    name = _handles_saved_files()
-    if name is None:
-        return _as_if_saved(p, shown, picture), ""
-    return None, (
-        f"pictures beside the images are shown only where they are saved as well (Settings, {TITLE}): another "
-        f"extension ({name}) goes over saved images"
-    )
-
-
-def _saved(p: Any, shown: _Picture, place: Place, picture: Image.Image) -> Image.Image:
-    """Save the picture. Return it, or what another extension has had saved in its place."""
-    number = place[0] * p.batch_size + place[1]
-    path, _ = images.save_image(
-        picture, p.outpath_samples, "", p.all_seeds[number], p.all_prompts[number], shared.opts.samples_format,
-        info=shown.text, p=p, suffix=shown.suffix,
-    )  # fmt: skip
-    if getattr(picture, "already_saved_as", None) is not None:
-        return picture
-    with Image.open(path) as file:
-        return file.copy()
-
-
-def _as_if_saved(p: Any, shown: _Picture, picture: Image.Image) -> Image.Image | None:
-    """Return what other extensions make of a picture before it is saved, although it is not; None where that failed."""
-    if not _callbacks("before_image_saved"):
-        return picture
-    name = os.path.join(p.outpath_samples, f"0{shown.suffix}.{shared.opts.samples_format}")
-    params = script_callbacks.ImageSaveParams(picture, p, name, {"parameters": shown.text})
-    with reported_errors() as reported:
-        script_callbacks.before_image_saved_callback(params)
-    return None if reported else params.image
-
-
 # -- the pictures ------------------------------------------------
 
 
-class _Picture:
-    """One picture beside the results.
-
-    ``small``: as the sheet shows it; None: the sheet does not. ``setting``: says whether it is saved, too; None: never.
-    ``place``: that of the image that it belongs to; None: it belongs to all. ``sources``: the pictures that it was made
-    of. ``text``: its infotext, if that is another than the image's.
-    """
-
-    def __init__(
-        self,
-        heading: str,
-        picture: Image.Image,
-        small: Image.Image | None,
-        suffix: str,
-        setting: str | None,
-        place: Place | None,
-        sources: Sequence[Image.Image] = (),
-        text: str | None = None,
-    ):
-        self.heading, self.picture, self.small, self.suffix, self.setting = heading, picture, small, suffix, setting
-        self.place, self.sources, self.text = place, tuple(sources), text
+def _unerased(place: Place, picture: Image.Image, text: str) -> Picture:
+    return Picture("without", picture, picture, "-without-erasure", SAVE_BEFORE, place, text=text)
 
 
-def _unerased(place: Place, picture: Image.Image, text: str) -> _Picture:
-    return _Picture("without", picture, picture, "-without-erasure", SAVE_BEFORE, place, text=text)
-
-
-def _attention(generation: Generation, number: int, place: Place, result: Image.Image) -> Iterator[_Picture]:
+def _attention(generation: Generation, number: int, place: Place, result: Image.Image) -> Iterator[Picture]:
     # what draws is not imported before it is needed: the WebUI's start is not to wait for it
     from lib_gie.pictures.attention import Region, explained, overlay, region_map, step_maps, steps_sheet
 
@@ -322,12 +247,12 @@ def _attention(generation: Generation, number: int, place: Place, result: Image.
         average = region_map(recorder, k, rows, region)  # [H, W]
         text = f"{concept.text}, scale {_scale_text(scales, k)}"
         suffix = f"-attention-{k + 1}"
-        yield _Picture(
+        yield Picture(
             f"attention: {concept.text}", explained(below, average, text), overlay(below, average), suffix,
             SAVE_ATTENTION, place, [result],
         )  # fmt: skip
         steps = steps_sheet(below, step_maps(recorder, k, rows, region), text)
-        yield _Picture("", steps, None, f"{suffix}-steps", SAVE_ATTENTION, place, [result])
+        yield Picture("", steps, None, f"{suffix}-steps", SAVE_ATTENTION, place, [result])
 
 
 def _scale_text(scales: list[list[list[float]]] | None, concept: int) -> str:
@@ -335,7 +260,7 @@ def _scale_text(scales: list[list[list[float]]] | None, concept: int) -> str:
     return ", ".join(dict.fromkeys(values)) or "?"
 
 
-def _sheet(generation: Generation, number: int, rows: list[Any]) -> _Picture:
+def _sheet(generation: Generation, number: int, rows: list[Any]) -> Picture:
     """Draw the job's images with and without erasure on one sheet, but for those that lack one of the columns."""
     from lib_gie.pictures import SheetRow, contact_sheet
 
@@ -351,7 +276,7 @@ def _sheet(generation: Generation, number: int, rows: list[Any]) -> _Picture:
         lines.append(SheetRow(f"seed {seed}", f"erased: {concepts_text(request.concepts)}", small))
         sources += [result, *(shown.picture for shown in row if shown.setting == SAVE_BEFORE)]
     sheet = contact_sheet(["with", *headings], lines, side=min(512, max(192, *rows[0][1].size)))
-    return _Picture("", sheet, None, "-sheet", None, None, sources)
+    return Picture("", sheet, None, "-sheet", None, None, sources)
 
 
 # -- infotexts ------------------------------------------------

@@ -34,6 +34,15 @@ class JobImages:
             return image
         return None if len(current) < len(self._before) or self._have_moved() else current[known]
 
+    def number(self, image: Image.Image) -> int | None:
+        """Return where the picture, or what has taken its place, is among the job's images; None: nowhere."""
+        return self._number(self._processed.images, self.now(image))
+
+    def numbers(self, pairs: Sequence[tuple[Image.Image, Image.Image]]) -> list[tuple[int, int]]:
+        """Return where pairs of pictures are among the job's images, without pairs of which one is no longer there."""
+        found = [(self.number(first), self.number(second)) for first, second in pairs]
+        return [(first, second) for first, second in found if first is not None and second is not None]
+
     def is_as_it_was(self, image: Image.Image) -> bool:
         """Tell whether nobody has changed, replaced or taken away a picture."""
         digest = self._digests.get(id(image))
@@ -41,7 +50,7 @@ class JobImages:
 
     def take_away(self, image: Image.Image) -> None:
         """Remove the picture, or what has taken its place, and its infotext."""
-        number, texts = self._number(self._processed.images, self.now(image)), self._processed.infotexts
+        number, texts = self.number(image), self._processed.infotexts
         if number is None:
             return
         if len(texts) == len(self._processed.images):

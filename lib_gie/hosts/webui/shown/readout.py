@@ -14,10 +14,11 @@ from lib_gie.core.scales.scale_rules import Guarded, ScaleRule
 from lib_gie.hosts.webui.request.enforcement import shows_enforced_scale
 
 if TYPE_CHECKING:  # not loaded before images are made
+    from lib_gie.hosts.webui.request.infotext import ScaleSource
     from lib_gie.hosts.webui.request.plan import Plan
     from lib_gie.hosts.webui.sampling.erased_generation import Generation
 
-KEY = "GIE read-out"
+KEY, PICTURES = "GIE read-out", "GIE pictures"
 _HEADINGS = ("seed", "concept", "in the prompt", "attention to it", "scale", "by")
 _MOST_ROWS, _MOST_CHARACTERS, _MOST_READ = 24, 4000, 4096
 
@@ -27,8 +28,8 @@ CALIBRATION = "a calibration"
 _holders: dict[str, Any] = {}
 """By tab the component that shows the read-out."""
 
-_refreshed: dict[str, tuple[Callable[..., Any], Sequence[Any], Sequence[Any]]] = {}
-"""By tab what else a generation may change: a function, the components it is given, and those that it fills."""
+_refreshed: dict[str, list[tuple[Callable[..., Any], Sequence[Any], Sequence[Any]]]] = {}
+"""By tab what else a generation may change: functions, the components each is given, and those that it fills."""
 
 
 class ReadOut(dict[str, Any]):
@@ -59,12 +60,20 @@ def _of_image(generation: Generation, number: int, plan: Plan, batch: int, image
             "concept": concept.text,
             "scale": None if hidden else _scale(scales, k),
             "by": CALIBRATION if hidden and _is_calibrated(plan.rules[k]) else str(plan.sources[k]),
+            "kind": kind_of(plan.rules[k], plan.sources[k]),
             "present": None if hidden else round(max((recorder.strongest(k, row) for row in rows), default=0.0), 4),
             "in_prompt": None if hidden or in_prompt[k] is None else round(in_prompt[k] or 0.0, 4),
             "always": plan.enforced,
         }
         for k, concept in enumerate(plan.request.concepts)
     ]
+
+
+def kind_of(rule: ScaleRule, source: ScaleSource) -> str:
+    """Name the kind of what sets a concept's scale."""
+    if source.adapter is None:
+        return "fixed scale"
+    return "calibration" if _is_calibrated(rule) else "adapter"
 
 
 def _is_calibrated(rule: ScaleRule) -> bool:
@@ -96,7 +105,7 @@ def refresh_afterwards(tab: str, shown: Callable[..., Any], given: Sequence[Any]
 
     ``shown`` is given the JSON that the WebUI keeps of the generation, and then the values of the components ``given``.
     """
-    _refreshed[tab] = shown, given, filled
+    _refreshed.setdefault(tab, []).append((shown, given, filled))
 
 
 def watch_results(component: Any, elem_id: str | None = None, **unused: Any) -> None:
@@ -104,12 +113,12 @@ def watch_results(component: Any, elem_id: str | None = None, **unused: Any) -> 
     tab = str(elem_id or "").removeprefix("generation_info_")
     if elem_id and elem_id.startswith("generation_info_") and tab in _holders:
         component.change(as_html, [component], [_holders[tab]], show_progress=False, queue=False)
-        if tab in _refreshed:
-            shown, given, filled = _refreshed[tab]
+        for shown, given, filled in _refreshed.pop(tab, ()):
             component.change(shown, [component, *given], list(filled), show_progress=False, queue=False)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Tell whether this is a number of a read-out's."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
 
 
@@ -118,7 +127,7 @@ def _cells(image: str, entry: dict[str, Any], seeds: list[Any]) -> str:
     seed = seeds[number] if 0 <= number < len(seeds) else ""
     always = " (always)" if entry["always"] else ""
     present, scale, in_prompt = entry["present"], entry["scale"], entry.get("in_prompt")
-    if not all(value is None or _is_number(value) for value in (present, scale, in_prompt)):
+    if not all(value is None or is_number(value) for value in (present, scale, in_prompt)):
         raise ValueError("no read-out of this page's")
     shown = "" if scale is None else f"{scale:.2f}"
     shares = ("" if share is None else f"{100 * share:.0f} %" for share in (in_prompt, present))
@@ -126,14 +135,14 @@ def _cells(image: str, entry: dict[str, Any], seeds: list[Any]) -> str:
     return "<tr>" + "".join(f"<td>{html.escape(str(cell)[:_MOST_CHARACTERS])}</td>" for cell in cells) + "</tr>"
 
 
-def _told(info: Any) -> tuple[list[tuple[str, Any]], list[Any]]:
-    """Return the read-out's entries, each with its image's number, and the seeds. Raises one of ``_NOT_OURS``."""
-    told = json.loads(info or "{}")
-    found, seeds = told["extra_generation_params"][KEY], told.get("all_seeds", [])
+def told(info: Any) -> tuple[list[tuple[str, Any]], list[Any]]:
+    """Return the read-out's entries, each with its image's number, and the seeds. Raises one of ``NOT_OURS``."""
+    kept = json.loads(info or "{}")
+    found, seeds = kept["extra_generation_params"][KEY], kept.get("all_seeds", [])
     return [(image, entry) for image, entries in found.items() for entry in entries], seeds
 
 
-_NOT_OURS = ValueError, LookupError, TypeError, AttributeError, RecursionError
+NOT_OURS = ValueError, LookupError, TypeError, AttributeError, RecursionError
 """What reading raises where the page sends something else: whoever knows the address can send anything."""
 
 
@@ -156,17 +165,17 @@ def presence_of(info: Any) -> dict[str, Presence]:
     """
     by_concept: dict[str, list[tuple[str, Any]]] = {}
     try:
-        for image, entry in _told(info)[0][:_MOST_READ]:
+        for image, entry in told(info)[0][:_MOST_READ]:
             by_concept.setdefault(str(entry["concept"]).casefold(), []).append((image, entry))
         return {key: _presence(entries) for key, entries in by_concept.items()}
-    except _NOT_OURS:
+    except NOT_OURS:
         return {}
 
 
 def _presence(entries: Sequence[tuple[str, Any]]) -> Presence:
     images = len({image for image, _ in entries})
     in_prompt, attention = (
-        tuple(entry[name] for _, entry in entries if _is_number(entry.get(name))) for name in ("in_prompt", "present")
+        tuple(entry[name] for _, entry in entries if is_number(entry.get(name))) for name in ("in_prompt", "present")
     )
     return Presence(images, in_prompt, attention)
 
@@ -177,9 +186,9 @@ def as_html(info: Any) -> str:
     The table is "" for anything else.
     """
     try:
-        entries, seeds = _told(info)
+        entries, seeds = told(info)
         rows = [_cells(image, entry, seeds) for image, entry in entries[:_MOST_ROWS]]
-    except _NOT_OURS:
+    except NOT_OURS:
         return ""
     if not rows:
         return ""

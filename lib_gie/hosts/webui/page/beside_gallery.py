@@ -1,0 +1,148 @@
+"""Beside the gallery: what was erased from each image, "Was it there?", and the slider between both images."""
+
+from __future__ import annotations
+
+import html
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+from modules import shared
+from modules.call_queue import wrap_gradio_gpu_call
+from modules.ui_tempdir import check_tmp_file
+from PIL import Image
+
+from lib_gie.errors import ErasureError
+from lib_gie.hosts.webui.host.chosen import HOST
+from lib_gie.hosts.webui.shown.erased_lines import can_ask, lines_of
+from lib_gie.hosts.webui.shown.readout import NOT_OURS, PICTURES
+
+ASK = "Was it there?"
+
+
+@dataclass
+class _Beside:
+    """A tab's components: the WebUI's by the beginnings of their elem_ids, and ours."""
+
+    theirs: dict[str, Any] = field(default_factory=dict)
+    concepts: Any = None
+    lines: Any = None
+    ask: Any = None
+
+
+_tabs: dict[str, _Beside] = {}
+
+
+def begin() -> None:
+    """Forget the components of the page before."""
+    _tabs.clear()
+
+
+def add_concepts(tab: str, component: Any) -> None:
+    """Remember the field of a tab's concepts."""
+    _tabs.setdefault(tab, _Beside()).concepts = component
+
+
+def place_beside(component: Any, elem_id: str | None = None, **unused: Any) -> None:
+    """Build our part of a tab's results below its gallery: the WebUI's on_after_component callback.
+
+    It stands where the WebUI puts the files to download, between the gallery's buttons and the infotext.
+    """
+    name = str(elem_id or "")
+    tab = next((tab for tab in _tabs if tab in name), None)
+    if tab is None:
+        return
+    beside, kind = _tabs[tab], name.replace(tab, "").strip("_")
+    beside.theirs[kind] = component
+    if kind == "download_files":
+        _build(tab, beside)
+    elif kind == "generation_info":
+        if beside.lines is None:
+            _build(tab, beside)
+        _connect(tab, beside)
+
+
+def _slider(tab: str) -> str:
+    name = "How much of the picture is shown without erasure"
+    field = f"<input type='range' id='gie_{tab}_compare_at' min='0' max='100' value='50' aria-label='{name}'>"
+    return f"<div class='gie-compare' hidden><span>Without erasure</span>{field}<span>Erased</span></div>"
+
+
+def _build(tab: str, beside: _Beside) -> None:
+    prefix = f"gie_{tab}"
+    with gr.Column(elem_id=f"{prefix}_beside", elem_classes="gie-beside"):
+        gr.HTML(_slider(tab), elem_id=f"{prefix}_compare")
+        gr.HTML("", elem_id=f"{prefix}_now")  # the page's script fills it
+        beside.lines = gr.HTML("", elem_id=f"{prefix}_erased")
+        beside.ask = gr.Button(ASK, size="sm", elem_id=f"{prefix}_ask", elem_classes="gie-ask", visible=False)
+        beside.ask.do_not_save_to_config = True
+
+
+def _connect(tab: str, beside: _Beside) -> None:
+    theirs = beside.theirs
+    info, gallery, log = theirs["generation_info"], theirs.get("gallery"), theirs.get("html_log")
+    shown = {"show_progress": False, "queue": False}
+    info.change(_after, [info, beside.concepts], [beside.lines, beside.ask], **shown)
+    if HOST.makes_unerased_later and gallery is not None and log is not None:
+        beside.ask.click(
+            wrap_gradio_gpu_call(_ask, extra_outputs=[gr.update(), gr.update()]),
+            [info, info, info, gallery],  # the page's script puts the job's name and the chosen picture first
+            [gallery, info, log],
+            _js=f"(...values) => window.growthInhibitorsAsk('{tab}', values)",
+            show_progress=False,
+            api_name=False,
+        )
+
+
+def _after(info: Any, concepts: Any) -> tuple[str, Any]:
+    """Return the lines of a generation, and the button's update."""
+    return lines_of(info, concepts), gr.update(visible=HOST.makes_unerased_later and can_ask(info))
+
+
+def _ask(id_task: str, chosen: Any, info: Any, gallery: Any) -> tuple[Any, str, str]:
+    """Make the chosen picture's image without erasure. Return the gallery with it, what is known of it, and notes.
+
+    ``info``: the JSON that the WebUI keeps of the generation. Raises ErasureError where that cannot be.
+    """
+    from lib_gie.hosts.webui.shown.kept_jobs import kept_job
+    from lib_gie.hosts.webui.shown.on_demand import make_unerased
+
+    try:
+        told = json.loads(info)
+        texts, first = told["infotexts"], told.get("index_of_first_image", 0)
+        number = int(chosen) if 0 <= int(chosen) < len(texts) else first  # gradio makes a text of it
+        job, text = kept_job(told["extra_generation_params"][PICTURES]["again"]), texts[number]
+        pairs, pictures = list(told["extra_generation_params"][PICTURES]["pairs"]), [_file_of(one) for one in gallery]
+    except NOT_OURS as error:
+        raise ErasureError("there is no picture that could be made without erasure; press Generate first") from error
+    made = make_unerased(job, text)
+    result = _result_of(text, texts, first)
+    told["infotexts"] = [*texts, *[texts[0]] * (len(pictures) - len(texts)), made.text]
+    told["extra_generation_params"][PICTURES]["pairs"] = [*pairs, [result, len(pictures)]]
+    notes = html.escape("\n".join(made.notes)).replace("\n", "<br>")
+    return [*map(_again, pictures), made.picture], json.dumps(told), f"<p class='comments'>{notes}</p>" if notes else ""
+
+
+def _result_of(text: str, texts: list[Any], first: int) -> int:
+    """Return where the erased image is that has an infotext's seed, which a grid's and an attention's has, too."""
+    from lib_gie.hosts.webui.shown.on_demand import SEED, SUBSEED, entries_of
+
+    seeds = [[entries_of(one).get(key) for key in (SEED, SUBSEED)] for one in (text, *texts)]
+    return next(number for number in range(first, len(texts)) if seeds[number + 1] == seeds[0])
+
+
+def _file_of(entry: Any) -> str:
+    """Return the file of a picture in the gallery. Raises ErasureError for one that the WebUI does not give away."""
+    value = entry[0] if isinstance(entry, (list, tuple)) else entry
+    path = str(value["name"]).rsplit("?", 1)[0]
+    if not check_tmp_file(shared.demo, path):
+        raise ErasureError("the gallery has a picture that this WebUI has not made; press Generate and ask again")
+    return path
+
+
+def _again(path: str) -> Image.Image:
+    """Return what the WebUI shows a file for, which is not read: any picture that says where it is saved."""
+    picture = Image.new("RGB", (1, 1))
+    vars(picture)["already_saved_as"] = path
+    return picture

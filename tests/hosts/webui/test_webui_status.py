@@ -1,0 +1,326 @@
+"""What the WebUI says while and after it erases, on the fake host: progress, lines for each image, kept jobs."""
+
+from __future__ import annotations
+
+import html
+import importlib
+import json
+import re
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fake_host import Processing, Sampling, picture_of
+from test_webui_calibration import ABSENT, PRESENT, kept
+from test_webui_glue import host  # noqa: F401  # a fixture
+from test_webui_shown import BEFORE, run, same
+
+from lib_gie.errors import ErasureError
+from lib_gie.options import AUTOMATIC
+
+PICTURES = "GIE pictures"
+ONE = Sampling(parts=((1.0,),))
+
+
+def module(name: str):
+    return importlib.import_module(f"lib_gie.hosts.webui.{name}")
+
+
+# -- while it runs ------------------------------------------------
+
+
+def texts_of(host, *parts, **options) -> list:  # noqa: F811
+    """What the progress bar says after each step's UNet call."""
+    found, state = [], host.shared.state
+    state.textinfo = "before"
+    host.preview = lambda *unused: found.append(state.textinfo)
+    run(host, *parts, **options)
+    assert state.textinfo == "before"
+    return found
+
+
+def test_the_progress_says_that_a_prompt_is_read(host, tmp_path):  # noqa: F811
+    """In the step in which it is, in each batch, and of what is read alone."""
+    kept(host, tmp_path, PRESENT, "wine")
+    asked = {"concepts": "wine, dog", "adapter": AUTOMATIC}
+    reading = "reading how present wine is"
+    assert texts_of(host, asked, n_iter=2) == [reading, "before"] * 2
+    assert texts_of(host, {**asked, "end": 0.4}, sampling=ONE) == [reading, "before"]
+
+
+def test_the_progress_says_nothing_where_nothing_is_read(host):  # noqa: F811
+    assert texts_of(host, {}) == ["before", "before"]
+    assert texts_of(host) == ["before", "before"]
+
+
+def test_the_progress_is_put_back_after_an_error(host, tmp_path):  # noqa: F811
+    kept(host, tmp_path, PRESENT, "wine")
+    state = host.shared.state
+    state.textinfo = "before"
+
+    def fail(*unused):
+        raise RuntimeError("out of memory")
+
+    host.preview = fail
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run(host, {"concepts": "wine", "adapter": AUTOMATIC})
+    assert state.textinfo == "before"
+
+
+def test_many_concepts_do_not_fill_the_progress(host):  # noqa: F811
+    state = host.shared.state
+    state.textinfo = None
+    text = module("sampling.reading_text").ReadingText()
+    text.begin_step(["a thing of many words"] * 20)
+    assert len(state.textinfo) < 120
+    text.end()
+    assert state.textinfo is None
+
+
+# -- the lines ------------------------------------------------
+
+
+def told(done, **more) -> str:
+    """The JSON that the WebUI keeps of a generation. The fake host has infotexts as dicts."""
+    texts = [", ".join(f"{key}: {value}" for key, value in text.items()) for text in done.infotexts]
+    info = {
+        "extra_generation_params": {
+            key: value for key, value in done.extra_generation_params.items() if key in ("GIE read-out", PICTURES)
+        },
+        "all_seeds": [0, 1, 2, 3], "infotexts": texts, "index_of_first_image": 0, **more,
+    }  # fmt: skip
+    return json.dumps(info)
+
+
+def lines(done, concepts: str = "", **more) -> list[str]:
+    shown = module("shown.erased_lines").lines_of(told(done, **more), concepts)
+    return [html.unescape(re.sub("<.*?>", "", one)) for one in re.findall(r"<li>.*?</li>|<p.*?</p>", shown)]
+
+
+def test_each_image_has_a_line(host):  # noqa: F811
+    _, done = run(host, {"concepts": "knife, wine:0"})
+    found = lines(done)
+    assert [line.partition(":")[0] for line in found] == ["Seed 0", "Seed 1"]
+    for line in found:
+        assert re.search(r"knife erased \(attention to it \d+ %, scale -3\.00, fixed scale\)", line)
+        assert re.search(r"wine not erased \(attention to it \d+ %, scale 0\.00, fixed scale\)", line)
+
+
+def test_what_found_the_scale_is_named(host, tmp_path):  # noqa: F811
+    name = kept(host, tmp_path, PRESENT, "wine")
+    _, done = run(host, {"concepts": "wine", "adapter": AUTOMATIC}, sampling=ONE)
+    (line,) = lines(done)
+    assert re.fullmatch(rf"Seed 0: wine erased \(in the prompt 100 %, scale -[\d.]+, calibration {name}\)", line)
+
+
+def test_an_image_from_which_nothing_was_erased_says_so(host, tmp_path):  # noqa: F811
+    kept(host, tmp_path, ABSENT, "wine")
+    _, done = run(host, {"concepts": "wine", "adapter": AUTOMATIC})
+    found = lines(done)
+    assert len(found) == 2
+    assert all("nothing was erased: wine not erased (in the prompt 0 %, scale 0.00" in line for line in found)
+    _, erased = run(host, {})
+    assert not any("nothing was erased" in line for line in lines(erased))
+
+
+def test_who_forgot_the_tick_is_told(host):  # noqa: F811
+    _, off = run(host)
+    assert lines(off, "  ") == []
+    (line,) = lines(off, "knife")
+    assert line.startswith("Nothing was erased: concepts are filled in")
+    _, on = run(host, {})
+    del on.extra_generation_params["GIE read-out"]  # as a script may leave it
+    assert lines(on, "knife") == []
+
+
+def test_what_is_always_erased_says_no_more(host):  # noqa: F811
+    host.shared.cmd_opts.gie_enforce = "bomb"
+    _, done = run(host, {}, sampling=ONE)
+    (line,) = lines(done)
+    assert line.startswith("Seed 0: bomb always erased on this WebUI; knife erased (")
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        None, "", "no JSON", "[]", "{}", '{"infotexts": 3}',
+        '{"extra_generation_params": {"GIE read-out": {"x": [1]}}}',
+        '{"extra_generation_params": {"GIE read-out": {"0": [{"concept": "a"}]}, "GIE pictures": 3}}',
+    ],
+)  # fmt: skip
+def test_no_lines_of_something_else(host, info):  # noqa: F811
+    found = module("shown.erased_lines")
+    assert found.lines_of(info, "") == ""
+    assert found.lines_of(info, "knife") == ""
+    assert not found.can_ask(info)
+    assert found.pairs_of(info) == []
+
+
+def test_lines_are_escaped(host):  # noqa: F811
+    entry = {"concept": "<b>x</b>", "scale": -1, "by": "<i>", "kind": "<i>", "present": 0.5, "always": False}
+    info = json.dumps({"extra_generation_params": {"GIE read-out": {"0": [entry]}}, "all_seeds": ["<i>"]})
+    shown = module("shown.erased_lines").lines_of(info, "")
+    assert "<b>x" not in shown
+    assert "<i>" not in shown
+
+
+def test_many_images_have_few_lines(host):  # noqa: F811
+    _, done = run(host, {}, n_iter=8)
+    found = lines(done, all_seeds=list(range(16)))
+    assert len(found) == 12 + 1
+    assert found[-1] == "and 4 more"
+
+
+def test_the_images_without_erasure_have_lines(host):  # noqa: F811
+    host.shared.cmd_opts.gie_enforce = "bomb"
+    _, done = run(host, BEFORE, pictures=True)
+    for text in done.infotexts:
+        text["Seed"] = 7  # the WebUI has it in every infotext
+    assert lines(done)[2:] == [
+        f"Picture {number}, seed 7, for comparison: only bomb was erased, as always on this WebUI" for number in (3, 4)
+    ]
+    host.shared.cmd_opts.gie_enforce = None
+    _, done = run(host, BEFORE, sampling=ONE, pictures=True)
+    assert lines(done)[1:] == ["Picture 2, seed ?, for comparison: nothing was erased"]
+
+
+# -- where both images are ------------------------------------------------
+
+
+def test_both_images_are_found_in_the_gallery(host):  # noqa: F811
+    _, done = run(host, BEFORE, n_iter=2, pictures=True)
+    assert done.extra_generation_params[PICTURES]["pairs"] == [(0, 4), (1, 5), (2, 6), (3, 7)]
+    assert all(PICTURES not in text for text in done.infotexts)
+    _, done = run(host, {}, pictures=True)
+    assert done.extra_generation_params[PICTURES]["pairs"] == []
+
+
+def test_images_that_have_moved_are_found(host):  # noqa: F811
+    def put_first(p, processed):
+        processed.images.insert(0, picture_of(torch.zeros(3, 8, 8)))
+        processed.infotexts.insert(0, {})
+
+    _, done = run(host, BEFORE, more=[SimpleNamespace(postprocess=put_first)], pictures=True)
+    assert done.extra_generation_params[PICTURES]["pairs"] == [(1, 3), (2, 4)]
+
+
+# -- made again without erasure ------------------------------------------------
+
+
+def again(done) -> str | None:
+    return done.extra_generation_params[PICTURES]["again"]
+
+
+def without_erasure(host, job, number: int):  # noqa: F811
+    """The image that the job makes without erasure; the fake host does not draw its seeds from ``p.seed``."""
+    p = job.without_erasure(number)
+    assert (p.batch_size, p.n_iter, p.seed) == (1, 1, number)
+    p.all_seeds, p.all_prompts, p.sampling = [p.seed], [p.prompt], ONE
+    return p, host.processing.process_images_inner(p)
+
+
+def image_alone(host, seed: int) -> torch.Tensor:  # noqa: F811
+    p = Processing(host, sampling=ONE)
+    p.all_seeds = [seed]
+    return host.processing.process_images_inner(p).images[0]
+
+
+def test_the_image_without_erasure_is_made_later(host):  # noqa: F811
+    """It is that of the extension switched off, and its infotext knows of no erasure."""
+    _, done = run(host, {"concepts": "knife, wine"}, n_iter=2)
+    job = module("shown.kept_jobs").kept_job(again(done))
+    assert job.number_of("2", None) == job.number_of(2, "2") == 2
+    for number in (0, 2):
+        _, made = without_erasure(host, job, number)
+        assert torch.equal(made.images[0], image_alone(host, number))
+        assert made.infotexts == [{}]
+
+
+def test_what_is_enforced_is_erased_from_it(host):  # noqa: F811
+    """Also what an admin enforces only after the job, and from what is made within it."""
+    _, done = run(host, {"concepts": "wine"})
+    job = module("shown.kept_jobs").kept_job(again(done))
+    plain = image_alone(host, 0)
+    host.shared.cmd_opts.gie_enforce = "knife"
+    enforced = image_alone(host, 0)
+    assert not torch.equal(plain, enforced)
+    p, made = without_erasure(host, job, 0)
+    assert torch.equal(made.images[0], enforced)
+    assert made.infotexts == [{"GIE enforced": "knife"}]
+    inner = Processing(host, sampling=ONE, scripts=p.scripts)
+    inner.script_args = p.script_args  # as a detailer takes them over
+    assert torch.equal(host.processing.process_images_inner(inner).images[0], enforced)
+
+
+def test_only_enforced_concepts_keep_no_job(host):  # noqa: F811
+    host.shared.cmd_opts.gie_enforce = "knife"
+    _, done = run(host, {})
+    assert again(done) is None
+
+
+@pytest.mark.parametrize("how", ["api", "script", "nested"])
+def test_jobs_that_nobody_can_ask_about_are_not_kept(host, how):  # noqa: F811
+    inner = {}
+
+    def selected(p):
+        inner["done"] = run(host, {})[1]
+
+    if how == "api":
+        p = Processing(host, [{"concepts": "knife"}])
+        p.is_api = True
+        inner["done"] = host.processing.process_images_inner(p)
+    elif how == "script":
+        runner = host.runner_class()
+        runner.selected = selected
+        runner.run(Processing(host))
+    else:
+        run(host, {}, at_start=selected)
+    assert again(inner["done"]) is None
+
+
+def test_few_jobs_are_kept(host):  # noqa: F811
+    jobs = module("shown.kept_jobs")
+    names = [again(run(host, {})[1]) for _ in range(jobs.MOST_KEPT + 1)]
+    assert len(set(names)) == len(names)
+    for name in names[1:]:
+        jobs.kept_job(name)
+    for name in (names[0], None, 3, "guessed"):
+        with pytest.raises(ErasureError, match="no longer knows"):
+            jobs.kept_job(name)
+
+
+def test_a_job_that_is_one_of_several_is_not_kept(host):  # noqa: F811
+    """As img2img's batch: each file is a job of the same object, and all have the same seeds."""
+    jobs = module("shown.kept_jobs")
+    p, first = run(host, {})
+    second = host.processing.process_images_inner(p)
+    assert again(second) is None
+    with pytest.raises(ErasureError):
+        jobs.kept_job(again(first))
+
+
+def test_a_seed_of_another_job_is_refused(host):  # noqa: F811
+    job = module("shown.kept_jobs").kept_job(again(run(host, {})[1]))
+    for seed in (7, None, "x"):
+        with pytest.raises(ErasureError, match="none of the last job's"):
+            job.number_of(seed, None)
+
+
+def test_the_kept_job_shares_nothing_with_the_running_one(host):  # noqa: F811
+    p, done = run(host, {})
+    job = module("shown.kept_jobs").kept_job(again(done))
+    p.extra_generation_params["x"] = 1
+    p.script_args.append("more")
+    made = job.without_erasure(0)
+    assert made.extra_generation_params == {}
+    assert "more" not in made.script_args
+    made.extra_generation_params["y"] = 1
+    assert job.without_erasure(0).extra_generation_params == {}
+
+
+def test_the_shown_picture_is_the_kept_one(host):  # noqa: F811
+    """The image without erasure that the option shows is the one that is made later."""
+    _, done = run(host, BEFORE, sampling=ONE, pictures=True)
+    job = module("shown.kept_jobs").kept_job(again(done))
+    _, made = without_erasure(host, job, 0)
+    assert same(done.images[1], made.images[0])
