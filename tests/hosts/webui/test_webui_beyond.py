@@ -58,6 +58,12 @@ def test_else_it_is_as_the_admin_says(beyond, rule, asked):
     assert strength(beyond, rule, own=0.5, **asked) == 0.5
 
 
+def test_an_inversion_of_the_concepts_name_counts_too(beyond, rule):
+    request = importlib.import_module("lib_gie.hosts.webui.request.parsing").Request(())
+    usual = beyond.Asked(frozenset({(8, 8)}), 4.0)
+    assert beyond.strengthened(request, [rule], usual, DEMO, with_inversion=True).strength == beyond.BEYOND
+
+
 def test_a_scale_of_which_nobody_knows_counts_everywhere(beyond):
     assert strength(beyond, FixedScale(DEFAULT_SCALE), base="sd1", width=512, height=768, cfg_scale=30) == 1.0
     assert strength(beyond, FixedScale(-2.0), width=96, cfg_scale=30) == 1.0

@@ -50,12 +50,18 @@ class Asked:
         return cls(frozenset(sizes), max(cfg, second))
 
 
-def strengthened(request: Request, rules: Iterable[ScaleRule], asked: Asked, base: str) -> Request:
-    """Return what an admin enforces on a job, stronger where the job goes beyond what a scale was found at."""
+def strengthened(
+    request: Request, rules: Iterable[ScaleRule], asked: Asked, base: str, with_inversion: bool = False
+) -> Request:
+    """Return what an admin enforces on a job, stronger where the job goes beyond what a scale was found at.
+
+    ``with_inversion``: whether a textual inversion has a concept's name. It is erased beside the concept's words, of
+    which a little less is taken away then.
+    """
     found = [_found_at(rule, base) for rule in rules]
     others = any(size is not None and asked.sizes != {size} for size, _ in found)
     greater = any(cfg is not None and asked.cfg > cfg for _, cfg in found)
-    strength = request.strength * BEYOND ** (others + greater)
+    strength = request.strength * BEYOND ** (others + greater + with_inversion)
     return dataclasses.replace(request, strength=max(request.strength, min(BY_NAME["strength"].high, strength)))
 
 

@@ -204,7 +204,9 @@ def make_enforced_plan(wish: Enforced, model: Any, asked: Asked) -> Plan:
     request = dataclasses.replace(wish.request, concepts=_as_words(wish.request.concepts, model))
     plan = make_plan(request, model, enforced=True)
     base, _ = family_and_heads(unet_of(model))
-    return dataclasses.replace(plan, request=strengthened(request, plan.rules, asked, base), floor=wish.floor)
+    with_inversion = len(request.concepts) > len(wish.request.concepts)
+    stronger = strengthened(request, plan.rules, asked, base, with_inversion)
+    return dataclasses.replace(plan, request=stronger, floor=wish.floor)
 
 
 def make_plan(request: Request, model: Any, enforced: bool = False) -> Plan:
