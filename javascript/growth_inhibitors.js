@@ -247,7 +247,33 @@
     const refreshTraining = () => element('gie_train_refresh')?.click();
 
     function followTraining() {
-        if (element('gie_train_status')?.querySelector('.gie-running')) refreshTraining();
+        const status = element('gie_train_status');
+        const runs = !!status?.querySelector('.gie-running');
+        status?.setAttribute('aria-live', runs ? 'off' : 'polite'); // not every second, but in the end
+        if (runs) refreshTraining();
+    }
+
+    function addTab() {
+        const tab = element('tab_gie_train');
+        if (!tab) return; // this WebUI trains no adapters
+        for (const part of ['what', 'how', 'go']) {
+            element(`gie_train_step_${part}`)?.setAttribute('role', 'group');
+            element(`gie_train_step_${part}`)?.setAttribute('aria-labelledby', `gie_train_title_${part}`);
+        }
+        for (const part of ['what', 'how', 'estimate']) element(`gie_train_${part}`)?.setAttribute('aria-live', 'polite');
+        for (const input of tab.querySelectorAll('input[type="number"]')) { // gradio labels the range
+            const label = input.closest('[id^="gie_train_"]')?.querySelector('[data-testid="block-info"]')?.textContent;
+            if (label) input.setAttribute('aria-label', label);
+        }
+        addLabels('train');
+        const inner = element('gie_train_advanced')?.querySelector('.label-wrap');
+        if (inner) {
+            makeButton(inner, inner);
+            rememberOpen(inner, 'gie-train-advanced');
+        }
+        // the loaded model may be another one than when the page was built
+        const opened = () => element('gie_train_opened')?.click();
+        new IntersectionObserver(seen => seen.some(one => one.isIntersecting) && opened()).observe(tab);
     }
 
     onUiLoaded(() => {
@@ -257,6 +283,7 @@
             followGallery(tab);
             show(tab);
         }
+        addTab();
         [1000, 3000, 9000].forEach(later => setTimeout(refreshTraining, later)); // one may run that another page started
         setInterval(followTraining, 1000);
     });

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -217,14 +217,19 @@ def _rows(examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
     return inputs, scales.repeat_interleave(counts)  # [N, inputs], [N]
 
 
-def _split(examples: Sequence[Example], share: float) -> tuple[list[Example], list[Example]]:
-    held = [example for example in examples if is_validation(example.prompt, share)]
-    rest = [example for example in examples if not is_validation(example.prompt, share)]
-    if not held or not rest:
+def check_enough(prompts: Collection[str], share: float = Recipe.share_validation) -> None:
+    """Raise OptionError where all different prompts, or none of them, would be held out for validation."""
+    held = sum(is_validation(prompt, share) for prompt in prompts)
+    if held in (0, len(prompts)):
         raise OptionError(
-            f"{len(examples)} prompts are too few to keep some for validation; give at least a dozen different ones"
+            f"{len(prompts)} prompts are too few to keep some for validation; give at least a dozen different ones"
         )
-    return rest, held
+
+
+def _split(examples: Sequence[Example], share: float) -> tuple[list[Example], list[Example]]:
+    check_enough([example.prompt for example in examples], share)
+    held = [example for example in examples if is_validation(example.prompt, share)]
+    return [example for example in examples if not is_validation(example.prompt, share)], held
 
 
 def fit(

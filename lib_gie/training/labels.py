@@ -17,6 +17,7 @@ from lib_gie.json_lines import KeptResults, identity_digest
 
 from .image_maker import ImageMaker, Made
 from .judges.base import Judge, Verdict
+from .judges.trial import Trial
 from .search import GRID, Search
 
 CALIBRATION = 24
@@ -143,6 +144,8 @@ class Labelling:
         self.unrelated = [sample for sample in different if sample.kind == "unrelated"]
         self.searches = {sample: search(sample) for sample in different if sample.kind != "unrelated"}
         self._showing, self._absent = _for_calibration(samples)
+        self.trial: Trial | None = None
+        """How well the judge tells images apart, once it has learned; None of a judge that learns nothing."""
         if not self._uncalibrated():
             self._calibrate()
 
@@ -166,6 +169,7 @@ class Labelling:
                 for samples in (self._showing, self._absent)
             )
             self.judge.calibrate(showing, absent)
+            self.trial = Trial(showing, absent)
         self._calibrated = True
         self._replay()
 
@@ -185,6 +189,20 @@ class Labelling:
                 self._tell(sample, number)
 
     @property
+    def untaught(self) -> int:
+        """Return the number of images that must still be made before the judge can be asked."""
+        return len(self._uncalibrated())
+
+    def teach(self, should_stop: Callable[[], bool] = lambda: False, on_batch: OnBatch | None = None) -> None:
+        """Make the images that the judge learns from, unless ``should_stop``. Labelling needs them in any case."""
+        while not self._calibrated and not should_stop():
+            chunk = [(sample, 0) for sample in self._uncalibrated()[: self.batch]]
+            if chunk:
+                self._make(chunk, on_batch)
+            else:
+                self._calibrate()
+
+    @property
     def done(self) -> int:
         """Return the number of samples whose label is known."""
         return _done(self.searches)
@@ -200,12 +218,7 @@ class Labelling:
         ``only``: label these samples; None: all of them, and return those of unrelated prompts as well.
         """
         wanted = self.searches if only is None else {sample: self.searches[sample] for sample in only}
-        while not self._calibrated and not should_stop():
-            chunk = [(sample, 0) for sample in self._uncalibrated()[: self.batch]]
-            if chunk:
-                self._make(chunk, on_batch)
-            else:
-                self._calibrate()
+        self.teach(should_stop, on_batch)
         with tqdm(total=len(wanted), initial=_done(wanted), desc=f"labels for {self.concept}", mininterval=5) as bar:
             while not should_stop() and (chunk := self._next_chunk(wanted)):
                 self._make(chunk, on_batch)

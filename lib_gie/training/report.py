@@ -39,6 +39,40 @@ def summary(result: Fit, labels: Mapping[str, Sequence[Label]]) -> dict[str, Any
     }
 
 
+def verdict(result: Fit, figures: Mapping[str, Any], name: str) -> str:
+    """Return one sentence that says whether an adapter is good, and where it is not, what to do.
+
+    It is good where ``Fit.is_better`` says so. ``figures``: those of ``summary``. ``name``: the adapter's.
+    """
+    if result.is_better:
+        return (
+            f"{name} is good: for prompts that it was not trained on it finds a better scale than one fixed scale for "
+            f"all prompts."
+        )
+    return (
+        f"{name} is not good enough, because for prompts that it was not trained on one fixed scale for all prompts "
+        f"is as good: {_advice(figures)}."
+    )
+
+
+def _advice(figures: Mapping[str, Any]) -> str:
+    shown, resisted = figures["shown_without_erasure"], figures["never_erased"]
+    if figures["labelled"] and not shown:
+        return (
+            "the judge saw the concept in none of the images, so take another judge if it is in them, and prompts that "
+            "the checkpoint draws it for if it is not"
+        )
+    if 2 * resisted > shown:
+        return (
+            f"no scale erased the concept in {resisted} of {shown} images, so let stronger scales be tried, or take "
+            f"another judge if the images no longer show it"
+        )
+    return (
+        f"train it again with more than these {figures['prompts']} prompts, some of each kind, and choose the fixed "
+        f"scale until then"
+    )
+
+
 def describe(
     result: Fit,
     labels: Mapping[str, Sequence[Label]],

@@ -13,12 +13,14 @@ from .base import (
     setting_key,
     usual_judge,
 )
+from .trial import Trial
 
 __all__ = [
     "DEFAULT_JUDGE",
     "JUDGES",
     "Judge",
     "Setting",
+    "Trial",
     "Verdict",
     "available_judges",
     "check_judge",

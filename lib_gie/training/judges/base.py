@@ -86,6 +86,13 @@ class Judge:
         return None
 
     @classmethod
+    def check(cls, base: str, concept: str, **settings: Any) -> None:
+        """Raise OptionError where ``build`` would, as far as that can be told at once: no model is asked.
+
+        ``base``: the image maker's model family. ``settings``: those of ``build``.
+        """
+
+    @classmethod
     def build(cls, maker: ImageMaker, concept: str, *unused: Any, **settings: Any) -> Judge:
         """Return a judge of this concept in this image maker's images. Raises OptionError where it cannot judge it.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lib_gie.errors import OptionError
 from lib_gie.training.image_maker import ImageMaker, Made
@@ -33,17 +33,22 @@ class DetectorJudge(Judge):
         self.concept, self.name = concept, f"detector {VERSION}"
 
     @classmethod
-    def build(cls, maker: ImageMaker, concept: str) -> DetectorJudge:
-        """Return the judge. Raises OptionError where the detector cannot know the concept."""
+    def check(cls, base: str, concept: str, **unused: Any) -> None:
+        """Raise OptionError where the detector cannot know the concept."""
         # few use the demo's parts, and the WebUI's start is not to wait for them
         from lib_gie.demo.world.concepts import STYLE_OF
         from lib_gie.demo.world.things import OBJECTS
 
-        if maker.base != _FAMILY or concept not in (*OBJECTS, *STYLE_OF):
+        if base != _FAMILY or concept not in (*OBJECTS, *STYLE_OF):
             raise OptionError(
                 f"the detector knows the demo model's objects ({', '.join(OBJECTS)}) and styles "
-                f"({', '.join(STYLE_OF)}) alone, not {concept!r} on {maker.base}; use the judge {DEFAULT_JUDGE!r}"
+                f"({', '.join(STYLE_OF)}) alone, not {concept!r} on {base}; use the judge {DEFAULT_JUDGE!r}"
             )
+
+    @classmethod
+    def build(cls, maker: ImageMaker, concept: str) -> DetectorJudge:
+        """Return the judge. Raises OptionError where the detector cannot know the concept."""
+        cls.check(maker.base, concept)
         return cls(concept)
 
     def look(self, made: Made, prompts: Sequence[str]) -> list[Verdict]:

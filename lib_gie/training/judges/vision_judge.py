@@ -175,10 +175,21 @@ class VisionJudge(Judge):
         self.name = f"vision ({model})"
 
     @classmethod
+    def check(cls, base: str, concept: str, **settings: Any) -> None:
+        """Raise OptionError for bad settings, and none; the endpoint is not asked."""
+        cls._with(concept, **settings)
+
+    @classmethod
     def build(
         cls, maker: ImageMaker, concept: str, url: str | None = None, model: str | None = None, key: str | None = None
     ) -> VisionJudge:
         """Return the judge. The environment gives what is not given. Raises OptionError for bad settings, and none."""
+        return cls._with(concept, url, model, key)
+
+    @classmethod
+    def _with(
+        cls, concept: str, url: str | None = None, model: str | None = None, key: str | None = None
+    ) -> VisionJudge:
         for name, value in (("address", url), ("model", model), ("key", key)):
             if value is not None and not (isinstance(value, str) and value.isprintable() and len(value) <= 1000):
                 raise OptionError(f"the vision model's {name} is no text of one line; correct it in the settings")

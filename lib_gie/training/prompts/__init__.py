@@ -31,6 +31,21 @@ def starter_lists() -> list[str]:
     return sorted(path.stem for path in PROMPT_LISTS.glob("*.txt"))
 
 
+def starter_list_for(concept: str) -> str:
+    """Return the name of the starter list that suits a concept: its own, that of styles, or that of things."""
+    name = concept.strip().casefold()
+    if name in starter_lists():
+        return name
+    return "artist-style" if name.endswith("style") else "object"
+
+
+def starter_list(name: object) -> str:
+    """Return the text of a starter list. Raises OptionError for the name of none."""
+    if name not in starter_lists():
+        raise OptionError(f"there is no list {quoted(name)}; there are {', '.join(starter_lists())}")
+    return (PROMPT_LISTS / f"{name}.txt").read_text(encoding="utf-8")
+
+
 def parse_prompts(text: str, concept: str, where: str = "the list") -> list[tuple[str, str]]:
     """Return prompts and their kinds ("explicit", "implicit", "unrelated") from a list's text.
 

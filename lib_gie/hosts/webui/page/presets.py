@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -41,6 +42,14 @@ def _fill(preset: Preset, text: Any) -> str:
 
 def preset_buttons(concepts: Any, prefix: str) -> None:
     """Build a button for each preset, which adds the preset's concepts to the component ``concepts``."""
+    buttons_of_presets(prefix, _fill, [concepts], [concepts])
+
+
+def buttons_of_presets(prefix: str, press: Callable[..., Any], inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+    """Build a button for each preset. ``press``: is given the preset and the inputs' values, and returns the outputs'.
+
+    ``prefix``: of the buttons' elem_ids.
+    """
     presets = offered_presets()
     if not presets:
         return
@@ -48,4 +57,4 @@ def preset_buttons(concepts: Any, prefix: str) -> None:
         for number, preset in enumerate(presets):
             button = gr.Button(preset.name, size="sm", elem_id=f"{prefix}_preset_{number}", min_width=0)
             button.do_not_save_to_config = True  # its text is the setting's, and no default of the page
-            button.click(partial(_fill, preset), [concepts], [concepts], show_progress=False, queue=False)
+            button.click(partial(press, preset), list(inputs), list(outputs), show_progress=False, queue=False)

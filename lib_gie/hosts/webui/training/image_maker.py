@@ -106,9 +106,7 @@ class ChosenCheckpoint:
     """
 
     def __init__(self, model: Any):
-        unet = unet_of(model)
-        self.base, _ = family_and_heads(unet)
-        _check_latents(model, unet)
+        self.base = trainable_family(model)
         info = model.sd_checkpoint_info
         self.name, self.hash = info.name_for_extra, info.shorthash or info.hash or info.name_for_extra
         self.clip_skip, self.weights = clip_skip(), weights_of(model)
@@ -133,6 +131,14 @@ class ChosenCheckpoint:
                 f"go on"
             )
         return model
+
+
+def trainable_family(model: Any) -> str:
+    """Return the family of a model that adapters can be trained on. Raises UnsupportedModelError for others."""
+    unet = unet_of(model)
+    base, _ = family_and_heads(unet)
+    _check_latents(model, unet)
+    return base
 
 
 def _check_latents(model: Any, unet: torch.nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from PIL import Image
@@ -11,27 +12,58 @@ from lib_gie.errors import ErasureError
 Captioned = tuple[Image.Image, str]
 """A picture and the text under it, as the page's galleries take them."""
 
+_TELLING = 0.05  # the share of a stage from which on its pace says something
+
 
 class BatchStoppedError(ErasureError):
     """The user stopped what runs in the WebUI; the batch is to be made again."""
 
 
 @dataclass
-class Progress:
-    """One training's progress. ``state``: "idle", "running", "asking", "stopped", "failed" or "done".
+class Stage:
+    """One part of a training, such as the calibration.
 
-    ``done``, ``total``: labels. ``images``: how many were made, in ``seconds``. ``pictures``: the latest of them, or
-    those that a person is asked about. ``evaluations``, ``expected``: of the UNet, while the concept is calibrated; 0
-    are expected at other times.
+    ``text``: what is done, such as "calibrating knife". ``unit``: what is counted, such as "labels". ``done`` of
+    ``total`` are there, of which ``found`` were there when it began. ``most``: the greatest total that this part may
+    still grow to.
+    """
+
+    text: str
+    unit: str = ""
+    total: int = 0
+    done: int = 0
+    found: int = 0
+    most: int = 0
+    begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def share(self) -> float:
+        """What is done, 0 to 1."""
+        return min(1.0, self.done / self.total) if self.total else 0.0
+
+    @property
+    def seconds_each(self) -> float | None:
+        """How many seconds one of them takes; None while too little is done to tell."""
+        made = self.done - self.found
+        if made <= 0 or made < _TELLING * (self.total - self.found):
+            return None
+        return (time.monotonic() - self.begun) / made
+
+
+@dataclass
+class Progress:
+    """One training's progress.
+
+    ``state``: "idle", "running", "asking", "warned", "stopped", "failed" or "done"; "warned": it stopped because
+    something is doubtful, and goes on if it is started again. ``text``: what is to be said. ``verdict``: the first
+    sentence of the report. ``pictures``: the latest of the ``images`` that were made, or those that a person is asked
+    about.
     """
 
     state: str = "idle"
     text: str = ""
-    done: int = 0
-    total: int = 0
+    verdict: str = ""
+    stage: Stage | None = None
     images: int = 0
-    seconds: float = 0.0
-    evaluations: int = 0
-    expected: int = 0
     pictures: list[Captioned] = field(default_factory=list)
     report: list[Captioned] = field(default_factory=list)

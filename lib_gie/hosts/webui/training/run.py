@@ -1,12 +1,13 @@
-"""One training on the loaded checkpoint: labels, fit, file, report."""
+"""One training on the loaded checkpoint: the judge is tried, then calibration, labels, fit, file, report."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -16,38 +17,48 @@ from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.errors import GieError
 from lib_gie.hosts.library import TAB, TRAINED_IN
 from lib_gie.hosts.webui.request.installed import calibrations_folder
-from lib_gie.pictures import SheetRow, contact_sheet, picture
+from lib_gie.pictures import picture
 from lib_gie.pictures.fit_plot import scatter
 from lib_gie.training.calibration import MOST_EVALUATIONS, CalibrationStoppedError, calibrate
-from lib_gie.training.fitting import Fit, PromptInputs, Recipe, fit_labels, predictions
+from lib_gie.training.fitting import PromptInputs, Recipe, fit_labels, predictions
 from lib_gie.training.image_maker import Made
-from lib_gie.training.judges import Judge, judge_class, make_judge
+from lib_gie.training.judges import Judge, Trial, judge_class, make_judge
 from lib_gie.training.judges.base import Verdict
-from lib_gie.training.labels import Label, Labelling, Sample
+from lib_gie.training.labels import Label, Labelling, OnBatch, Sample
 from lib_gie.training.presumption import Presumption, presume_or_say_why, search_by
-from lib_gie.training.report import describe, summary
+from lib_gie.training.report import describe, summary, verdict
 from lib_gie.training.rounds import Rounds
 
 from .adapter_file import allowed_path, calibration_of
 from .image_maker import WebUIImageMaker
-from .progress import BatchStoppedError, Captioned, Progress
-from .work_order import WorkOrder
+from .pace import Paces, Setting
+from .progress import BatchStoppedError, Progress, Stage
+from .report import report_text, strips
+from .work_order import WorkOrder, evaluations_of_image
+
+Result = TypeVar("Result")
 
 _RECENT = 8  # pictures that are shown while it runs
-_STRIP = (0.0, -0.5, -1.0, -2.0, -4.0)
-_STRIPS = 3  # prompts of the report with an image per scale
 
 
-def prepare(order: WorkOrder, progress: Progress, should_stop: Callable[[], bool], **settings: Any) -> Run:
+def prepare(
+    order: WorkOrder,
+    progress: Progress,
+    should_stop: Callable[[], bool],
+    paces: Paces,
+    even_so: bool = False,
+    **settings: Any,
+) -> Run:
     """Check the order, and return what it is run by. Raises GieError for bad orders.
 
-    ``progress``: is kept up to date. ``should_stop``: asked between batches. ``settings``: the judge's.
+    ``progress``: is kept up to date. ``should_stop``: asked between batches. ``paces``: is told how fast images were
+    made. ``even_so``: whether to train with a judge that is too weak. ``settings``: the judge's.
     """
     samples = order.samples()
     path = allowed_path(order)
     maker = _maker_of(order)
     judge = make_judge(order.judge, maker, order.bare_concept, **settings)
-    return Run(order, samples, path, maker, judge, progress, should_stop)
+    return Run(order, samples, path, maker, judge, progress, should_stop, paces, even_so)
 
 
 def _maker_of(order: WorkOrder) -> WebUIImageMaker:
@@ -57,22 +68,56 @@ def _maker_of(order: WorkOrder) -> WebUIImageMaker:
     )
 
 
-def seconds_per_image(order: WorkOrder) -> float:
-    """Make one batch, have it judged (but not by a person), and return how many seconds an image took."""
+def _note_pace(paces: Paces, order: WorkOrder, maker: WebUIImageMaker, images: int, seconds: float) -> None:
+    """Keep how long images have taken, where no person and no service was waited for."""
+    judge = judge_class(order.judge)
+    if not (judge.asks_person or judge.settings):
+        setting = Setting(maker.name, order.width, order.height)
+        paces.note(setting, images * evaluations_of_image(order), seconds)
+
+
+def measure_pace(order: WorkOrder, paces: Paces) -> None:
+    """Make one batch, have it judged (but not by a person or a service), and keep how long that took."""
     maker, samples = _maker_of(order), order.samples()[: order.batch]
     prompts = [sample.prompt for sample in samples]
     started = time.monotonic()
     scales = torch.full((len(prompts),), order.scales[-1])  # [B]
     made = maker.make(prompts, [sample.seed for sample in samples], order.bare_concept, scales)
-    kind = judge_class(order.judge)
+    kind, evaluations = judge_class(order.judge), 2 * order.steps
     if not (kind.asks_person or kind.settings):  # neither a person's time nor a service's price
         make_judge(order.judge, maker, order.bare_concept).look(made, prompts)
-    return (time.monotonic() - started) / len(prompts)
+        evaluations = evaluations_of_image(order)
+    seconds = time.monotonic() - started
+    paces.note(Setting(maker.name, order.width, order.height), len(prompts) * evaluations, seconds)
+
+
+def weak_judge_text(judge: str, concept: str, trial: Trial) -> str:
+    """Return what is said of a judge that is too weak for a concept, and what to do."""
+    return (
+        f"The judge {judge} cannot tell well enough whether an image shows {concept}. It was given pairs of images, "
+        f"one of a prompt with the concept and one of an unrelated prompt, and found the right one in "
+        f"{100 * trial.auc:.0f} of 100; guessing finds it in 50. Look at the images: if they show {concept}, take "
+        f"another judge; if they do not, take other prompts, because this checkpoint does not draw it for these. Press "
+        f"Train again to train with this judge nevertheless."
+    )
+
+
+def _insist(work: Callable[[], Result], should_stop: Callable[[], bool]) -> Result | None:
+    """Return what work returns; None where it was told to stop.
+
+    Where someone stopped a generation in the WebUI, which was one of its batches, it is done again.
+    """
+    while True:
+        try:
+            return work()
+        except BatchStoppedError:
+            if should_stop():
+                return None
 
 
 @dataclass
 class Run:
-    """One training from labels to report. ``path``: where the adapter goes; ``should_stop``: asked between batches."""
+    """One training from the judge's trial to the report. See ``prepare``. ``path``: where the adapter goes."""
 
     order: WorkOrder
     samples: Sequence[Sample]
@@ -81,15 +126,13 @@ class Run:
     judge: Judge
     progress: Progress
     should_stop: Callable[[], bool]
+    paces: Paces
+    even_so: bool
     _all_labelled: str = ""  # why every prompt is labelled; "" where the calibration knows of some
 
     @property
     def concept(self) -> str:
         return self.order.bare_concept
-
-    @property
-    def _kept(self) -> Path:
-        return self.path.parent / "labels"
 
     def safely(self) -> None:
         """Run, and put whatever goes wrong into the progress, where the page shows it. Raises what is no GieError."""
@@ -104,43 +147,61 @@ class Run:
 
     def _run(self, progress: Progress) -> None:
         inputs, recipe = PromptInputs(self.maker, [self.concept]), Recipe()
+        if not self._may_go_on():
+            return
         try:
-            presumption = self._presumption(progress)
+            presumption = self._presumption()
         except CalibrationStoppedError:
-            progress.state, progress.text = "stopped", "interrupted while calibrating; Train goes on from there"
+            self._end("stopped", "interrupted while calibrating; Train goes on from there")
             return
-        labelling = self._labelling(presumption)
-        labels = self._label(progress, labelling, presumption, inputs, recipe)
+        labels = self._label(presumption, inputs, recipe)
         if self.should_stop():
-            progress.state = "stopped"
-            progress.text = f"interrupted with {progress.done} of {progress.total} labels; Train goes on from there"
+            stage = progress.stage
+            assert stage is not None
+            self._end("stopped", f"interrupted with {stage.done} of {stage.total} labels; Train goes on from there")
             return
-        progress.text = "reading the prompts' attention and fitting"
+        progress.stage = Stage("reading the prompts' attention and fitting the adapter")
         result = fit_labels(inputs, {self.concept: labels}, recipe, {self.concept: presumption})
         more = {"checkpoint": self.maker.name, TRAINED_IN: TAB}
         adapter = describe(result, {self.concept: labels}, self.maker, {self.concept: self.judge}, recipe, more)
         save_adapter(adapter, allowed_path(self.order))  # the admin may have chosen otherwise meanwhile
-        progress.text = "drawing the report"
+        progress.stage = Stage("drawing the report")
         points = predictions(inputs, result, self.concept, labels, recipe, presumption)
-        progress.report = [
-            (scatter(points, self.path.stem), "predicted against labelled scales"),
-            *self._strips(labels),
-        ]
+        plot = scatter(points, self.path.stem), "predicted against labelled scales"
+        progress.report = [plot, *strips(self.maker, self.concept, labels)]
+        figures = summary(result, {"": labels})
+        progress.verdict = verdict(result, figures, self.path.stem)
         why = f" Every prompt was labelled: {self._all_labelled}." if self._all_labelled else ""
-        progress.text = f"{report_text(result, labels, self.path)}{why} {self.maker.automatic_text(self.concept)}."
-        progress.state = "done"
+        text = f"{report_text(figures, self.path.stem)}{why} {self.maker.automatic_text(self.concept)}."
+        self._end("done", text)
 
-    def _presumption(self, progress: Progress) -> Presumption | None:
+    def _end(self, state: str, text: str) -> None:
+        self.progress.text = text
+        self.progress.state = state  # last: the page takes it for the sign that all else is there
+
+    def _may_go_on(self) -> bool:
+        """Let the judge learn before all else, and tell whether it is worth going on."""
+        labelling = self._labelling(None)
+        stage = Stage(f"trying the judge {self.order.judge}", "images", labelling.untaught)
+        with self._images_of(stage, lambda: stage.total - labelling.untaught) as on_batch:
+            _insist(lambda: labelling.teach(self.should_stop, on_batch), self.should_stop)
+        if self.should_stop():
+            self._end("stopped", "interrupted while the judge was tried; Train goes on from there")
+            return False
+        if labelling.trial is not None and labelling.trial.is_weak and not self.even_so:
+            self._end("warned", weak_judge_text(self.order.judge, self.concept, labelling.trial))
+            return False
+        return True
+
+    def _presumption(self) -> Presumption | None:
         """Return what the concept's calibration says of the prompts; None where every prompt is to be labelled.
 
         Raises CalibrationStoppedError where it is stopped.
         """
-        started, labelling = time.monotonic(), progress.text
-        progress.text, progress.expected = f"calibrating {self.concept}", MOST_EVALUATIONS
+        stage = self.progress.stage = Stage(f"calibrating {self.concept}", "evaluations", MOST_EVALUATIONS)
 
         def told(done: int, expected: int) -> None:
-            progress.evaluations, progress.expected = done, expected
-            progress.seconds = time.monotonic() - started
+            stage.done, stage.total = done, expected
 
         def calibrated() -> Calibration:
             return calibration_of(self.maker, self.concept) or calibrate(
@@ -148,82 +209,45 @@ class Run:
                 folder=calibrations_folder() / "neutral", on_progress=told, should_stop=self.should_stop,
             )  # fmt: skip
 
-        try:
-            presumed, self._all_labelled = presume_or_say_why(
-                self.maker, calibrated, self.samples, told, self.should_stop
-            )
-            return presumed
-        finally:
-            progress.text, progress.expected, progress.seconds = labelling, 0, 0.0
+        presumed, self._all_labelled = presume_or_say_why(self.maker, calibrated, self.samples, told, self.should_stop)
+        return presumed
 
     def _labelling(self, presumption: Presumption | None) -> Labelling:
-        search = search_by(presumption, self.order.scales)
+        search, kept = search_by(presumption, self.order.scales), self.path.parent / "labels"
         return Labelling(
-            self.maker, self.judge, self.concept, self.samples, self._kept, search=search, batch=self.order.batch
+            self.maker, self.judge, self.concept, self.samples, kept, search=search, batch=self.order.batch
         )
 
-    def _label(
-        self,
-        progress: Progress,
-        labelling: Labelling,
-        presumption: Presumption | None,
-        inputs: PromptInputs,
-        recipe: Recipe,
-    ) -> list[Label]:
-        started = time.monotonic()
+    def _label(self, presumption: Presumption | None, inputs: PromptInputs, recipe: Recipe) -> list[Label]:
+        labelling = self._labelling(presumption)
+        found, count = labelling.done, len(labelling.searches)
+        stage = Stage("labelling", "labels", count, found, found, count)
+        with self._images_of(stage, lambda: labelling.done) as on_batch:
+            if presumption is None:
+                return _insist(lambda: labelling.run(self.should_stop, on_batch), self.should_stop) or []
+            rounds = Rounds(labelling, presumption, inputs, recipe)
+
+            def on_round(number: int) -> None:
+                stage.text, stage.total = f"labelling, round {number}", max(rounds.begun, labelling.done)
+
+            return _insist(lambda: rounds.run(self.should_stop, on_batch, on_round), self.should_stop) or []
+
+    @contextmanager
+    def _images_of(self, stage: Stage, done: Callable[[], int]) -> Iterator[OnBatch]:
+        """Yield what is to be called with every batch: it tells the page, and afterwards the pace is kept."""
+        progress, before = self.progress, self.progress.images
+        progress.stage = stage
 
         def on_batch(made: Made, of: list[tuple[Sample, float]], verdicts: list[Verdict]) -> None:
-            progress.done = labelling.done
+            stage.done = done()
             progress.images += len(of)
-            progress.seconds = time.monotonic() - started
             pictures = [
                 (picture(image), f"{scale:g}: {sample.prompt}")
                 for image, (sample, scale) in zip(made.images, of, strict=True)
             ]
             progress.pictures = (progress.pictures + pictures)[-_RECENT:]
 
-        progress.done, progress.total = labelling.done, len(labelling.searches)
-        rounds = None if presumption is None else Rounds(labelling, presumption, inputs, recipe)
-
-        def on_round(number: int) -> None:
-            assert rounds is not None
-            progress.text, progress.total = f"labelling, round {number}", max(rounds.begun, labelling.done)
-
-        while True:
-            try:
-                if rounds is None:
-                    return labelling.run(self.should_stop, on_batch)
-                return rounds.run(self.should_stop, on_batch, on_round)
-            except BatchStoppedError:  # someone stopped a generation in the WebUI, which was this batch
-                if self.should_stop():
-                    return []
-
-    def _strips(self, labels: Sequence[Label]) -> list[Captioned]:
-        """Draw an image per scale for a few prompts of different labels."""
-        shown = sorted((label for label in labels if label.scale < 0), key=lambda label: label.scale)
-        chosen = [shown[k * (len(shown) - 1) // max(1, _STRIPS - 1)] for k in range(_STRIPS)] if shown else []
-        rows = []
-        for label in dict.fromkeys(chosen):
-            sample, count = label.sample, len(_STRIP)
-            made = self.maker.make([sample.prompt] * count, [sample.seed] * count, self.concept, torch.tensor(_STRIP))
-            rows.append(SheetRow(sample.prompt, f"label {label.scale:g}", [picture(image) for image in made.images]))
-        if not rows:
-            return []
-        return [(contact_sheet([f"{scale:g}" for scale in _STRIP], rows), "a prompt per line, a scale per column")]
-
-
-def report_text(result: Fit, labels: Sequence[Label], path: Path) -> str:
-    """Return what the figures say, in a few lines."""
-    figures = summary(result, {"": labels})
-    verdict = (
-        "it is better than one constant scale"
-        if result.is_better
-        else "it is no better than one constant scale: give more prompts of all three kinds, or use the fixed scale"
-    )
-    return (
-        f"{path.stem} is trained and in the list of adapters. {figures['prompts']} prompts, of which "
-        f"{figures['presumed_prompts']} were taken as the calibration says; {figures['images']} images for "
-        f"{figures['labelled']} labels: it showed in {figures['shown_without_erasure']} without erasure and resisted "
-        f"every scale in {figures['never_erased']}. On the prompts kept for validation {verdict} (mean squared error "
-        f"{figures['validation_error']:g}, constant {figures['constant_error']:g})."
-    )
+        yield on_batch
+        images = progress.images - before
+        if images >= self.order.batch:  # the first images of a model take longer
+            _note_pace(self.paces, self.order, self.maker, images, time.monotonic() - stage.begun)

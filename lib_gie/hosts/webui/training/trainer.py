@@ -10,10 +10,21 @@ from modules import shared
 
 from lib_gie.checks import quoted
 from lib_gie.errors import OptionError
+from lib_gie.hosts.webui.request.installed import adapter_folders
 from lib_gie.training.judges import judge_class, setting_key
+from lib_gie.training.judges.hand_judge import Ask
 
-from .progress import BatchStoppedError, Progress
+from .pace import Paces
+from .progress import BatchStoppedError, Progress, Stage
 from .work_order import WorkOrder
+
+
+def judge_settings(judge: str, ask: Ask | None = None) -> dict[str, Any]:
+    """Return what a judge's ``build`` takes: what the settings page has of it, or ``ask`` where a person judges."""
+    kind = judge_class(judge)
+    if kind.asks_person:
+        return {"ask": ask}
+    return {setting.name: getattr(shared.opts, setting_key(judge, setting), "") for setting in kind.settings}
 
 
 class Trainer:
@@ -21,6 +32,9 @@ class Trainer:
 
     def __init__(self) -> None:
         self.progress = Progress()
+        self.paces = Paces(adapter_folders()[-1] / "labels" / "paces.jsonl")
+        """How fast this WebUI made the images of earlier trainings."""
+        self._order: WorkOrder | None = None  # of the training that was begun last
         self._stop = threading.Event()
         self._answer = 0
         self._answered = threading.Event()
@@ -33,24 +47,23 @@ class Trainer:
         return self._thread is not None and self._thread.is_alive()
 
     def start(self, order: WorkOrder) -> None:
-        """Check the order and begin. Raises GieError for bad orders, OptionError where one is under way."""
+        """Check the order and begin. Raises GieError for bad orders, OptionError where one is under way.
+
+        An order that was warned of goes on when it is given again.
+        """
         with self._lock:
             if self.running:
                 raise OptionError("a training is under way; interrupt it first, or wait")
             from .run import prepare  # loads what fits and draws: the WebUI's start is not to wait for it
 
-            progress = Progress("running", "labelling")
-            run = prepare(order, progress, self._stop.is_set, **self._settings(order.judge))
+            even_so = self.progress.state == "warned" and order == self._order
+            progress = Progress("running", stage=Stage("starting"))
+            settings = judge_settings(order.judge, self._ask)
+            run = prepare(order, progress, self._stop.is_set, self.paces, even_so, **settings)
             self._stop.clear()
-            self.progress = progress
+            self.progress, self._order = progress, order
             self._thread = threading.Thread(target=run.safely, name="gie-training", daemon=True)
             self._thread.start()
-
-    def _settings(self, judge: str) -> dict[str, Any]:
-        kind = judge_class(judge)
-        if kind.asks_person:
-            return {"ask": self._ask}
-        return {setting.name: getattr(shared.opts, setting_key(judge, setting), "") for setting in kind.settings}
 
     def _ask(self, images: torch.Tensor, prompt: str, concept: str) -> int:
         """Show the images and wait until someone clicks on one of them (see ``hand_judge.Ask``).
@@ -67,7 +80,7 @@ class Trainer:
         while not self._answered.wait(0.2):
             if self.stopping:
                 raise BatchStoppedError("labelling by hand was stopped")
-        progress.state, progress.text = "running", "labelling"
+        progress.state, progress.text = "running", ""
         return self._answer
 
     def answer(self, number: int | None) -> None:
@@ -90,3 +103,7 @@ class Trainer:
     def stopping(self) -> bool:
         """True from when it is told to stop until the next start."""
         return self._stop.is_set()
+
+
+trainer = Trainer()
+"""The WebUI's one trainer: a training goes on when the page is closed or built anew."""

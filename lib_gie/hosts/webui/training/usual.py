@@ -15,3 +15,9 @@ def usual_sampling(base: str) -> dict[str, Any]:
     if base == "gie-demo":
         return {"side": demo.SIZE, "steps": demo.STEPS, "cfg": demo.CFG}
     return {"side": _SIDES.get(base, 512), "steps": 20, "cfg": 7.0}
+
+
+def is_usual(side: Any, steps: Any, cfg: Any) -> bool:
+    """Tell whether these are usual for some model family, so that probably nobody has chosen them."""
+    families = ("sd1", "gie-demo", *_SIDES)
+    return {"side": side, "steps": steps, "cfg": cfg} in [usual_sampling(family) for family in families]

@@ -19,6 +19,7 @@ from lib_gie.errors import AdapterError, OptionError
 from lib_gie.options import AUTOMATIC, FIXED
 from lib_gie.training.calibration.counted import MOST_EVALUATIONS
 from lib_gie.training.calibration.presence import POINTS
+from lib_gie.training.fitting import check_enough
 from lib_gie.training.judges import JUDGES, judge_class
 from lib_gie.training.labels import CALIBRATION, Sample
 from lib_gie.training.prompts import all_unrelated, bare, parse_prompts
@@ -90,6 +91,7 @@ class WorkOrder:
             raise OptionError(
                 "no prompt is unrelated to the concept; add some under [unrelated], or the adapter erases everywhere"
             )
+        check_enough({sample.prompt for sample in samples})
         return samples
 
     @property
@@ -154,17 +156,29 @@ def read_work_order(
 
     ``values``: in the order of WorkOrder's fields. ``samplers``, ``judges``: the names that can be chosen.
     """
+    given = named_values(values)
+    return WorkOrder(**{name: read_field(name, value, samplers, judges) for name, value in given.items()})
+
+
+def named_values(values: Sequence[Any]) -> dict[str, Any]:
+    """Return the fields' values by name. Raises OptionError where there are too many or too few."""
     names = [field.name for field in fields(WorkOrder)]
     if len(values) != len(names):
         raise OptionError(f"{len(values)} values were given; there are {len(names)}: {', '.join(names)}")
-    given = dict(zip(names, values, strict=True))
-    checked: dict[str, Any] = {name: _text(name, given[name]) for name in MOST_CHARACTERS}
-    checked |= {name: _number(name, given[name]) for name in RANGES}
-    checked["judge"] = _choice("judge", given["judge"], judges)
-    checked["sampler"] = _choice("sampler", given["sampler"], samplers)
-    if not isinstance(given["replace"], bool):
-        raise OptionError(f"replace is {quoted(given['replace'])}; it must be true or false")
-    return WorkOrder(**checked, replace=given["replace"])
+    return dict(zip(names, values, strict=True))
+
+
+def read_field(name: str, value: Any, samplers: Collection[str], judges: Collection[str] = tuple(JUDGES)) -> Any:
+    """Return the value of one of WorkOrder's fields. Raises OptionError for any other type, range or choice."""
+    if name in MOST_CHARACTERS:
+        return _text(name, value)
+    if name in RANGES:
+        return _number(name, value)
+    if name in ("judge", "sampler"):
+        return _choice(name, value, judges if name == "judge" else samplers)
+    if not isinstance(value, bool):
+        raise OptionError(f"{name} is {quoted(value)}; it must be true or false")
+    return value
 
 
 # -- adapters that are there already ------------------------------------------------
@@ -213,17 +227,19 @@ class Work:
 
     ``least``: the images of one round, after which a training ends at the earliest, if the concept shows in none, and
     those that the judge learns from. ``images``, ``evaluations``: the most that it can take; evaluations are of the
-    UNet, those of the judge and the calibration included.
+    UNet, those of the judge and the calibration included. ``least_evaluations``: those of the ``least`` images.
     """
 
     prompts: int
     least: int
     images: int
+    least_evaluations: int
     evaluations: int
 
-    def seconds(self, per_image: float) -> float:
-        """Return how many seconds it takes at most. ``per_image``: seconds in which an image is made and judged."""
-        return self.images * per_image
+
+def evaluations_of_image(order: WorkOrder) -> int:
+    """Return the evaluations of the UNet in which an image is made and judged."""
+    return 2 * order.steps + judge_class(order.judge).evaluations
 
 
 def amount(order: WorkOrder) -> Work:
@@ -237,6 +253,7 @@ def amount(order: WorkOrder) -> Work:
     absent = min(CALIBRATION, len(samples) - searched) if judge.calibrates else 0
     images = searched * rounds + absent
     readings = len(POINTS) * len({sample.prompt for sample in samples if sample.kind == "implicit"})
-    evaluations = images * (2 * order.steps + judge.evaluations) + prompts + MOST_EVALUATIONS + readings
+    once = prompts + MOST_EVALUATIONS + readings
     least = min(searched, ROUND) + absent
-    return Work(prompts, least, images, evaluations)
+    each = evaluations_of_image(order)
+    return Work(prompts, least, images, least * each + once, images * each + once)

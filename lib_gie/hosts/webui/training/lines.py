@@ -1,0 +1,143 @@
+"""What each of the tab's steps says of its fields, as HTML. It costs no work: it is asked at every change."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lib_gie.core.concepts import Concept
+from lib_gie.errors import GieError
+from lib_gie.hosts.webui.host.model import loaded_model
+from lib_gie.hosts.webui.request.plans import automatic_text
+from lib_gie.training.judges import available_judges, judge_class
+from lib_gie.training.prompts import bare, parse_prompts
+from lib_gie.training.prompts.doubts import doubts
+
+from .adapter_file import allowed_path
+from .estimate import estimate_text
+from .how import samplers, suitable_judge
+from .image_maker import trainable_family
+from .pace import Setting
+from .trainer import judge_settings, trainer
+from .usual import usual_sampling
+from .work_order import WorkOrder, named_values, read_field
+
+WHAT, HOW, GO = range(3)
+_STEPS = {"concept": WHAT, "prompts": WHAT, "name": GO, "replace": GO}
+"""By field the step where it is. All others are in HOW."""
+
+
+def error_html(error: GieError) -> str:
+    """Return an error as the page shows it."""
+    return f"<span class='gie-error'>{html.escape(str(error))}</span>"
+
+
+def step_lines(*values: Any) -> list[str]:
+    """Return what the three steps say. ``values``: in the order of WorkOrder's fields."""
+    try:
+        fields = _Fields.read(values)
+    except GieError as error:
+        return [error_html(error), "", ""]
+    lines = ["", "", ""]
+    for number, say in enumerate((_of_what, _of_how, _of_go)):
+        try:
+            lines[number] = say(fields)
+        except GieError as error:
+            lines[number] = error_html(error)
+    return lines
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """The fields as they are. ``errors``: by step what is wrong with one of its fields; ``order``: where none is."""
+
+    given: dict[str, Any]
+    errors: dict[int, GieError]
+    order: WorkOrder | None
+
+    @classmethod
+    def read(cls, values: Sequence[Any]) -> _Fields:
+        given = named_values(values)
+        errors: dict[int, GieError] = {}
+        choices = samplers(), available_judges()
+        for name, value in given.items():
+            try:
+                given[name] = read_field(name, value, *choices)
+            except GieError as error:
+                errors.setdefault(_STEPS.get(name, HOW), error)
+        return cls(given, errors, None if errors else WorkOrder(**given))
+
+    def check(self, step: int) -> None:
+        """Raise what is wrong with a step's fields."""
+        if step in self.errors:
+            raise self.errors[step]
+
+    @property
+    def concept(self) -> str:
+        """The concept without weight and quotes, "" where there is none. Raises GieError where it cannot be read."""
+        self.check(WHAT)
+        return bare(self.given["concept"]) if self.given["concept"].strip() else ""
+
+    @property
+    def is_what_well(self) -> bool:
+        """Whether there is a concept, and prompts that can be trained on."""
+        try:
+            return bool(self.concept) and (self.order is None or bool(self.order.samples()))
+        except GieError:  # the first step says what is wrong
+            return False
+
+
+def _of_what(fields: _Fields) -> str:
+    concept = fields.concept
+    if not concept:
+        return "Name what is to be erased, for example: knife. Or press one of the buttons."
+    prompts = parse_prompts(fields.given["prompts"], concept)
+    if fields.order is not None:
+        fields.order.samples()  # raises what a training would end with
+    kinds = Counter(kind for _, kind in prompts)
+    count = (
+        f"{len(prompts)} prompts: {kinds['explicit']} name {html.escape(concept)}, {kinds['implicit']} imply it, "
+        f"{kinds['unrelated']} are unrelated."
+    )
+    return count + "".join(
+        f"<br><span class='gie-doubt'>{html.escape(text)}</span>" for text in doubts(prompts, concept)
+    )
+
+
+def _of_how(fields: _Fields) -> str:
+    fields.check(HOW)
+    name, model = fields.given["judge"], loaded_model()
+    parts = [f"{name}: {html.escape(judge_class(name).summary)}."]
+    if model is None:
+        return f"{parts[0]} No checkpoint is loaded yet; load the one that the adapter is to be for."
+    base = trainable_family(model)
+    checkpoint = html.escape(str(model.sd_checkpoint_info.name_for_extra))
+    parts.append(f"The images are made with {checkpoint}, which is loaded.")
+    if fields.is_what_well:
+        concept = fields.concept
+        judge_class(name).check(base, concept, **judge_settings(name))
+        if (usual := suitable_judge(concept)) != name:
+            parts.append(f"Usual for {html.escape(concept)} here: the judge {usual}.")
+    side, width, height = usual_sampling(base)["side"], fields.given["width"], fields.given["height"]
+    if side != max(width, height):
+        text = f"Its images are usually {side}x{side}, not {width}x{height}; see Advanced."
+        parts.append(f"<br><span class='gie-doubt'>{text}</span>")
+    return " ".join(parts)
+
+
+def _of_go(fields: _Fields) -> str:
+    """Return how long it takes; nothing while another step has to be mended first."""
+    fields.check(GO)
+    order = fields.order
+    if order is None or not fields.is_what_well:
+        return ""
+    path, model = allowed_path(order), loaded_model()
+    seconds = None
+    if model is not None:
+        seconds = trainer.paces.of(Setting(model.sd_checkpoint_info.name_for_extra, order.width, order.height))
+    replaced = f" <b>{html.escape(path.stem)} is replaced.</b>" if path.exists() else ""
+    taken = f" {html.escape(automatic_text([Concept(order.bare_concept)], model))} now." if model else ""
+    return f"{html.escape(estimate_text(order, seconds))}{replaced}{taken}"

@@ -1,0 +1,64 @@
+"""How fast this machine was when it made images for a training. This file knows no host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lib_gie.json_lines import KeptResults
+
+ASSUMED = 20.0
+"""Evaluations of the UNet in a second that an estimate rests on where nothing was measured."""
+
+ASSUMED_OF = "a middling graphics card with SD 1.5 at 512x512"
+
+
+class Setting(NamedTuple):
+    """What the pace depends on most: the checkpoint's name, and an image's width and height in pixels."""
+
+    checkpoint: str
+    width: int
+    height: int
+
+
+def _read(entry: Any) -> tuple[Setting, float] | None:
+    try:
+        setting = Setting(str(entry["checkpoint"]), int(entry["width"]), int(entry["height"]))
+        seconds = float(entry["seconds"])
+    except (TypeError, ValueError, LookupError, OverflowError):
+        return None
+    return (setting, seconds) if 0 < seconds < float("inf") else None
+
+
+def _write(setting: Setting, seconds: float) -> dict[str, Any]:
+    return {**setting._asdict(), "seconds": seconds}
+
+
+class Paces:
+    """The seconds of one evaluation, by setting, kept in a file. The last measurement of a setting counts."""
+
+    def __init__(self, path: Path):
+        """``path``: of the file, which is read when a pace is first asked for."""
+        self._path = path
+        self._kept: KeptResults[Setting, float] | None = None
+
+    def of(self, setting: Setting) -> float | None:
+        """Return the seconds of one evaluation, None where none was measured, or the file cannot be read."""
+        try:
+            return self._all().found.get(setting)
+        except OSError:
+            return None
+
+    def note(self, setting: Setting, evaluations: int, seconds: float) -> None:
+        """Keep how long so many evaluations have taken. Where the file cannot be written, nothing is kept."""
+        if evaluations <= 0 or seconds <= 0:
+            return
+        try:
+            self._all().add(setting, seconds / evaluations)
+        except OSError:
+            return
+
+    def _all(self) -> KeptResults[Setting, float]:
+        if self._kept is None:
+            self._kept = KeptResults(self._path, self._path.name, read=_read, write=_write)
+        return self._kept
