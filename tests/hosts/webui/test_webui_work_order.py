@@ -12,13 +12,27 @@ from hypothesis import strategies as st
 
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo, save_adapter
 from lib_gie.errors import ConceptError, GieError, OptionError
-from lib_gie.hosts.webui.training.work_order import WorkOrder, amount, check_name, read_work_order
+from lib_gie.hosts.webui.training.work_order import (
+    WorkOrder,
+    amount,
+    check_name,
+    evaluations_of_image,
+    read_work_order,
+)
 from lib_gie.training.calibration import MOST_EVALUATIONS
+from lib_gie.training.fitting import Recipe, is_validation
 from lib_gie.training.judges.self_judge import SelfJudge
 from lib_gie.training.search import GRID
 
 PROMPTS = "a {concept}\na {concept} and a cat\n[implicit]\na robbery\n[unrelated]\na dog\na cat\na fish"
 ORDER = WorkOrder("knife", "", PROMPTS, "detector", 100, 2, len(GRID) - 1, "Euler", 20, 4.0, 64, 64, 8)
+
+
+_FITTED = [
+    name for name in ("a cat", "a dog", "a fish", "a bird") if not is_validation(name, Recipe().share_validation)
+]
+TOO_FEW = f"{_FITTED[0]}\n[unrelated]\n{_FITTED[1]}"
+"""Prompts of which none is kept for validation."""
 
 
 def order(**changes) -> WorkOrder:
@@ -41,6 +55,7 @@ def test_every_prompt_with_its_seeds_but_one_of_unrelated_ones():
         ({"prompts": "[unrelated]\na cat"}, OptionError, "all unrelated"),
         ({"prompts": "a knife"}, OptionError, "no prompt is unrelated"),
         ({"prompts": ""}, OptionError, "no prompts"),
+        ({"prompts": TOO_FEW}, OptionError, "2 prompts are too few to keep some for validation"),
         ({"concept": "knife, wine"}, OptionError, "names 2 concepts"),
         ({"concept": " "}, ConceptError, "empty"),
     ],
@@ -70,7 +85,8 @@ def test_the_amount_has_bounds():
     assert (judged.least, judged.images) == (work.least + unrelated, work.images + unrelated)
     assert judged.evaluations - work.evaluations == judged.images * (40 + SelfJudge.evaluations) - work.images * 40
     assert amount(order(judge="hand", grid=3)).images == 6 * 5
-    assert work.seconds(0.5) == work.images / 2
+    assert evaluations_of_image(order(judge="self")) == 40 + SelfJudge.evaluations
+    assert work.evaluations - work.least_evaluations == (work.images - work.least) * 40
 
 
 # -- what the page sends, or somebody without it ------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lib_gie.checks import quoted
 from lib_gie.core.concepts import Concept
@@ -12,8 +13,10 @@ from lib_gie.hosts.library import kept_calibration
 from lib_gie.hosts.webui.request.enforcement import enforced_adapters, enforced_keys
 from lib_gie.hosts.webui.request.installed import adapter_folders, calibrations_folder
 
-from .image_maker import WebUIImageMaker
 from .work_order import WorkOrder, check_name
+
+if TYPE_CHECKING:
+    from .image_maker import WebUIImageMaker
 
 
 def allowed_path(order: WorkOrder) -> Path:

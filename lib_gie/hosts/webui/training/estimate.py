@@ -15,20 +15,20 @@ def estimate_text(order: WorkOrder, seconds: float | None) -> str:
     ``seconds``: of one evaluation of the UNet, as measured here; None: nothing was measured.
     """
     work, judge = amount(order), judge_class(order.judge)
-    extent = (
-        f"{work.least:,} to {work.images:,} images, {work.least_evaluations:,} to {work.evaluations:,} evaluations of "
-        f"the UNet"
-    )
     each = seconds or 1 / ASSUMED
     takes = span(work.least_evaluations * each, work.evaluations * each)
+    extent = (
+        f"{work.least:,} to {work.images:,} images, which are {work.least_evaluations:,} to {work.evaluations:,} "
+        f"evaluations of the UNet"
+    )
     if seconds is None:
         text = (
-            f"{extent}. How long an evaluation takes here is not measured yet. At {ASSUMED:g} a second, which is "
-            f"about what {ASSUMED_OF} does, it is {takes}. The first training measures it, and so does the button "
-            f"Measure the pace."
+            f"It takes {takes} if this machine makes {ASSUMED:g} evaluations of the UNet in a second, as {ASSUMED_OF} "
+            f"does. How many it makes is not measured yet: the first training does that, and so does the button "
+            f"Measure the pace. The training has {extent}."
         )
     else:
-        text = f"About {takes}: {extent}, and {seconds:.2g} s for each, as was measured here."
+        text = f"It takes {takes}, by {seconds:.2g} s for an evaluation as measured here. The training has {extent}."
     if judge.asks_person:
         text += " The time that you take for your answers is added."
     elif judge.settings:

@@ -14,9 +14,9 @@ from lib_gie.hosts.webui.request.installed import adapter_names
 from lib_gie.training.judges import available_judges
 
 from .fields import line, named, step
-from .how import samplers
 from .lines import GO, error_html, step_lines
 from .status import status_html
+from .suitable import samplers
 from .trainer import trainer
 from .work_order import WorkOrder, read_work_order
 
@@ -70,7 +70,7 @@ def _view() -> list[Any]:
     choices = [gr.update(choices=adapter_names()) if finished else gr.update() for _ in adapter_dropdowns()]
     return [
         _status(),
-        gr.update(value=list(progress.pictures)),
+        gr.update(value=list(progress.pictures), visible=bool(progress.pictures)),
         gr.update(visible=progress.state == "asking"),
         gr.update(value=list(progress.report), visible=finished),
         *choices,
@@ -155,7 +155,13 @@ def _results() -> list[Any]:
     """Build status, pictures, the button of a person who judges, and the report."""
     status = named(gr.HTML, "status", "")
     pictures = named(
-        gr.Gallery, "pictures", label="Images, with their scale", columns=8, height=180, allow_preview=False
+        gr.Gallery,
+        "pictures",
+        label="Images, with their scale",
+        columns=8,
+        height=180,
+        allow_preview=False,
+        visible=False,
     )
     none_free = named(gr.Button, "all_show", "All of them show it", visible=False)
     report = named(gr.Gallery, "report", label="Report", columns=2, visible=False, object_fit="contain")

@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-from modules import sd_samplers
 
 from lib_gie.checks import quoted
-from lib_gie.errors import GieError, OptionError
-from lib_gie.hosts.webui.host.model import loaded_model
-from lib_gie.training.judges import DEFAULT_JUDGE, available_judges, judge_class, usual_judge
+from lib_gie.errors import OptionError
+from lib_gie.training.judges import DEFAULT_JUDGE, available_judges
 from lib_gie.training.search import GRID
 
 from .fields import line, named, slider, step
-from .image_maker import trainable_family
+from .suitable import family_now, samplers
 from .usual import is_usual, usual_sampling
 
 EFFORTS = {"Quick": (30, 1, len(GRID) - 1), "Usual": (100, 4, len(GRID) - 1), "Thorough": (500, 8, len(GRID) - 1)}
@@ -33,40 +31,13 @@ class HowFields:
     line: Any
 
 
-def family_now() -> str | None:
-    """Return the family of the loaded model; None where none is loaded, or adapters cannot be trained on it."""
-    model = loaded_model()
-    try:
-        return None if model is None else trainable_family(model)
-    except GieError:
-        return None
-
-
-def suitable_judge(concept: str) -> str:
-    """Return the judge that is usual for a concept on the loaded model, and knows it."""
-    base = family_now()
-    if base is not None:
-        try:
-            name = usual_judge(base, concept)
-            judge_class(name).check(base, concept)
-            return name
-        except OptionError:  # the model's own judge does not know this concept
-            pass
-    return usual_judge(concept)
-
-
-def samplers() -> list[str]:
-    """Return the names of the WebUI's samplers."""
-    return [sampler.name for sampler in sd_samplers.visible_samplers()]
-
-
 def sampling_now(steps: Any, cfg: Any, width: Any, height: Any) -> list[Any]:
     """Return steps, guidance, width and height for the loaded model, where nobody seems to have chosen others."""
     untouched = width == height and is_usual(width, steps, cfg)
-    return usual_for_model() if untouched else [gr.update()] * 4
+    return usual_fields() if untouched else [gr.update()] * 4
 
 
-def usual_for_model() -> list[Any]:
+def usual_fields() -> list[Any]:
     """Return steps, guidance, width and height that are usual for the loaded model: what the button fills in."""
     base = family_now()
     if base is None:
@@ -133,5 +104,5 @@ def _sampling_fields() -> list[Any]:
         ]
     # the page is often built before the model is loaded, and the model can be changed
     button = named(gr.Button, "usual", "Usual for the loaded model", size="sm")
-    button.click(usual_for_model, None, made[1:5], show_progress=False)
+    button.click(usual_fields, None, made[1:5], show_progress=False)
     return made

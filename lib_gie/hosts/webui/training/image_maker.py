@@ -22,7 +22,7 @@ from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.recorder import Reading
 from lib_gie.core.scales.scale_rules import GivenScales
 from lib_gie.core.session import erasing, read_inputs
-from lib_gie.errors import ErasureError, UnsupportedModelError
+from lib_gie.errors import ErasureError
 from lib_gie.hosts.webui.host.chosen import HOST
 from lib_gie.hosts.webui.host.model import (
     callable_unet,
@@ -55,11 +55,11 @@ from lib_gie.options import FIXED
 from lib_gie.training.image_maker import Made
 
 from .progress import BatchStoppedError
+from .trainable import trainable_family
 
 JOB = "growth inhibitors: training"
 
 _ROWS = 16  # of one UNet call outside of sampling
-_INPAINTING_CHANNELS = 5  # mask and masked picture, beside the latents
 
 
 Size = tuple[int, int]
@@ -131,25 +131,6 @@ class ChosenCheckpoint:
                 f"go on"
             )
         return model
-
-
-def trainable_family(model: Any) -> str:
-    """Return the family of a model that adapters can be trained on. Raises UnsupportedModelError for others."""
-    unet = unet_of(model)
-    base, _ = family_and_heads(unet)
-    _check_latents(model, unet)
-    return base
-
-
-def _check_latents(model: Any, unet: torch.nn.Module) -> None:
-    channels = getattr(unet, "in_channels", LATENT_CHANNELS)
-    edits = getattr(model, "cond_stage_key", None) == "edit"
-    if edits or channels not in (LATENT_CHANNELS, LATENT_CHANNELS + _INPAINTING_CHANNELS):
-        kind = "edits a given picture" if edits else "is neither an ordinary nor an inpainting model"
-        raise UnsupportedModelError(
-            f"the UNet takes {channels} channels: the checkpoint {kind}, so no image can be made from a prompt "
-            f"alone; train on the ordinary checkpoint of the same family, whose adapters it takes"
-        )
 
 
 class WebUIImageMaker:

@@ -18,9 +18,9 @@ from lib_gie.training.prompts.doubts import doubts
 
 from .adapter_file import allowed_path
 from .estimate import estimate_text
-from .how import samplers, suitable_judge
-from .image_maker import trainable_family
 from .pace import Setting
+from .suitable import samplers, suitable_judge
+from .trainable import trainable_family
 from .trainer import judge_settings, trainer
 from .usual import usual_sampling
 from .work_order import WorkOrder, named_values, read_field

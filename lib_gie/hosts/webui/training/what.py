@@ -14,8 +14,8 @@ from lib_gie.hosts.webui.page.presets import buttons_of_presets
 from lib_gie.training.prompts import starter_list, starter_list_for, starter_lists
 
 from .fields import PREFIX, line, named, step
-from .how import suitable_judge
 from .lines import error_html
+from .suitable import suitable_judge
 
 _FIRST = "object"
 

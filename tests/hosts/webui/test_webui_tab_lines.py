@@ -1,0 +1,133 @@
+"""What the three steps of the training tab say of their fields, with a real UNet in the place of the WebUI's."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import sys
+from types import SimpleNamespace
+
+import pytest
+from test_webui_glue import host  # noqa: F401
+from test_webui_work_order import TOO_FEW
+
+from lib_gie.core.scales.adapter import Adapter, AdapterInfo, save_adapter
+from lib_gie.hosts.webui.training.pace import Setting
+from lib_gie.hosts.webui.training.work_order import WorkOrder
+
+NAMED = [f"a knife on table {number}" for number in range(12)]
+OTHERS = [f"a cat on table {number}" for number in range(12)]
+PROMPTS = "\n".join([*NAMED, "[unrelated]", *OTHERS])
+ORDER = WorkOrder("knife", "", PROMPTS, "self", 100, 2, 5, "Euler", 20, 4.0, 512, 512, 8)
+WHAT, HOW, GO = range(3)
+
+
+@pytest.fixture
+def lines(host, monkeypatch):  # noqa: F811
+    """What the steps say of the fields with these changes."""
+    names = [SimpleNamespace(name="Euler"), SimpleNamespace(name="DPM++ 2M")]
+    samplers = host._module("sd_samplers", visible_samplers=lambda: names)
+    monkeypatch.setitem(sys.modules, "modules.sd_samplers", samplers)
+    monkeypatch.setattr(sys.modules["modules"], "sd_samplers", samplers, raising=False)
+    module = importlib.import_module("lib_gie.hosts.webui.training.lines")
+
+    def say(**changes) -> list[str]:
+        values = [changes.get(name, value) for name, value in dataclasses.asdict(ORDER).items()]
+        return module.step_lines(*values)
+
+    return say
+
+
+def test_a_good_order_is_told_at_each_step(lines):
+    what, how, go = lines()
+    assert what == "24 prompts: 12 name knife, 0 imply it, 12 are unrelated."
+    assert how.startswith("self: the diffusion model as a zero-shot classifier")
+    assert "made with tiny, which is loaded" in how
+    assert go.startswith("It takes ")
+    assert "gie-error" not in what + how + go
+
+
+@pytest.mark.parametrize(
+    ("changes", "step", "says"),
+    [
+        ({"concept": ""}, WHAT, "Name what is to be erased"),
+        ({"concept": "knife, wine"}, WHAT, "names 2 concepts"),
+        ({"concept": '"knife'}, WHAT, "gie-error"),
+        ({"concept": 5}, WHAT, "must be a text"),
+        ({"prompts": "[unrelated]\na cat"}, WHAT, "all unrelated"),
+        ({"prompts": "a knife"}, WHAT, "no prompt is unrelated"),
+        ({"prompts": TOO_FEW}, WHAT, "too few to keep some for validation"),
+        ({"prompts": "[Explcit]\na knife\n[explicit"}, WHAT, "it must be one of [explicit]"),
+        ({"judge": "oracle"}, HOW, "judge is &#x27;oracle&#x27;"),
+        ({"judge": "detector"}, HOW, "the detector knows the demo model"),
+        ({"judge": "vision"}, HOW, "needs an OpenAI-compatible endpoint"),
+        ({"seeds": 99}, HOW, "seeds is 99"),
+        ({"name": "../x"}, GO, "give a plain one"),
+        ({"replace": None}, GO, "must be true or false"),
+    ],
+)
+def test_a_problem_is_said_at_the_step_where_it_arises(lines, changes, step, says):
+    said = lines(**changes)
+    assert says in said[step]
+    others = [text for number, text in enumerate(said) if number != step]
+    assert not [text for text in others if "gie-error" in text]
+    if step != GO and changes != {"judge": "detector"} and changes != {"judge": "vision"}:
+        assert said[GO] == ""
+
+
+def test_doubts_stop_nobody(lines):
+    few = "\n".join([*NAMED[:5], "[unrelated]", *OTHERS])
+    what, _, go = lines(prompts=few)
+    assert "5 prompts with &#x27;knife&#x27; are few" in what
+    assert "gie-doubt" in what
+    assert go.startswith("It takes ")
+    what, _, _ = lines(concept="umbrella")
+    assert "No prompt under [explicit] names &#x27;umbrella&#x27;" in what
+
+
+def test_a_name_that_is_taken_is_said_before_anything_is_made(lines, tmp_path):
+    folder = tmp_path / "growth-inhibitors"
+    folder.mkdir()
+    save_adapter(Adapter(AdapterInfo("sd1", 16, ("knife",), (-5.0, 0.0))), folder / "knife.safetensors")
+    assert "tick &#x27;Replace&#x27;" in lines()[GO]
+    assert "knife is replaced" in lines(replace=True)[GO]
+    assert lines(name="other")[GO].startswith("It takes ")
+
+
+def test_a_checkpoint_that_cannot_be_trained_on_is_said(lines, host):  # noqa: F811
+    host.shared.sd_model.cond_stage_key = "edit"
+    how = lines()[HOW]
+    assert "gie-error" in how
+    assert "edits a given picture" in how
+
+
+def test_no_checkpoint_is_loaded_yet(lines, host):  # noqa: F811
+    host.modules["modules.sd_models"].model_data.sd_model = None
+    _, how, go = lines()
+    assert "No checkpoint is loaded yet" in how
+    assert go.startswith("It takes ")
+
+
+def test_an_unusual_size_is_a_doubt(lines):
+    assert "usually 512x512, not 64x64" in lines(width=64, height=64)[HOW]
+    assert "usually" not in lines()[HOW]
+
+
+def test_the_estimate_is_of_what_was_measured_with_this_checkpoint_and_size(lines, host):  # noqa: F811
+    trainer = importlib.import_module("lib_gie.hosts.webui.training.trainer").trainer
+    trainer.paces.note(Setting(host.shared.sd_model.sd_checkpoint_info.name_for_extra, 512, 512), 100, 25.0)
+    assert "by 0.25 s for an evaluation as measured here" in lines()[GO]
+    assert "is not measured yet" in lines(width=768)[GO]
+    assert lines(seeds=4)[GO] != lines()[GO]
+
+
+def test_nothing_is_asked_of_the_model(lines, host, monkeypatch):  # noqa: F811
+    """A field that changes starts no work: the UNet and the queue are left alone."""
+    unet = host.shared.sd_model.model.diffusion_model
+    monkeypatch.setattr(type(unet), "forward", lambda *args, **kwargs: pytest.fail("the UNet ran"))
+    assert lines()[GO].startswith("It takes ")
+
+
+def test_any_number_of_values(lines):
+    module = importlib.import_module("lib_gie.hosts.webui.training.lines")
+    assert "values were given" in module.step_lines()[WHAT]
