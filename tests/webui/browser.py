@@ -51,6 +51,23 @@ class Page:
     def fill(self, selector: str, value) -> None:
         self.driver.execute_script(SET, selector, value)
 
+    def choose(self, selector: str, value: str) -> None:
+        """Choose an entry of a dropdown by the keyboard. ``selector``: of the whole field."""
+        entry = self.find(f"{selector} input")
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", entry)
+        entry.click()
+        entry.clear()
+        entry.send_keys(value)
+        time.sleep(0.5)
+        entry.send_keys("\n")
+        self.wait(lambda: self.value(f"{selector} input") == value, f"{value!r} in {selector}")
+
+    def open_tab(self, name: str) -> None:
+        """Show one of the WebUI's tabs, by what its button says."""
+        buttons = self.driver.find_elements(By.CSS_SELECTOR, "#tabs > .tab-nav button")
+        self.driver.execute_script("arguments[0].click()", next(b for b in buttons if b.text.strip() == name))
+        time.sleep(1)
+
     def text(self, selector: str) -> str:
         return self.driver.execute_script("return document.querySelector(arguments[0])?.textContent || ''", selector)
 

@@ -47,18 +47,6 @@ def open_advanced(page, wanted: bool = True) -> None:
     page.wait(lambda: page.is_shown(field("start")) == wanted, "Advanced to open or close")
 
 
-def choose(page, name: str, value: str) -> None:
-    """An entry of a dropdown, by the keyboard."""
-    entry = page.find(f"{field(name)} input")
-    page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", entry)
-    entry.click()
-    entry.clear()
-    entry.send_keys(value)
-    time.sleep(0.5)
-    entry.send_keys("\n")
-    page.wait(lambda: page.value(f"{field(name)} input") == value, f"{value} in {name}")
-
-
 def set_hires(page, wanted: bool) -> None:
     box = "#txt2img_hr-visible-checkbox"
     if page.find(box).is_selected() != wanted:
@@ -78,14 +66,14 @@ def test_at_first_it_shows_what_most_people_need(fresh):
 
 
 def test_scale_goes_with_the_fixed_scale(fresh):
-    choose(fresh, "adapter", "Fixed scale")
+    fresh.choose(field("adapter"), "Fixed scale")
     fresh.wait(lambda: fresh.is_shown(field("scale")), "the scale")
-    choose(fresh, "adapter", "Automatic")
+    fresh.choose(field("adapter"), "Automatic")
     fresh.wait(lambda: not fresh.is_shown(field("scale")), "the scale to go")
 
 
 def test_a_field_stays_while_one_types_to_find_an_entry(fresh):
-    choose(fresh, "adapter", "Fixed scale")
+    fresh.choose(field("adapter"), "Fixed scale")
     fresh.wait(lambda: fresh.is_shown(field("scale")), "the scale")
     entry = fresh.find(f"{field('adapter')} input")
     entry.click()
@@ -119,12 +107,12 @@ def test_a_pass_that_is_not_made_is_not_out_of_sight(fresh):
     """Without Hires. fix "second only" erases nothing, so the request is refused: the field that says so is there."""
     open_advanced(fresh)
     set_hires(fresh, True)
-    choose(fresh, "hires", "second only")
+    fresh.choose(field("hires"), "second only")
     set_hires(fresh, False)
     time.sleep(1)
     assert fresh.is_shown(field("hires"))
     assert fresh.text(f"{ADVANCED} .gie-header") == ": Hires. fix pass second only"
-    choose(fresh, "hires", "first only")
+    fresh.choose(field("hires"), "first only")
     fresh.wait(lambda: not fresh.is_shown(field("hires")), "the pass to go")
     fresh.wait(lambda: fresh.text(f"{ADVANCED} .gie-header") == "", "the header to be empty")
 
@@ -167,9 +155,9 @@ def line_of(page, concept: str) -> str:
 def test_each_concept_has_a_line(fresh):
     fresh.fill(CONCEPTS, "knife, wine")
     fresh.wait(lambda: line_of(fresh, "knife") == "knife: 1/75 tokens · adapter demo-knife", "the knife's line")
-    choose(fresh, "adapter", "Fixed scale")
+    fresh.choose(field("adapter"), "Fixed scale")
     fresh.wait(lambda: line_of(fresh, "wine") == "wine: 1/75 tokens · fixed scale", "the wine's line")
-    choose(fresh, "adapter", "Automatic")
+    fresh.choose(field("adapter"), "Automatic")
     fresh.fill("#txt2img_prompt textarea", "a cat and a knife")
     small(fresh)
     fresh.generate()
@@ -437,7 +425,7 @@ def show_everything(page) -> None:
     page.fill("#txt2img_prompt textarea", "a cat and a knife")
     small(page)
     page.fill(CONCEPTS, "knife, wine:0.5, " + '"a very long description of a thing that nobody wants, in many words"')
-    choose(page, "adapter", "Fixed scale")
+    page.choose(field("adapter"), "Fixed scale")
     open_advanced(page)
     page.click(f"{field('keep_composition')} input")
     page.generate()
