@@ -253,6 +253,26 @@
         if (runs) refreshTraining();
     }
 
+    const lines = {busy: false, again: false, timer: 0}; // what the steps of the tab say
+
+    function askForLines() {
+        lines.again = lines.busy;
+        if (lines.busy) return;
+        lines.busy = true;
+        element('gie_train_check')?.click();
+    }
+
+    window.growthInhibitorsTraining = {
+        changed: () => {
+            clearTimeout(lines.timer);
+            lines.timer = setTimeout(askForLines, 200); // not at every letter that is typed
+        },
+        checked: () => {
+            lines.busy = false;
+            if (lines.again) askForLines();
+        },
+    };
+
     function addTab() {
         const tab = element('tab_gie_train');
         if (!tab) return; // this WebUI trains no adapters

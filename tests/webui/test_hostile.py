@@ -46,7 +46,7 @@ def send(webui, number: int, data, **more) -> tuple[int, str]:
 def test_there_are_handlers(handlers):
     names = " ".join(handlers)
     for part in ("gie_txt2img_concepts", "gie_img2img_concepts", "gie_train_list", "gie_train_start", "gie_train_stop",
-                 "gie_train_measure", "gie_train_pictures", "gie_train_all_show", "gie_train_concept"):  # fmt: skip
+                 "gie_train_measure", "gie_train_pictures", "gie_train_all_show", "gie_train_check"):  # fmt: skip
         assert part in names
 
 

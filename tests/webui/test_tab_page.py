@@ -195,7 +195,10 @@ def test_screen_readers_get_names(fresh):
 
 # -- three widths, two themes ------------------------------------------------
 
-PARTS = ", ".join([field(name) for name in (*FIELDS, "what", "how", "estimate", "start", "stop", "watch", "measure")])
+PARTS = ", ".join(
+    [field(name) for name in (*FIELDS, "start", "stop", "watch", "measure")]
+    + [f".block{field(name)}" for name in ("what", "how", "estimate")]  # what is in it has the same id
+)
 LABELS = f"{TAB} :is([data-testid=block-info], h3, .label-wrap, .gie-buttons button)"
 
 

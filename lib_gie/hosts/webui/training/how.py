@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +25,12 @@ _EFFORTS_NOTE = "Quick: {0[1]} image of each prompt, to see whether it works. Us
 
 @dataclass(frozen=True)
 class HowFields:
-    """The step's fields; ``labels``, ``sampling``: in the order of a work order's. ``line``: what is said of them."""
+    """The step's fields. ``effort``: a choice that sets the ``labels`` fields. ``line``: what is said of them.
 
+    ``labels``, ``sampling``: in the order of a work order's.
+    """
+
+    effort: Any
     labels: list[Any]
     sampling: list[Any]
     line: Any
@@ -64,9 +69,7 @@ def build_how(judge: Any) -> HowFields:
             labels, sampling = _label_fields(), _sampling_fields()
         said = line("how")
     effort.input(_labels_of, [effort], labels, show_progress=False, queue=False)
-    for field in labels:
-        field.change(_effort_of, labels, [effort], show_progress=False, queue=False)
-    return HowFields(labels, sampling, said)
+    return HowFields(effort, labels, sampling, said)
 
 
 def _labels_of(effort: Any) -> list[int]:
@@ -75,9 +78,9 @@ def _labels_of(effort: Any) -> list[int]:
     return list(EFFORTS[effort])
 
 
-def _effort_of(*values: Any) -> Any:
-    """Return the effort that stands for these values; no choice where none does."""
-    return gr.update(value=next((name for name, known in EFFORTS.items() if known == values), None))
+def effort_of(values: Sequence[Any]) -> Any:
+    """Return the effort that stands for these values of ``labels``; no choice where none does."""
+    return gr.update(value=next((name for name, known in EFFORTS.items() if known == tuple(values)), None))
 
 
 def _label_fields() -> list[Any]:
