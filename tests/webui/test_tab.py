@@ -83,7 +83,7 @@ def test_interrupt_go_on_and_use_at_once(page, webui):
     page.wait(lambda: "as measured here" in page.text("#gie_train_estimate"), "the time")
     page.click("#gie_train_start")
     page.wait(lambda: "Trying the judge self. Images: " in status(page), "the judge's trial")
-    page.wait(lambda: re.search(r"Labels: [1-9]\d* of \d+", status(page)), "the first batch")
+    page.wait(lambda: re.search(r"Labels: [1-9]\d* of \d+", status(page)), "the first batch", TRAINING_SECONDS)
     started = time.monotonic()
     assert webui.txt2img().images  # someone else's generation meanwhile
     waited = time.monotonic() - started
