@@ -22,10 +22,13 @@ def test_enough_prompts_that_name_it_leave_no_doubt():
 @pytest.mark.parametrize(
     ("prompts", "says"),
     [
-        ([*NAMED[:-1], *OTHERS], f"{ENOUGH - 1} prompts with 'knife' are few"),
-        ([*NAMED, *OTHERS[:1]], "1 prompt under [unrelated] are few"),
+        ([*NAMED[:-1], *OTHERS], f"There are few prompts with 'knife': {ENOUGH - 1}."),
+        ([*NAMED, *OTHERS[:1]], "There are few prompts under [unrelated]: 1."),
         ([*[(prompt.replace("knife", "fork"), kind) for prompt, kind in NAMED], *OTHERS], "No prompt under [explicit]"),
-        ([*NAMED, *OTHERS, ("a Knife, too", "unrelated")], "1 prompt under [unrelated] name 'knife', such as 'a Knife"),
+        (
+            [*NAMED, *OTHERS, ("a Knife, too", "unrelated")],
+            "There are prompts under [unrelated] that name 'knife', such as 'a Knife",
+        ),
     ],
 )
 def test_each_doubt_is_said_alone(prompts, says):

@@ -78,7 +78,9 @@ def test_bad_orders_are_refused(page):
 def test_interrupt_go_on_and_use_at_once(page, webui):
     sampling = {"steps": 12, "cfg": 4, "width": 64, "height": 64, "batch": 8}
     set_order(page, concept=CONCEPT, prompts=prompts(22, 46), seeds=1, grid=6, **sampling)
-    page.wait(lambda: "72 prompts: 22 name umbrella, 4 imply it" in page.text("#gie_train_what"), "the prompts' count")
+    page.wait(
+        lambda: "72 prompts for umbrella: 22 explicit, 4 implicit" in page.text("#gie_train_what"), "the prompts' count"
+    )
     page.click("#gie_train_measure")
     page.wait(lambda: "as measured here" in page.text("#gie_train_estimate"), "the time")
     page.click("#gie_train_start")

@@ -78,13 +78,13 @@ def test_a_tab_that_was_opened_says_what_is_missing(fresh):
 def test_a_preset_fills_the_page_and_the_time_stands_there(fresh, webui):
     press_preset(fresh, "violence")
     fresh.wait(lambda: fresh.value(f"{field('concept')} textarea") == "violence", "the concept")
-    says(fresh, "what", "15 name violence, 15 imply it, 15 are unrelated")
+    says(fresh, "what", "prompts for violence: 15 explicit, 15 implicit, 15 unrelated")
     assert "[implicit]" in fresh.value(f"{field('prompts')} textarea")
     says(fresh, "estimate", "It takes ")
     says(fresh, "estimate", "evaluations of the UNet")
     fresh.picture("tab-preset", TAB)
     press_preset(fresh, "knife")
-    says(fresh, "what", "16 name knife")
+    says(fresh, "what", "prompts for knife: 16 explicit")
     fresh.wait(lambda: fresh.value(f"{field('judge')} input") == "detector", "the judge that knows knives")
 
 
@@ -148,12 +148,22 @@ def test_problems_stand_at_their_step(fresh):
     fresh.wait(lambda: not fresh.text(field("estimate")).strip(), "no estimate of what cannot be trained")
     fresh.fill(f"{field('concept')} textarea", "nothing known")
     says(fresh, "how", "the detector knows the demo model")
-    says(fresh, "what", "16 name nothing known")
+    says(fresh, "what", "prompts for nothing known: 16 explicit")
     fresh.fill(f"{field('prompts')} textarea", "a knife\n[unrelated]\na cat\na dog\na fish\na car")
-    says(fresh, "what", "1 prompt with 'nothing known' are few")
+    says(fresh, "what", "There are few prompts with 'nothing known': 1.")
     says(fresh, "what", "No prompt under [explicit] names 'nothing known'")
     fresh.fill(f"{field('name')} textarea", "demo-beer")
     says(fresh, "estimate", "comes with the extension")
+    marked = f"{TAB} :is(.gie-error, .gie-doubt)"
+    colors = fresh.driver.execute_script(
+        "return [...document.querySelectorAll(arguments[0])].map(one => getComputedStyle(one).color)", marked
+    )
+    usual = fresh.driver.execute_script(
+        "return getComputedStyle(document.querySelector(arguments[0])).color", f"{TAB} h3"
+    )
+    assert len(colors) == 2 + 3
+    assert usual not in colors  # gradio colours all that it shows, if it is let
+    assert [found for found in fresh.driver.execute_script(CONTRAST, marked) if found[1] < 4.5] == []
     fresh.picture("tab-problems", TAB)
 
 

@@ -28,12 +28,12 @@ def doubts(prompts: Sequence[tuple[str, str]], concept: str) -> list[str]:
     found = []
     if (count := len(explicit) + len(implicit)) < ENOUGH:
         found.append(
-            f"{_prompts(count)} with {quoted(concept)} are few. Give {ENOUGH} or more, or the adapter is likely to be "
-            f"no better than a fixed scale."
+            f"There are few prompts with {quoted(concept)}: {count}. Give {ENOUGH} or more, or the adapter is likely to "
+            f"be no better than a fixed scale."
         )
     if 0 < len(unrelated) < ENOUGH:
         found.append(
-            f"{_prompts(len(unrelated))} under [unrelated] are few. Give {ENOUGH} or more, or the adapter may also "
+            f"There are few prompts under [unrelated]: {len(unrelated)}. Give {ENOUGH} or more, or the adapter may also "
             f"change images without {quoted(concept)}."
         )
     if explicit and not any(mentions(prompt, concept) for prompt in explicit):
@@ -44,14 +44,10 @@ def doubts(prompts: Sequence[tuple[str, str]], concept: str) -> list[str]:
     named = [prompt for prompt in unrelated if _has_words(prompt, concept)]
     if named:
         found.append(
-            f"{_prompts(len(named))} under [unrelated] name {quoted(concept)}, such as {quoted(named[0])}. Move "
-            f"what names it to [explicit]."
+            f"There are prompts under [unrelated] that name {quoted(concept)}, such as {quoted(named[0])}. Move them to "
+            f"[explicit]."
         )
     return found
-
-
-def _prompts(count: int) -> str:
-    return f"{count} prompt{'' if count == 1 else 's'}"
 
 
 def _has_words(text: str, concept: str) -> bool:

@@ -40,7 +40,7 @@ def lines(host, monkeypatch):  # noqa: F811
 
 def test_a_good_order_is_told_at_each_step(lines):
     what, how, go = lines()
-    assert what == "24 prompts: 12 name knife, 0 imply it, 12 are unrelated."
+    assert what == "24 prompts for knife: 12 explicit, 0 implicit, 12 unrelated."
     assert how.startswith("self: the diffusion model as a zero-shot classifier")
     assert "made with tiny, which is loaded" in how
     assert go.startswith("It takes ")
@@ -78,7 +78,7 @@ def test_a_problem_is_said_at_the_step_where_it_arises(lines, changes, step, say
 def test_doubts_stop_nobody(lines):
     few = "\n".join([*NAMED[:5], "[unrelated]", *OTHERS])
     what, _, go = lines(prompts=few)
-    assert "5 prompts with &#x27;knife&#x27; are few" in what
+    assert "There are few prompts with &#x27;knife&#x27;: 5." in what
     assert "gie-doubt" in what
     assert go.startswith("It takes ")
     what, _, _ = lines(concept="umbrella")

@@ -13,7 +13,7 @@ from lib_gie.errors import GieError
 from lib_gie.hosts.webui.host.model import loaded_model
 from lib_gie.hosts.webui.request.plans import automatic_text
 from lib_gie.training.judges import available_judges, judge_class
-from lib_gie.training.prompts import bare, parse_prompts
+from lib_gie.training.prompts import KINDS, bare, parse_prompts
 from lib_gie.training.prompts.doubts import doubts
 
 from .adapter_file import allowed_path
@@ -98,10 +98,8 @@ def _of_what(fields: _Fields) -> str:
     if fields.order is not None:
         fields.order.samples()  # raises what a training would end with
     kinds = Counter(kind for _, kind in prompts)
-    count = (
-        f"{len(prompts)} prompts: {kinds['explicit']} name {html.escape(concept)}, {kinds['implicit']} imply it, "
-        f"{kinds['unrelated']} are unrelated."
-    )
+    counted = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS)
+    count = f"{len(prompts)} prompts for {html.escape(concept)}: {counted}."
     return count + "".join(
         f"<br><span class='gie-doubt'>{html.escape(text)}</span>" for text in doubts(prompts, concept)
     )
