@@ -28,13 +28,13 @@ def doubts(prompts: Sequence[tuple[str, str]], concept: str) -> list[str]:
     found = []
     if (count := len(explicit) + len(implicit)) < ENOUGH:
         found.append(
-            f"There are few prompts with {quoted(concept)}: {count}. Give {ENOUGH} or more, or the adapter is likely to "
-            f"be no better than a fixed scale."
+            f"There are few prompts with {quoted(concept)}: {count}. Give {ENOUGH} or more, or the adapter is likely "
+            f"to be no better than a fixed scale."
         )
     if 0 < len(unrelated) < ENOUGH:
         found.append(
-            f"There are few prompts under [unrelated]: {len(unrelated)}. Give {ENOUGH} or more, or the adapter may also "
-            f"change images without {quoted(concept)}."
+            f"There are few prompts under [unrelated]: {len(unrelated)}. Give {ENOUGH} or more, or the adapter may "
+            f"also change images without {quoted(concept)}."
         )
     if explicit and not any(mentions(prompt, concept) for prompt in explicit):
         found.append(
@@ -44,8 +44,8 @@ def doubts(prompts: Sequence[tuple[str, str]], concept: str) -> list[str]:
     named = [prompt for prompt in unrelated if _has_words(prompt, concept)]
     if named:
         found.append(
-            f"There are prompts under [unrelated] that name {quoted(concept)}, such as {quoted(named[0])}. Move them to "
-            f"[explicit]."
+            f"There are prompts under [unrelated] that name {quoted(concept)}, such as {quoted(named[0])}. Move them "
+            f"to [explicit]."
         )
     return found
 
