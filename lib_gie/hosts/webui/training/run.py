@@ -240,6 +240,7 @@ class Run:
 
         def on_batch(made: Made, of: list[tuple[Sample, float]], verdicts: list[Verdict]) -> None:
             stage.done = done()
+            stage.total = max(stage.total, stage.done)  # kept verdicts may settle labels of later rounds
             progress.images += len(of)
             pictures = [
                 (picture(image), f"{scale:g}: {sample.prompt}")
