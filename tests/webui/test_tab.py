@@ -140,6 +140,7 @@ def test_a_judge_that_is_too_weak_is_told_before_the_concept_is_calibrated(page)
     """No image of the demo model shows these, whatever the judge learns; whoever insists trains nevertheless."""
     nothing = [f"{article(name)} and an isosceles" for name in OTHERS[:12]]
     other = [article(name) for name in OTHERS[:12]]
+    page.open_tab("Growth Inhibitors")
     page.choose("#gie_train_judge", "self")
     set_order(page, concept="isosceles", name="isosceles", prompts="\n".join([*nothing, "[unrelated]", *other]))
     page.click("#gie_train_start")
