@@ -13,7 +13,7 @@ import pytest
 from browser import open_page
 from client import SCALE
 from PIL import Image
-from test_accordion import CONTRAST, CUT_OFF, choose, field, open_advanced, small
+from test_accordion import CONTRAST, CUT_OFF, field, open_advanced, small
 
 with suppress(ImportError):  # without it the tests are collected and not run, see browser.py
     from selenium.webdriver import ActionChains
@@ -332,7 +332,7 @@ def test_what_is_enforced_is_erased_from_the_answer(enforced, webui):
     page = open_page(enforced)
     try:
         fresh(page, enforced, "cat")
-        choose(page, "adapter", "Fixed scale")
+        page.choose(field("adapter"), "Fixed scale")
         page.fill(f"{field('scale')} input[type=number]", SCALE)
         assert "knife always erased on this WebUI; cat erased (" in generated(page)
         erased = pixels(page, 0)
