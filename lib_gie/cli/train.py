@@ -75,6 +75,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=20, help="sampling steps (default: 20)")
     parser.add_argument("--cfg", type=float, help="CFG scale (default: 4 on the demo model, else 7)")
     parser.add_argument("--batch", type=int, default=24, help="images made at once (default: 24)")
+    _add_fit_arguments(parser)
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        default=Path("runs/labels"),
+        metavar="DIR",
+        help="folder that keeps labels between runs (default: runs/labels)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_fit_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what says how labels are made and fitted."""
     parser.add_argument("--epochs", type=int, default=2000, help="passes over all labels in the fit (default: 2000)")
     parser.add_argument(
         "--recipe",
@@ -104,14 +117,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "quicker for every new prompt, but beside ControlNet and extensions for regions the fixed scale is used then",
     )
     parser.add_argument("--margin", type=float, help="factor on labels, 1 to 10 (default: the recipe's)")
-    parser.add_argument(
-        "--labels",
-        type=Path,
-        default=Path("runs/labels"),
-        metavar="DIR",
-        help="folder that keeps labels between runs (default: runs/labels)",
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _samples(options: argparse.Namespace, concept: str, demo: bool) -> list[Sample]:

@@ -168,22 +168,27 @@ class Adapter(nn.Module):
     @property
     def weights_digest(self) -> str:
         """Return 12 hex digits of the SHA-256 of all that its scales depend on; other metadata does not count."""
-        read = f"Reading(per_head={self.reading.per_head}, noise={self.reading.noise})"
-        digest = hashlib.sha256(f"({self.info.label_range}, {read})".encode())
-        for _, value in sorted(self.state_dict().items()):
-            digest.update(value.detach().float().cpu().numpy().tobytes())
-        if self.info.predicted:
-            digest.update(str(self.info.predicted).encode())
-        if self.narrow is not None:  # the ranges decide which of both answers
-            known = {} if self.range is None else self.range.tensors()
-            digest.update(b"".join(value.float().numpy().tobytes() for _, value in sorted(known.items())))
-        return digest.hexdigest()[:12]
+        return _digest(self)
 
     def set_normalisation(self, inputs: torch.Tensor) -> None:
         """Take mean and spread of the training inputs, float32 [samples, inputs]. A constant input gets spread 1."""
         self.input_mean.copy_(inputs.mean(0))
         spread = inputs.std(0, correction=0)  # [inputs]
         self.input_std.copy_(torch.where(spread > 1e-8, spread, torch.ones_like(spread)))
+
+
+def _digest(adapter: Adapter) -> str:
+    """Return an adapter's ``weights_digest``."""
+    read = f"Reading(per_head={adapter.reading.per_head}, noise={adapter.reading.noise})"
+    digest = hashlib.sha256(f"({adapter.info.label_range}, {read})".encode())
+    for _, value in sorted(adapter.state_dict().items()):
+        digest.update(value.detach().float().cpu().numpy().tobytes())
+    if adapter.info.predicted:
+        digest.update(str(adapter.info.predicted).encode())
+    if adapter.narrow is not None:  # the ranges decide which of both answers
+        known = {} if adapter.range is None else adapter.range.tensors()
+        digest.update(b"".join(value.float().numpy().tobytes() for _, value in sorted(known.items())))
+    return digest.hexdigest()[:12]
 
 
 def filled(adapter: Adapter, tensors: dict[str, torch.Tensor]) -> Adapter:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from modules import devices, paths_internal, processing, prompt_parser, sd_models, sd_vae, shared
 from modules.call_queue import queue_lock
+from PIL import Image
 
 from lib_gie.core.call import LAST_TIMESTEP, LATENT_CHANNELS
 from lib_gie.core.concepts import Concept
@@ -199,15 +200,12 @@ class WebUIImageMaker:
         with self._turn(), _last_prompt_kept():
             p = self._processing(prompts, seeds)
             if bool((scales != 0).any()):
-                request = Request((Concept(concept),), adapter=FIXED)
-                of_rows = GivenScales(scales.repeat_interleave(parts_of(prompts[0])))  # [B * parts]
-                give_plan(p, Plan(request, (of_rows,), (ScaleSource(None, None, -1.0),)))
+                give_plan(p, _at(concept, scales.repeat_interleave(parts_of(prompts[0]))))
             latents = _keep_latents(p)
             images = processing.process_images(p).images
             if shared.state.interrupted or shared.state.skipped or len(images) != len(prompts):
                 raise BatchStoppedError("the batch was stopped")
-            pixels = np.stack([np.asarray(image.convert("RGB"), dtype=np.float32) for image in images])  # [B, H, W, 3]
-            return Made(torch.from_numpy(pixels / 255).permute(0, 3, 1, 2), torch.cat(latents).float().cpu())
+            return Made(_pixels(images), torch.cat(latents).float().cpu())
 
     def _processing(self, prompts: list[str], seeds: list[int]) -> Any:
         return processing.StableDiffusionProcessingTxt2Img(
@@ -288,6 +286,12 @@ class WebUIImageMaker:
         return _in_order(found)
 
 
+def _at(concept: str, scales: torch.Tensor) -> Plan:
+    """Return the plan that erases a concept from rows at these scales, float32 [B * parts]."""
+    request = Request((Concept(concept),), adapter=FIXED)
+    return Plan(request, (GivenScales(scales),), (ScaleSource(None, None, -1.0),))
+
+
 def _predict_rows(
     model: Any,
     given: tuple[torch.Tensor, torch.Tensor],
@@ -308,6 +312,12 @@ def _predict_rows(
     with hooks, devices.autocast():
         output: torch.Tensor = unet(inputs, timesteps, **rows)
     return output.float().cpu()
+
+
+def _pixels(images: Sequence[Image.Image]) -> torch.Tensor:
+    """Return pictures as float32 [B, 3, H, W], 0 to 1."""
+    pixels = np.stack([np.asarray(image.convert("RGB"), dtype=np.float32) for image in images])  # [B, H, W, 3]
+    return torch.from_numpy(pixels / 255).permute(0, 3, 1, 2)
 
 
 def _in_order(by_number: dict[int, torch.Tensor]) -> torch.Tensor:
