@@ -77,7 +77,7 @@ def test_axes_switch_erasure_on():
         ({"rule": "value projection", "concept_pass": "separate"}, "which has no concept pass"),
         ({"concept_pass": ["fused"]}, "must be one of"),
         ({"hires": "third"}, "must be one of 'both', 'first only', 'second only'"),
-        ({"concept": "knife"}, "unknown argument 'concept'; known are enabled, concepts"),
+        ({"concept": "knife"}, "unknown argument 'concept'; known are: enabled, concepts"),
     ],
 )
 def test_wrong_values_say_what_is_right(values, message):
