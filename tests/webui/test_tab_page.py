@@ -226,7 +226,8 @@ def test_everything_fits(page, webui, theme):
         open_advanced(page)
         for width in WIDTHS:
             page.resize(width, 3000)
-            assert page.driver.execute_script(CUT_OFF, TAB) == [], width
+            cut = page.driver.execute_script(CUT_OFF, TAB)
+            assert [part for part in cut if "thumbnail-item" not in part] == [], width  # galleries of a report scroll
             count, overlaps = page.driver.execute_script(OVERLAPS, TAB, PARTS)
             assert count == len(FIELDS) + 3 + 4
             assert overlaps == [], width
