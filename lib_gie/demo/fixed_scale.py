@@ -45,5 +45,9 @@ def save_fixed_scale(tried: list[dict]) -> float:
 
 
 def _left(entry: dict) -> float:
-    """Return the larger share of images in which the concept is left, of named and of implied prompts; 0 to 1."""
-    return max(row["left"] or 0.0 for row in entry["rows"] if row["prompts"] in ("named", "implied"))
+    """Return the larger share of images in which the concept is left, of named and of implied prompts; 0 to 1.
+
+    What was not measured counts as left.
+    """
+    found = [row["left"] for row in entry["rows"] if row["prompts"] in ("named", "implied")]
+    return max((1.0 if share is None else share for share in found), default=1.0)

@@ -36,6 +36,12 @@ def test_where_all_leave_too_much_it_is_the_one_that_leaves_least(recorded):
     assert save_fixed_scale([tried(-0.5, 0.5, 0.1, 0.7), tried(-1.0, 0.2, 0.2, 0.9)]) == -1.0
 
 
+def test_what_was_not_measured_counts_as_left(recorded):
+    unknown = tried(-0.5, 0.0, 0.0, 0.1)
+    unknown["rows"][1]["left"] = None
+    assert save_fixed_scale([unknown, {**unknown, "rows": []}, tried(-1.0, 0.2, 0.2, 0.9)]) == -1.0
+
+
 def test_the_shipped_one_was_chosen_so(recorded):
     shipped = json.loads((DEMO / "fixed_scale.json").read_text(encoding="utf-8"))
     assert save_fixed_scale(shipped["tried"]) == shipped["scale"]

@@ -203,7 +203,7 @@ class ResolvedScales:
                 values = [new.or_stronger(before) for new, before in zip(values, old, strict=True)]
             self._found[row] = tuple(values)
             pairs = zip(self.targets, values, strict=True)
-            scales = [self._scale(target, one, emphasis[number]) for target, one in pairs]
+            scales = [self._scale(target, one, emphasis[number], facts[number].factor) for target, one in pairs]
             for index, before in enumerate(self.values.get(row, ())):
                 scales[index] = torch.minimum(scales[index], before)
             self.values[row] = tuple(scales)
@@ -223,10 +223,11 @@ class ResolvedScales:
         doubts = target.rule.doubts(read, named, misread, [known.unlike for known in facts])
         return [_doubted(target.rule, row, doubt) for row, doubt in zip(values, doubts, strict=True)]
 
-    def _scale(self, target: Target, found: _Found, emphasis: float) -> torch.Tensor:
+    def _scale(self, target: Target, found: _Found, emphasis: float, factor: float) -> torch.Tensor:
         """Return w of one row and target, float32 [n]."""
         power = self._rule.emphasis_power
-        plain = (found.base * target.encoded.concept.weight * self._strength).clamp(max=target.floor)  # [n]
+        strength = target.encoded.concept.weight * self._strength * factor
+        plain = (found.base * strength).clamp(max=target.floor)  # [n]
         if power and emphasis > MOST_EMPHASIS and bool((plain != 0).any()):
             raise OptionError(
                 f"the largest emphasis in the prompt is {emphasis:.3g}; {target.encoded.concept.text[:100]!r} can be "

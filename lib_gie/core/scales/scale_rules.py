@@ -36,12 +36,14 @@ class PromptFacts:
 
     ``named``: folded texts of the concepts (``Concept.key``) whose own words are in it; None: not known, which counts
     as all of them. ``emphasis``: the largest in it, as its text says; 1: none. ``unlike``: what makes it, or the model
-    that reads it, unlike the plain prompts that calibrations are made from; "": nothing.
+    that reads it, unlike the plain prompts that calibrations are made from; "": nothing. ``factor``: what w is
+    multiplied by in this row, as the host says; 1 or more.
     """
 
     named: frozenset[str] | None = None
     emphasis: float = 1.0
     unlike: str = ""
+    factor: float = 1.0
 
     def names(self, key: str) -> bool:
         """Tell whether a concept, by its folded text, is named, or may be."""

@@ -64,9 +64,9 @@ def request_of(p: Any) -> Request | None:
 def process(inner: Callable[..., Any], p: Any) -> Any:
     """Return what ``inner`` makes of ``p``: its images have been erased from. Raises GieError where that cannot be."""
     request, enforced = request_of(p), enforced_requests()
-    own = plans_for(request, enforced, p)
+    own = plans_for(request, enforced)
     calibrated = _calibrate(p, own)
-    plans = [*(own if calibrated is None else plans_for(request, enforced, p)), *given_plans(p)]
+    plans = [*(own if calibrated is None else plans_for(request, enforced)), *given_plans(p)]
     clear_parameters(p)
     if not plans:
         with _beside_the_erased(p):

@@ -13,7 +13,7 @@ from torch import nn
 from lib_gie.hosts.presets import PRESETS
 
 from .contract import Model, Processing, StepParams
-from .denoiser_rows import DenoiserRows
+from .denoiser_rows import DenoiserRows, guidance
 from .other_extensions import check_order
 
 
@@ -115,3 +115,7 @@ class AUTOMATIC1111:
         rows = DenoiserRows.read(params)
         check_order(p, rows.names)
         return rows
+
+    def guidance(self, params: StepParams) -> float:
+        """Return the largest of all images in the call."""
+        return guidance(params.denoiser)

@@ -230,3 +230,6 @@ class WebUI(Protocol):
 
     def step_rows(self, p: Processing, params: StepParams) -> StepRows:
         """Return the rows of a denoiser call. Raises ErasureError where they, or what draws the image, are unknown."""
+
+    def guidance(self, params: StepParams) -> float:
+        """Return the most that a prompt is multiplied by in a denoiser call: CFG scale times its parts' weights."""

@@ -80,6 +80,15 @@ class DenoiserRows:
         )
 
 
+def guidance(denoiser: Denoiser) -> float:
+    """Return the most that a prompt is multiplied by: CFG scale times the weights of the parts that are drawn."""
+    arguments = denoiser.sampler.sampler_extra_args
+    parts = part_weights(denoiser, arguments["cond"].batch)
+    scale = arguments["cond_scale"] * denoiser.cond_scale_miltiplier
+    drawn = [max(weights.total, sum(weight for weight in weights.parts if weight > 0)) for weights in parts]
+    return float(scale * max(drawn, default=1.0))
+
+
 def _check_count(total: int, parts: list[Weights], groups: int) -> None:
     """Raise ErasureError unless a denoiser call has a row for each part, and ``groups`` for each image, in all."""
     expected = sum(len(weights.parts) for weights in parts) + groups * len(parts)

@@ -161,6 +161,11 @@ class Forge:
         """Return rows in marked chunks: which of them a UNet call has depends on the free memory."""
         return step_rows(params.denoiser, params.x.shape[0])
 
+    def guidance(self, params: StepParams) -> float:
+        """Return the one of all images: the host weighs each part as the last image does."""
+        weights = [part.weight for part in params.denoiser.sampler.sampler_extra_args["cond"].batch[-1]]
+        return float(_cfg_scale(params.denoiser) * sum(weight for weight in weights if weight > 0))
+
 
 def step_rows(denoiser: Denoiser, images: int) -> MarkedRows:
     """Return the rows of one denoiser call; ``images``: the batch's.
@@ -184,7 +189,12 @@ def step_rows(denoiser: Denoiser, images: int) -> MarkedRows:
 
 def _check_cfg(denoiser: Any, weights: list[float]) -> None:
     """Raise ErasureError where the negative prompt draws. ``weights``: those by which the host adds the parts up."""
+    scale = _cfg_scale(denoiser)
+    check_prompt_draws_all(scale, weights, scale)
+
+
+def _cfg_scale(denoiser: Any) -> float:
+    """Return what the sampler multiplies the prompt by."""
     second = bool(getattr(denoiser.p, "is_hr_pass", False))
     scale = denoiser.p.hr_cfg if second else denoiser.sampler.sampler_extra_args["cond_scale"]
-    scale *= getattr(denoiser, "cond_scale_miltiplier", 1.0)
-    check_prompt_draws_all(scale, weights, scale)
+    return float(scale * getattr(denoiser, "cond_scale_miltiplier", 1.0))

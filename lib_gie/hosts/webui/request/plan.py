@@ -13,6 +13,7 @@ from lib_gie.core.scales.fitted import Fitted
 from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule
 from lib_gie.hosts.webui.host.model import clip_skip, weights_of
 
+from .beyond import factor
 from .infotext import ScaleSource
 from .parsing import Request
 
@@ -34,7 +35,7 @@ class Plan:
     """A request with, for each of its concepts, the rule for its scale (``rules``) and that rule's name (``sources``).
 
     ``enforced``: it is the admin's request, not the user's. ``notes``: what the user is told under the image.
-    ``floor``: no concept's scale is weaker; 0: there is none.
+    ``floor``: no concept's scale is weaker; 0: there is none. ``base``: the model family that the rules are for.
     """
 
     request: Request
@@ -43,12 +44,20 @@ class Plan:
     enforced: bool = False
     notes: tuple[str, ...] = ()
     floor: float = 0.0
+    base: str = ""
 
     @property
     def sizes(self) -> set[Size]:
         """The sizes of latents at which its rules read what is predicted."""
         readings = [reading for rule in self.rules for reading in rule.readings]
         return {reading.size for reading in readings if reading.predicted and reading.size is not None}
+
+    def factor(self, size: Size, guidance: float) -> float:
+        """Return what w is multiplied by in an image; a user's never is. See ``beyond.factor``."""
+        if not self.enforced:
+            return 1.0
+        with_inversion = not all(concept.literal for concept in self.request.concepts)
+        return factor(self.rules, self.base, size, guidance, with_inversion)
 
     @property
     def wants_unerased(self) -> bool:

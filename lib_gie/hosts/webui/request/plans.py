@@ -29,7 +29,6 @@ from lib_gie.hosts.webui.host.model import (
 )
 from lib_gie.options import AUTOMATIC, BY_NAME, DEFAULT_SCALE, FIXED
 
-from .beyond import Asked, strengthened
 from .enforcement import Enforced, calibrates_enforced, enforced_keys, not_enforced
 from .infotext import ScaleSource
 from .installed import adapter_folders, calibrations_folder, find_named
@@ -186,39 +185,31 @@ def _check_checkpoint(installed: InstalledAdapter, model: Any) -> None:
         )
 
 
-def plans_for(request: Request | None, enforced: Sequence[Enforced], p: Any) -> list[Plan]:
-    """Return the plans of what the admin enforces on a job ``p``, then that of what else a user's ``request`` names.
+def plans_for(request: Request | None, enforced: Sequence[Enforced]) -> list[Plan]:
+    """Return the plans of what the admin enforces, then that of what else a user's ``request`` names.
 
     Raises what ``make_plan`` does. The model is looked at only where something is to be erased.
     """
     if request is None and not enforced:
         return []
     model = shared.sd_model
-    plans = [make_enforced_plan(wish, model, Asked.of(p)) for wish in enforced]
+    plans = [make_plan(wish.request, model, enforced=True, floor=wish.floor) for wish in enforced]
     left = None if request is None else not_enforced(request, enforced)
     return plans if left is None else [*plans, make_plan(left, model)]
 
 
-def make_enforced_plan(wish: Enforced, model: Any, asked: Asked) -> Plan:
-    """Return the plan of an admin's wish for a job that asks for this. Raises what ``make_plan`` does."""
-    request = dataclasses.replace(wish.request, concepts=_as_words(wish.request.concepts, model))
-    plan = make_plan(request, model, enforced=True)
-    base, _ = family_and_heads(unet_of(model))
-    with_inversion = len(request.concepts) > len(wish.request.concepts)
-    stronger = strengthened(request, plan.rules, asked, base, with_inversion)
-    return dataclasses.replace(plan, request=stronger, floor=wish.floor)
-
-
-def make_plan(request: Request, model: Any, enforced: bool = False) -> Plan:
+def make_plan(request: Request, model: Any, enforced: bool = False, floor: float = 0.0) -> Plan:
     """Return the rules for a request on a model. Raises AdapterError, UnsupportedModelError where there can be none.
 
-    ``enforced``: the admin's request, not a user's.
+    ``enforced``: the admin's request, not a user's. ``floor``: a scale that no image's is weaker than; 0: none.
     """
     base, heads = family_and_heads(unet_of(model))
+    if enforced:
+        request = dataclasses.replace(request, concepts=_as_words(request.concepts, model))
     pairs = [_rule(request, concept, base, heads, model, enforced) for concept in request.concepts]
     rules, sources = tuple(rule for rule, _ in pairs), tuple(source for _, source in pairs)
     notes = (*_notes(request, sources, base, enforced), *_adapter_notes(request, rules, sources, enforced))
-    return Plan(request, rules, sources, enforced, notes)
+    return Plan(request, rules, sources, enforced, notes, floor, base)
 
 
 def _as_words(concepts: Sequence[Concept], model: Any) -> tuple[Concept, ...]:

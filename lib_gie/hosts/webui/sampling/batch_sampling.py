@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from modules import errors, shared
 
 from lib_gie.core.erasure import Erasure
+from lib_gie.core.scales.scale_rules import UNKNOWN_PROMPT
 from lib_gie.errors import ErasureError
 from lib_gie.handles import take_off
 from lib_gie.hosts.erased_sampling import ErasedSampling
@@ -133,10 +135,13 @@ class BatchSampling:
             HOST.bring_unet_back(shared.sd_model, params.x)
         self._denoiser = denoiser
         rows = HOST.step_rows(self.p, params)
-        facts = self._prompts.facts(rows.names, reading_of(denoiser), self._clip_skip, self._unlike)
+        unknown = dict.fromkeys((name for name in rows.names if name is not None), UNKNOWN_PROMPT)
+        facts = unknown | self._prompts.facts(rows.names, reading_of(denoiser), self._clip_skip, self._unlike)
+        size, guidance = tuple(params.x.shape[2:]), HOST.guidance(params)
         self._sampling.begin_step(rows, min(1.0, denoiser.step / max(1, denoiser.total_steps)))
         for number, plan, erasure in self._erasures:
-            erasure.facts.update(facts)
+            factor = plan.plan.factor(size, guidance)
+            erasure.facts.update({row: replace(known, factor=factor) for row, known in facts.items()})
             plan.steps += 1
             if erasure.injects or plan.is_unerased:
                 self._done.add(number)
