@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import time
 from pathlib import Path
 
 import pytest
 from browser import open_page
 from conftest import SCREENSHOTS
+from looking import seen
 from PIL import Image
-from test_first_use import SECONDS, calibrating  # noqa: F401
+from test_first_use import NAMED, SECONDS, calibrating  # noqa: F401
 
 
 @pytest.fixture
@@ -19,9 +21,15 @@ def page(calibrating):  # noqa: F811
     found.driver.quit()
 
 
+def shown_by(page) -> frozenset[str]:
+    """What the gallery's image shows."""
+    return seen(Image.open(io.BytesIO(bytes(page.image()))))
+
+
 def test_one_click(page):
-    page.fill("#txt2img_prompt textarea", "a picnic")
+    page.fill("#txt2img_prompt textarea", NAMED)
     page.generate()
+    assert "banana" in shown_by(page)
     page.picture("calibration-without")
     page.set_enabled(True)
     page.fill("#gie_txt2img_concepts textarea", "banana")
@@ -46,6 +54,7 @@ def test_one_click(page):
     assert "calibration banana-calibrated-" in line  # it is there now
     assert "last image: in the prompt" in line
     page.picture("calibration-done")
+    assert "banana" not in shown_by(page)
     _join("calibration-running", "calibration-done")
 
 
