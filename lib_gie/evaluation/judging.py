@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from scipy.stats import mannwhitneyu
 from tqdm import tqdm
 
 from lib_gie.demo.world.concepts import CONCEPTS
@@ -16,6 +15,7 @@ from lib_gie.demo.world.fitting import shows
 from lib_gie.demo.world.splits import UNRELATED
 from lib_gie.training.image_maker import ImageMaker, Made
 from lib_gie.training.judges import Judge, Verdict, make_judge
+from lib_gie.training.judges.trial import auc
 
 from .figures import Share, as_json, table
 from .generate import Job
@@ -54,11 +54,11 @@ def make_images(maker: ImageMaker, jobs: Sequence[Job]) -> list[Seen]:
     return seen
 
 
-def auc(scores: Sequence[float], shows: Sequence[bool]) -> float:
-    """Return the chance that an image with the concept scores higher than one without."""
+def auc_of(scores: Sequence[float], shows: Sequence[bool]) -> float:
+    """Return the chance that an image with the concept scores higher than one without. Raises ValueError as ``auc``."""
     having = [score for score, show in zip(scores, shows, strict=True) if show]
     lacking = [score for score, show in zip(scores, shows, strict=True) if not show]
-    return float(mannwhitneyu(having, lacking).statistic) / (len(having) * len(lacking))
+    return auc(having, lacking)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def agreement(maker: ImageMaker, name: str, seen: Sequence[Seen]) -> list[Agreem
             told = judge.shows(verdict, verdict)
             (having if concept in image.shown else lacking).add(told == (concept in image.shown))
         scores, shown = [v.score for v in verdicts], [concept in s.shown for s in seen]
-        result.append(Agreement(concept, auc(scores, shown), having, lacking))
+        result.append(Agreement(concept, auc_of(scores, shown), having, lacking))
     return result
 
 

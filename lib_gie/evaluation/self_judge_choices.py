@@ -13,7 +13,7 @@ from lib_gie.training.image_maker import ImageMaker
 from lib_gie.training.judges.self_judge import NOISES, PART, TIMESTEPS, SelfJudge, best_part
 
 from .figures import table
-from .judging import Seen, auc, batches_of
+from .judging import Seen, auc_of, batches_of
 
 JUDGE = "self"
 CHOICES = tuple(range(100, 1000, 100))
@@ -38,7 +38,7 @@ def choices(maker: ImageMaker, seen: Sequence[Seen]) -> str:
 
     def median(numbers: Sequence[int], part: float) -> str:
         scores = {concept: best_part(found[:, :, numbers], part).tolist() for concept, found in errors.items()}
-        return f"{statistics.median(auc(scores[concept], shown[concept]) for concept in scores):.3f}"
+        return f"{statistics.median(auc_of(scores[concept], shown[concept]) for concept in scores):.3f}"
 
     rows = []
     for timesteps in _ranges():

@@ -42,8 +42,11 @@ def summary(result: Fit, labels: Mapping[str, Sequence[Label]]) -> dict[str, Any
 def verdict(result: Fit, figures: Mapping[str, Any], name: str) -> str:
     """Return one sentence that says whether an adapter is good, and where it is not, what to do.
 
-    It is good where ``Fit.is_better`` says so. ``figures``: those of ``summary``. ``name``: the adapter's.
+    It is good where images showed that scales erase the concept and ``Fit.is_better`` says that it predicts them well.
+    ``figures``: those of ``summary``. ``name``: the adapter's.
     """
+    if reason := _in_vain(figures):
+        return f"{name} is not good enough, because {reason}."
     if result.is_better:
         return (
             f"{name} is good: for prompts that it was not trained on it finds a better scale than one fixed scale for "
@@ -51,11 +54,16 @@ def verdict(result: Fit, figures: Mapping[str, Any], name: str) -> str:
         )
     return (
         f"{name} is not good enough, because for prompts that it was not trained on one fixed scale for all prompts "
-        f"is as good: {_advice(figures)}."
+        f"is as good: train it again with more than these {figures['prompts']} prompts, some of each kind, and choose "
+        f"the fixed scale until then."
     )
 
 
-def _advice(figures: Mapping[str, Any]) -> str:
+def _in_vain(figures: Mapping[str, Any]) -> str:
+    """Return why labels say nothing of how to erase the concept, and what to do; "" where they say it.
+
+    However well an adapter predicts such labels, nobody has seen it erase anything.
+    """
     shown, resisted = figures["shown_without_erasure"], figures["never_erased"]
     if figures["labelled"] and not shown:
         return (
@@ -67,10 +75,7 @@ def _advice(figures: Mapping[str, Any]) -> str:
             f"no scale erased the concept in {resisted} of {shown} images, so let stronger scales be tried, or take "
             f"another judge if the images no longer show it"
         )
-    return (
-        f"train it again with more than these {figures['prompts']} prompts, some of each kind, and choose the fixed "
-        f"scale until then"
-    )
+    return ""
 
 
 def describe(

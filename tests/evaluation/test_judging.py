@@ -30,9 +30,9 @@ def seen(text: str, objects: tuple[str, ...], concept: str, kind: str, style: st
 
 
 def test_auc():
-    assert judging.auc([3, 2, 1, 0], [True, True, False, False]) == 1
-    assert judging.auc([0, 1, 2, 3], [True, True, False, False]) == 0
-    assert judging.auc([1, 1], [True, False]) == 0.5
+    assert judging.auc_of([3, 2, 1, 0], [True, True, False, False]) == 1
+    assert judging.auc_of([0, 1, 2, 3], [True, True, False, False]) == 0
+    assert judging.auc_of([1, 1], [True, False]) == 0.5
 
 
 def test_agreement(monkeypatch):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scipy.stats import mannwhitneyu
 from test_training import Calibrated, Host
 
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo
-from lib_gie.training.fitting import Fit
-from lib_gie.training.judges.trial import FEWEST, LEAST_AUC, Trial
+from lib_gie.training.fitting import Fit, PromptInputs, Recipe, fit_labels
+from lib_gie.training.judges.trial import FEWEST, LEAST_AUC, Trial, auc
 from lib_gie.training.labels import CALIBRATION, Label, Labelling, Sample
 from lib_gie.training.report import summary, verdict
 
@@ -21,6 +22,23 @@ def test_the_share_of_pairs_in_the_right_order():
     assert Trial([0, 1], [2, 3]).auc == 0
     assert Trial([1, 1], [1]).auc == 0.5
     assert Trial([0, 2], [1]).auc == 0.5
+
+
+def test_images_of_one_kind_alone_make_no_pair():
+    for scores in (([], [1.0]), ([1.0], []), ([], [])):
+        with pytest.raises(ValueError, match="make no pair"):
+            auc(*scores)
+
+
+def test_the_share_of_pairs_is_the_rank_statistic_of_mann_and_whitney():
+    showing, absent = torch.randint(0, 9, (2, 40), generator=torch.Generator().manual_seed(5)).tolist()
+    expected = mannwhitneyu(showing, absent[:30]).statistic / (40 * 30)  # with many equal scores
+    assert auc(showing, absent[:30]) == pytest.approx(expected)
+
+
+def test_a_judge_that_knows_is_weak_where_few_images_show_what_they_should():
+    assert Trial([1.0] * 11 + [0.0] * 13, [0.0] * 24).is_weak
+    assert not Trial([1.0] * 12 + [0.0] * 12, [0.0] * 24).is_weak
 
 
 def test_a_judge_that_guesses_is_weak_and_one_that_knows_is_not():
@@ -82,7 +100,8 @@ def test_the_verdict_is_one_sentence():
     for better in (True, False):
         for made in (labels(-1.0), labels(0.0), labels(-16.0, erased=False)):
             text = said(better, made)
-            assert text.startswith("my-knife is good:" if better else "my-knife is not good enough, because")
+            good = better and made == labels(-1.0)
+            assert text.startswith("my-knife is good:" if good else "my-knife is not good enough, because")
             assert text.endswith(".")
             assert ". " not in text
 
@@ -97,4 +116,31 @@ def test_the_verdict_is_one_sentence():
 )
 def test_what_to_do_goes_by_what_was_seen(made, advice):
     assert advice in said(False, made)
-    assert advice not in said(True, made)
+
+
+@pytest.mark.parametrize("made", [labels(0.0), labels(-16.0, erased=False)])
+def test_whatever_is_predicted_nothing_is_good_that_was_never_seen_to_erase(made):
+    assert said(True, made) == said(False, made)
+
+
+@pytest.mark.parametrize(("resisting", "good"), [(6, True), (7, False)])
+def test_it_is_good_if_half_of_the_images_are_erased(resisting, good):
+    made = labels(-16.0, erased=False)[:resisting] + labels(-1.0)[resisting:]
+    assert ("is good:" in said(True, made)) == good
+
+
+def test_without_an_image_the_error_alone_decides():
+    """Every label was kept from the calibration."""
+    presumed = [Label(sample, -1.0, True, None) for sample in NAMED]
+    assert "is good:" in said(True, presumed)
+    assert "more than these 2 prompts" in said(False, presumed)
+
+
+def test_labels_that_no_scale_erased_are_learned_well_and_are_not_good():
+    """The fit is real: attention tells which prompts name it, all of which have the same label."""
+    made = [Label(Sample(f"knife {number} -4", 0), -4.0, False, None, 6) for number in range(30)]
+    made += [Label(Sample(f"a cat {number} 0", 0, "unrelated"), 0.0, True, None) for number in range(30)]
+    result = fit_labels(PromptInputs(Host(), ["knife"]), {"knife": made}, Recipe(epochs=200))
+    assert result.is_better
+    text = verdict(result, summary(result, {"knife": made}), "knife")
+    assert text.startswith("knife is not good enough, because no scale erased the concept in 30 of 30 images")
