@@ -14,6 +14,7 @@ from test_webui_work_order import TOO_FEW
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo, save_adapter
 from lib_gie.hosts.webui.training.pace import Setting
 from lib_gie.hosts.webui.training.work_order import WorkOrder
+from lib_gie.training.prompts import starter_list, starter_list_for
 
 NAMED = [f"a knife on table {number}" for number in range(12)]
 OTHERS = [f"a cat on table {number}" for number in range(12)]
@@ -83,6 +84,26 @@ def test_doubts_stop_nobody(lines):
     assert go.startswith("It takes ")
     what, _, _ = lines(concept="umbrella")
     assert "No prompt under [explicit] names &#x27;umbrella&#x27;" in what
+
+
+def test_what_is_said_of_prompts_is_of_those_that_are_trained_on(lines):
+    everything = "\n".join([*NAMED, "[implicit]", *(f"robbery {n}" for n in range(3)), "[unrelated]", *OTHERS])
+    what, how, go = lines(prompts=everything, count=4, seeds=3)
+    assert what.startswith("11 prompts for knife: 4 explicit, 3 implicit, 4 unrelated.")
+    assert "The list has 27, but Advanced takes at most 4 per section." in what
+    assert "There are few prompts with &#x27;knife&#x27;: 7." in what
+    assert "There are few prompts under [unrelated]: 4." in what
+    assert how
+    assert go
+    assert "The list has" not in lines(prompts=everything)[WHAT]
+    assert "The list has" not in lines(prompts=everything, count=12)[WHAT]
+
+
+@pytest.mark.parametrize("count", [4, 12])
+def test_few_prompts_of_a_starter_list_are_a_doubt(lines, count):
+    what, _, _ = lines(prompts=starter_list(starter_list_for("knife")), count=count)
+    assert what.startswith(f"{2 * count} prompts for knife: {count} explicit, 0 implicit, {count} unrelated.")
+    assert what.count("There are few prompts") == (2 if count == 4 else 0)
 
 
 def test_a_name_that_is_taken_is_said_before_anything_is_made(lines, tmp_path):

@@ -87,12 +87,31 @@ def test_no_work_tells_no_pace(tmp_path):
 
 def test_a_file_that_is_damaged_or_cannot_be_kept_tells_no_pace(tmp_path):
     damaged = tmp_path / "paces.jsonl"
-    lines = ['{"checkpoint": "some checkpoint", "width": 64, "height": 64, "seconds": -1}', "[1]", "{", '{"width": 1}']
-    damaged.write_text("\n".join(lines), encoding="utf-8")
+    damaged.write_text("\n".join(["[1]", "{", '{"width": 1}', "null", ""]), encoding="utf-8")
     assert Paces(damaged).of(SETTING) is None
     no_folder = Paces(damaged / "paces.jsonl")
     no_folder.note(SETTING, 10, 1.0)
     assert no_folder.of(SETTING) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "known"),
+    [("1e308", False), ("1e-320", False), ("-1", False), ("0", False), ("NaN", False), ("Infinity", False),
+     ("1" * 400, False), ('"much"', False), ("1.1e4", False), ("9e-7", False), ("1e4", True), ("1e-6", True)],
+)  # fmt: skip
+def test_a_time_that_cannot_be_is_no_pace(tmp_path, seconds, known):
+    file = tmp_path / "paces.jsonl"
+    entry = f'{{"checkpoint": "some checkpoint", "width": 64, "height": 64, "seconds": {seconds}}}\n'
+    file.write_text(entry, encoding="utf-8")
+    assert Paces(file).of(SETTING) == (float(seconds) if known else None)
+    assert estimate_text(ORDER, Paces(file).of(SETTING)).startswith("It takes ")
+
+
+@pytest.mark.parametrize("seconds", [1e308, float("inf"), float("nan"), 1e-320, -1.0])
+def test_a_time_that_cannot_be_is_not_kept(tmp_path, seconds):
+    paces = Paces(tmp_path / "paces.jsonl")
+    paces.note(SETTING, 1, seconds)
+    assert paces.of(SETTING) is None
 
 
 # -- progress ------------------------------------------------

@@ -94,15 +94,20 @@ def _of_what(fields: _Fields) -> str:
     concept = fields.concept
     if not concept:
         return "Name what is to be erased, for example: knife. Or press one of the buttons."
-    prompts = parse_prompts(fields.given["prompts"], concept)
-    if fields.order is not None:
-        fields.order.samples()  # raises what a training would end with
-    kinds = Counter(kind for _, kind in prompts)
+    listed = parse_prompts(fields.given["prompts"], concept)
+    trained = listed if fields.order is None else _trained_on(fields.order)
+    kinds = Counter(kind for _, kind in trained)
     counted = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS)
-    count = f"{len(prompts)} prompts for {html.escape(concept)}: {counted}."
-    return count + "".join(
-        f"<br><span class='gie-doubt'>{html.escape(text)}</span>" for text in doubts(prompts, concept)
-    )
+    parts = [f"{len(trained)} prompts for {html.escape(concept)}: {counted}."]
+    if len(trained) < len(listed):
+        parts.append(f" The list has {len(listed)}, but Advanced takes at most {fields.given['count']} per section.")
+    parts += [f"<br><span class='gie-doubt'>{html.escape(text)}</span>" for text in doubts(trained, concept)]
+    return "".join(parts)
+
+
+def _trained_on(order: WorkOrder) -> list[tuple[str, str]]:
+    """Return the prompts that a training takes, and their kinds. Raises what the training would end with."""
+    return list(dict.fromkeys((sample.prompt, sample.kind) for sample in order.samples()))
 
 
 def _of_how(fields: _Fields) -> str:

@@ -13,6 +13,10 @@ ASSUMED = 20.0
 ASSUMED_OF = "a middling graphics card with SD 1.5 at 512x512"
 
 
+LEAST, MOST = 1e-6, 1e4
+"""Seconds that one evaluation may have taken. Anything else is no measurement, but a damaged file or a wrong clock."""
+
+
 class Setting(NamedTuple):
     """What the pace depends on most: the checkpoint's name, and an image's width and height in pixels."""
 
@@ -27,7 +31,7 @@ def _read(entry: Any) -> tuple[Setting, float] | None:
         seconds = float(entry["seconds"])
     except (TypeError, ValueError, LookupError, OverflowError):
         return None
-    return (setting, seconds) if 0 < seconds < float("inf") else None
+    return (setting, seconds) if LEAST <= seconds <= MOST else None
 
 
 def _write(setting: Setting, seconds: float) -> dict[str, Any]:
@@ -50,8 +54,11 @@ class Paces:
             return None
 
     def note(self, setting: Setting, evaluations: int, seconds: float) -> None:
-        """Keep how long so many evaluations have taken. Where the file cannot be written, nothing is kept."""
-        if evaluations <= 0 or seconds <= 0:
+        """Keep how long so many evaluations have taken.
+
+        Nothing is kept of times that cannot be (see LEAST, MOST), nor where the file cannot be written.
+        """
+        if evaluations <= 0 or not LEAST <= seconds / evaluations <= MOST:
             return
         try:
             self._all().add(setting, seconds / evaluations)
