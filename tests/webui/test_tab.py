@@ -145,7 +145,7 @@ def test_a_judge_that_is_too_weak_is_told_before_the_concept_is_calibrated(page)
     set_order(page, concept="isosceles", name="isosceles", prompts="\n".join([*nothing, "[unrelated]", *other]))
     set_order(page, seeds=1, steps=8, cfg=4, width=64, height=64, batch=8)
     page.click("#gie_train_start")
-    warning = "cannot tell well enough whether an image shows isosceles"
+    warning = "hardly tells images of prompts with isosceles from images of unrelated prompts"
     page.wait(lambda: warning in status(page), "the warning", TRAINING_SECONDS)
     assert not runs(page)
     page.picture("tab-weak-judge", "#gie_train_step_go")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +39,47 @@ def _read(entry: Any) -> tuple[Setting, float] | None:
 
 def _write(setting: Setting, seconds: float) -> dict[str, Any]:
     return {**setting._asdict(), "seconds": seconds}
+
+
+class TimedTurns:
+    """Turns of work, and the seconds that all of them have lasted. What comes before a turn is not counted."""
+
+    def __init__(self, turn: Callable[[], AbstractContextManager[None]]):
+        """``turn``: makes the context of one turn. Entering it may take long, as when others are waited for."""
+        self._turn = turn
+        self.seconds = 0.0
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Take a turn."""
+        with self._turn():
+            begun = time.monotonic()
+            try:
+                yield
+            finally:
+                self.seconds += time.monotonic() - begun
+
+
+class BatchTimer:
+    """The ``images`` of batches and the ``seconds`` of their turns, without the first batch, which takes longer."""
+
+    def __init__(self, turns: TimedTurns):
+        """``turns``: those in which the batches are made and judged."""
+        self.images, self.seconds = 0, 0.0
+        self._turns, self._is_first = turns, True
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin to count here: what was done since the last batch is not part of the next one."""
+        self._begun = self._turns.seconds
+
+    def end_batch(self, images: int) -> None:
+        """Count a batch that has just been made and judged. The next one begins here."""
+        if not self._is_first:
+            self.images += images
+            self.seconds += self._turns.seconds - self._begun
+        self._is_first = False
+        self.begin()
 
 
 class Paces:

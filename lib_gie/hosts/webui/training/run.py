@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,11 +30,11 @@ from lib_gie.training.report import describe, summary, verdict
 from lib_gie.training.rounds import Rounds
 
 from .adapter_file import allowed_path, calibration_of
-from .image_maker import WebUIImageMaker
-from .pace import Paces, Setting
+from .image_maker import WebUIImageMaker, take_turn
+from .pace import BatchTimer, Paces, Setting, TimedTurns
 from .progress import BatchStoppedError, Progress, Stage
 from .report import report_text, strips
-from .work_order import WorkOrder, evaluations_of_image
+from .work_order import RANGES, WorkOrder, evaluations_of_image
 
 Result = TypeVar("Result")
 
@@ -46,59 +46,66 @@ def prepare(
     progress: Progress,
     should_stop: Callable[[], bool],
     paces: Paces,
-    even_so: bool = False,
     **settings: Any,
 ) -> Run:
     """Check the order, and return what it is run by. Raises GieError for bad orders.
 
     ``progress``: is kept up to date. ``should_stop``: asked between batches. ``paces``: is told how fast images were
-    made. ``even_so``: whether to train with a judge that is too weak. ``settings``: the judge's.
+    made. ``settings``: the judge's.
     """
     samples = order.samples()
     path = allowed_path(order)
-    maker = _maker_of(order)
+    turns = TimedTurns(take_turn)
+    maker = _maker_of(order, turns)
     judge = make_judge(order.judge, maker, order.bare_concept, **settings)
-    return Run(order, samples, path, maker, judge, progress, should_stop, paces, even_so)
+    return Run(order, samples, path, maker, judge, progress, should_stop, paces, turns)
 
 
-def _maker_of(order: WorkOrder) -> WebUIImageMaker:
-    """Return the loaded checkpoint with the order's sampling."""
+def _maker_of(order: WorkOrder, turns: TimedTurns) -> WebUIImageMaker:
+    """Return the loaded checkpoint with the order's sampling. ``turns``: in which it makes the images."""
     return WebUIImageMaker(
-        sampler=order.sampler, steps=order.steps, cfg=order.cfg, width=order.width, height=order.height
+        sampler=order.sampler, steps=order.steps, cfg=order.cfg, width=order.width, height=order.height, turn=turns
     )
 
 
-def _note_pace(paces: Paces, order: WorkOrder, maker: WebUIImageMaker, images: int, seconds: float) -> None:
+def _note_pace(paces: Paces, order: WorkOrder, maker: WebUIImageMaker, timer: BatchTimer) -> None:
     """Keep how long images have taken, where no person and no service was waited for."""
     judge = judge_class(order.judge)
     if not (judge.asks_person or judge.settings):
         setting = Setting(maker.name, order.width, order.height)
-        paces.note(setting, images * evaluations_of_image(order), seconds)
+        paces.note(setting, timer.images * evaluations_of_image(order), timer.seconds)
 
 
 def measure_pace(order: WorkOrder, paces: Paces) -> None:
-    """Make one batch, have it judged (but not by a person or a service), and keep how long that took."""
-    maker, samples = _maker_of(order), order.samples()[: order.batch]
-    prompts = [sample.prompt for sample in samples]
-    started = time.monotonic()
+    """Make one batch, have it judged (but not by a person or a service), and keep how long that took.
+
+    A batch of few steps comes before it, because the first images of a model take longer.
+    """
+    turns = TimedTurns(take_turn)
+    maker, samples = _maker_of(order, turns), order.samples()[: order.batch]
+    prompts, seeds = [sample.prompt for sample in samples], [sample.seed for sample in samples]
     scales = torch.full((len(prompts),), order.scales[-1])  # [B]
-    made = maker.make(prompts, [sample.seed for sample in samples], order.bare_concept, scales)
+    first = dataclasses.replace(order, steps=RANGES["steps"][0])
+    _maker_of(first, turns).make(prompts, seeds, order.bare_concept, scales)
+    begun = turns.seconds
+    made = maker.make(prompts, seeds, order.bare_concept, scales)
     kind, evaluations = judge_class(order.judge), 2 * order.steps
     if not (kind.asks_person or kind.settings):  # neither a person's time nor a service's price
         make_judge(order.judge, maker, order.bare_concept).look(made, prompts)
         evaluations = evaluations_of_image(order)
-    seconds = time.monotonic() - started
-    paces.note(Setting(maker.name, order.width, order.height), len(prompts) * evaluations, seconds)
+    setting = Setting(maker.name, order.width, order.height)
+    paces.note(setting, len(prompts) * evaluations, turns.seconds - begun)
 
 
 def weak_judge_text(judge: str, concept: str, trial: Trial) -> str:
-    """Return what is said of a judge that is too weak for a concept, and what to do."""
+    """Return what is said where a judge hardly tells apart what it learns from: both possible causes, what to do."""
     return (
-        f"The judge {judge} cannot tell well enough whether an image shows {concept}. It was given pairs of images, "
-        f"one of a prompt with the concept and one of an unrelated prompt, and found the right one in "
-        f"{100 * trial.auc:.0f} of 100; guessing finds it in 50. Look at the images: if they show {concept}, take "
-        f"another judge; if they do not, take other prompts, because this checkpoint does not draw it for these. Press "
-        f"Train again to train with this judge nevertheless."
+        f"The judge {judge} hardly tells images of prompts with {concept} from images of unrelated prompts: of pairs "
+        f"with one image of each kind it found the right one in {100 * trial.auc:.0f} of 100, and guessing finds it in "
+        f"50. This has one of two causes. Either the judge cannot tell whether an image shows {concept}, or this "
+        f"checkpoint seldom draws it for these prompts. Look at the images of prompts with {concept}. If most of them "
+        f"show it, take another judge. If most of them do not, take prompts that this checkpoint draws it for. Press "
+        f"Train again to train as it is nevertheless."
     )
 
 
@@ -117,7 +124,11 @@ def _insist(work: Callable[[], Result], should_stop: Callable[[], bool]) -> Resu
 
 @dataclass
 class Run:
-    """One training from the judge's trial to the report. See ``prepare``. ``path``: where the adapter goes."""
+    """One training from the judge's trial to the report. See ``prepare``.
+
+    ``path``: where the adapter goes. ``turns``: those of the maker. ``even_so``: whether to train with a judge that
+    hardly tells apart what it learns from.
+    """
 
     order: WorkOrder
     samples: Sequence[Sample]
@@ -127,7 +138,8 @@ class Run:
     progress: Progress
     should_stop: Callable[[], bool]
     paces: Paces
-    even_so: bool
+    turns: TimedTurns
+    even_so: bool = False
     _all_labelled: str = ""  # why every prompt is labelled; "" where the calibration knows of some
 
     @property
@@ -183,8 +195,13 @@ class Run:
         """Let the judge learn before all else, and tell whether it is worth going on."""
         labelling = self._labelling(None)
         stage = Stage(f"trying the judge {self.order.judge}", "images", labelling.untaught)
-        with self._images_of(stage, lambda: stage.total - labelling.untaught) as on_batch:
-            _insist(lambda: labelling.teach(self.should_stop, on_batch), self.should_stop)
+        with self._images_of(stage, lambda: stage.total - labelling.untaught) as (on_batch, timer):
+
+            def work() -> None:
+                timer.begin()
+                labelling.teach(self.should_stop, on_batch)
+
+            _insist(work, self.should_stop)
         if self.should_stop():
             self._end("stopped", "interrupted while the judge was tried; Train goes on from there")
             return False
@@ -222,23 +239,30 @@ class Run:
         labelling = self._labelling(presumption)
         found, count = labelling.done, len(labelling.searches)
         stage = Stage("labelling", "labels", count, found, found, count)
-        with self._images_of(stage, lambda: labelling.done) as on_batch:
-            if presumption is None:
-                return _insist(lambda: labelling.run(self.should_stop, on_batch), self.should_stop) or []
-            rounds = Rounds(labelling, presumption, inputs, recipe)
+        rounds = None if presumption is None else Rounds(labelling, presumption, inputs, recipe)
+        with self._images_of(stage, lambda: labelling.done) as (on_batch, timer):
 
-            def on_round(number: int) -> None:
-                stage.text, stage.total = f"labelling, round {number}", max(rounds.begun, labelling.done)
+            def work() -> list[Label]:
+                timer.begin()
+                if rounds is None:
+                    return labelling.run(self.should_stop, on_batch)
 
-            return _insist(lambda: rounds.run(self.should_stop, on_batch, on_round), self.should_stop) or []
+                def on_round(number: int) -> None:
+                    timer.begin()  # the fit between two rounds reads the prompts
+                    stage.text, stage.total = f"labelling, round {number}", max(rounds.begun, labelling.done)
+
+                return rounds.run(self.should_stop, on_batch, on_round)
+
+            return _insist(work, self.should_stop) or []
 
     @contextmanager
-    def _images_of(self, stage: Stage, done: Callable[[], int]) -> Iterator[OnBatch]:
-        """Yield what is to be called with every batch: it tells the page, and afterwards the pace is kept."""
-        progress, before = self.progress, self.progress.images
+    def _images_of(self, stage: Stage, done: Callable[[], int]) -> Iterator[tuple[OnBatch, BatchTimer]]:
+        """Yield what is to be called with every batch, and its timer: it tells the page, then the pace is kept."""
+        progress, timer = self.progress, BatchTimer(self.turns)
         progress.stage = stage
 
         def on_batch(made: Made, of: list[tuple[Sample, float]], verdicts: list[Verdict]) -> None:
+            timer.end_batch(len(of))
             stage.done = done()
             stage.total = max(stage.total, stage.done)  # kept verdicts may settle labels of later rounds
             progress.images += len(of)
@@ -248,7 +272,6 @@ class Run:
             ]
             progress.pictures = (progress.pictures + pictures)[-_RECENT:]
 
-        yield on_batch
-        images = progress.images - before
-        if images >= self.order.batch:  # the first images of a model take longer
-            _note_pace(self.paces, self.order, self.maker, images, time.monotonic() - stage.begun)
+        yield on_batch, timer
+        if timer.images >= self.order.batch:
+            _note_pace(self.paces, self.order, self.maker, timer)

@@ -18,6 +18,9 @@ from .pace import Paces
 from .progress import BatchStoppedError, Progress, Stage
 from .work_order import WorkOrder
 
+Asked = tuple[WorkOrder, str]
+"""An order, and the checkpoint with the settings that its images depend on (see ``ImageMaker.description``)."""
+
 
 def judge_settings(judge: str, ask: Ask | None = None) -> dict[str, Any]:
     """Return what a judge's ``build`` takes: what the settings page has of it, or ``ask`` where a person judges."""
@@ -34,7 +37,8 @@ class Trainer:
         self.progress = Progress()
         self.paces = Paces(adapter_folders()[-1] / "labels" / "paces.jsonl")
         """How fast this WebUI made the images of earlier trainings."""
-        self._order: WorkOrder | None = None  # of the training that was begun last
+        self._begun: Asked | None = None  # what was begun last
+        self._accepted: Asked | None = None  # what was begun again after a warning: it is not warned of any more
         self._stop = threading.Event()
         self._answer = 0
         self._answered = threading.Event()
@@ -49,19 +53,22 @@ class Trainer:
     def start(self, order: WorkOrder) -> None:
         """Check the order and begin. Raises GieError for bad orders, OptionError where one is under way.
 
-        An order that was warned of goes on when it is given again.
+        An order that was warned of goes on when it is given again with the same checkpoint and settings, and is not
+        warned of any more, however often it is interrupted. Whoever begins another one is warned anew.
         """
         with self._lock:
             if self.running:
                 raise OptionError("a training is under way; interrupt it first, or wait")
             from .run import prepare  # loads what fits and draws: the WebUI's start is not to wait for it
 
-            even_so = self.progress.state == "warned" and order == self._order
             progress = Progress("running", stage=Stage("starting"))
             settings = judge_settings(order.judge, self._ask)
-            run = prepare(order, progress, self._stop.is_set, self.paces, even_so, **settings)
+            run = prepare(order, progress, self._stop.is_set, self.paces, **settings)
+            asked = order, run.maker.description
+            is_again = asked == self._begun and self.progress.state == "warned"
+            run.even_so = is_again or asked == self._accepted
             self._stop.clear()
-            self.progress, self._order = progress, order
+            self.progress, self._begun, self._accepted = progress, asked, asked if run.even_so else None
             self._thread = threading.Thread(target=run.safely, name="gie-training", daemon=True)
             self._thread.start()
 
