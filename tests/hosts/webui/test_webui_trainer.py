@@ -169,6 +169,20 @@ def test_an_order_that_was_never_warned_of_is_warned_of(training):
     assert train(training) == "warned"
 
 
+def test_an_interrupt_before_the_warning_is_no_consent(training, monkeypatch):
+    make = TimedMaker.make
+
+    def interrupted(self, *args):
+        training.trainer.stop()
+        return make(self, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TimedMaker, "make", interrupted)
+        assert train(training) == "stopped"
+    assert training.batches == [8]
+    assert train(training) == "warned"
+
+
 def test_another_checkpoint_is_warned_of(training, monkeypatch):
     assert train(training) == "warned"
     assert train(training) == "running"
@@ -200,6 +214,23 @@ def test_the_pace_is_of_batches_alone(training):
     """Neither is waited for others in it, nor is the first batch part of it."""
     assert train(training) == "warned"
     assert training.batches == [8] * 6
+    assert pace_of(training) == pytest.approx(MAKING / (8 * training.run.evaluations_of_image(training.order)))
+
+
+def test_a_batch_that_was_stopped_in_the_webui_is_left_out(training, monkeypatch):
+    make, tries = TimedMaker.make, []
+
+    def stopped(self, *args):
+        tries.append(self)
+        if len(tries) == 3:
+            with self.turns():
+                self.clock.now += 1000
+                raise training.run.BatchStoppedError("the batch was stopped")
+        return make(self, *args)
+
+    monkeypatch.setattr(TimedMaker, "make", stopped)
+    assert train(training) == "warned"
+    assert (len(tries), training.batches) == (7, [8] * 6)
     assert pace_of(training) == pytest.approx(MAKING / (8 * training.run.evaluations_of_image(training.order)))
 
 
