@@ -109,12 +109,14 @@ def weak_judge_text(judge: str, concept: str, trial: Trial) -> str:
     )
 
 
-def _insist(work: Callable[[], Result], should_stop: Callable[[], bool]) -> Result | None:
+def _insist(work: Callable[[], Result], should_stop: Callable[[], bool], timer: BatchTimer) -> Result | None:
     """Return what work returns; None where it was told to stop.
 
-    Where someone stopped a generation in the WebUI, which was one of its batches, it is done again.
+    Where someone stopped a generation in the WebUI, which was one of its batches, it is done again. ``timer``: of the
+    batches; what was stopped is not part of the next one.
     """
     while True:
+        timer.begin()
         try:
             return work()
         except BatchStoppedError:
@@ -196,12 +198,7 @@ class Run:
         labelling = self._labelling(None)
         stage = Stage(f"trying the judge {self.order.judge}", "images", labelling.untaught)
         with self._images_of(stage, lambda: stage.total - labelling.untaught) as (on_batch, timer):
-
-            def work() -> None:
-                timer.begin()
-                labelling.teach(self.should_stop, on_batch)
-
-            _insist(work, self.should_stop)
+            _insist(lambda: labelling.teach(self.should_stop, on_batch), self.should_stop, timer)
         if self.should_stop():
             self._end("stopped", "interrupted while the judge was tried; Train goes on from there")
             return False
@@ -239,21 +236,16 @@ class Run:
         labelling = self._labelling(presumption)
         found, count = labelling.done, len(labelling.searches)
         stage = Stage("labelling", "labels", count, found, found, count)
-        rounds = None if presumption is None else Rounds(labelling, presumption, inputs, recipe)
         with self._images_of(stage, lambda: labelling.done) as (on_batch, timer):
+            if presumption is None:
+                return _insist(lambda: labelling.run(self.should_stop, on_batch), self.should_stop, timer) or []
+            rounds = Rounds(labelling, presumption, inputs, recipe)
 
-            def work() -> list[Label]:
-                timer.begin()
-                if rounds is None:
-                    return labelling.run(self.should_stop, on_batch)
+            def on_round(number: int) -> None:
+                timer.begin()  # the fit between two rounds reads the prompts
+                stage.text, stage.total = f"labelling, round {number}", max(rounds.begun, labelling.done)
 
-                def on_round(number: int) -> None:
-                    timer.begin()  # the fit between two rounds reads the prompts
-                    stage.text, stage.total = f"labelling, round {number}", max(rounds.begun, labelling.done)
-
-                return rounds.run(self.should_stop, on_batch, on_round)
-
-            return _insist(work, self.should_stop) or []
+            return _insist(lambda: rounds.run(self.should_stop, on_batch, on_round), self.should_stop, timer) or []
 
     @contextmanager
     def _images_of(self, stage: Stage, done: Callable[[], int]) -> Iterator[tuple[OnBatch, BatchTimer]]:
