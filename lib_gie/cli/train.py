@@ -202,7 +202,7 @@ def run(options: argparse.Namespace) -> None:
     from lib_gie.hosts.diffusers import processes
     from lib_gie.hosts.diffusers.image_maker import demo_or_sd_maker
     from lib_gie.training.fitting import PromptInputs, fit_labels
-    from lib_gie.training.report import describe, summary
+    from lib_gie.training.report import describe, is_good, summary, verdict
 
     concepts = bare_concepts("--concept", options.concept)
     demo = options.model is None
@@ -224,12 +224,11 @@ def run(options: argparse.Namespace) -> None:
     save_adapter(describe(result, labels, maker, judges, recipe, {"command": command(options)}), path)
     text = summary(result, labels)
     print(json.dumps({"file": str(path), **text}) if options.json else _lines(path, text))
-    if not result.is_better:
-        print(
-            "warning: on the validation prompts the adapter is no better than one constant scale; give more prompts of "
-            "all three kinds, or use the fixed scale",
-            file=sys.stderr,
-        )
+    said = verdict(result, text, path.stem)
+    if not is_good(result, text):
+        print(f"warning: {said}", file=sys.stderr)
+    elif not options.json:
+        print(said)
 
 
 def _presumption(

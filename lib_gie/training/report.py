@@ -39,11 +39,18 @@ def summary(result: Fit, labels: Mapping[str, Sequence[Label]]) -> dict[str, Any
     }
 
 
+def is_good(result: Fit, figures: Mapping[str, Any]) -> bool:
+    """Tell whether images showed that scales erase the concept, and ``Fit.is_better`` says that it predicts them well.
+
+    ``figures``: those of ``summary``.
+    """
+    return result.is_better and not _in_vain(figures)
+
+
 def verdict(result: Fit, figures: Mapping[str, Any], name: str) -> str:
     """Return one sentence that says whether an adapter is good, and where it is not, what to do.
 
-    It is good where images showed that scales erase the concept and ``Fit.is_better`` says that it predicts them well.
-    ``figures``: those of ``summary``. ``name``: the adapter's.
+    See ``is_good``. ``figures``: those of ``summary``. ``name``: the adapter's.
     """
     if reason := _in_vain(figures):
         return f"{name} is not good enough, because {reason}."
