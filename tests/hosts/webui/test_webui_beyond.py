@@ -41,6 +41,7 @@ def test_beyond_it_is_stronger(beyond, rule, size, guidance):
 def test_all_of_it_counts(beyond, rule):
     assert beyond.factor([rule], DEMO, (8, 12), 8.0) == beyond.BEYOND**2
     assert beyond.factor([rule], DEMO, SIZE, CFG, with_inversion=True) == beyond.BEYOND
+    assert beyond.factor([rule], DEMO, SIZE, CFG, is_plain=False) == beyond.BEYOND
     assert beyond.factor([FixedScale(-2.0), rule], DEMO, (8, 12), 8.0, with_inversion=True) == beyond.BEYOND**3
 
 

@@ -163,7 +163,8 @@ def test_other_prompts_get_the_full_strength(admin, tmp_path, case, capsys):
     """It is never weaker than the fixed scale, since the strength was found without all that. The admin is told why."""
     kept(admin, tmp_path, ABSENT, "wine")
     p, done = admin.process(at_start=lambda p: UNLIKE[case](admin, p))
-    assert read_out(done)["scale"] == FULL
+    beyond = importlib.import_module("lib_gie.hosts.webui.request.beyond").BEYOND
+    assert read_out(done)["scale"] == beyond * FULL
     assert "for 'wine' the fixed scale -3 took the place of the calibration's weaker answer" in capsys.readouterr().out
     assert not p.comments
 

@@ -52,12 +52,12 @@ class Plan:
         readings = [reading for rule in self.rules for reading in rule.readings]
         return {reading.size for reading in readings if reading.predicted and reading.size is not None}
 
-    def factor(self, size: Size, guidance: float) -> float:
+    def factor(self, size: Size, guidance: float, is_plain: bool) -> float:
         """Return what w is multiplied by in an image; a user's never is. See ``beyond.factor``."""
         if not self.enforced:
             return 1.0
         with_inversion = not all(concept.literal for concept in self.request.concepts)
-        return factor(self.rules, self.base, size, guidance, with_inversion)
+        return factor(self.rules, self.base, size, guidance, with_inversion, is_plain)
 
     @property
     def wants_unerased(self) -> bool:

@@ -140,8 +140,8 @@ class BatchSampling:
         size, guidance = tuple(params.x.shape[2:]), HOST.guidance(params)
         self._sampling.begin_step(rows, min(1.0, denoiser.step / max(1, denoiser.total_steps)))
         for number, plan, erasure in self._erasures:
-            factor = plan.plan.factor(size, guidance)
-            erasure.facts.update({row: replace(known, factor=factor) for row, known in facts.items()})
+            factor = {plain: plan.plan.factor(size, guidance, plain) for plain in (True, False)}
+            erasure.facts.update({row: replace(one, factor=factor[not one.unlike]) for row, one in facts.items()})
             plan.steps += 1
             if erasure.injects or plan.is_unerased:
                 self._done.add(number)
