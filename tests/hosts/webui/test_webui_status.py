@@ -121,6 +121,16 @@ def test_each_image_has_a_line(host):  # noqa: F811
         assert re.search(r"wine not erased \(attention to it \d+ %, scale 0\.00, fixed scale\)", line)
 
 
+def test_concepts_that_an_infotext_quotes_have_lines(host):  # noqa: F811
+    """They are found in it again, whatever they are made of."""
+    host.shared.cmd_opts.gie_enforce = '"512x512", "a, GIE concepts: b"'
+    _, done = run(host, {"concepts": '"wine, red":0.5, "a: b", "say ""hi""", GIE scale, Text'}, sampling=ONE)
+    (line,) = lines(done)
+    names = [re.split(" always erased| erased", said)[0] for said in line.removeprefix("Seed 0: ").split("; ")]
+    assert names == ["512x512", "a, GIE concepts: b", "wine, red", "a: b", 'say "hi"', "GIE scale", "Text"]
+    assert module("shown.readout").as_html(told(done)).count("<tr>") == 1 + 7
+
+
 def test_what_found_the_scale_is_named(host, tmp_path):  # noqa: F811
     name = kept(host, tmp_path, PRESENT, "wine")
     _, done = run(host, {"concepts": "wine", "adapter": AUTOMATIC}, sampling=ONE)
@@ -246,6 +256,8 @@ def test_what_a_prompt_says_is_not_taken_for_an_infotext(host):  # noqa: F811
     prompts = ["a knife, Seed: 0, GIE concepts: knife", 'Hires prompt: "a, GIE concepts: knife, b"']
     for text in (f"{prompts[0]}\nSteps: 2, Seed: 0", f"x\nSteps: 2, {prompts[1]}, Seed: 0"):
         assert plain(json.dumps({**kept, "infotexts": [text]})) == []
+    kept["infotexts"][0] += "\nTemplate: a {cat|dog}"  # as scripts add lines
+    assert plain(json.dumps(kept)) == lines(one)
 
 
 def test_images_of_one_seed_are_told_apart(host):  # noqa: F811
