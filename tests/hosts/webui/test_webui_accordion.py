@@ -17,6 +17,7 @@ from test_webui_glue import host  # noqa: F401  # a fixture
 
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo, save_adapter
 from lib_gie.errors import ErasureError, OptionError
+from lib_gie.hosts.webui.request.infotext import settings_line
 from lib_gie.options import AUTOMATIC, FIXED, OPTIONS
 
 KEY = "GIE read-out"
@@ -38,7 +39,8 @@ def lines(host):  # noqa: F811
 def told(done) -> str:
     """The JSON that the WebUI keeps of a generation."""
     params = {key: value for key, value in done.extra_generation_params.items() if key == KEY}
-    return json.dumps({"extra_generation_params": params, "all_seeds": [0, 1]})
+    texts = [settings_line({"Seed": seed, **text}) for seed, text in enumerate(done.infotexts)]
+    return json.dumps({"extra_generation_params": params, "all_seeds": [0, 1], "infotexts": texts})
 
 
 # -- the lines ------------------------------------------------

@@ -14,6 +14,7 @@ from PIL import Image, ImageChops
 from test_webui_glue import host  # noqa: F401  # a fixture
 
 from lib_gie.errors import ErasureError, OptionError
+from lib_gie.hosts.webui.request.infotext import settings_line
 from lib_gie.hosts.webui.request.parsing import read_request
 
 ON = {"concepts": "knife", "adapter": "Fixed scale", "scale": -3.0}
@@ -558,7 +559,9 @@ def test_read_out(host):  # noqa: F811
     assert all(0 < entry["present"] <= 1 for entry in first[1:])
     assert first[0]["scale"] is first[0]["present"] is None  # both would say for which prompts it is weak
     assert all(readout.KEY not in text for text in done.infotexts)
-    page = readout.as_html(json.dumps({"extra_generation_params": {readout.KEY: told}, "all_seeds": p.all_seeds}))
+    texts = [settings_line({"Seed": seed, **text}) for seed, text in zip(p.all_seeds, done.infotexts, strict=True)]
+    info = {"extra_generation_params": {readout.KEY: told}, "all_seeds": p.all_seeds, "infotexts": texts}
+    page = readout.as_html(json.dumps(info))
     assert page.count("<tr>") == 1 + 4 * 3
     assert "bomb (always)" in page
     assert "-1.50" in page
@@ -572,8 +575,10 @@ def test_no_read_out_of_something_else(host, told):  # noqa: F811
 def test_read_out_is_escaped(host):  # noqa: F811
     readout = importlib.import_module("lib_gie.hosts.webui.shown.readout")
     entry = {"concept": "<b>x</b>", "scale": -1, "by": "<i>", "present": 0.5, "always": False}
-    told = json.dumps({"extra_generation_params": {readout.KEY: {"0": [entry]}}})
-    assert "<b>" not in readout.as_html(told)
+    texts = [settings_line({"Seed": 0, "GIE concepts": "<b>x</b>"})]
+    told = {"extra_generation_params": {readout.KEY: {"0": [entry]}}, "all_seeds": [0], "infotexts": texts}
+    assert "&lt;b&gt;" in (page := readout.as_html(json.dumps(told)))
+    assert "<b>" not in page
 
 
 def test_no_read_out_without_erasure(host):  # noqa: F811

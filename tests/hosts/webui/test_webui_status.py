@@ -6,6 +6,7 @@ import html
 import importlib
 import json
 import re
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,7 @@ from test_webui_glue import host  # noqa: F401  # a fixture
 from test_webui_shown import BEFORE, run, same
 
 from lib_gie.errors import ErasureError
+from lib_gie.hosts.webui.request.infotext import settings_line
 from lib_gie.options import AUTOMATIC
 
 PICTURES = "GIE pictures"
@@ -80,20 +82,33 @@ def test_many_concepts_do_not_fill_the_progress(host):  # noqa: F811
 # -- the lines ------------------------------------------------
 
 
+def infotexts_of(done, seed: int = 0) -> list[str]:
+    """The infotexts as the WebUI writes them, the first image of this seed. The fake host has dicts without seeds."""
+    pairs = done.extra_generation_params.get(PICTURES, {}).get("pairs", ())
+    results = {second: first for first, second in pairs}
+    first_shown = min(results, default=len(done.infotexts))
+    seeds = [seed + (at if at < first_shown else results.get(at, 0)) for at in range(len(done.infotexts))]
+    written = zip(seeds, done.infotexts, strict=True)
+    return ["a knife\n" + settings_line({"Steps": 2, "Seed": seed, **text}) for seed, text in written]
+
+
 def told(done, **more) -> str:
-    """The JSON that the WebUI keeps of a generation. The fake host has infotexts as dicts."""
-    texts = [", ".join(f"{key}: {value}" for key, value in text.items()) for text in done.infotexts]
+    """The JSON that the WebUI keeps of a generation."""
     info = {
         "extra_generation_params": {
             key: value for key, value in done.extra_generation_params.items() if key in ("GIE read-out", PICTURES)
         },
-        "all_seeds": [0, 1, 2, 3], "infotexts": texts, "index_of_first_image": 0, **more,
+        "all_seeds": [0, 1, 2, 3], "infotexts": infotexts_of(done), "index_of_first_image": 0, **more,
     }  # fmt: skip
     return json.dumps(info)
 
 
 def lines(done, concepts: str = "", **more) -> list[str]:
-    shown = module("shown.erased_lines").lines_of(told(done, **more), concepts)
+    return plain(told(done, **more), concepts)
+
+
+def plain(info: str, concepts: str = "") -> list[str]:
+    shown = module("shown.erased_lines").lines_of(info, concepts)
     return [html.unescape(re.sub("<.*?>", "", one)) for one in re.findall(r"<li>.*?</li>|<p.*?</p>", shown)]
 
 
@@ -104,6 +119,16 @@ def test_each_image_has_a_line(host):  # noqa: F811
     for line in found:
         assert re.search(r"knife erased \(attention to it \d+ %, scale -3\.00, fixed scale\)", line)
         assert re.search(r"wine not erased \(attention to it \d+ %, scale 0\.00, fixed scale\)", line)
+
+
+def test_concepts_that_an_infotext_quotes_have_lines(host):  # noqa: F811
+    """They are found in it again, whatever they are made of."""
+    host.shared.cmd_opts.gie_enforce = '"512x512", "a, GIE concepts: b"'
+    _, done = run(host, {"concepts": '"wine, red":0.5, "a: b", "say ""hi""", GIE scale, Text'}, sampling=ONE)
+    (line,) = lines(done)
+    names = [re.split(" always erased| erased", said)[0] for said in line.removeprefix("Seed 0: ").split("; ")]
+    assert names == ["512x512", "a, GIE concepts: b", "wine, red", "a: b", 'say "hi"', "GIE scale", "Text"]
+    assert module("shown.readout").as_html(told(done)).count("<tr>") == 1 + 7
 
 
 def test_what_found_the_scale_is_named(host, tmp_path):  # noqa: F811
@@ -140,6 +165,110 @@ def test_what_is_always_erased_says_no_more(host):  # noqa: F811
     assert line.startswith("Seed 0: bomb always erased on this WebUI; knife erased (")
 
 
+def test_who_forgot_the_tick_is_told_where_something_is_enforced(host):  # noqa: F811
+    host.shared.cmd_opts.gie_enforce = "bomb"
+    _, done = run(host, sampling=ONE)
+    always = "Seed 0: bomb always erased on this WebUI"
+    said, line = lines(done, "Bomb, knife:0.5, wine")
+    assert line == always
+    assert said.startswith("Your own concepts were not erased (knife, wine): Erase concepts was not ticked")
+    for concepts in ("", "BOMB", "knife:x"):  # what cannot be read has its own notice
+        assert lines(done, concepts) == [always]
+    _, ticked = run(host, {}, sampling=ONE)
+    assert len(lines(ticked, "knife")) == 1
+    _, nothing_else = run(host, {"concepts": "bomb"}, sampling=ONE)
+    assert lines(nothing_else, "bomb") == [always]
+
+
+# -- after the WebUI's button for upscaling ------------------------------------------------
+
+
+def upscaled(info: str, number: int, done) -> str:
+    """What the WebUI keeps when a picture has been upscaled by a job: nothing changes but the infotexts."""
+    kept = json.loads(info)
+    seed = int(re.search(r"Seed: (\d+)", kept["infotexts"][number])[1])
+    kept["infotexts"][number : number + 1] = infotexts_of(done, seed)
+    return json.dumps(kept)
+
+
+def table(info: str) -> str:
+    return module("shown.readout").as_html(info)
+
+
+def test_an_upscaled_image_without_erasure_is_not_called_erased(host):  # noqa: F811
+    _, one = run(host, {}, sampling=ONE)
+    _, two = run(host, {})
+    _, off = run(host, sampling=ONE)
+    info = upscaled(told(one), 0, off)
+    assert (plain(info), table(info)) == ([], "")
+    assert module("shown.readout").presence_of(info) == {}
+    assert plain(info, "knife")[0].startswith("Nothing was erased: concepts are filled in")
+    info = upscaled(told(two), 0, off)
+    (line,) = plain(info, "knife")
+    assert line.startswith("Seed 1: knife erased")
+    assert table(info).count("<tr>") == 1 + 1
+
+
+@pytest.mark.parametrize("now", [{"concepts": "wine"}, {"scale": 0.0}])
+def test_an_upscaled_image_is_not_called_what_it_was_before(host, now):  # noqa: F811
+    _, one = run(host, {}, sampling=ONE)
+    _, other = run(host, now, sampling=ONE)
+    info = upscaled(told(one), 0, other)
+    assert (plain(info, "knife"), table(info)) == ([], "")
+    _, same_again = run(host, {}, sampling=ONE)
+    info = upscaled(told(one), 0, same_again)
+    assert plain(info) == lines(one)
+    assert table(info) == table(told(one))
+
+
+def test_an_upscaled_image_has_what_is_always_erased(host):  # noqa: F811
+    host.shared.cmd_opts.gie_enforce = "bomb"
+    _, one = run(host, {}, sampling=ONE)
+    info = upscaled(told(one), 0, run(host, sampling=ONE)[1])
+    assert plain(info) == ["Seed 0: bomb always erased on this WebUI"]
+    assert table(info).count("<tr>") == 1 + 1
+
+
+def test_pairs_that_have_moved_are_dropped(host):  # noqa: F811
+    _, two = run(host, BEFORE, pictures=True)
+    assert module("shown.erased_lines").pairs_of(told(two)) == [(0, 2), (1, 3)]
+    _, three = run(host, BEFORE, sampling=ONE, pictures=True)
+    assert len(three.infotexts) == 3
+    info = upscaled(told(two), 0, three)
+    assert module("shown.erased_lines").pairs_of(info) == []
+    assert not any("for comparison" in line for line in plain(info))
+    info = upscaled(told(two), 1, three)
+    assert module("shown.erased_lines").pairs_of(info) == []  # both have an image of another seed in the second place
+
+
+def test_an_upscaled_comparison_is_none_where_it_is_erased(host):  # noqa: F811
+    _, done = run(host, BEFORE, sampling=ONE, pictures=True)
+    assert len(lines(done)) == 2
+    (line,) = plain(upscaled(told(done), 1, run(host, {}, sampling=ONE)[1]))
+    assert line.startswith("Seed 0: knife erased")
+    again_off = upscaled(told(done), 1, run(host, sampling=ONE)[1])
+    assert plain(again_off) == lines(done)
+
+
+def test_what_a_prompt_says_is_not_taken_for_an_infotext(host):  # noqa: F811
+    _, one = run(host, {}, sampling=ONE)
+    kept = json.loads(told(one))
+    prompts = ["a knife, Seed: 0, GIE concepts: knife", 'Hires prompt: "a, GIE concepts: knife, b"']
+    for text in (f"{prompts[0]}\nSteps: 2, Seed: 0", f"x\nSteps: 2, {prompts[1]}, Seed: 0"):
+        assert plain(json.dumps({**kept, "infotexts": [text]})) == []
+    kept["infotexts"][0] += "\nTemplate: a {cat|dog}"  # as scripts add lines
+    assert plain(json.dumps(kept)) == lines(one)
+
+
+def test_images_of_one_seed_are_told_apart(host):  # noqa: F811
+    _, two = run(host, {})
+    on = "x\nSteps: 2, Seed: 0, Variation seed: {}, GIE concepts: knife, GIE scale: -3"
+    texts = ["x\nSteps: 2, Seed: 0, Variation seed: 5", on.format(6)]
+    info = told(two, all_seeds=[0, 0], all_subseeds=[5, 6], infotexts=texts)
+    assert len(plain(info)) == 1
+    assert len(plain(told(two, all_seeds=[0, 0], all_subseeds=[5, 6], infotexts=[on.format(5), texts[1]]))) == 2
+
+
 @pytest.mark.parametrize(
     "info",
     [
@@ -158,8 +287,15 @@ def test_no_lines_of_something_else(host, info):  # noqa: F811
 
 def test_lines_are_escaped(host):  # noqa: F811
     entry = {"concept": "<b>x</b>", "scale": -1, "by": "<i>", "kind": "<i>", "present": 0.5, "always": False}
-    info = json.dumps({"extra_generation_params": {"GIE read-out": {"0": [entry]}}, "all_seeds": ["<i>"]})
-    shown = module("shown.erased_lines").lines_of(info, "")
+    texts = [settings_line({"Seed": "<i>", "GIE concepts": "<b>x</b>", "GIE enforced": "bomb"})]
+    info = {
+        "extra_generation_params": {"GIE read-out": {"0": [entry]}}, "all_seeds": ["<i>"], "infotexts": texts,
+    }  # fmt: skip
+    shown = module("shown.erased_lines").lines_of(json.dumps(info), "")
+    assert "&lt;b&gt;x" in shown
+    info["infotexts"] = [settings_line({"Seed": 0, "GIE enforced": "bomb"})]
+    assert "(&lt;b&gt;x)" in (off := module("shown.erased_lines").lines_of(json.dumps(info), "bomb, <b>x"))
+    assert "<b>x" not in off
     assert "<b>x" not in shown
     assert "<i>" not in shown
 
@@ -174,14 +310,13 @@ def test_many_images_have_few_lines(host):  # noqa: F811
 def test_the_images_without_erasure_have_lines(host):  # noqa: F811
     host.shared.cmd_opts.gie_enforce = "bomb"
     _, done = run(host, BEFORE, pictures=True)
-    for text in done.infotexts:
-        text["Seed"] = 7  # the WebUI has it in every infotext
     assert lines(done)[2:] == [
-        f"Picture {number}, seed 7, for comparison: only bomb was erased, as always on this WebUI" for number in (3, 4)
+        f"Picture {number}, seed {number - 3}, for comparison: only bomb was erased, as always on this WebUI"
+        for number in (3, 4)
     ]
     host.shared.cmd_opts.gie_enforce = None
     _, done = run(host, BEFORE, sampling=ONE, pictures=True)
-    assert lines(done)[1:] == ["Picture 2, seed ?, for comparison: nothing was erased"]
+    assert lines(done)[1:] == ["Picture 2, seed 0, for comparison: nothing was erased"]
 
 
 # -- where both images are ------------------------------------------------
@@ -285,8 +420,18 @@ def test_few_jobs_are_kept(host):  # noqa: F811
     for name in names[1:]:
         jobs.kept_job(name)
     for name in (names[0], None, 3, "guessed"):
-        with pytest.raises(ErasureError, match="no longer knows"):
+        with pytest.raises(ErasureError, match=r"no longer knows .* the last 4 .* press Generate and ask again"):
             jobs.kept_job(name)
+
+
+def test_an_upscaling_takes_no_place_among_the_kept_jobs(host):  # noqa: F811
+    jobs = module("shown.kept_jobs")
+    name = again(run(host, {})[1])
+    for _ in range(jobs.MOST_KEPT):
+        p = Processing(host, [{"concepts": "knife"}])
+        p.txt2img_upscale = True
+        assert again(host.processing.process_images_inner(p)) is None
+    jobs.kept_job(name)
 
 
 def test_a_job_that_is_one_of_several_is_not_kept(host):  # noqa: F811
@@ -324,3 +469,102 @@ def test_the_shown_picture_is_the_kept_one(host):  # noqa: F811
     job = module("shown.kept_jobs").kept_job(again(done))
     _, made = without_erasure(host, job, 0)
     assert same(done.images[1], made.images[0])
+
+
+# -- what the page is told of it ------------------------------------------------
+
+
+@pytest.fixture
+def texts_are_read(host, monkeypatch):  # noqa: F811
+    """The WebUI's reading of infotexts, which this fake has none of."""
+    read = module("shown.own_infotexts").settings_of
+    utils = SimpleNamespace(parse_generation_parameters=lambda text, skipped: read(text))
+    monkeypatch.setitem(sys.modules, "modules.infotext_utils", utils)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (None, None, "nothing was erased"),
+        (None, "knife", "only knife was erased, as always on this WebUI"),
+        ("bomb", "bomb", "only bomb was erased, as always on this WebUI"),
+        ("bomb", "bomb:0.5, wine", "only bomb, wine was erased, as always on this WebUI"),
+        ("bomb", None, "nothing was erased"),
+    ],
+)
+def test_the_comparison_says_what_was_erased_from_it(host, texts_are_read, before, after, said):  # noqa: F811
+    """Whatever an admin has changed since the erased image was made; then a note says that the two differ."""
+    host.shared.cmd_opts.gie_enforce = before
+    _, done = run(host, {}, sampling=ONE)
+    chosen = module("shown.chosen_picture").ChosenPicture("0", told(done))
+    host.shared.cmd_opts.gie_enforce = after
+    _, made = without_erasure(host, module("shown.kept_jobs").kept_job(chosen.job), 0)
+    (text,) = infotexts_of(made)
+    info = chosen.with_unerased(1, text)
+    assert plain(info)[1:] == [f"Picture 2, seed 0, for comparison: {said}"]
+    on_demand = module("shown.on_demand")
+    note = on_demand._differences(on_demand.entries_of(chosen.text), on_demand.entries_of(text))
+    assert ("GIE enforced" in note) == bool(note) == (before != after)
+
+
+def test_the_gallery_finds_the_comparison_of_any_picture(host):  # noqa: F811
+    """Also of one that is in the gallery without an infotext, and where the WebUI shows no results."""
+    chosen_picture = module("shown.chosen_picture").ChosenPicture
+    _, done = run(host, {})
+    for chosen, result in (("0", 0), ("1", 1), (1, 1), ("7", 0), ("-1", 0)):
+        kept = json.loads(chosen_picture(chosen, told(done)).with_unerased(3, "made"))
+        assert kept["extra_generation_params"][PICTURES]["pairs"] == [[result, 3]]
+        assert kept["infotexts"] == [*infotexts_of(done), infotexts_of(done)[0], "made"]
+    kept = json.loads(chosen_picture("1", told(done)).with_unerased(0, "made"))
+    assert (kept["infotexts"], kept["extra_generation_params"][PICTURES]["pairs"]) == (["made"], [])
+
+
+BROKEN = [
+    {"index_of_first_image": "x"}, {"index_of_first_image": 9}, {"index_of_first_image": -1},
+    {"index_of_first_image": None}, {"index_of_first_image": True}, {"infotexts": []}, {"infotexts": [3, "x"]},
+    {"infotexts": "xy"}, {"infotexts": None}, {"extra_generation_params": {}}, {"extra_generation_params": 3},
+    {"extra_generation_params": {PICTURES: {"pairs": 3, "again": "x"}}},
+    {"extra_generation_params": {PICTURES: {"pairs": []}}},
+]  # fmt: skip
+
+
+@pytest.fixture
+def ask(host, texts_are_read, monkeypatch):  # noqa: F811
+    """What the button does; of the page only the names that it is built with are here."""
+    monkeypatch.setitem(sys.modules, "gradio", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "modules.call_queue", SimpleNamespace(wrap_gradio_gpu_call=None))
+    monkeypatch.setitem(sys.modules, "modules.ui_tempdir", SimpleNamespace(check_tmp_file=lambda *unused: True))
+    host.shared.demo = None
+    return module("page.beside_gallery")._ask
+
+
+@pytest.mark.parametrize("changed", BROKEN, ids=str)
+def test_what_the_page_sends_is_checked_before_an_image_is_made(host, ask, changed):  # noqa: F811
+    info = told(run(host, {})[1], **changed)
+    with pytest.raises(ErasureError, match="press Generate first"):
+        ask("task", "0", info, [])
+
+
+@pytest.mark.parametrize("info", [None, "", "no JSON", "[]", "3", 3, "{}"])
+def test_what_is_no_generation_is_refused(ask, info):
+    with pytest.raises(ErasureError, match="press Generate first"):
+        ask("task", "0", info, [])
+
+
+@pytest.mark.parametrize("chosen", ["x", None, [0], float("inf")])
+def test_a_choice_of_nothing_is_refused(host, ask, chosen):  # noqa: F811
+    with pytest.raises(ErasureError, match="press Generate first"):
+        ask("task", chosen, told(run(host, {})[1]), [])
+
+
+def test_what_cannot_be_asked_for_says_what_to_do(host, ask):  # noqa: F811
+    info = json.loads(told(run(host, {})[1]))
+    with pytest.raises(ErasureError, match="gallery cannot be read; press Generate"):
+        ask("task", "0", json.dumps(info), [3])
+    foreign = ["x\nSteps: 2, Seed: 99", *info["infotexts"]]
+    with pytest.raises(ErasureError, match="none of the results; choose another one"):
+        ask("task", "0", json.dumps({**info, "infotexts": foreign, "index_of_first_image": 1}), [])
+    for _ in range(module("shown.kept_jobs").MOST_KEPT):
+        run(host, {})
+    with pytest.raises(ErasureError, match=r"no longer knows .*; press Generate and ask again"):
+        ask("task", "0", json.dumps(info), [])

@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 from test_webui_glue import host  # noqa: F401
 
 from lib_gie.errors import OptionError
+from lib_gie.hosts.webui.request.infotext import settings_line
 
 ENTRY = {"concept": "knife", "scale": -3.0, "by": "x", "present": 0.5, "always": False}
 
 
-def told(entries=None, **changes) -> str:
-    found = {"0": [{**ENTRY, **changes}]} if entries is None else entries
-    return json.dumps({"extra_generation_params": {"GIE read-out": found}, "all_seeds": [7]})
+def told(entries=None, concepts="knife", **changes) -> str:
+    """A read-out of images whose infotexts name these concepts."""
+    found, seeds = {"0": [{**ENTRY, **changes}]} if entries is None else entries, list(range(7, 107))
+    texts = [settings_line({"Seed": seed, "GIE concepts": concepts}) for seed in seeds]
+    return json.dumps({"extra_generation_params": {"GIE read-out": found}, "all_seeds": seeds, "infotexts": texts})
 
 
 def as_html(host):  # noqa: F811
@@ -26,7 +29,7 @@ def as_html(host):  # noqa: F811
 
 
 def test_a_read_out_is_a_table(host):  # noqa: F811
-    shown = as_html(host)(told(concept="<b>", by="a & b"))
+    shown = as_html(host)(told(concepts="<b>", concept="<b>", by="a & b"))
     assert "<td>7</td><td>&lt;b&gt;</td><td></td><td>50 %</td><td>-3.00</td><td>a &amp; b</td>" in shown
     assert "and 76 more" in as_html(host)(told({str(k): [ENTRY] for k in range(100)}))
 
@@ -48,7 +51,8 @@ def test_anything_else_is_nothing(host, info):  # noqa: F811
 
 
 def test_what_is_shown_is_short(host):  # noqa: F811
-    shown = as_html(host)(told({str(k): [{**ENTRY, "concept": "<" * 10**5}] for k in range(50)}))
+    shown = as_html(host)(told({str(k): [{**ENTRY, "concept": "<" * 10**5}] for k in range(50)}, "<" * 10**5))
+    assert "and 26 more" in shown
     assert "<<" not in shown
     assert len(shown) < 24 * 5 * 4000
 
@@ -63,7 +67,8 @@ VALUES = st.recursive(
 @settings(deadline=1000, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.sampled_from(sorted(ENTRY)), VALUES), VALUES)
 def test_any_read_out(host, changes, seeds):  # noqa: F811
-    for info in (told(**changes), told(changes), json.dumps({**json.loads(told(**changes)), "all_seeds": seeds})):
+    whole = told(concepts='"', **changes)  # no concepts that can be read: all entries are looked at
+    for info in (told(**changes), whole, told(changes), json.dumps({**json.loads(whole), "all_seeds": seeds})):
         assert isinstance(as_html(host)(info), str)
 
 

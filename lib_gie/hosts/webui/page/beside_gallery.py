@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +15,7 @@ from PIL import Image
 from lib_gie.errors import ErasureError
 from lib_gie.hosts.webui.host.chosen import HOST
 from lib_gie.hosts.webui.shown.erased_lines import can_ask, lines_of
-from lib_gie.hosts.webui.shown.readout import NOT_OURS, PICTURES
+from lib_gie.hosts.webui.shown.readout import NOT_OURS
 
 ASK = "Was it there?"
 
@@ -105,31 +104,26 @@ def _ask(id_task: str, chosen: Any, info: Any, gallery: Any) -> tuple[Any, str, 
 
     ``info``: the JSON that the WebUI keeps of the generation. Raises ErasureError where that cannot be.
     """
+    from lib_gie.hosts.webui.shown.chosen_picture import ChosenPicture
     from lib_gie.hosts.webui.shown.kept_jobs import kept_job
     from lib_gie.hosts.webui.shown.on_demand import make_unerased
 
-    try:
-        told = json.loads(info)
-        texts, first = told["infotexts"], told.get("index_of_first_image", 0)
-        number = int(chosen) if 0 <= int(chosen) < len(texts) else first  # gradio makes a text of it
-        job, text = kept_job(told["extra_generation_params"][PICTURES]["again"]), texts[number]
-        pairs, pictures = list(told["extra_generation_params"][PICTURES]["pairs"]), [_file_of(one) for one in gallery]
-    except NOT_OURS as error:
-        raise ErasureError("there is no picture that could be made without erasure; press Generate first") from error
-    made = make_unerased(job, text)
-    result = _result_of(text, texts, first)
-    told["infotexts"] = [*texts, *[texts[0]] * (len(pictures) - len(texts)), made.text]
-    told["extra_generation_params"][PICTURES]["pairs"] = [*pairs, [result, len(pictures)]]
+    # what is wrong with what the page sends is found before an image is made
+    picture = ChosenPicture(chosen, info)
+    job, pictures = kept_job(picture.job), _files_of(gallery)
+    made = make_unerased(job, picture.text)
     notes = html.escape("\n".join(made.notes)).replace("\n", "<br>")
-    return [*map(_again, pictures), made.picture], json.dumps(told), f"<p class='comments'>{notes}</p>" if notes else ""
+    shown = [*map(_again, pictures), made.picture]
+    told = picture.with_unerased(len(pictures), made.text)
+    return shown, told, f"<p class='comments'>{notes}</p>" if notes else ""
 
 
-def _result_of(text: str, texts: list[Any], first: int) -> int:
-    """Return where the erased image is that has an infotext's seed, which a grid's and an attention's has, too."""
-    from lib_gie.hosts.webui.shown.on_demand import SEED, SUBSEED, entries_of
-
-    seeds = [[entries_of(one).get(key) for key in (SEED, SUBSEED)] for one in (text, *texts)]
-    return next(number for number in range(first, len(texts)) if seeds[number + 1] == seeds[0])
+def _files_of(gallery: Any) -> list[str]:
+    """Return the files of the pictures in the gallery. Raises ErasureError for what is no gallery."""
+    try:
+        return [_file_of(one) for one in gallery or ()]
+    except NOT_OURS as error:
+        raise ErasureError("the gallery cannot be read; press Generate and ask again") from error
 
 
 def _file_of(entry: Any) -> str:

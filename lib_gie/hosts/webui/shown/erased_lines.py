@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import html
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from lib_gie.core.concepts import parse_concepts
+from lib_gie.errors import GieError
 from lib_gie.hosts.webui.request.infotext import ENFORCED, NAME_AND_HASH
-from lib_gie.options import BY_NAME
 
+from .own_infotexts import NO_SCALE, Settings, image_in, is_erased, kept_texts, keys_in
 from .readout import CALIBRATION, NOT_OURS, PICTURES, is_number, told
 
 MOST_LINES = 12
-_SEED = re.compile(r"\bSeed: (\d+)")  # in an infotext
-_NO_SCALE = 0.005  # what is shown as 0.00
 _OFF = (
     "<b>Nothing was erased</b>: concepts are filled in, but <i>Erase concepts</i> was not ticked when this was "
     "generated."
+)
+_YOURS_OFF = (
+    "<b>Your own concepts were not erased</b> ({}): <i>Erase concepts</i> was not ticked when this was generated."
 )
 
 
@@ -29,14 +31,14 @@ def _share(value: float) -> str:
     return f"{100 * value:.0f} %"
 
 
-def _presence(entry: dict[str, Any]) -> str:
+def _presence(entry: Mapping[str, Any]) -> str:
     for name, words in (("in_prompt", "in the prompt"), ("present", "attention to it")):
         if is_number(entry.get(name)):
             return f"{words} {_share(entry[name])}"
     return ""
 
 
-def _setter(entry: dict[str, Any]) -> str:
+def _setter(entry: Mapping[str, Any]) -> str:
     kind, name = str(entry.get("kind", "")), str(entry["by"])
     if kind == "fixed scale" or name == CALIBRATION:
         return kind
@@ -44,27 +46,27 @@ def _setter(entry: dict[str, Any]) -> str:
     return f"{kind} {named['name'] if named else name}".strip()
 
 
-def _concept(entry: dict[str, Any]) -> str:
+def _concept(entry: Mapping[str, Any]) -> str:
     """Say what was done to one concept."""
     concept = str(entry["concept"])
     if entry["always"] and entry["scale"] is None:
         return f"{concept} always erased on this WebUI"
-    is_erased = is_number(entry["scale"]) and abs(entry["scale"]) >= _NO_SCALE
+    is_erased = is_number(entry["scale"]) and abs(entry["scale"]) >= NO_SCALE
     scale = f"scale {entry['scale']:.2f}" if is_number(entry["scale"]) else ""
     facts = ", ".join(part for part in (_presence(entry), scale, _setter(entry)) if part)
     return f"{concept} {'erased' if is_erased else 'not erased'} ({facts})"
 
 
-def _is_kept(entry: dict[str, Any]) -> bool:
+def _is_kept(entry: Mapping[str, Any]) -> bool:
     """Tell whether it is known that a concept was not erased."""
-    return is_number(entry["scale"]) and abs(entry["scale"]) < _NO_SCALE
+    return is_number(entry["scale"]) and abs(entry["scale"]) < NO_SCALE
 
 
 def _name(number: int, seeds: Sequence[Any]) -> str:
     return f"Seed {seeds[number]}" if 0 <= number < len(seeds) else f"Image {number + 1}"
 
 
-def _line(name: str, entries: Sequence[dict[str, Any]]) -> str:
+def _line(name: str, entries: Sequence[Mapping[str, Any]]) -> str:
     said = html.escape("; ".join(map(_concept, entries)))
     start = "<b>nothing was erased</b>: " if all(map(_is_kept, entries)) else ""
     return f"<li><b>{html.escape(name)}</b>: {start}{said}</li>"
@@ -76,12 +78,24 @@ def _unerased_line(number: int, seed: str, always: str) -> str:
 
 
 def pairs_of(info: Any) -> list[tuple[int, int]]:
-    """Return where in the gallery the same image is with and without erasure. ``info``: as ``lines_of`` takes it."""
+    """Return where in the gallery the same image is with and without erasure. ``info``: as ``lines_of`` takes it.
+
+    A pair whose infotexts say something else is left out: the gallery has other pictures there by now.
+    """
     try:
-        found = json.loads(info or "{}")["extra_generation_params"][PICTURES]["pairs"]
-        return [(first, second) for first, second in found if type(first) is int and type(second) is int]
+        kept = json.loads(info or "{}")
+        return list(_pairs(kept["extra_generation_params"][PICTURES]["pairs"], kept_texts(kept)))
     except NOT_OURS:
         return []
+
+
+def _pairs(found: Any, texts: Sequence[Settings]) -> Iterator[tuple[int, int]]:
+    for first, second in found:
+        if not all(type(number) is int and 0 <= number < len(texts) for number in (first, second)):
+            continue
+        erased, unerased = texts[first], texts[second]
+        if is_erased(erased) and not is_erased(unerased) and image_in(erased) == image_in(unerased):
+            yield first, second
 
 
 def can_ask(info: Any) -> bool:
@@ -92,21 +106,41 @@ def can_ask(info: Any) -> bool:
         return False
 
 
-def _unerased_lines(info: Any, pairs: Sequence[tuple[int, int]], entries: Sequence[dict[str, Any]]) -> list[str]:
-    """Return a line for each image without erasure. ``entries``: the read-out's."""
-    always = ", ".join(dict.fromkeys(str(entry["concept"]) for entry in entries if entry["always"]))
-    texts = json.loads(info)["infotexts"] if pairs else []
-    seeds = [_SEED.findall(str(texts[number])) for _, number in pairs]
-    return [
-        _unerased_line(number, found[-1] if found else "?", always)
-        for (_, number), found in zip(pairs, seeds, strict=True)
-    ]
+def _always(settings: Settings) -> str:
+    """Name the concepts that were erased from a picture because an admin enforces them; "" where none were."""
+    text = settings.get(ENFORCED, "")
+    try:
+        return ", ".join(concept.text for concept in parse_concepts(text)) if text else ""
+    except GieError:
+        return text
 
 
-def _was_erased(info: Any) -> bool:
-    """Tell whether an infotext of the generation says that something was erased; scripts may keep the read-out back."""
-    key = BY_NAME["concepts"].infotext
-    return any(f"{one}: " in str(text) for text in json.loads(info)["infotexts"] for one in (key, ENFORCED))
+def _unerased_lines(pairs: Sequence[tuple[int, int]], texts: Sequence[Settings]) -> list[str]:
+    """Return a line for each image without erasure."""
+    return [_unerased_line(second, image_in(texts[second])[0] or "?", _always(texts[second])) for _, second in pairs]
+
+
+def _forgotten(concepts: Any, texts: Sequence[Settings]) -> str:
+    """Say what was not erased where somebody has filled in what is to be, and forgot to switch it on."""
+    if not isinstance(concepts, str) or not concepts.strip() or any(map(is_erased, texts)):
+        return ""
+    if not any(ENFORCED in text for text in texts):
+        return _OFF
+    enforced = [keys_in(text, ENFORCED) for text in texts]
+    always = {key for keys in enforced if keys is not None for key in keys}
+    try:
+        others = [concept.text for concept in parse_concepts(concepts) if concept.key not in always]
+    except GieError:
+        return ""
+    return _YOURS_OFF.format(html.escape(", ".join(others))) if others and None not in enforced else ""
+
+
+def _read(info: Any) -> tuple[list[tuple[str, Any]], list[Any]]:
+    """Return the read-out's entries, each with its image's number, and the seeds; scripts may keep it back."""
+    try:
+        return told(info)
+    except NOT_OURS:
+        return [], []
 
 
 def lines_of(info: Any, concepts: Any) -> str:
@@ -114,29 +148,20 @@ def lines_of(info: Any, concepts: Any) -> str:
 
     ``info``: the JSON that the WebUI keeps of its last generation. ``concepts``: the text of the page's field.
     """
+    entries, seeds = _read(info)
+    by_image: dict[str, list[Mapping[str, Any]]] = {}
+    for image, entry in entries:
+        by_image.setdefault(image, []).append(entry)
     try:
-        entries, seeds = told(info)
-    except NOT_OURS:
-        return _lines_without_read_out(info, concepts)
-    try:
-        by_image: dict[str, list[dict[str, Any]]] = {}
-        for image, entry in entries:
-            by_image.setdefault(image, []).append(entry)
+        texts, pairs = kept_texts(json.loads(info or "{}")), pairs_of(info)
         lines = [_line(_name(int(image), seeds), found) for image, found in by_image.items()]
-        pairs = pairs_of(info)
-        lines += _unerased_lines(info, pairs, [entry for _, entry in entries])
+        lines += _unerased_lines(pairs, texts)
+        forgotten = _forgotten(concepts, texts)
     except NOT_OURS:
         return ""
+    said = f"<p class='gie-erased'>{forgotten}</p>" if forgotten else ""
+    if not lines:
+        return said
     more = f"<li>and {len(lines) - MOST_LINES} more</li>" if len(lines) > MOST_LINES else ""
     data = html.escape(json.dumps(pairs), quote=True)
-    return f"<ul class='gie-erased' data-pairs='{data}'>{''.join(lines[:MOST_LINES])}{more}</ul>"
-
-
-def _lines_without_read_out(info: Any, concepts: Any) -> str:
-    """Say that nothing was erased where somebody has filled in what is to be, and forgot to switch it on."""
-    if not info or not isinstance(concepts, str) or not concepts.strip():
-        return ""
-    try:
-        return "" if _was_erased(info) else f"<p class='gie-erased'>{_OFF}</p>"
-    except NOT_OURS:
-        return ""
+    return f"{said}<ul class='gie-erased' data-pairs='{data}'>{''.join(lines[:MOST_LINES])}{more}</ul>"

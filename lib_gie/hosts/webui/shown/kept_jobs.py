@@ -11,7 +11,7 @@ from lib_gie.errors import ErasureError
 from lib_gie.hosts.webui.request.asked import switch_off
 
 MOST_KEPT = 4
-"""A job of img2img holds its pictures."""
+"""Few, because a job of img2img holds its pictures."""
 
 _kept: OrderedDict[str, KeptJob] = OrderedDict()
 _BY_IMAGE = {
@@ -34,7 +34,11 @@ class KeptJob:
         """Keep the job. Return the name that ``kept_job`` finds it by, which nobody else can guess.
 
         None for a ``p`` of several jobs, as img2img's batch has them: it would not be known which one is asked for.
+        None also for the WebUI's upscaling of a picture in the gallery: the page goes on with what it was told of the
+        generation before.
         """
+        if getattr(p, "txt2img_upscale", False):
+            return None
         if hasattr(p, _NAME):
             _kept.pop(getattr(p, _NAME), None)
             return None
@@ -90,5 +94,8 @@ def kept_job(name: Any) -> KeptJob:
     """Return the job of this name. Raises ErasureError where it is not kept, or not any longer."""
     found = _kept.get(name) if isinstance(name, str) else None
     if found is None:
-        raise ErasureError("this WebUI no longer knows how these images were made; press Generate and ask again")
+        raise ErasureError(
+            f"this WebUI no longer knows how these images were made: it remembers the last {MOST_KEPT} generations "
+            f"with erasure, of all its users together; press Generate and ask again"
+        )
     return found

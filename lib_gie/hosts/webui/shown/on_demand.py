@@ -14,13 +14,14 @@ from modules.infotext_utils import parse_generation_parameters
 from PIL import Image
 
 from lib_gie.errors import ErasureError
-from lib_gie.hosts.webui.request.infotext import ALL_KEYS
+from lib_gie.hosts.webui.request.infotext import ALL_KEYS, ENFORCED
 from lib_gie.hosts.webui.request.parsing import TITLE
 
 from .beside import SAVE_BEFORE, Picture, as_the_results, saves_results
 from .kept_jobs import KeptJob
 
-SEED, SUBSEED = "Seed", "Variation seed"
+_SEED, _SUBSEED = "Seed", "Variation seed"
+_LEFT_OUT = frozenset(ALL_KEYS) - {ENFORCED}
 
 
 class OnDemand:
@@ -31,9 +32,13 @@ class OnDemand:
 
 
 def entries_of(infotext: Any) -> dict[str, Any]:
-    """Return an infotext's entries, without those that say what is erased; none for what is no text."""
+    """Return an infotext's entries, none for what is no text.
+
+    Those that say what the user has erased, and how strongly, are left out. What an admin enforces is a setting of the
+    WebUI, which may change.
+    """
     found = parse_generation_parameters(infotext, []) if isinstance(infotext, str) else {}
-    return {key: value for key, value in found.items() if key not in ALL_KEYS}
+    return {key: value for key, value in found.items() if key not in _LEFT_OUT}
 
 
 def make_unerased(job: KeptJob, infotext: Any) -> OnDemand:
@@ -42,7 +47,7 @@ def make_unerased(job: KeptJob, infotext: Any) -> OnDemand:
     Raises ErasureError where there is none: it was stopped, or another extension does not let it be shown.
     """
     asked = entries_of(infotext)
-    p = job.without_erasure(job.number_of(asked.get(SEED), asked.get(SUBSEED)))
+    p = job.without_erasure(job.number_of(asked.get(_SEED), asked.get(_SUBSEED)))
     saves, p.do_not_save_samples = p.do_not_save_samples, True  # it is saved under its own name and setting, below
     with closing(p):
         processed = processing.process_images(p)

@@ -13,6 +13,8 @@ from lib_gie.core.scales.calibrated import CALIBRATED
 from lib_gie.core.scales.scale_rules import Guarded, ScaleRule
 from lib_gie.hosts.webui.request.enforcement import shows_enforced_scale
 
+from .own_infotexts import OwnInfotexts
+
 if TYPE_CHECKING:  # not loaded before images are made
     from lib_gie.hosts.webui.request.infotext import ScaleSource
     from lib_gie.hosts.webui.request.plan import Plan
@@ -136,10 +138,14 @@ def _cells(image: str, entry: dict[str, Any], seeds: list[Any]) -> str:
 
 
 def told(info: Any) -> tuple[list[tuple[str, Any]], list[Any]]:
-    """Return the read-out's entries, each with its image's number, and the seeds. Raises one of ``NOT_OURS``."""
+    """Return the read-out's entries, each with its image's number, and the seeds. Raises one of ``NOT_OURS``.
+
+    An entry that its image's infotext does not confirm is left out: another picture has taken the image's place.
+    """
     kept = json.loads(info or "{}")
-    found, seeds = kept["extra_generation_params"][KEY], kept.get("all_seeds", [])
-    return [(image, entry) for image, entries in found.items() for entry in entries], seeds
+    found, texts = kept["extra_generation_params"][KEY], OwnInfotexts(kept)
+    entries = [(image, entry) for image, entries in found.items() for entry in entries]
+    return [(image, entry) for image, entry in entries if texts.confirm(int(image), entry)], kept["all_seeds"]
 
 
 NOT_OURS = ValueError, LookupError, TypeError, AttributeError, RecursionError
