@@ -44,7 +44,7 @@ docs: $(DOCS_VENV)/docs
 
 $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install $(TORCH)
 	touch $@
 
 $(VENV)/commands: $(VENV)/python pyproject.toml

@@ -107,7 +107,7 @@
         const box = element(`gie_${tab}_enabled-checkbox`)?.querySelector('input');
         const text = valueOf(`gie_${tab}_concepts`);
         if (!box || text === undefined) return;
-        const concepts = text.trim() || '?';
+        const concepts = text.trim() || translated('nothing typed yet');
         const state = box.checked ? ': ' + (concepts.length > 60 ? concepts.slice(0, 59) + '…' : concepts) : '';
         say(element(`gie_${tab}_enabled`)?.querySelector('.label-wrap'), state);
     }
@@ -213,6 +213,10 @@
         set(layer, {hidden: !shown});
         if (!shown) return;
         const range = bar.querySelector('input');
+        if (range.dataset.of !== sources.join(' ')) { // another image: one half of each again
+            range.dataset.of = sources.join(' ');
+            range.value = 50;
+        }
         set(layer.style, frame);
         [...layer.children].forEach((picture, k) => set(picture, {src: sources[k]}));
         const hidden = 100 - Number(range.value);

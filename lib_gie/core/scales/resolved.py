@@ -13,7 +13,7 @@ from lib_gie.core.rules.protocol import ErasingRule
 from lib_gie.errors import OptionError
 from lib_gie.options import FLOOR
 
-from .calibrated import CALIBRATED
+from .calibrated import Calibration
 from .scale_rules import MOST_EMPHASIS, UNKNOWN_PROMPT, Guarded, PromptFacts, ScaleRule, emphasis_factor
 
 _SAME_DIRECTION = 0.99
@@ -82,8 +82,10 @@ class _Found:
 
 
 def _presence(target: Target, found: _Found) -> float | None:
-    """Return the presence that a calibration has found."""
-    if not isinstance(target.rule, Guarded) or target.rule.adapter.kind != CALIBRATED:
+    """Return the presence that a calibration has found; None where it tells none."""
+    if not isinstance(target.rule, Guarded) or not isinstance(target.rule.adapter, Calibration):
+        return None
+    if not target.rule.adapter.info.tells_presence:
         return None
     return min(1.0, float(found.base.mean()) / target.rule.adapter.info.label_range[0])
 

@@ -65,7 +65,7 @@ def place_beside(component: Any, elem_id: str | None = None, **unused: Any) -> N
 def _slider(tab: str) -> str:
     name = "How much of the picture is shown without erasure"
     field = f"<input type='range' id='gie_{tab}_compare_at' min='0' max='100' value='50' aria-label='{name}'>"
-    return f"<div class='gie-compare' hidden><span>Without erasure</span>{field}<span>Erased</span></div>"
+    return f"<div class='gie-compare' hidden><span>Left: without erasure</span>{field}<span>Right: erased</span></div>"
 
 
 def _build(tab: str, beside: _Beside) -> None:

@@ -70,8 +70,8 @@ def _of_pictures_and_training() -> dict[str, shared.OptionInfo]:
             True, "Calibrate concepts that have no adapter", restrict_api=True
         ).info(
             "once for each concept and checkpoint, before the first image: at most 1,000 UNet evaluations, as many as "
-            "25 images of 20 steps; Skip goes on with the fixed scale. Of what is always erased the command line says "
-            "it (--gie-enforce-calibrated)"
+            "25 images of 20 steps; Skip goes on with the fixed scale. For what an admin always erases, this setting "
+            "does not count, but --gie-enforce-calibrated"
         ),
         PRESETS: shared.OptionInfo(
             HOST.presets, "Presets", gr.Textbox, {"lines": 5}, onchange=check_setting, restrict_api=True
