@@ -24,7 +24,7 @@ FILES = ("before.png", "after.png", "attention.png", "comparison.png")
 
 EXAMPLES = (
     Example(
-        '"a cat and a knife" --erase knife --seed 8 --out out',
+        '"a cat and a knife" --erase knife --seed 20 --out out',
         "The demo model's adapter for knife finds the scale. Four pictures go into the folder out.",
     ),
     Example(
