@@ -28,6 +28,7 @@ def shown_by(page) -> frozenset[str]:
 
 def test_one_click(page):
     page.fill("#txt2img_prompt textarea", NAMED)
+    page.fill("#txt2img_seed input", 6)
     page.generate()
     assert "banana" in shown_by(page)
     page.picture("calibration-without")
@@ -54,6 +55,7 @@ def test_one_click(page):
     assert "calibration banana-calibrated-" in line  # it is there now
     assert "last image: in the prompt" in line
     page.picture("calibration-done")
+    assert "house" in shown_by(page)
     assert "banana" not in shown_by(page)
     _join("calibration-running", "calibration-done")
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from lib_gie.hosts.webui.request.infotext import ALL_KEYS
 
+CLEAR = 20  # a seed whose knife is plain to see
 SEEN = (30, 385, 1371, 1440)  # of a screenshot, what webui.png shows
 
 
@@ -27,6 +28,7 @@ def page(webui):
 def test_off_by_default_and_explained(page):
     assert not page.checked()
     assert "separated by commas" in page.find("#gie_txt2img_concepts").get_attribute("title")
+    page.fill("#txt2img_seed input", CLEAR)
     assert "GIE" not in page.generate()
     page.picture("without")
 
@@ -42,6 +44,7 @@ def test_tick_type_generate(page):
     assert "GIE scale: -" in infotext
     page.picture("with")
     _stack("without", "with")
+    page.fill("#txt2img_seed input", 10)  # as the page begins with
 
 
 def _stack(*names: str) -> None:
