@@ -81,6 +81,21 @@ def test_cfg_scales_at_which_the_negative_prompt_draws():
     step_rows(a_denoiser(cond_scale=1), 2)
 
 
+@pytest.mark.parametrize(
+    ("options", "guidance"),
+    [
+        ({}, 5.0),
+        ({"cond_scale": 2, "parts": ((1.0,), (7.5,))}, 15.0),  # Forge weighs all images as the last
+        ({"cond_scale": 2, "parts": ((3.0, -2.0),)}, 6.0),
+        ({"cond_scale": 2, "hr_cfg": 8, "is_hr_pass": True}, 8.0),
+        ({"cond_scale": 2, "hr_cfg": 8}, 2.0),
+    ],
+    ids=str,
+)
+def test_guidance(options, guidance):
+    assert Forge().guidance(SimpleNamespace(denoiser=a_denoiser(**options))) == guidance
+
+
 def test_rows_are_brought_forward_only_while_they_are_left():
     ledger, latents = RowLedger(), torch.zeros(2, 4, 8, 8)  # [B, C, H, W]
     ledger.begin([0, 1, None, None])
