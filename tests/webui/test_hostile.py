@@ -71,7 +71,7 @@ def test_no_file_of_the_server_is_read(webui, handlers):
                 ):
                     status, text = send(webui, number, [path])
                     assert SECRET not in text
-                    assert status != 200, path
+                    assert status != 200 or ("gie-error" in text and "[unrelated]" not in text), path
     finally:
         secret.unlink()
 
