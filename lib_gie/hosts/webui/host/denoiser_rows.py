@@ -44,7 +44,7 @@ class DenoiserRows:
         parts, groups = part_weights(denoiser, arguments["cond"].batch), _groups_without_prompt(denoiser)
         _check_count(params.x.shape[0], parts, groups)
         cfg = arguments["cond_scale"]
-        scale = cfg * denoiser.cond_scale_miltiplier
+        scale = _scale(denoiser)
         names: list[Name] = []
         images: list[int] = []
         shares: list[float] = []
@@ -82,11 +82,14 @@ class DenoiserRows:
 
 def guidance(denoiser: Denoiser) -> float:
     """Return the most that a prompt is multiplied by: CFG scale times the weights of the parts that are drawn."""
-    arguments = denoiser.sampler.sampler_extra_args
-    parts = part_weights(denoiser, arguments["cond"].batch)
-    scale = arguments["cond_scale"] * denoiser.cond_scale_miltiplier
+    parts = part_weights(denoiser, denoiser.sampler.sampler_extra_args["cond"].batch)
     drawn = [max(weights.total, sum(weight for weight in weights.parts if weight > 0)) for weights in parts]
-    return float(scale * max(drawn, default=1.0))
+    return float(_scale(denoiser) * max(drawn, default=1.0))
+
+
+def _scale(denoiser: Denoiser) -> float:
+    """Return what the sampler multiplies a prompt of weight 1 by."""
+    return float(denoiser.sampler.sampler_extra_args["cond_scale"] * denoiser.cond_scale_miltiplier)
 
 
 def _check_count(total: int, parts: list[Weights], groups: int) -> None:

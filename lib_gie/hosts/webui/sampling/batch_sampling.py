@@ -137,7 +137,8 @@ class BatchSampling:
         rows = HOST.step_rows(self.p, params)
         unknown = dict.fromkeys((name for name in rows.names if name is not None), UNKNOWN_PROMPT)
         facts = unknown | self._prompts.facts(rows.names, reading_of(denoiser), self._clip_skip, self._unlike)
-        size, guidance = tuple(params.x.shape[2:]), HOST.guidance(params)
+        is_enforced = any(plan.plan.enforced for plan in self.plans)
+        size, guidance = tuple(params.x.shape[2:]), HOST.guidance(params) if is_enforced else 0.0  # else nobody asks
         self._sampling.begin_step(rows, min(1.0, denoiser.step / max(1, denoiser.total_steps)))
         for number, plan, erasure in self._erasures:
             factor = {plain: plan.plan.factor(size, guidance, plain) for plain in (True, False)}

@@ -19,8 +19,8 @@ from lib_gie.hosts.webui.request.parsing import TITLE
 
 from .beside import SAVE_BEFORE, Picture, as_the_results, saves_results
 from .kept_jobs import KeptJob
+from .own_infotexts import image_in
 
-_SEED, _SUBSEED = "Seed", "Variation seed"
 _LEFT_OUT = frozenset(ALL_KEYS) - {ENFORCED}
 
 
@@ -47,7 +47,7 @@ def make_unerased(job: KeptJob, infotext: Any) -> OnDemand:
     Raises ErasureError where there is none: it was stopped, or another extension does not let it be shown.
     """
     asked = entries_of(infotext)
-    p = job.without_erasure(job.number_of(asked.get(_SEED), asked.get(_SUBSEED)))
+    p = job.without_erasure(job.number_of(*image_in(asked)))
     saves, p.do_not_save_samples = p.do_not_save_samples, True  # it is saved under its own name and setting, below
     with closing(p):
         processed = processing.process_images(p)
