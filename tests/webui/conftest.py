@@ -68,3 +68,13 @@ def enforced(webui) -> WebUI:
     if not ENFORCED_URL:
         pytest.skip(not_run.ENFORCED_WEBUI)
     return connect(ENFORCED_URL)
+
+
+@pytest.fixture(scope="module")
+def page(webui):
+    """The page in headless Chromium."""
+    from browser import open_page  # which takes SCREENSHOTS from here
+
+    found = open_page(webui)
+    yield found
+    found.driver.quit()

@@ -7,7 +7,6 @@ import time
 from contextlib import suppress
 
 import pytest
-from browser import open_page
 from client import TITLE
 
 from lib_gie.options import OPTIONS
@@ -23,13 +22,6 @@ WIDTHS = (1920, 1280, 400)
 
 def field(name: str) -> str:
     return f"#gie_txt2img_{name}"
-
-
-@pytest.fixture(scope="module")
-def page(webui):
-    found = open_page(webui)
-    yield found
-    found.driver.quit()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import open_page
 from client import SCALE
 from conftest import SCREENSHOTS
 from PIL import Image
@@ -16,13 +15,6 @@ from lib_gie.hosts.webui.request.infotext import ALL_KEYS
 
 CLEAR = 20  # a seed whose knife is plain to see
 SEEN = (30, 385, 1371, 1440)  # of a screenshot, what webui.png shows
-
-
-@pytest.fixture(scope="module")
-def page(webui):
-    found = open_page(webui)
-    yield found
-    found.driver.quit()
 
 
 def test_off_by_default_and_explained(page):

@@ -32,13 +32,6 @@ SHOWN = """
 """
 
 
-@pytest.fixture(scope="module")
-def page(webui):
-    found = open_page(webui)
-    yield found
-    found.driver.quit()
-
-
 def is_there(page, selector: str) -> bool:
     return page.driver.execute_script(SHOWN, selector)
 

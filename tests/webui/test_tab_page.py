@@ -6,7 +6,6 @@ import time
 from contextlib import suppress
 
 import pytest
-from browser import open_page
 from test_accordion import CONTRAST, CUT_OFF, NAME, OVERLAPS, WIDTHS, tab_through
 
 with suppress(ImportError):  # without it the tests are collected and not run, see browser.py
@@ -25,13 +24,6 @@ def field(name: str) -> str:
 
 def number(page, name: str) -> str:
     return page.value(f"{field(name)} input[type=number]")
-
-
-@pytest.fixture(scope="module")
-def page(webui):
-    found = open_page(webui)
-    yield found
-    found.driver.quit()
 
 
 @pytest.fixture
