@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from lib_gie.core.scales.calibrated import Calibration
@@ -13,6 +14,7 @@ from lib_gie.demo.world.splits import load_split
 from lib_gie.hosts.diffusers.image_maker import PipelineImageMaker
 from lib_gie.hosts.diffusers.loading import DEMO_BASE
 from lib_gie.training.calibration import calibrate
+from lib_gie.training.calibration.presence import full_at
 
 _IMPLIED = ("implied", "style implied")
 
@@ -42,6 +44,24 @@ class Calibrations(Mapping[str, Calibration]):
 
     def __len__(self) -> int:
         return len(CONCEPTS)
+
+
+class WithRamps(Mapping[str, Calibration]):
+    """Calibrations whose concepts count as present in full from another share of the way on: see ``FULL_AT``."""
+
+    def __init__(self, made: Mapping[str, Calibration], share: float):
+        self._made, self._share = made, share
+
+    def __getitem__(self, concept: str) -> Calibration:
+        found = self._made[concept]
+        low, _ = found.info.ramp
+        return replace(found, info=replace(found.info, ramp=(low, full_at(low, self._share))))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
 
 
 @functools.lru_cache(maxsize=4)

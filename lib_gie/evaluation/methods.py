@@ -16,7 +16,7 @@ from lib_gie.core.composition import Trace
 from lib_gie.core.layers import find_cross_attention
 from lib_gie.core.rules import RULES, erasing_rule
 from lib_gie.core.scales.adapter import Adapter, load_adapter
-from lib_gie.core.scales.calibrated import CALIBRATED
+from lib_gie.core.scales.calibrated import CALIBRATED, Calibration
 from lib_gie.core.scales.fitted import Fitted
 from lib_gie.core.scales.scale_rules import FixedScale, ScaleRule
 from lib_gie.errors import OptionError
@@ -24,7 +24,7 @@ from lib_gie.hosts.diffusers import GrowthInhibitors
 from lib_gie.json_lines import identity_digest
 from lib_gie.options import CONCEPT_PASSES, ErasureSettings
 
-from .calibrations import calibrations
+from .calibrations import WithRamps, calibrations
 from .generate import USUAL, Job, Make, Sampling, concepts_in, generate, plain
 from .long_prompts import chunk_count, own_tokens, states_of
 
@@ -33,6 +33,9 @@ _NUMBERS = tuple(field.name for field in dataclasses.fields(ErasureSettings) if 
 
 IMPLIED = "implied prompts given"
 """After "calibrated": it was given the implied prompts of the train split."""
+
+_RAMP = "full at"
+"""After "calibrated": the share of the way from absent to named from which a concept is present in full."""
 
 _JOINT = r"(?:\s+(?:and|with|next to)|\s*,)"
 
@@ -247,8 +250,8 @@ def _options(words: Sequence[str], method: str) -> dict[str, Any]:
             options["concept_pass"] = name
         elif word.strip() in RULES:
             options["rule"] = word.strip()
-        elif word.strip() == IMPLIED:
-            continue  # it says how the calibrations are made
+        elif word.strip() == IMPLIED or word.strip().startswith(_RAMP):
+            continue  # they say how the calibrations are made
         elif name == "composition":
             options["keep_composition"] = True
             shares = _numbers(value, 2, method) if value else ()
@@ -275,8 +278,7 @@ def _ours(pipe: Any, name: str, shipped: Shipped, sampling: Sampling) -> Method 
     if head in RULES:
         return Method(name, erased(pipe, FixedScale(erasing_rule(head).range.default), rule=head, **options))
     if head == CALIBRATED:
-        given = IMPLIED in [word.strip() for word in words]
-        return _by_concept(pipe, name, calibrations(pipe, given), options)
+        return _by_concept(pipe, name, _calibrations(pipe, words, name), options)
     if head == "adapter":
         return _by_concept(pipe, name, _single_adapters(shipped), options)
     if head == "joint adapter":
@@ -289,6 +291,16 @@ def _ours(pipe: Any, name: str, shipped: Shipped, sampling: Sampling) -> Method 
         path = Path(head.removeprefix("adapter "))
         return _one_adapter(pipe, ",".join([f"adapter {path.stem}", *words]), load_adapter(path), options)
     return None
+
+
+def _calibrations(pipe: Any, words: Sequence[str], method: str) -> Mapping[str, Calibration]:
+    """Return the calibrations that a method with these options has."""
+    given = [word.strip() for word in words]
+    made = calibrations(pipe, IMPLIED in given)
+    shares = [_number(word.removeprefix(_RAMP), method) for word in given if word.startswith(_RAMP)]
+    if any(not 0 < share <= 1 for share in shares):
+        raise OptionError(f"the method {method!r} has a share that is not over 0 and up to 1; write {_RAMP} 0.25")
+    return WithRamps(made, shares[-1]) if shares else made
 
 
 def _single_adapters(shipped: Shipped) -> dict[str, Adapter]:
@@ -346,6 +358,6 @@ def method(pipe: Any, name: str, shipped: Shipped, sampling: Sampling = USUAL) -
             f"weak|medium|strong|max, sega SCALE THRESHOLD, fixed scale W, adapter, joint adapter, unseen adapter, "
             f"adapter FILE, calibrated, value projection; the last seven take ', separate', ', value projection', "
             f"', end 0.8', ', strength 1.5', ', padding 0.5', ', composition' and ', composition 0.8 0.4'; calibrated "
-            f"takes ', {IMPLIED}' as well"
+            f"takes ', {IMPLIED}' and ', {_RAMP} 0.25' as well"
         )
     return found

@@ -33,6 +33,9 @@ Chosen on the demo model's validation prompts; with tiling, whose predictions ar
 QUANTILE = 0.975
 """A concept begins to be present at this quantile of neutral prompts' scores."""
 
+FULL_AT = 0.5
+"""Share of the way from there to naming prompts' mean score, 1, from which it counts as present in full."""
+
 _HIGHEST_START = 0.9  # of the ramp, which must rise to naming prompts' mean score, 1
 _LEAST_NAMING = 0.5
 """Share of naming prompts that must score above that quantile. On the demo model it is far more for every thing that it
@@ -166,6 +169,11 @@ def _range(neutral: torch.Tensor, naming: torch.Tensor) -> InputRange:
     return replace(found, bound=SLACK * found.bound)
 
 
+def full_at(low: float, share: float = FULL_AT) -> float:
+    """Return the score from which a concept is present in full, where it begins to be present at ``low``."""
+    return low + share * (1 - low)
+
+
 def _ramp(absent: torch.Tensor, present: torch.Tensor) -> tuple[tuple[float, float], bool]:
     """Return the ramp, and whether it tells both kinds of prompts apart.
 
@@ -174,4 +182,4 @@ def _ramp(absent: torch.Tensor, present: torch.Tensor) -> tuple[tuple[float, flo
     threshold = float(absent.quantile(QUANTILE))
     tells_presence = bool((present > threshold).float().mean() >= _LEAST_NAMING)  # without any it is NaN: False
     low = min(threshold, _HIGHEST_START)
-    return (low, (low + 1) / 2), tells_presence
+    return (low, full_at(low)), tells_presence
