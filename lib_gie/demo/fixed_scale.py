@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from lib_gie.assets import DEMO_FIXED_SCALE
+from lib_gie.demo.sampling_settings import FAMILY
 from lib_gie.errors import GieError
 from lib_gie.options import DEFAULT_SCALE
 
@@ -28,7 +29,7 @@ def load_fixed_scale() -> float:
 
 def default_scale(base: str) -> float:
     """Return the fixed scale of a model family where nothing else gives one."""
-    return load_fixed_scale() if base == "gie-demo" else DEFAULT_SCALE
+    return load_fixed_scale() if base == FAMILY else DEFAULT_SCALE
 
 
 def save_fixed_scale(tried: list[dict]) -> float:

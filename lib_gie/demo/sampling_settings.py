@@ -1,6 +1,9 @@
-"""The sampling settings of all images of the demo model that figures are made from, chosen on the validation split."""
+"""The demo model's family, and the settings of all images that figures are made from, chosen on validation."""
 
 STEPS = 20
 CFG = 4.0
 SIZE = 64
 """Pixels per side."""
+
+FAMILY = "gie-demo"
+"""The demo model's family, as adapters name it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from lib_gie.demo.sampling_settings import FAMILY
 from lib_gie.errors import OptionError
 from lib_gie.training.image_maker import ImageMaker, Made
 
@@ -12,8 +13,6 @@ from .base import DEFAULT_JUDGE, Judge, Verdict
 
 if TYPE_CHECKING:
     from lib_gie.demo.world.detector import Sight
-
-_FAMILY = "gie-demo"
 
 
 class DetectorJudge(Judge):
@@ -25,7 +24,7 @@ class DetectorJudge(Judge):
     """
 
     summary = "the demo model's own detector of known objects and styles"
-    usual_for = frozenset({_FAMILY})
+    usual_for = frozenset({FAMILY})
 
     def __init__(self, concept: str):
         from lib_gie.demo.world.detector import VERSION
@@ -39,7 +38,7 @@ class DetectorJudge(Judge):
         from lib_gie.demo.world.concepts import STYLE_OF
         from lib_gie.demo.world.things import OBJECTS
 
-        if base != _FAMILY or concept not in (*OBJECTS, *STYLE_OF):
+        if base != FAMILY or concept not in (*OBJECTS, *STYLE_OF):
             raise OptionError(
                 f"the detector knows the demo model's objects ({', '.join(OBJECTS)}) and styles "
                 f"({', '.join(STYLE_OF)}) alone, not {concept!r} on {base}; use the judge {DEFAULT_JUDGE!r}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule
 from lib_gie.demo.fixed_scale import default_scale
-from lib_gie.demo.sampling_settings import CFG, SIZE
+from lib_gie.demo.sampling_settings import CFG, FAMILY, SIZE
 
 if TYPE_CHECKING:
     from lib_gie.core.call import Size
@@ -48,6 +48,6 @@ def _found_at(rule: ScaleRule, base: str) -> tuple[Size | None, float | None]:
     """Return the size of latents and the CFG scale that a scale was found at, None where nobody knows."""
     if isinstance(rule, Guarded):
         return (rule.readings[0].size if rule.readings else None), rule.adapter.info.conditions.get("cfg")
-    if isinstance(rule, FixedScale) and base == "gie-demo" and rule.value == default_scale(base):
+    if isinstance(rule, FixedScale) and base == FAMILY and rule.value == default_scale(base):
         return (SIZE // 8, SIZE // 8), CFG
     return None, None
