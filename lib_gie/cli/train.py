@@ -7,6 +7,7 @@ import dataclasses
 import json
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,7 +125,7 @@ def _samples(options: argparse.Namespace, concept: str, demo: bool) -> list[Samp
 
     if options.prompts is not None:
         prompts = load_prompts(options.prompts, concept)
-        _check_prompts(prompts)
+        _check_prompts(prompts, concept, demo)
         return samples_of(prompts, range(options.seeds))
     if not demo:
         raise OptionError(
@@ -159,15 +160,20 @@ def demo_samples(concept: str, count: int) -> list[Sample]:
     ]
 
 
-def _check_prompts(prompts: list[tuple[str, str]]) -> None:
+def _check_prompts(prompts: list[tuple[str, str]], concept: str, demo: bool) -> None:
     """Raise OptionError where there is nothing to label; warn of prompts that are probably not meant so."""
+    from lib_gie.demo.words import unknown_words_message
     from lib_gie.training.prompts import all_unrelated, webui_syntax
+    from lib_gie.training.prompts.doubts import doubts
 
     kinds = [kind for _, kind in prompts]
     if all_unrelated(kinds):
         raise OptionError("the prompts are all unrelated; give some that name or imply the concept")
     if "unrelated" not in kinds:
         print("warning: no prompt is unrelated; without [unrelated] ones an adapter erases everywhere", file=sys.stderr)
+    unknown = unknown_words_message(concept, "concept") if demo else None
+    for text in (*doubts(prompts, concept), *filter(None, [unknown])):
+        print(f"warning: {text}", file=sys.stderr)
     marked = [found for prompt, _ in prompts if (found := webui_syntax(prompt))]
     if marked:
         print(
@@ -201,9 +207,11 @@ def run(options: argparse.Namespace) -> None:
     from lib_gie.core.scales.adapter import save_adapter
     from lib_gie.hosts.diffusers import processes
     from lib_gie.hosts.diffusers.image_maker import demo_or_sd_maker
+    from lib_gie.training.durations import duration
     from lib_gie.training.fitting import PromptInputs, fit_labels
     from lib_gie.training.report import describe, is_good, summary, verdict
 
+    begun = time.monotonic()
     concepts = bare_concepts("--concept", options.concept)
     demo = options.model is None
     work = {concept: _samples(options, concept, demo) for concept in concepts}
@@ -211,8 +219,14 @@ def run(options: argparse.Namespace) -> None:
     judge_name = options.judge or usual_judge(maker.base)
     judges = {concept: make_judge(judge_name, maker, concept) for concept in concepts}
     recipe = _recipe(options)
-    inputs = PromptInputs(maker, concepts, options.read_at == "half", recipe.predicted)
-    presumed = {concept: _presumption(options, maker, concept, work[concept]) for concept in concepts}
+    inputs = PromptInputs(maker, concepts, options.read_at == "half", recipe.predicted, options.labels)
+    presumed = {}
+    for concept, samples in work.items():
+        presumed[concept], pace = _presumption(options, maker, concept, samples)
+        if processes.is_first():
+            print(
+                _extent_text(concept, samples, presumed[concept], judges[concept], options.steps, pace), file=sys.stderr
+            )
     labels = {
         concept: _labels(options, maker, judges[concept], concept, samples, presumed[concept], inputs, recipe)
         for concept, samples in work.items()
@@ -229,25 +243,59 @@ def run(options: argparse.Namespace) -> None:
         print(f"warning: {said}", file=sys.stderr)
     elif not options.json:
         print(said)
+    print(f"The training took {duration(time.monotonic() - begun)}.", file=sys.stderr)
 
 
 def _presumption(
     options: argparse.Namespace, maker: ImageMaker, concept: str, samples: Sequence[Sample]
-) -> Presumption | None:
-    """Calibrate a concept, and return what that says of its samples; None where every prompt is to be labelled."""
+) -> tuple[Presumption | None, float | None]:
+    """Calibrate a concept, and return what that says of its samples; None where every prompt is to be labelled.
+
+    Then come the seconds that an evaluation of the UNet took; None where none was made.
+    """
     from lib_gie.hosts.diffusers import processes
+    from lib_gie.hosts.diffusers.calibrating import CalibrationBar
     from lib_gie.json_lines import identity_digest
     from lib_gie.training.calibration import calibrate
     from lib_gie.training.presumption import presume_or_say_why
 
     if options.label == "all" or (options.label is None and options.recipe == "paper"):
-        return None
+        return None, None
     weights = identity_digest(maker.description)
-    told, reason = presume_or_say_why(maker, lambda: calibrate(maker, concept, weights, folder=options.labels), samples)
+    with CalibrationBar(concept) as bar:
+        begun = time.monotonic()
+        told, reason = presume_or_say_why(
+            maker, lambda: calibrate(maker, concept, weights, folder=options.labels, on_progress=bar), samples
+        )
+        seconds = time.monotonic() - begun
     told = processes.gather([told])[0]  # the processes must not differ in what they label
     if told is None and processes.is_first():
         print(f"{concept}: {reason}, so every prompt is labelled", file=sys.stderr)
-    return told
+    return told, seconds / bar.done if bar.done else None
+
+
+def _extent_text(
+    concept: str,
+    samples: Sequence[Sample],
+    presumption: Presumption | None,
+    judge: Judge,
+    steps: int,
+    pace: float | None,
+) -> str:
+    """Say how much there is to do for a concept. ``pace``: the seconds that an evaluation of the UNet takes."""
+    from lib_gie.training.durations import span
+    from lib_gie.training.search import GRID
+    from lib_gie.training.work import work_left
+
+    work = work_left(samples, len(GRID), type(judge), steps, presumption)
+    text = (
+        f"{concept}: {work.prompts:,} prompts are read, and {work.least:,} to {work.images:,} images are made. What an "
+        f"earlier run has kept is not done again."
+    )
+    if pace is None:
+        return text
+    takes = span(work.least_evaluations * pace, work.evaluations * pace)
+    return f"{text} All of it takes one process {takes} on this machine, and usually about the shorter time."
 
 
 def _labels(

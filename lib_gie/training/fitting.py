@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +23,7 @@ from lib_gie.options import LOWEST_SCALE
 
 from .calibration.presence import readings_at
 from .image_maker import ImageMaker
+from .kept_readings import KeptReadings
 from .labels import Label
 from .presumption import Presumption
 
@@ -171,15 +174,26 @@ class PromptInputs:
     """The inputs that prompts give an adapter for some concepts on a model; each prompt is read once.
 
     ``at_half``: whether noise of half the image's height and width is read, which takes a quarter of the work.
-    ``predicted``: whether what the UNet predicts is read beside the attention, see ``Recipe``.
+    ``predicted``: whether what the UNet predicts is read beside the attention, see ``Recipe``. ``folder``: keeps them
+    between runs; None keeps nothing.
     """
 
-    def __init__(self, maker: ImageMaker, concepts: Sequence[str], at_half: bool = False, predicted: bool = True):
+    def __init__(
+        self,
+        maker: ImageMaker,
+        concepts: Sequence[str],
+        at_half: bool = False,
+        predicted: bool = True,
+        folder: Path | None = None,
+    ):
         self.maker, self.concepts = maker, tuple(concepts)
         size = half_of(maker.latent_size) if at_half else maker.latent_size
         self.reading = replace(READING, size=size)
         self.predicted = readings_at(size) if predicted else ()
         self._read: dict[str, dict[str, torch.Tensor]] = {concept: {} for concept in concepts}
+        self._readings = self.reading, *self.predicted
+        identity = json.dumps([maker.base, maker.description, maker.conditions, str(self._readings), *self.concepts])
+        self._kept = KeptReadings(len(self.concepts), identity, folder)
 
     def of(self, concept: str, prompts: Iterable[str]) -> dict[str, torch.Tensor]:
         """Return the inputs of prompts for one of the concepts: by prompt, float32 [inputs, n].
@@ -189,8 +203,7 @@ class PromptInputs:
         known = self._read[concept]
         missing = sorted(set(prompts) - known.keys())
         if missing:
-            readings = self.reading, *self.predicted
-            found = self.maker.read(missing, self.concepts, readings)  # for each concept [prompts, inputs, n]
+            found = self._kept.read(missing, self._read_now)  # for each concept [prompts, inputs, n]
             if not all(torch.isfinite(inputs).all() for inputs in found):
                 raise ErasureError(
                     "the model gives numbers that are not finite for a prompt, so no adapter can be fitted on it; run "
@@ -199,6 +212,9 @@ class PromptInputs:
             for name, inputs in zip(self.concepts, found, strict=True):
                 self._read[name] |= zip(missing, inputs, strict=True)
         return known
+
+    def _read_now(self, prompts: Sequence[str]) -> list[torch.Tensor]:
+        return self.maker.read(prompts, self.concepts, self._readings)
 
     def examples(
         self, concept: str, labels: Sequence[Label], recipe: Recipe, presumption: Presumption | None = None

@@ -79,7 +79,7 @@ def calibrate_now(pipe: Any, concept: Concept, implied: Sequence[str] = (), path
     """
     folder, weights = calibrations_folder(), weights_digest(pipe)
     reason = _unusable(folder)
-    with _Bar(concept) as told, _interruptible(not reason):
+    with CalibrationBar(concept.text) as told, _interruptible(not reason):
         predictor = _predictor(pipe)
         found = calibrate(
             predictor, concept.text, weights, implied=implied, unchecked=default_scale(predictor.base),
@@ -115,17 +115,17 @@ def _unusable(folder: Path) -> str:
     return "" if os.access(folder, os.W_OK | os.X_OK) else f"{folder} cannot be written to"
 
 
-class _Bar:
+class CalibrationBar:
     """Shows on standard error how many UNet evaluations are done.
 
     ``done``: how many. The count of tqdm's bar stays at 0 where the user has switched bars off.
     """
 
-    def __init__(self, concept: Concept):
+    def __init__(self, concept: str):
         self.done = 0
-        self._bar = tqdm(desc=f"calibrating {concept.text[:40]}", unit=" evaluations", delay=0.5)
+        self._bar = tqdm(desc=f"calibrating {concept[:40]}", unit=" evaluations", delay=0.5)
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> CalibrationBar:
         return self
 
     def __call__(self, done: int, expected: int) -> None:

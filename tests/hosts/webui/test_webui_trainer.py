@@ -206,6 +206,11 @@ def test_the_warning_says_both_causes_and_what_to_do_for_each(training):
 # -- paces ------------------------------------------------
 
 
+def evaluations(training) -> int:
+    """Return those in which an image of a training is made and judged."""
+    return training.run.evaluations_of_image(training.order.steps, training.run.judge_class(training.order.judge))
+
+
 def pace_of(training) -> float:
     return training.trainer.paces.of(training.pace.Setting(TimedMaker.name, 64, 64))
 
@@ -214,7 +219,7 @@ def test_the_pace_is_of_batches_alone(training):
     """Neither is waited for others in it, nor is the first batch part of it."""
     assert train(training) == "warned"
     assert training.batches == [8] * 6
-    assert pace_of(training) == pytest.approx(MAKING / (8 * training.run.evaluations_of_image(training.order)))
+    assert pace_of(training) == pytest.approx(MAKING / (8 * evaluations(training)))
 
 
 def test_a_batch_that_was_stopped_in_the_webui_is_left_out(training, monkeypatch):
@@ -231,13 +236,13 @@ def test_a_batch_that_was_stopped_in_the_webui_is_left_out(training, monkeypatch
     monkeypatch.setattr(TimedMaker, "make", stopped)
     assert train(training) == "warned"
     assert (len(tries), training.batches) == (7, [8] * 6)
-    assert pace_of(training) == pytest.approx(MAKING / (8 * training.run.evaluations_of_image(training.order)))
+    assert pace_of(training) == pytest.approx(MAKING / (8 * evaluations(training)))
 
 
 def test_a_measurement_is_of_the_second_batch(training):
     training.run.measure_pace(training.order, training.trainer.paces)
     assert training.batches == [8] * 2
-    assert pace_of(training) == pytest.approx(MAKING / (8 * training.run.evaluations_of_image(training.order)))
+    assert pace_of(training) == pytest.approx(MAKING / (8 * evaluations(training)))
 
 
 def test_one_batch_alone_tells_no_pace(training):

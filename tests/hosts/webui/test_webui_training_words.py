@@ -8,12 +8,12 @@ import time
 import pytest
 from test_webui_work_order import ORDER
 
-from lib_gie.hosts.webui.training.durations import duration, span
 from lib_gie.hosts.webui.training.estimate import estimate_text
 from lib_gie.hosts.webui.training.pace import ASSUMED, Paces, Setting
 from lib_gie.hosts.webui.training.progress import Progress, Stage
 from lib_gie.hosts.webui.training.status import stage_text, status_html
 from lib_gie.hosts.webui.training.work_order import amount
+from lib_gie.training.durations import duration, span
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,13 @@ from lib_gie.hosts.webui.training.work_order import (
     WorkOrder,
     amount,
     check_name,
-    evaluations_of_image,
     read_work_order,
 )
 from lib_gie.training.calibration import MOST_EVALUATIONS
 from lib_gie.training.fitting import Recipe, is_validation
 from lib_gie.training.judges.self_judge import SelfJudge
 from lib_gie.training.search import GRID
+from lib_gie.training.work import evaluations_of_image
 
 PROMPTS = "a {concept}\na {concept} and a cat\n[implicit]\na robbery\n[unrelated]\na dog\na cat\na fish"
 ORDER = WorkOrder("knife", "", PROMPTS, "detector", 100, 2, len(GRID) - 1, "Euler", 20, 4.0, 64, 64, 8)
@@ -79,13 +79,13 @@ def test_the_amount_has_bounds():
     work = amount(ORDER)
     assert (work.prompts, work.least, work.images) == (6, 6, 6 * 8)  # at most 8 tries, the calibrated scale included
     implied = {sample.prompt for sample in ORDER.samples() if sample.kind == "implicit"}
-    assert work.evaluations == work.images * 2 * 20 + 6 + MOST_EVALUATIONS + 2 * len(implied)
+    assert work.evaluations == work.images * 2 * 20 + 2 * 6 + MOST_EVALUATIONS + 2 * len(implied)
     judged = amount(order(judge="self"))
     unrelated = sum(sample.kind == "unrelated" for sample in ORDER.samples())
     assert (judged.least, judged.images) == (work.least + unrelated, work.images + unrelated)
     assert judged.evaluations - work.evaluations == judged.images * (40 + SelfJudge.evaluations) - work.images * 40
     assert amount(order(judge="hand", grid=3)).images == 6 * 5
-    assert evaluations_of_image(order(judge="self")) == 40 + SelfJudge.evaluations
+    assert evaluations_of_image(20, SelfJudge) == 40 + SelfJudge.evaluations
     assert work.evaluations - work.least_evaluations == (work.images - work.least) * 40
 
 

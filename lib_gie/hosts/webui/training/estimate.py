@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from lib_gie.training.durations import span
 from lib_gie.training.judges import judge_class
 
-from .durations import span
 from .pace import ASSUMED, ASSUMED_OF
 from .work_order import WorkOrder, amount
 

@@ -28,13 +28,14 @@ from lib_gie.training.labels import Label, Labelling, OnBatch, Sample
 from lib_gie.training.presumption import Presumption, presume_or_say_why, search_by
 from lib_gie.training.report import describe, summary, verdict
 from lib_gie.training.rounds import Rounds
+from lib_gie.training.work import evaluations_of_image
 
 from .adapter_file import allowed_path, calibration_of
 from .image_maker import WebUIImageMaker, take_turn
 from .pace import BatchTimer, Paces, Setting, TimedTurns
 from .progress import BatchStoppedError, Progress, Stage
 from .report import report_text, strips
-from .work_order import RANGES, WorkOrder, evaluations_of_image
+from .work_order import RANGES, WorkOrder
 
 Result = TypeVar("Result")
 
@@ -73,7 +74,7 @@ def _note_pace(paces: Paces, order: WorkOrder, maker: WebUIImageMaker, timer: Ba
     judge = judge_class(order.judge)
     if not (judge.asks_person or judge.settings):
         setting = Setting(maker.name, order.width, order.height)
-        paces.note(setting, timer.images * evaluations_of_image(order), timer.seconds)
+        paces.note(setting, timer.images * evaluations_of_image(order.steps, judge), timer.seconds)
 
 
 def measure_pace(order: WorkOrder, paces: Paces) -> None:
@@ -92,7 +93,7 @@ def measure_pace(order: WorkOrder, paces: Paces) -> None:
     kind, evaluations = judge_class(order.judge), 2 * order.steps
     if not (kind.asks_person or kind.settings):  # neither a person's time nor a service's price
         make_judge(order.judge, maker, order.bare_concept).look(made, prompts)
-        evaluations = evaluations_of_image(order)
+        evaluations = evaluations_of_image(order.steps, kind)
     setting = Setting(maker.name, order.width, order.height)
     paces.note(setting, len(prompts) * evaluations, turns.seconds - begun)
 
@@ -107,6 +108,10 @@ def weak_judge_text(judge: str, concept: str, trial: Trial) -> str:
         f"show it, take another judge. If most of them do not, take prompts that this checkpoint draws it for. Press "
         f"Train again to train as it is nevertheless."
     )
+
+
+def _scale_text(scale: float) -> str:
+    return f"scale {scale:g}" if scale else "without erasure"
 
 
 def _insist(work: Callable[[], Result], should_stop: Callable[[], bool], timer: BatchTimer) -> Result | None:
@@ -148,6 +153,11 @@ class Run:
     def concept(self) -> str:
         return self.order.bare_concept
 
+    @property
+    def _kept_in(self) -> Path:
+        """The folder that keeps what an interrupted training has found."""
+        return self.path.parent / "labels"
+
     def safely(self) -> None:
         """Run, and put whatever goes wrong into the progress, where the page shows it. Raises what is no GieError."""
         progress = self.progress
@@ -160,7 +170,7 @@ class Run:
             raise
 
     def _run(self, progress: Progress) -> None:
-        inputs, recipe = PromptInputs(self.maker, [self.concept]), Recipe()
+        inputs, recipe = PromptInputs(self.maker, [self.concept], folder=self._kept_in), Recipe()
         if not self._may_go_on():
             return
         try:
@@ -227,9 +237,9 @@ class Run:
         return presumed
 
     def _labelling(self, presumption: Presumption | None) -> Labelling:
-        search, kept = search_by(presumption, self.order.scales), self.path.parent / "labels"
+        search = search_by(presumption, self.order.scales)
         return Labelling(
-            self.maker, self.judge, self.concept, self.samples, kept, search=search, batch=self.order.batch
+            self.maker, self.judge, self.concept, self.samples, self._kept_in, search=search, batch=self.order.batch
         )
 
     def _label(self, presumption: Presumption | None, inputs: PromptInputs, recipe: Recipe) -> list[Label]:
@@ -259,7 +269,7 @@ class Run:
             stage.total = max(stage.total, stage.done)  # kept verdicts may settle labels of later rounds
             progress.images += len(of)
             pictures = [
-                (picture(image), f"{scale:g}: {sample.prompt}")
+                (picture(image), f"{_scale_text(scale)}: {sample.prompt}")
                 for image, (sample, scale) in zip(made.images, of, strict=True)
             ]
             progress.pictures = (progress.pictures + pictures)[-_RECENT:]

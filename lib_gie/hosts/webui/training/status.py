@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 
-from .durations import duration
+from lib_gie.training.durations import duration
+
 from .progress import Progress, Stage
 
 

@@ -17,14 +17,12 @@ from lib_gie.core.concepts import Concept
 from lib_gie.core.scales.adapter import read_header
 from lib_gie.errors import AdapterError, OptionError
 from lib_gie.options import AUTOMATIC, FIXED
-from lib_gie.training.calibration.counted import MOST_EVALUATIONS
-from lib_gie.training.calibration.presence import POINTS
 from lib_gie.training.fitting import check_enough
 from lib_gie.training.judges import JUDGES, judge_class
-from lib_gie.training.labels import CALIBRATION, Sample
+from lib_gie.training.labels import Sample
 from lib_gie.training.prompts import all_unrelated, bare, parse_prompts
-from lib_gie.training.rounds import ROUND
-from lib_gie.training.search import GRID, most_tries
+from lib_gie.training.search import GRID
+from lib_gie.training.work import Work, work_of
 
 RANGES = {
     "count": (4, 500, 1),
@@ -221,39 +219,6 @@ def check_name(order: WorkOrder, folders: Sequence[Path], enforced: Collection[s
     return path
 
 
-@dataclass(frozen=True)
-class Work:
-    """The bounds of an order's work.
-
-    ``least``: the images of one round, after which a training ends at the earliest, if the concept shows in none, and
-    those that the judge learns from. ``images``, ``evaluations``: the most that it can take; evaluations are of the
-    UNet, those of the judge and the calibration included. ``least_evaluations``: those of the ``least`` images.
-    """
-
-    prompts: int
-    least: int
-    images: int
-    least_evaluations: int
-    evaluations: int
-
-
-def evaluations_of_image(order: WorkOrder) -> int:
-    """Return the evaluations of the UNet in which an image is made and judged."""
-    return 2 * order.steps + judge_class(order.judge).evaluations
-
-
 def amount(order: WorkOrder) -> Work:
     """Return the bounds of an order's work; labels that an earlier training has kept save some."""
-    samples = order.samples()
-    searched = sum(sample.kind != "unrelated" for sample in samples)
-    prompts = len({sample.prompt for sample in samples})
-    judge = judge_class(order.judge)
-    scales = len(order.scales) + 1  # the calibrated one may come to those of the order
-    rounds = scales if judge.whole_rows else max(most_tries(len(order.scales)), most_tries(scales, first=1))
-    absent = min(CALIBRATION, len(samples) - searched) if judge.calibrates else 0
-    images = searched * rounds + absent
-    readings = len(POINTS) * len({sample.prompt for sample in samples if sample.kind == "implicit"})
-    once = prompts + MOST_EVALUATIONS + readings
-    least = min(searched, ROUND) + absent
-    each = evaluations_of_image(order)
-    return Work(prompts, least, images, least * each + once, images * each + once)
+    return work_of(order.samples(), len(order.scales), judge_class(order.judge), order.steps)

@@ -1,4 +1,4 @@
-"""Durations in words. This file knows no host."""
+"""Durations in words."""
 
 from __future__ import annotations
 
