@@ -182,7 +182,8 @@ def _pictures(pair, options: argparse.Namespace, seeds: list[int], choices: Sequ
         maps = [attention_map(pair.watched.recorder, concept, image, *picture.size) for concept in range(concepts)]
         overlays.append(overlay(picture, sum(maps[1:], maps[0])))
     text = format_concepts(pair.watched.concepts)
-    rows, told = [], "\n".join(dict.fromkeys(f"{choice.by}:\n{choice.why}" for choice in choices))
+    by = _setters(pair.eraser, choices, len(seeds))
+    rows, told = [], "\n".join(dict.fromkeys(f"{who}:\n{choice.why}" for who, choice in zip(by, choices, strict=True)))
     for image, seed in enumerate(seeds):
         note = f"erased: {text}\nseed {seed}, {_scale_text(pair.eraser, image)}\n{told}"
         rows.append(SheetRow(options.prompt, note, (pair.before[image], pair.after[image], overlays[image])))
@@ -212,18 +213,29 @@ def _scale_text(eraser, image: int) -> str:
     return f"scale {', '.join(values)}"
 
 
+def _setters(eraser, choices: Sequence[Choice], images: int) -> list[str]:
+    """Name what has set each concept's scale, and say where the fixed scale took the place of a weaker answer."""
+    doubts = [eraser.erasure.doubts(image) for image in range(images)]
+    found = []
+    for number, choice in enumerate(choices):
+        replaced = sum(bool(of_image[number]) for of_image in doubts)
+        some = "" if replaced in (0, images) else f" in {replaced} of {images} images"
+        found.append(f"the fixed scale{some} instead of the {choice.by}" if replaced else choice.by)
+    return found
+
+
 def _report(pair, options: argparse.Namespace, seeds: list[int], choices: Sequence[Choice], demo: bool) -> dict:
     """Return the JSON object."""
     from lib_gie.hosts.diffusers.texts import concept_tokens
 
-    scales = pair.eraser.scales
+    scales, setters = pair.eraser.scales, _setters(pair.eraser, choices, len(seeds))
     concepts = [
         {
             "text": concept.text,
             "weight": concept.weight,
             "tokens": concept_tokens(pair.eraser.pipe, concept.text),
             "scales": [[round(float(value), 4) for value in scales[image][number]] for image in range(len(seeds))],
-            "by": choices[number].by,
+            "by": setters[number],
             "why": choices[number].why,
         }
         for number, concept in enumerate(pair.eraser.concepts)
@@ -256,10 +268,16 @@ def _shown(report: dict, when: str) -> Shown:
     return Shown(frozenset(report[f"objects_{when}"]), frozenset(report[f"styles_{when}"]))
 
 
+def _in_words(scales: Sequence[float]) -> str:
+    """Return the scales of one image: one for all of the concept's tokens, or one for each."""
+    return " ".join(dict.fromkeys(f"{scale:.2f}" for scale in scales))
+
+
 def _print(report: dict, demo: bool) -> None:
     print(f"prompt: {report['prompt']}")
     for concept in report["concepts"]:
-        print(f"erased: {concept['text']} (tokens {' '.join(concept['tokens'])}), scales {concept['scales']}")
+        scales = ", ".join(_in_words(of_image) for of_image in concept["scales"])
+        print(f"erased: {concept['text']} (tokens: {' '.join(concept['tokens'])}), scale {scales}")
         print(f"        by {concept['by']}: {concept['why']}")
     for note in report["notes"]:
         print(f"note: {note}")
