@@ -147,6 +147,34 @@
         setTimeout(() => show(tab), 0); // once gradio has shown the new value
     };
 
+    // -- what the page says of its fields: one button is pressed for all of a part's, see page/current.py
+
+    const WAIT = 200; // ms: not at every letter that is typed
+    const LOST = 30000; // ms after which an answer counts as lost
+    const parts = {};
+
+    function fieldsOf(part) {
+        const state = {since: 0, again: false, timer: 0};
+        const ask = () => {
+            state.again = state.since > 0 && Date.now() - state.since < LOST;
+            if (state.again) return;
+            state.since = Date.now();
+            element(`gie_${part}_check`)?.click();
+        };
+        return {
+            changed: () => {
+                clearTimeout(state.timer);
+                state.timer = setTimeout(ask, WAIT);
+            },
+            checked: () => {
+                state.since = 0;
+                if (state.again) ask();
+            },
+        };
+    }
+
+    window.growthInhibitorsFields = part => (parts[part] = parts[part] || fieldsOf(part));
+
     // -- beside the gallery: what runs, and both images, one over the other
 
     const pageOfTab = (tab, part) => element(`gie_${tab}_${part}`);
@@ -157,6 +185,8 @@
         const holder = pageOfTab(tab, 'now')?.querySelector('.prose') || pageOfTab(tab, 'now');
         const text = running ? running[1] : '';
         if (holder && holder.textContent !== text) holder.textContent = text;
+        const isRunning = Boolean(gradioApp().querySelector(`#${tab}_results .progressDiv`));
+        pageOfTab(tab, 'erased')?.classList.toggle('gie-old', isRunning); // it is of the images before
     }
 
     const thumbnails = tab => [...gradioApp().querySelectorAll(`#${tab}_gallery .thumbnails .thumbnail-item`)];
@@ -165,11 +195,27 @@
         return Math.max(0, thumbnails(tab).findIndex(one => one.classList.contains('selected')));
     }
 
-    function pairOf(tab) {
+    function picturesOf(tab) { // pairs: where an image is with and without erasure; results: where each picture's image is
         const holder = pageOfTab(tab, 'erased')?.querySelector('[data-pairs]');
-        if (!holder || !gradioApp().querySelector(`#${tab}_gallery .preview`)) return undefined;
+        return holder ? {pairs: JSON.parse(holder.dataset.pairs), results: JSON.parse(holder.dataset.results)} : {pairs: [], results: []};
+    }
+
+    const isOneShown = tab => Boolean(gradioApp().querySelector(`#${tab}_gallery .preview`));
+
+    function pairOf(tab) {
         const number = chosenPicture(tab);
-        return JSON.parse(holder.dataset.pairs).find(both => both.includes(number));
+        return isOneShown(tab) ? picturesOf(tab).pairs.find(both => both.includes(number)) : undefined;
+    }
+
+    function isAnswered(tab) { // whether the chosen picture's image is there without erasure already
+        const {pairs, results} = picturesOf(tab);
+        const result = results[chosenPicture(tab)];
+        return isOneShown(tab) && pairs.some(([erased]) => erased === result);
+    }
+
+    function chooseErased(tab) { // gradio keeps the chosen place, where the next job has an image without erasure
+        const pair = pairOf(tab);
+        if (pair && chosenPicture(tab) === pair[1]) thumbnails(tab)[pair[0]]?.click();
     }
 
     function frameIn(preview) { // the part that the chosen picture fills, in pixels from the preview's corner
@@ -207,7 +253,7 @@
         const shown = Boolean(frame && sources.every(Boolean));
         set(bar, {hidden: !shown});
         const button = pageOfTab(tab, 'ask');
-        if (button) set(button, {disabled: Boolean(pair)});
+        if (button) set(button, {disabled: isAnswered(tab)});
         if (!shown && !preview?.querySelector('.gie-both')) return;
         const layer = layerOver(preview);
         set(layer, {hidden: !shown});
@@ -234,6 +280,8 @@
         new ResizeObserver(soon).observe(gallery);
         gallery.addEventListener('load', soon, true); // a picture's size is known only then
         range.addEventListener('input', () => showBoth(tab));
+        new MutationObserver(() => setTimeout(() => chooseErased(tab), 0)).observe(
+            pageOfTab(tab, 'erased'), {subtree: true, childList: true});
         for (const part of ['now', 'erased']) pageOfTab(tab, part)?.setAttribute('aria-live', 'polite');
         const button = pageOfTab(tab, 'ask');
         if (button) button.title = translated('Make the chosen image once more without erasure, from the same seed, and show both');
@@ -256,26 +304,6 @@
         status?.setAttribute('aria-live', runs ? 'off' : 'polite'); // not every second, but in the end
         if (runs) refreshTraining();
     }
-
-    const lines = {busy: false, again: false, timer: 0}; // what the steps of the tab say
-
-    function askForLines() {
-        lines.again = lines.busy;
-        if (lines.busy) return;
-        lines.busy = true;
-        element('gie_train_check')?.click();
-    }
-
-    window.growthInhibitorsTraining = {
-        changed: () => {
-            clearTimeout(lines.timer);
-            lines.timer = setTimeout(askForLines, 200); // not at every letter that is typed
-        },
-        checked: () => {
-            lines.busy = false;
-            if (lines.again) askForLines();
-        },
-    };
 
     function addTab() {
         const tab = element('tab_gie_train');

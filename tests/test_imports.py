@@ -32,7 +32,7 @@ ALLOWED = {
     ),
     "hosts.webui": (
         "hosts.protocol hosts.erased_sampling hosts.marked_rows hosts.library hosts.presets core pictures training "
-        "demo.sampling_settings demo.fixed_scale",
+        "demo.sampling_settings demo.fixed_scale demo.words",
         "torch numpy safetensors PIL tqdm fastapi pydantic gradio modules backend",
     ),
     "evaluation": (

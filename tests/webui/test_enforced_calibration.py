@@ -46,7 +46,7 @@ def scale(answer) -> float:
 
 
 def full(webui) -> float:
-    """The strength where the concept may be present and nothing is known of it."""
+    """The strength where the concept may be present and nothing is known of it, once more than it was found at."""
     return scale(webui.txt2img(OTHER, override_settings={"tiling": True}))
 
 
@@ -149,20 +149,20 @@ def test_inversions_and_options_that_come_meanwhile_have_none(calibrated, invers
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "factors"),
     [
-        {"prompt": f"{OTHER} <lora:gierandom:0.01>"},
-        {"prompt": f"{OTHER} <hypernet:gietest:0.01>"},
-        {"override_settings": {"tiling": True}},
-        {"tiling": True},
-        {"override_settings": {"token_merging_ratio": 0.5}, "width": 128, "height": 128},
-        {"prompt": " ".join([OTHER] * 12)},
-        {"prompt": f"{OTHER} BREAK {OTHER}"},
+        ({"prompt": f"{OTHER} <lora:gierandom:0.01>"}, 1),
+        ({"prompt": f"{OTHER} <hypernet:gietest:0.01>"}, 1),
+        ({"override_settings": {"tiling": True}}, 1),
+        ({"tiling": True}, 1),
+        ({"override_settings": {"token_merging_ratio": 0.5}, "width": 128, "height": 128}, 2),  # and another size
+        ({"prompt": " ".join([OTHER] * 12)}, 0),  # nobody knows what is in it, but it is plain
+        ({"prompt": f"{OTHER} BREAK {OTHER}"}, 0),
     ],
 )
-def test_other_than_plain_prompts_get_the_full_strength(calibrated, options):
+def test_other_than_plain_prompts_get_the_full_strength(calibrated, options, factors):
     answer = calibrated.txt2img(**{"prompt": OTHER, **options})
-    assert scale(answer) == full(calibrated) <= -1  # the demo model's fixed scale
+    assert scale(answer) == full(calibrated) * 1.25 ** (factors - 1) <= -1  # the demo model's fixed scale
     assert scale(calibrated.txt2img(OTHER)) == 0
 
 

@@ -26,6 +26,11 @@ BYTES = """
         .then(answer => answer.arrayBuffer())
         .then(bytes => done(Array.from(new Uint8Array(bytes))));
 """
+CHOSEN = """
+    const all = [...document.querySelectorAll('#txt2img_gallery .thumbnails .thumbnail-item')];
+    return all.findIndex(one => one.classList.contains('selected'));
+"""
+IS_OLD = "return document.querySelector('#gie_txt2img_erased').classList.contains('gie-old')"
 SHOWN = """
     const part = document.querySelector(arguments[0]);
     return Boolean(part && part.getBoundingClientRect().width);
@@ -94,7 +99,7 @@ def test_the_lines_and_the_button(page, webui):
     assert not is_there(page, BAR)
     assert page.find(field("erased")).get_attribute("aria-live") == "polite"
     line = generated(page)
-    assert line.startswith("Seed 10: knife erased (attention to it ")
+    assert line.startswith("Seed 10: knife erased (in the prompt 100 %, scale -")
     assert line.endswith("adapter demo-knife)")
     page.wait(lambda: is_there(page, ASK), "the button")
     assert not is_there(page, BAR)
@@ -280,6 +285,48 @@ def test_the_slider_of_the_option(page, webui):
     page.wait(lambda: is_there(page, BAR), "the slider")
     page.choose_picture(2)
     page.wait(lambda: not is_there(page, BAR) and not is_there(page, LAYER), "the slider to go")
+
+
+def test_the_next_generation_shows_the_erased_image(page, webui):
+    """gradio keeps the chosen place, where the next job has an image without erasure."""
+    fresh(page, webui)
+    open_advanced(page)
+    page.click(f"{field('show_before')} input")
+    generated(page)
+    page.choose_picture(1)
+    page.fill("#txt2img_seed input", 12)
+    generated(page)
+    page.wait(lambda: page.driver.execute_script(CHOSEN) == 0, "the erased image to be chosen")
+    page.wait(lambda: "GIE concepts: knife" in infotext(page), "its infotext")
+    page.choose_picture(1)  # who wants the other one has it
+    time.sleep(1)
+    assert page.driver.execute_script(CHOSEN) == 1
+
+
+def test_pictures_of_attention_are_of_an_image(page, webui):
+    """Where their image is there without erasure, nothing is left to ask."""
+    fresh(page, webui)
+    open_advanced(page)
+    page.click(f"{field('show_attention')} input")
+    generated(page)
+    page.choose_picture(1)
+    ask(page)
+    assert "Picture 4, seed 10, for comparison" in said(page) or "Picture 5, seed 10, for comparison" in said(page)
+    page.choose_picture(1)
+    page.wait(lambda: not page.find(ASK).is_enabled(), "the button to be switched off")
+    assert not is_there(page, BAR)
+    page.choose_picture(0)
+    page.wait(lambda: is_there(page, BAR), "the slider")
+
+
+def test_old_lines_are_pale_while_the_next_images_are_made(page, webui):
+    fresh(page, webui)
+    generated(page)
+    page.fill("#txt2img_batch_count input[type=number]", 8)
+    assert not page.driver.execute_script(IS_OLD)
+    page.click("#txt2img_generate")
+    page.wait(lambda: page.driver.execute_script(IS_OLD), "the lines to become pale")
+    page.wait(lambda: not page.busy() and not page.driver.execute_script(IS_OLD), "the lines to be as before", 120)
 
 
 def test_the_keyboard_moves_the_slider(page, webui):

@@ -82,12 +82,18 @@ class _Found:
 
 
 def _presence(target: Target, found: _Found) -> float | None:
-    """Return the presence that a calibration has found; None where it tells none."""
-    if not isinstance(target.rule, Guarded) or not isinstance(target.rule.adapter, Calibration):
+    """Return how present a concept was found to be, 0 to 1; None where its rule tells nothing of that.
+
+    An adapter's or a calibration's answer is the weaker the less present its concept is, and strongest where it is
+    present in full.
+    """
+    fitted = target.rule.adapter if isinstance(target.rule, Guarded) else None
+    if fitted is None or (isinstance(fitted, Calibration) and not fitted.info.tells_presence):
         return None
-    if not target.rule.adapter.info.tells_presence:
+    strongest = fitted.info.label_range[0]
+    if not fitted.is_for(target.encoded.concept.key) or strongest >= 0:
         return None
-    return min(1.0, float(found.base.mean()) / target.rule.adapter.info.label_range[0])
+    return min(1.0, float(found.base.mean()) / strongest) + 0.0  # no -0.0
 
 
 def _doubted(rule: Guarded, row: torch.Tensor, doubt: str) -> _Found:

@@ -69,7 +69,8 @@ def _told(concept: Concept, key: tuple[str, str, Any], can_skip: bool) -> str:
     try:
         made = _calibrated(concept, can_skip)
     except CalibrationStoppedError:
-        return f"the calibration of {quoted(concept.text)} was stopped; the next one goes on from there"
+        how = "interrupted" if shared.state.interrupted else "skipped, so these images have the fixed scale"
+        return f"the calibration of {quoted(concept.text)} was {how}; the next one goes on from there"
     except Exception as error:  # whatever it is, the fixed scale erases
         reason = f"{quoted(concept.text)} could not be calibrated ({quoted(str(error))})"
         if not isinstance(error, GieError):

@@ -108,11 +108,11 @@ def test_after_a_generation_a_line_says_how_present_it_was(host, lines, tmp_path
     _, done = host.process([True, "knife, wine"], sampling=Sampling(parts=((1.0,),)))
     present, shown = handlers.lines_afterwards(told(done), "wine, Knife, dog", AUTOMATIC, None)
     assert "last image: in the prompt 100 %" in lines("wine", AUTOMATIC, None, present)[0]
-    assert re.search(r"last image: attention to it \d+ %$", lines("Knife", AUTOMATIC, None, present)[0])
+    assert re.search(r"last image: attention to it up to \d+ %$", lines("Knife", AUTOMATIC, None, present)[0])
     assert "last" not in lines("dog", AUTOMATIC, None, present)[0]
     assert shown == handlers.concept_lines("wine, Knife, dog", AUTOMATIC, None, present)
     _, done = host.process([True, "knife"])
-    assert "last images: attention to it" in handlers.lines_afterwards(told(done), "knife", FIXED, None)[1]
+    assert "last images: attention to it up to" in handlers.lines_afterwards(told(done), "knife", FIXED, None)[1]
     _, done = host.process([])
     assert handlers.lines_afterwards(told(done), "knife", FIXED, None)[0] == {}
 

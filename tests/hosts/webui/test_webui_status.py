@@ -16,6 +16,7 @@ from test_webui_calibration import ABSENT, PRESENT, kept
 from test_webui_glue import host  # noqa: F401  # a fixture
 from test_webui_shown import BEFORE, run, same
 
+from lib_gie.core.scales.resolved import ResolvedScales
 from lib_gie.errors import ErasureError
 from lib_gie.hosts.webui.request.infotext import settings_line
 from lib_gie.options import AUTOMATIC
@@ -117,8 +118,8 @@ def test_each_image_has_a_line(host):  # noqa: F811
     found = lines(done)
     assert [line.partition(":")[0] for line in found] == ["Seed 0", "Seed 1"]
     for line in found:
-        assert re.search(r"knife erased \(attention to it \d+ %, scale -3\.00, fixed scale\)", line)
-        assert re.search(r"wine not erased \(attention to it \d+ %, scale 0\.00, fixed scale\)", line)
+        assert re.search(r"knife erased \(attention to it up to \d+ %, scale -3\.00, fixed scale\)", line)
+        assert re.search(r"wine not erased \(attention to it up to \d+ %, scale 0\.00, fixed scale\)", line)
 
 
 def test_concepts_that_an_infotext_quotes_have_lines(host):  # noqa: F811
@@ -136,6 +137,19 @@ def test_what_found_the_scale_is_named(host, tmp_path):  # noqa: F811
     _, done = run(host, {"concepts": "wine", "adapter": AUTOMATIC}, sampling=ONE)
     (line,) = lines(done)
     assert re.fullmatch(rf"Seed 0: wine erased \(in the prompt 100 %, scale -[\d.]+, calibration {name}\)", line)
+
+
+def test_where_the_fixed_scale_took_its_place_the_line_says_so(host, tmp_path, monkeypatch):  # noqa: F811
+    """Not what an admin enforces: it would tell for which prompts erasing is weak."""
+    name = kept(host, tmp_path, ABSENT, "wine")
+    monkeypatch.setattr(ResolvedScales, "doubts", lambda *unused: ("why",))
+    _, done = run(host, {"concepts": "wine", "adapter": AUTOMATIC}, sampling=ONE)
+    (line,) = lines(done)
+    assert line.endswith(f", fixed scale instead of the calibration {name})")
+    assert "<td>fixed scale instead of the calibration" in module("shown.readout").as_html(told(done))
+    host.shared.cmd_opts.gie_enforce = "wine"
+    _, enforced = run(host, sampling=ONE)
+    assert "instead" not in told(enforced)
 
 
 def test_an_image_from_which_nothing_was_erased_says_so(host, tmp_path):  # noqa: F811
@@ -542,29 +556,41 @@ def ask(host, texts_are_read, monkeypatch):  # noqa: F811
 def test_what_the_page_sends_is_checked_before_an_image_is_made(host, ask, changed):  # noqa: F811
     info = told(run(host, {})[1], **changed)
     with pytest.raises(ErasureError, match="press Generate first"):
-        ask("task", "0", info, [])
+        ask("task", "0", info, [], "")
 
 
 @pytest.mark.parametrize("info", [None, "", "no JSON", "[]", "3", 3, "{}"])
 def test_what_is_no_generation_is_refused(ask, info):
     with pytest.raises(ErasureError, match="press Generate first"):
-        ask("task", "0", info, [])
+        ask("task", "0", info, [], "")
 
 
 @pytest.mark.parametrize("chosen", ["x", None, [0], float("inf")])
 def test_a_choice_of_nothing_is_refused(host, ask, chosen):  # noqa: F811
     with pytest.raises(ErasureError, match="press Generate first"):
-        ask("task", chosen, told(run(host, {})[1]), [])
+        ask("task", chosen, told(run(host, {})[1]), [], "")
+
+
+def test_the_notes_on_the_images_stay(host, ask, monkeypatch):  # noqa: F811
+    """All but the time that the generation took: the WebUI adds that of this job."""
+    made = SimpleNamespace(picture=object(), text="x\nSeed: 0", notes=[])
+    monkeypatch.setattr(module("shown.on_demand"), "make_unerased", lambda *unused: made)
+    info, before = told(run(host, {})[1]), "<p class='comments'>a note</p>"
+    for log in (before, f"{before}<div class='performance'>2 s</div>"):
+        assert ask("task", "0", info, [], log)[2] == before
+    made.notes.append("settings <have> changed")
+    assert ask("task", "0", info, [], before)[2] == f"{before}<p class='comments'>settings &lt;have&gt; changed</p>"
+    assert ask("task", "0", info, [], None)[2] == "<p class='comments'>settings &lt;have&gt; changed</p>"
 
 
 def test_what_cannot_be_asked_for_says_what_to_do(host, ask):  # noqa: F811
     info = json.loads(told(run(host, {})[1]))
     with pytest.raises(ErasureError, match="gallery cannot be read; press Generate"):
-        ask("task", "0", json.dumps(info), [3])
+        ask("task", "0", json.dumps(info), [3], "")
     foreign = ["x\nSteps: 2, Seed: 99", *info["infotexts"]]
     with pytest.raises(ErasureError, match="none of the results; choose another one"):
-        ask("task", "0", json.dumps({**info, "infotexts": foreign, "index_of_first_image": 1}), [])
+        ask("task", "0", json.dumps({**info, "infotexts": foreign, "index_of_first_image": 1}), [], "")
     for _ in range(module("shown.kept_jobs").MOST_KEPT):
         run(host, {})
     with pytest.raises(ErasureError, match=r"no longer knows .*; press Generate and ask again"):
-        ask("task", "0", json.dumps(info), [])
+        ask("task", "0", json.dumps(info), [], "")

@@ -48,6 +48,15 @@ def test_a_good_order_is_told_at_each_step(lines):
     assert "gie-error" not in what + how + go
 
 
+def test_words_that_the_demo_model_does_not_know_are_told(lines, monkeypatch):
+    """On another model nobody knows which words it has seen."""
+    assert "does not know" not in lines(concept="lamp")[WHAT]
+    module = importlib.import_module("lib_gie.hosts.webui.training.lines")
+    monkeypatch.setattr(module, "family_now", lambda: "gie-demo")
+    assert "The demo model does not know the word lamp of the concept; it knows: " in lines(concept="lamp")[WHAT]
+    assert "does not know" not in lines()[WHAT]
+
+
 @pytest.mark.parametrize(
     ("changes", "step", "says"),
     [

@@ -19,6 +19,7 @@ from lib_gie.options import BY_NAME, OPTIONS, Option
 
 from . import beside_gallery
 from .concept_lines import concept_lines, lines_afterwards
+from .current import keep_current
 from .layout import ADVANCED, HEADER, SIMPLE, is_without_effect, page_data
 from .pasted import paste_fields
 from .presets import preset_buttons
@@ -126,6 +127,5 @@ def _keep_lines(tab: str, fields: dict[str, Any], lines: Any) -> None:
     """Have the lines under the text field say what is so now, and after a generation how present concepts were."""
     present = gr.State({})
     given = [fields[name] for name in ("concepts", "adapter", "rule")]
-    for field in given:
-        field.change(concept_lines, [*given, present], [lines], show_progress=False, queue=False)
+    keep_current(tab, given, concept_lines, [*given, present], [lines])
     refresh_afterwards(tab, lines_afterwards, given, [present, lines])

@@ -18,6 +18,7 @@ from lib_gie.hosts.webui.shown.erased_lines import can_ask, lines_of
 from lib_gie.hosts.webui.shown.readout import NOT_OURS
 
 ASK = "Was it there?"
+_PERFORMANCE = "<div class='performance'>"
 
 
 @dataclass
@@ -86,7 +87,7 @@ def _connect(tab: str, beside: _Beside) -> None:
     if HOST.makes_unerased_later and gallery is not None and log is not None:
         beside.ask.click(
             wrap_gradio_gpu_call(_ask, extra_outputs=[gr.update(), gr.update()]),
-            [info, info, info, gallery],  # the page's script puts the job's name and the chosen picture first
+            [info, info, info, gallery, log],  # the page's script puts the job's name and the chosen picture first
             [gallery, info, log],
             _js=f"(...values) => window.growthInhibitorsAsk('{tab}', values)",
             show_progress=False,
@@ -99,10 +100,11 @@ def _after(info: Any, concepts: Any) -> tuple[str, Any]:
     return lines_of(info, concepts), gr.update(visible=HOST.makes_unerased_later and can_ask(info))
 
 
-def _ask(id_task: str, chosen: Any, info: Any, gallery: Any) -> tuple[Any, str, str]:
+def _ask(id_task: str, chosen: Any, info: Any, gallery: Any, log: Any) -> tuple[Any, str, str]:
     """Make the chosen picture's image without erasure. Return the gallery with it, what is known of it, and notes.
 
-    ``info``: the JSON that the WebUI keeps of the generation. Raises ErasureError where that cannot be.
+    ``info``: the JSON that the WebUI keeps of the generation. ``log``: the notes on the images, which stay. Raises
+    ErasureError where that cannot be.
     """
     from lib_gie.hosts.webui.shown.chosen_picture import ChosenPicture
     from lib_gie.hosts.webui.shown.kept_jobs import kept_job
@@ -115,7 +117,8 @@ def _ask(id_task: str, chosen: Any, info: Any, gallery: Any) -> tuple[Any, str, 
     notes = html.escape("\n".join(made.notes)).replace("\n", "<br>")
     shown = [*map(_again, pictures), made.picture]
     told = picture.with_unerased(len(pictures), made.text)
-    return shown, told, f"<p class='comments'>{notes}</p>" if notes else ""
+    before = log.partition(_PERFORMANCE)[0] if isinstance(log, str) else ""  # the WebUI adds this job's
+    return shown, told, before + (f"<p class='comments'>{notes}</p>" if notes else "")
 
 
 def _files_of(gallery: Any) -> list[str]:

@@ -54,7 +54,7 @@ def _presence(found: Presence | None) -> str:
     images = "last images" if found.images > 1 else "last image"
     if found.in_prompt:
         return f"{images}: in the prompt {_shares(found.in_prompt)}"
-    return f"{images}: attention to it {_shares(found.attention)}" if found.attention else ""
+    return f"{images}: attention to it up to {_shares(found.attention)}" if found.attention else ""
 
 
 def _line(concept: Concept, count: int, source: str, presence: str) -> str:

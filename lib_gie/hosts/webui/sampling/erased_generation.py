@@ -19,6 +19,7 @@ from lib_gie.hosts.webui.request.parsing import TITLE, Request
 from lib_gie.hosts.webui.request.plan import Plan, PlanInBatch
 
 from .batch_sampling import BatchSampling
+from .found_scales import FoundScales, found_by_image
 from .left_out import LeftOut
 from .loaded_model import AnswersByState
 from .running import stack
@@ -46,8 +47,7 @@ class Generation:
         self.left_out = LeftOut(p)
         self._batch: BatchSampling | None = None  # that is sampled now, or was sampled last
         self._answers = AnswersByState()
-        self._kept: dict[tuple[int, int], dict[int, list[list[list[float]]]]] = {}  # by plan and batch: scales by image
-        self._present: dict[tuple[int, int], dict[int, list[float | None]]] = {}  # the same of presence in the prompt
+        self._found: dict[tuple[int, int], dict[int, FoundScales]] = {}  # by plan and batch, then by image
         self._traces: dict[int, Trace] = {}  # by plan, of the batch's images without erasure
 
     # -- a batch ------------------------------------------------
@@ -118,7 +118,7 @@ class Generation:
 
         A batch that was stopped may have had no step at all: see ``is_erased``.
         """
-        self._keep_scales()
+        self._keep_found()
         self.check()
         _tell_doubts(self.p, batch)
         if is_stopped():
@@ -166,39 +166,18 @@ class Generation:
 
     # -- afterwards ------------------------------------------------
 
-    def _keep_scales(self) -> None:
+    def _keep_found(self) -> None:
         for number, progress in enumerate([] if self._batch is None else self._batch.plans):
             if progress.is_unerased:
                 continue
             key = number, getattr(self.p, "iteration", 0)
-            self._kept[key], self._present[key] = _scales_by_image(progress), _presence_by_image(progress)
+            self._found[key] = {} if progress.erasure is None else found_by_image(progress.erasure.resolved)
 
-    def scales_of(self, plan: int, batch: int, image: int) -> list[list[list[float]]] | None:
-        """Return an image's resolved w: per row, per concept, per token; None if not known (yet)."""
+    def found(self, plan: int, batch: int, image: int) -> FoundScales | None:
+        """Return what was found for an image by one of ``plans``; None where it is not known (yet)."""
         if batch == getattr(self.p, "iteration", 0):
-            self._keep_scales()
-        return self._kept.get((plan, batch), {}).get(image)
-
-    def presence_of(self, plan: int, batch: int, image: int) -> list[float | None]:
-        """Return how present each concept was found to be in an image's prompt, 0 to 1; None where nothing tells."""
-        return self._present.get((plan, batch), {}).get(image, [])
-
-
-def _presence_by_image(plan: PlanInBatch) -> dict[int, list[float | None]]:
-    """Return by image how present each concept was found to be in its prompt, in the part where it is most."""
-    found: dict[int, list[float | None]] = {}
-    if plan.erasure is None:
-        return found
-    resolved = plan.erasure.resolved
-    for name in [name for name in resolved.values if isinstance(name, tuple)]:  # (image, part of its prompt)
-        own = resolved.presence(name)
-        before = found.get(name[0], [None] * len(own))
-        found[name[0]] = [_most(pair) for pair in zip(before, own, strict=False)]
-    return found
-
-
-def _most(values: Sequence[float | None]) -> float | None:
-    return max((value for value in values if value is not None), default=None)
+            self._keep_found()
+        return self._found.get((plan, batch), {}).get(image)
 
 
 def _tell_doubts(p: Processing, batch: BatchSampling) -> None:
@@ -210,15 +189,6 @@ def _tell_doubts(p: Processing, batch: BatchSampling) -> None:
                     tell_admin(doubt)
                 else:
                     p.comment(f"{TITLE}: {doubt}")
-
-
-def _scales_by_image(plan: PlanInBatch) -> dict[int, list[list[list[float]]]]:
-    """Return the resolved w by image: per row, per concept, per token."""
-    scales = {} if plan.erasure is None else plan.erasure.scales
-    found: dict[int, list[list[list[float]]]] = {}
-    for name in sorted(name for name in scales if isinstance(name, tuple)):  # (image, part of its prompt)
-        found.setdefault(name[0], []).append([values.tolist() for values in scales[name]])
-    return found
 
 
 def _nothing_done(request: Request) -> str:

@@ -32,7 +32,7 @@ def _share(value: float) -> str:
 
 
 def _presence(entry: Mapping[str, Any]) -> str:
-    for name, words in (("in_prompt", "in the prompt"), ("present", "attention to it")):
+    for name, words in (("in_prompt", "in the prompt"), ("present", "attention to it up to")):
         if is_number(entry.get(name)):
             return f"{words} {_share(entry[name])}"
     return ""
@@ -98,6 +98,15 @@ def _pairs(found: Any, texts: Sequence[Settings]) -> Iterator[tuple[int, int]]:
             yield first, second
 
 
+def _results(kept: Mapping[str, Any], texts: Sequence[Settings]) -> list[int | None]:
+    """Return for each picture where the result is that shows the same image: pictures of attention follow results."""
+    first = kept.get("index_of_first_image", 0)
+    places: dict[tuple[str | None, str | None], int] = {}
+    for place, settings in enumerate(texts[first:], first):
+        places.setdefault(image_in(settings), place)
+    return [places.get(image_in(settings)) for settings in texts]
+
+
 def can_ask(info: Any) -> bool:
     """Tell whether the image without erasure can be asked for. ``info``: as ``lines_of`` takes it."""
     try:
@@ -153,15 +162,16 @@ def lines_of(info: Any, concepts: Any) -> str:
     for image, entry in entries:
         by_image.setdefault(image, []).append(entry)
     try:
-        texts, pairs = kept_texts(json.loads(info or "{}")), pairs_of(info)
+        kept, pairs = json.loads(info or "{}"), pairs_of(info)
+        texts = kept_texts(kept)
         lines = [_line(_name(int(image), seeds), found) for image, found in by_image.items()]
         lines += _unerased_lines(pairs, texts)
-        forgotten = _forgotten(concepts, texts)
+        forgotten, results = _forgotten(concepts, texts), _results(kept, texts)
     except NOT_OURS:
         return ""
     said = f"<p class='gie-erased'>{forgotten}</p>" if forgotten else ""
     if not lines:
         return said
     more = f"<li>and {len(lines) - MOST_LINES} more</li>" if len(lines) > MOST_LINES else ""
-    data = html.escape(json.dumps(pairs), quote=True)
-    return f"{said}<ul class='gie-erased' data-pairs='{data}'>{''.join(lines[:MOST_LINES])}{more}</ul>"
+    data = f"data-pairs='{json.dumps(pairs)}' data-results='{json.dumps(results)}'"  # for the page's script
+    return f"{said}<ul class='gie-erased' {data}>{''.join(lines[:MOST_LINES])}{more}</ul>"

@@ -18,6 +18,7 @@ from lib_gie.core.recorder import AttentionRecorder
 from lib_gie.hosts.webui.request.infotext import concepts_text
 from lib_gie.hosts.webui.request.parsing import TITLE
 from lib_gie.hosts.webui.sampling.erased_generation import Generation, is_stopped
+from lib_gie.hosts.webui.sampling.found_scales import FoundScales
 
 from . import unerased
 from .beside import (
@@ -32,6 +33,7 @@ from .beside import (
 from .job_images import JobImages
 
 SAMPLED_OTHERWISE = "another extension samples in its own way"
+_WITHOUT = "without"
 _ADDS_OR_DROPS = "another extension adds images to the batch or takes some away"
 _CHANGED = "attention and comparison are not shown: another extension has changed the images they were made of"
 
@@ -230,7 +232,7 @@ def _are_equal(one: Any, other: Any) -> bool:
 
 
 def _unerased(place: Place, picture: Image.Image, text: str) -> Picture:
-    return Picture("without", picture, picture, "-without-erasure", SAVE_BEFORE, place, text=text)
+    return Picture(_WITHOUT, picture, picture, "-without-erasure", SAVE_BEFORE, place, text=text)
 
 
 def _attention(generation: Generation, number: int, place: Place, result: Image.Image) -> Iterator[Picture]:
@@ -239,13 +241,13 @@ def _attention(generation: Generation, number: int, place: Place, result: Image.
 
     plan, recorder = generation.plans[number], generation.recorders.get((number, place[0]), AttentionRecorder())
     rows = [row for row in recorder.rows() if isinstance(row, tuple) and row[0] == place[1]]
-    scales, below = generation.scales_of(number, *place), result.convert("RGB")
+    found, below = generation.found(number, *place), result.convert("RGB")
     region = Region(*below.size, box=getattr(generation.p, "paste_to", None))
     for k, concept in enumerate(plan.request.concepts):
         if not rows:
             return
         average = region_map(recorder, k, rows, region)  # [H, W]
-        text = f"{concept.text}, scale {_scale_text(scales, k)}"
+        text = f"{concept.text}, scale {_scale_text(found, k)}"
         suffix = f"-attention-{k + 1}"
         yield Picture(
             f"attention: {concept.text}", explained(below, average, text), overlay(below, average), suffix,
@@ -255,8 +257,8 @@ def _attention(generation: Generation, number: int, place: Place, result: Image.
         yield Picture("", steps, None, f"{suffix}-steps", SAVE_ATTENTION, place, [result])
 
 
-def _scale_text(scales: list[list[list[float]]] | None, concept: int) -> str:
-    values = [f"{value:.2f}" for row in scales or () for value in row[concept]]
+def _scale_text(found: FoundScales | None, concept: int) -> str:
+    values = [f"{value:.2f}" for row in ([] if found is None else found.scales) for value in row[concept]]
     return ", ".join(dict.fromkeys(values)) or "?"
 
 
@@ -267,15 +269,17 @@ def _sheet(generation: Generation, number: int, rows: list[Any]) -> Picture:
     p, request = generation.p, generation.plans[number].request
     columns = [[shown for shown in row if shown.small is not None] for *_, row in rows]
     headings = [shown.heading for shown in max(columns, key=len)]
-    lines, sources = [], []
+    lines, sources, at = [], [], int(headings[0] == _WITHOUT)
     for ((batch, image), result, _), row in zip(rows, columns, strict=True):
         if [shown.heading for shown in row] != headings:
             continue
         seed = p.all_seeds[batch * p.batch_size + image]
-        small = [result.convert("RGB"), *(shown.small for shown in row)]
+        small = [shown.small for shown in row]
+        small.insert(at, result.convert("RGB"))
         lines.append(SheetRow(f"seed {seed}", f"erased: {concepts_text(request.concepts)}", small))
         sources += [result, *(shown.picture for shown in row if shown.setting == SAVE_BEFORE)]
-    sheet = contact_sheet(["with", *headings], lines, side=min(512, max(192, *rows[0][1].size)))
+    headings.insert(at, "with")
+    sheet = contact_sheet(headings, lines, side=min(512, max(192, *rows[0][1].size)))
     return Picture("", sheet, None, "-sheet", None, None, sources)
 
 

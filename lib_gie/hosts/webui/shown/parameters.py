@@ -51,9 +51,10 @@ def _scale_writer(generation: Generation, *plans: int) -> Callable[..., str | No
             batch, image = getattr(p, "iteration", 0), index  # the WebUI counts within the batch here
         else:
             batch, image = divmod(index, p.batch_size)
-        found = [generation.scales_of(number, batch, image) for number in plans]
-        if any(rows is None for rows in found):
+        found = [generation.found(number, batch, image) for number in plans]
+        known = [one.scales for one in found if one is not None]
+        if len(known) < len(found):
             return None
-        return scales_text([[scale for row in rows for scale in row] for rows in zip(*found, strict=True)])
+        return scales_text([[scale for row in rows for scale in row] for rows in zip(*known, strict=True)])
 
     return scale

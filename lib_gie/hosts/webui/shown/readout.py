@@ -24,6 +24,9 @@ KEY, PICTURES = "GIE read-out", "GIE pictures"
 _HEADINGS = ("seed", "concept", "in the prompt", "attention to it", "scale", "by")
 _MOST_ROWS, _MOST_CHARACTERS, _MOST_READ = 24, 4000, 4096
 
+REPLACED = "fixed scale instead of the"
+"""Stands before the kind of what said less than the fixed scale, where that was not to be trusted."""
+
 CALIBRATION = "a calibration"
 """Stands for the name and digest of an enforced concept's, by which it could be asked what it says of prompts."""
 
@@ -44,31 +47,40 @@ class ReadOut(dict[str, Any]):
         """Return None: no infotext has it."""
 
 
-def _scale(rows: list[list[list[float]]] | None, concept: int) -> float | None:
-    values = [value for row in rows or () for value in row[concept]]
+def _scale(rows: list[list[list[float]]], concept: int) -> float | None:
+    values = [value for row in rows for value in row[concept]]
     return round(sum(values) / len(values), 4) if values else None
 
 
 def _of_image(generation: Generation, number: int, plan: Plan, batch: int, image: int) -> list[dict[str, Any]]:
     recorder = generation.recorders.get((number, batch), AttentionRecorder())
     rows = [row for row in recorder.rows() if isinstance(row, tuple) and row[0] == image]
-    scales = generation.scales_of(number, batch, image)
+    found = generation.found(number, batch, image)
     hidden = plan.enforced and not shows_enforced_scale()  # both tell for which prompts erasing is weak
-    if scales is None:
+    if found is None:
         return []
-    in_prompt = [*generation.presence_of(number, batch, image), *[None] * len(plan.request.concepts)]
     return [
         {
             "concept": concept.text,
-            "scale": None if hidden else _scale(scales, k),
+            "scale": None if hidden else _scale(found.scales, k),
             "by": CALIBRATION if hidden and _is_calibrated(plan.rules[k]) else str(plan.sources[k]),
-            "kind": kind_of(plan.rules[k], plan.sources[k]),
+            "kind": _kind(plan, k, found.is_replaced[k] and not hidden),
             "present": None if hidden else round(max((recorder.strongest(k, row) for row in rows), default=0.0), 4),
-            "in_prompt": None if hidden or in_prompt[k] is None else round(in_prompt[k] or 0.0, 4),
+            "in_prompt": None if hidden else _rounded(found.presence[k]),
             "always": plan.enforced,
         }
         for k, concept in enumerate(plan.request.concepts)
     ]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _kind(plan: Plan, concept: int, is_replaced: bool) -> str:
+    """Name the kind of what has set a concept's scale. ``is_replaced``: the fixed scale was taken instead."""
+    kind = kind_of(plan.rules[concept], plan.sources[concept])
+    return f"{REPLACED} {kind}" if is_replaced else kind
 
 
 def kind_of(rule: ScaleRule, source: ScaleSource) -> str:
@@ -133,7 +145,9 @@ def _cells(image: str, entry: dict[str, Any], seeds: list[Any]) -> str:
         raise ValueError("no read-out of this page's")
     shown = "" if scale is None else f"{scale:.2f}"
     shares = ("" if share is None else f"{100 * share:.0f} %" for share in (in_prompt, present))
-    cells = (seed, str(entry["concept"]) + always, *shares, shown, entry["by"])
+    kind = str(entry.get("kind", ""))
+    setter = f"{kind} {entry['by']}" if kind.startswith(REPLACED) else entry["by"]
+    cells = (seed, str(entry["concept"]) + always, *shares, shown, setter)
     return "<tr>" + "".join(f"<td>{html.escape(str(cell)[:_MOST_CHARACTERS])}</td>" for cell in cells) + "</tr>"
 
 

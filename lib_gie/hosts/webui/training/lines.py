@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lib_gie.core.concepts import Concept
+from lib_gie.demo.sampling_settings import FAMILY
 from lib_gie.errors import GieError
 from lib_gie.hosts.webui.host.model import loaded_model
 from lib_gie.hosts.webui.request.plans import automatic_text
@@ -19,7 +20,7 @@ from lib_gie.training.prompts.doubts import doubts
 from .adapter_file import allowed_path
 from .estimate import estimate_text
 from .pace import Setting
-from .suitable import samplers, suitable_judge
+from .suitable import family_now, samplers, suitable_judge
 from .trainable import trainable_family
 from .trainer import judge_settings, trainer
 from .usual import usual_sampling
@@ -101,8 +102,19 @@ def _of_what(fields: _Fields) -> str:
     parts = [f"{len(trained)} prompts for {html.escape(concept)}: {counted}."]
     if len(trained) < len(listed):
         parts.append(f" The list has {len(listed)}, but Advanced takes at most {fields.given['count']} per section.")
-    parts += [f"<br><span class='gie-doubt'>{html.escape(text)}</span>" for text in doubts(trained, concept)]
+    found = doubts(trained, concept) + _unknown_words(concept)
+    parts += [f"<br><span class='gie-doubt'>{html.escape(text)}</span>" for text in found]
     return "".join(parts)
+
+
+def _unknown_words(concept: str) -> list[str]:
+    """Return what is to be said where the demo model is loaded and does not know a concept's words."""
+    if family_now() != FAMILY:
+        return []
+    from lib_gie.demo.words import unknown_words_message  # loads the drawings
+
+    message = unknown_words_message(concept, "concept")
+    return [f"{message[0].upper()}{message[1:]}."] if message else []
 
 
 def _trained_on(order: WorkOrder) -> list[tuple[str, str]]:

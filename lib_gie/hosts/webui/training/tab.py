@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import gradio as gr
 
+from lib_gie.hosts.webui.page.current import keep_current, told_of_change
 from lib_gie.hosts.webui.request.parsing import TITLE
 
 from .fields import PREFIX, named
 from .go import build_go, measured, train
 from .how import build_how, effort_of, judge_field, sampling_now
 from .lines import step_lines
+from .trainer import trainer
 from .what import build_what
 
 _INTRO = """\
 <p>Here you train an adapter for a concept on the checkpoint that is loaded. An adapter finds by itself how strongly
 each image must be changed. Others can generate meanwhile: the training takes its turns in the WebUI's queue.</p>"""
 
-_CHANGED = "() => { window.growthInhibitorsTraining?.changed(); }"
-_CHECKED = "() => { window.growthInhibitorsTraining?.checked(); }"
-"""javascript/growth_inhibitors.js presses one button whatever field has changed, and again where one has changed while
-it was answered. With a handler for each field the slowest would have the last word, with what the fields were before.
-And gradio drops what happens while a handler is at work."""
-
-_LABELS = slice(4, 7)  # their place in an order
+_PART = "train"
+_LABELS, _SAMPLING = slice(4, 7), slice(8, 12)  # their places in an order; sampling: steps, guidance, width, height
 
 
 def _check(*values: Any) -> list[Any]:
     """Return what the three steps say of the fields, and the effort that they amount to."""
     return [*step_lines(*values), effort_of(values[_LABELS])]
+
+
+def _opened(*values: Any) -> list[Any]:
+    """Return the fields' values when the tab is opened: those of the training that runs, where nothing is typed yet.
+
+    Otherwise the sampling becomes what is usual for the loaded model, where nobody seems to have chosen another.
+    """
+    running = trainer.order
+    if running is not None and not str(values[0]).strip():
+        return list(dataclasses.astuple(running))
+    found: list[Any] = [gr.update()] * len(values)
+    found[_SAMPLING] = sampling_now(*values[_SAMPLING])
+    return found
 
 
 def build_tab() -> list[tuple[Any, str, str]]:
@@ -39,17 +50,10 @@ def build_tab() -> list[tuple[Any, str, str]]:
         judge = judge_field()
         what, how, go = build_what(judge), build_how(judge), build_go()
         order = [what.concept, go.name, what.prompts, judge, *how.labels, *how.sampling, go.replace]  # as in WorkOrder
-        check = named(gr.Button, "check", "", elem_classes=["gie-hidden"])
-        answer = check.click(
-            _check, order, [what.line, how.line, go.line, how.effort], show_progress=False, queue=False
-        )
-        answer.then(None, None, None, _js=_CHECKED)
-        for field in order:
-            field.change(None, None, None, _js=_CHANGED)
-        steps_to_height = how.sampling[1:5]
+        keep_current(_PART, order, _check, order, [what.line, how.line, go.line, how.effort])
         opened = named(gr.Button, "opened", "", elem_classes=["gie-hidden"])
-        opened.click(sampling_now, steps_to_height, steps_to_height, show_progress=False, queue=False).then(
-            None, None, None, _js=_CHANGED
+        opened.click(_opened, order, order, show_progress=False, queue=False).then(
+            None, None, None, _js=told_of_change(_PART)
         )
         go.start.click(train, order, list(go.shown), show_progress=False, queue=False)
         go.measure.click(measured, order, [go.line])

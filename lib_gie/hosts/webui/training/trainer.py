@@ -50,6 +50,11 @@ class Trainer:
         """True while a training is under way."""
         return self._thread is not None and self._thread.is_alive()
 
+    @property
+    def order(self) -> WorkOrder | None:
+        """The order of the training that is under way; None where none is."""
+        return self._begun[0] if self._begun is not None and self.running else None
+
     def start(self, order: WorkOrder) -> None:
         """Check the order and begin. Raises GieError for bad orders, OptionError where one is under way.
 

@@ -1,0 +1,43 @@
+"""What erasing has found for each image of a batch: scales, how present concepts are, and where that was doubted."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from lib_gie.core.scales.resolved import ResolvedScales
+
+Presence = tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class FoundScales:
+    """What was found for one image.
+
+    ``scales``: w by part of its prompt, concept and token. ``presence``: of each concept in its prompt, 0 to 1, in the
+    part where it is most; None where nothing tells. ``is_replaced``: whether a fixed scale took the place of a weaker
+    answer for a concept.
+    """
+
+    scales: list[list[list[float]]]
+    presence: Presence
+    is_replaced: tuple[bool, ...]
+
+
+def found_by_image(resolved: ResolvedScales) -> dict[int, FoundScales]:
+    """Return what was found, by the image's number in the batch."""
+    rows: dict[int, list[Hashable]] = {}
+    for row in sorted(row for row in resolved.values if isinstance(row, tuple)):  # (image, part of its prompt)
+        rows.setdefault(row[0], []).append(row)
+    return {image: _of_image(resolved, own) for image, own in rows.items()}
+
+
+def _of_image(resolved: ResolvedScales, rows: list[Hashable]) -> FoundScales:
+    scales = [[values.tolist() for values in resolved.values[row]] for row in rows]
+    presence = tuple(map(_most, zip(*map(resolved.presence, rows), strict=True)))
+    doubts = zip(*map(resolved.doubts, rows), strict=True)
+    return FoundScales(scales, presence, tuple(any(told) for told in doubts))
+
+
+def _most(values: Presence) -> float | None:
+    return max((value for value in values if value is not None), default=None)
