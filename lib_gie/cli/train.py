@@ -99,7 +99,7 @@ def _add_fit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--own",
         nargs="+",
-        choices=("label", "inputs", "loss", "regularisation"),
+        choices=("label", "inputs", "loss", "regularisation", "steepness"),
         help="with --recipe paper: parts of this project's recipe that are taken nevertheless, to see what each is for",
     )
     parser.add_argument(
@@ -118,6 +118,14 @@ def _add_fit_arguments(parser: argparse.ArgumentParser) -> None:
         "quicker for every new prompt, but beside ControlNet and extensions for regions the fixed scale is used then",
     )
     parser.add_argument("--margin", type=float, help="factor on labels, 1 to 10 (default: the recipe's)")
+    parser.add_argument(
+        "--steepness", type=float, help="factor on the adapter's answers, 1 to 10 (default: the recipe's)"
+    )
+    parser.add_argument(
+        "--leave-out",
+        metavar="TEXT",
+        help="train on no prompt that has this text, to see afterwards what the adapter makes of such prompts",
+    )
 
 
 def _samples(options: argparse.Namespace, concept: str, demo: bool) -> list[Sample]:
@@ -132,6 +140,16 @@ def _samples(options: argparse.Namespace, concept: str, demo: bool) -> list[Samp
             "--prompts is missing; give a file with one prompt per line, or a starter list such as nudity"
         )
     return demo_samples(concept, options.seeds)
+
+
+def _without(text: str | None, samples: list[Sample]) -> list[Sample]:
+    """Return the samples whose prompts lack a text. Raises OptionError where none has it, or none is left."""
+    left = (
+        samples if text is None else [sample for sample in samples if text.casefold() not in sample.prompt.casefold()]
+    )
+    if text is not None and len(left) in (0, len(samples)):
+        raise OptionError(f"--leave-out {text!r} is in {'no' if left else 'every'} prompt; give a text that some have")
+    return left
 
 
 def demo_samples(concept: str, count: int) -> list[Sample]:
@@ -192,6 +210,7 @@ def _check(options: argparse.Namespace) -> None:
     for name, low, high in (("seeds", 1, 1000), ("steps", 1, 1000), ("batch", 1, 1024), ("epochs", 1, 10**6)):
         check_number(name, getattr(options, name), low, high)
     check_number("margin", options.margin, 1, 10)
+    check_number("steepness", options.steepness, 1, 10)
     check_sampling(options.cfg)
     if options.own and options.recipe != "paper":
         raise OptionError("--own goes with --recipe paper: it says which parts are this project's nevertheless")
@@ -214,7 +233,7 @@ def run(options: argparse.Namespace) -> None:
     begun = time.monotonic()
     concepts = bare_concepts("--concept", options.concept)
     demo = options.model is None
-    work = {concept: _samples(options, concept, demo) for concept in concepts}
+    work = {concept: _without(options.leave_out, _samples(options, concept, demo)) for concept in concepts}
     maker = demo_or_sd_maker(options.model, steps=options.steps, cfg=options.cfg)
     judge_name = options.judge or usual_judge(maker.base)
     judges = {concept: make_judge(judge_name, maker, concept) for concept in concepts}
@@ -329,8 +348,9 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     from lib_gie.training.fitting import Recipe, paper_recipe_with
 
     recipe = paper_recipe_with(options.own or ()) if options.recipe == "paper" else Recipe()
-    margin = recipe.margin if options.margin is None else options.margin
-    return dataclasses.replace(recipe, epochs=options.epochs, margin=margin)
+    factors = {name: getattr(options, name) for name in ("margin", "steepness")}
+    given = {name: value for name, value in factors.items() if value is not None}
+    return dataclasses.replace(recipe, epochs=options.epochs, **given)
 
 
 def command(options: argparse.Namespace) -> str:
@@ -338,7 +358,10 @@ def command(options: argparse.Namespace) -> str:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     parts = [f"--concept {shlex.quote(options.concept)}"]
-    for name in ("prompts", "judge", "seeds", "steps", "cfg", "epochs", "recipe", "own", "label", "read_at", "margin"):
+    for name in (
+        "prompts", "judge", "seeds", "steps", "cfg", "epochs", "recipe", "own", "label", "read_at", "margin",
+        "steepness", "leave_out",
+    ):  # fmt: skip
         if (value := getattr(options, name)) != parser.get_default(name):
             values = value if isinstance(value, list) else [value]
             parts.append(" ".join([f"--{name.replace('_', '-')}", *(shlex.quote(str(one)) for one in values)]))

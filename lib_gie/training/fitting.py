@@ -50,6 +50,9 @@ class Recipe:
     tell apart a concept and what looks like it. ``batch``: the rows (prompts and concept tokens) of one step of Adam;
     None: all of them, as in the paper. ``early_stopping``: keep the epoch with the least validation error, and end
     where PATIENCE steps have found none with less. ``share_validation``: the share of prompts that are held out.
+
+    ``steepness``: a factor on the fitted MLP's answers, which the labels' range clamps afterwards. Of a prompt unlike
+    all that it was fitted to the MLP says something between 0 and the label, and that erases as little as 0 does.
     """
 
     epochs: int = 2000
@@ -66,14 +69,18 @@ class Recipe:
     batch: int | None = 1024
     early_stopping: bool = True
     share_validation: float = 0.25
+    steepness: float = 2.0
     seed: int = 0
 
 
 PAPER_RECIPE = Recipe(
     quantile=0.5, floor=None, names_count=False, margin=1.0, predicted=False, balanced=False, overshoot=1.0,
-    one_sided=False, input_noise=0.0, batch=None, early_stopping=False,
+    one_sided=False, input_noise=0.0, batch=None, early_stopping=False, steepness=1.0,
 )  # fmt: skip
 """The paper's recipe (section 3.3 and appendix), except that inputs are normalised and prompts have several seeds."""
+
+_LAST = "out.weight", "out.bias"
+"""The MLP's last layer, of which its answers are a multiple."""
 
 PATIENCE = 400
 """Steps of Adam after which early stopping ends a fit that has become no better."""
@@ -83,6 +90,7 @@ PARTS = {
     "inputs": ("predicted",),
     "loss": ("balanced", "overshoot", "one_sided"),
     "regularisation": ("input_noise", "batch", "early_stopping"),
+    "steepness": ("steepness",),
 }
 """What the two recipes differ in, part by part."""
 
@@ -272,12 +280,15 @@ def fit(
     adapter.set_normalisation(inputs)
     adapter.range = fit_range(inputs, held_inputs)
     history, best, best_epoch = _descend(adapter, inputs, wanted, held_inputs, held_wanted, recipe)
+    fitted = filled(adapter, {**best, **{name: recipe.steepness * best[name] for name in _LAST}})
+    with torch.no_grad():
+        answers = [fitted(part).clamp(low, 0.0) for part in (inputs, held_inputs)]  # [N], [V]
     constants = [low * step / 100 for step in range(101)]
     constant = min(constants, key=lambda value: error(torch.full_like(wanted, value), wanted, low, recipe))
     return Fit(
-        adapter=filled(adapter, best),
-        train_error=history[best_epoch][0],
-        validation_error=history[best_epoch][1],
+        adapter=fitted,
+        train_error=float(error(answers[0], wanted, low, recipe)),
+        validation_error=float(error(answers[1], held_wanted, low, recipe)),
         constant=constant,
         constant_error=float(error(torch.full_like(held_wanted, constant), held_wanted, low, recipe)),
         best_epoch=best_epoch,

@@ -369,6 +369,9 @@ def test_adapters_lists_what_ships(tmp_path, capsys):
         (["evaluate", "--record"], "--record goes with --adapter"),
         (["evaluate", "--record", "--adapter", "demo-knife", "--strength", "0.5"], "--record goes with"),
         (["train", "--concept", "knife", "--out", "x", "--margin", "0.5"], "--margin is 0.5"),
+        (["train", "--concept", "knife", "--out", "x", "--steepness", "11"], "--steepness is 11"),
+        (["train", "--concept", "knife", "--out", "x", "--leave-out", "no such words"], "in no prompt"),
+        (["train", "--concept", "knife", "--out", "x", "--leave-out", ""], "in every prompt"),
     ],
 )
 def test_more_that_is_refused(capsys, arguments, says):

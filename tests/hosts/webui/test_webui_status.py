@@ -488,14 +488,6 @@ def test_the_shown_picture_is_the_kept_one(host):  # noqa: F811
 # -- what the page is told of it ------------------------------------------------
 
 
-@pytest.fixture
-def texts_are_read(host, monkeypatch):  # noqa: F811
-    """The WebUI's reading of infotexts, which this fake has none of."""
-    read = module("shown.own_infotexts").settings_of
-    utils = SimpleNamespace(parse_generation_parameters=lambda text, skipped: read(text))
-    monkeypatch.setitem(sys.modules, "modules.infotext_utils", utils)
-
-
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
@@ -506,7 +498,7 @@ def texts_are_read(host, monkeypatch):  # noqa: F811
         ("bomb", None, "nothing was erased"),
     ],
 )
-def test_the_comparison_says_what_was_erased_from_it(host, texts_are_read, before, after, said):  # noqa: F811
+def test_the_comparison_says_what_was_erased_from_it(host, before, after, said):  # noqa: F811
     """Whatever an admin has changed since the erased image was made; then a note says that the two differ."""
     host.shared.cmd_opts.gie_enforce = before
     _, done = run(host, {}, sampling=ONE)
@@ -543,7 +535,7 @@ BROKEN = [
 
 
 @pytest.fixture
-def ask(host, texts_are_read, monkeypatch):  # noqa: F811
+def ask(host, monkeypatch):  # noqa: F811
     """What the button does; of the page only the names that it is built with are here."""
     monkeypatch.setitem(sys.modules, "gradio", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "modules.call_queue", SimpleNamespace(wrap_gradio_gpu_call=None))

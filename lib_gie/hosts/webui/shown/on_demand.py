@@ -10,7 +10,6 @@ from contextlib import closing
 from typing import Any
 
 from modules import processing, shared
-from modules.infotext_utils import parse_generation_parameters
 from PIL import Image
 
 from lib_gie.errors import ErasureError
@@ -19,7 +18,7 @@ from lib_gie.hosts.webui.request.parsing import TITLE
 
 from .beside import SAVE_BEFORE, Picture, as_the_results, saves_results
 from .kept_jobs import KeptJob
-from .own_infotexts import image_in
+from .own_infotexts import image_in, settings_of
 
 _LEFT_OUT = frozenset(ALL_KEYS) - {ENFORCED}
 
@@ -31,14 +30,13 @@ class OnDemand:
         self.picture, self.text, self.notes = picture, text, notes
 
 
-def entries_of(infotext: Any) -> dict[str, Any]:
-    """Return an infotext's entries, none for what is no text.
+def entries_of(infotext: Any) -> dict[str, str]:
+    """Return an infotext's settings, none for what is no text.
 
     Those that say what the user has erased, and how strongly, are left out. What an admin enforces is a setting of the
     WebUI, which may change.
     """
-    found = parse_generation_parameters(infotext, []) if isinstance(infotext, str) else {}
-    return {key: value for key, value in found.items() if key not in _LEFT_OUT}
+    return {key: value for key, value in settings_of(infotext).items() if key not in _LEFT_OUT}
 
 
 def make_unerased(job: KeptJob, infotext: Any) -> OnDemand:
@@ -80,7 +78,7 @@ def _as_shown(p: Any, picture: Image.Image, text: str) -> Image.Image:
     return passed_on
 
 
-def _differences(asked: dict[str, Any], made: dict[str, Any]) -> str:
+def _differences(asked: dict[str, str], made: dict[str, str]) -> str:
     """Say by which settings the image differs from the one that was asked for; "" where by none."""
     keys = [key for key in dict.fromkeys([*asked, *made]) if asked.get(key) != made.get(key)]
     if not keys:
