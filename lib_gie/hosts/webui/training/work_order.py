@@ -5,6 +5,7 @@ Every value is checked here, because anything can be sent to the handlers of the
 
 from __future__ import annotations
 
+import functools
 import math
 import unicodedata
 from collections.abc import Collection, Sequence
@@ -77,20 +78,7 @@ class WorkOrder:
 
     def samples(self) -> list[Sample]:
         """Return every prompt with its seeds. Raises OptionError for a list without usable prompts."""
-        kinds: dict[str, int] = {}
-        samples = []
-        for prompt, kind in parse_prompts(self.prompts, self.bare_concept):
-            kinds[kind] = kinds.get(kind, 0) + 1
-            if kinds[kind] <= self.count:
-                samples += [Sample(prompt, seed, kind) for seed in range(1 if kind == "unrelated" else self.seeds)]
-        if all_unrelated([sample.kind for sample in samples]):
-            raise OptionError("the prompts are all unrelated; give some that name or imply the concept")
-        if not any(sample.kind == "unrelated" for sample in samples):
-            raise OptionError(
-                "no prompt is unrelated to the concept; add some under [unrelated], or the adapter erases everywhere"
-            )
-        check_enough({sample.prompt for sample in samples})
-        return samples
+        return list(_samples(self.prompts, self.bare_concept, self.count, self.seeds))
 
     @property
     def stem(self) -> str:
@@ -116,6 +104,25 @@ class WorkOrder:
     def path(self, folder: Path) -> Path:
         """Return where the adapter goes. Raises OptionError for a name that cannot be used."""
         return folder / f"{self.stem}.safetensors"
+
+
+@functools.lru_cache(maxsize=2)  # the tab asks several times for each change of a field
+def _samples(prompts: str, concept: str, count: int, seeds: int) -> tuple[Sample, ...]:
+    """Return every prompt of a list's text with its seeds, at most ``count`` prompts of a kind."""
+    kinds: dict[str, int] = {}
+    samples = []
+    for prompt, kind in parse_prompts(prompts, concept):
+        kinds[kind] = kinds.get(kind, 0) + 1
+        if kinds[kind] <= count:
+            samples += [Sample(prompt, seed, kind) for seed in range(1 if kind == "unrelated" else seeds)]
+    if all_unrelated([sample.kind for sample in samples]):
+        raise OptionError("the prompts are all unrelated; give some that name or imply the concept")
+    if not any(sample.kind == "unrelated" for sample in samples):
+        raise OptionError(
+            "no prompt is unrelated to the concept; add some under [unrelated], or the adapter erases everywhere"
+        )
+    check_enough({sample.prompt for sample in samples})
+    return tuple(samples)
 
 
 def _same_name(name: str) -> str:
