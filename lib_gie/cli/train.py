@@ -119,7 +119,9 @@ def _add_fit_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--margin", type=float, help="factor on labels, 1 to 10 (default: the recipe's)")
     parser.add_argument(
-        "--steepness", type=float, help="factor on the adapter's answers, 1 to 10 (default: the recipe's)"
+        "--steepness",
+        type=float,
+        help="factor by which weak answers of the adapter are lifted, 1 to 10 (default: the recipe's)",
     )
     parser.add_argument(
         "--leave-out",

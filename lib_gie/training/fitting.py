@@ -51,8 +51,9 @@ class Recipe:
     None: all of them, as in the paper. ``early_stopping``: keep the epoch with the least validation error, and end
     where PATIENCE steps have found none with less. ``share_validation``: the share of prompts that are held out.
 
-    ``steepness``: a factor on the fitted MLP's answers, which the labels' range clamps afterwards. Of a prompt unlike
-    all that it was fitted to the MLP says something between 0 and the label, and that erases as little as 0 does.
+    ``steepness``: the factor by which the fitted MLP's answers are lifted, up to the weakest label of a prompt with the
+    concept. Of a prompt unlike all that it was fitted to the MLP says something between 0 and the label, and half of a
+    scale that erases mostly erases nothing.
     """
 
     epochs: int = 2000
@@ -78,9 +79,6 @@ PAPER_RECIPE = Recipe(
     one_sided=False, input_noise=0.0, batch=None, early_stopping=False, steepness=1.0,
 )  # fmt: skip
 """The paper's recipe (section 3.3 and appendix), except that inputs are normalised and prompts have several seeds."""
-
-_LAST = "out.weight", "out.bias"
-"""The MLP's last layer, of which its answers are a multiple."""
 
 PATIENCE = 400
 """Steps of Adam after which early stopping ends a fit that has become no better."""
@@ -113,6 +111,8 @@ class Example:
 @dataclass
 class Fit:
     """A fitted adapter and its errors (squared, in units of scale squared, weighed as the recipe says).
+
+    The errors are those of the MLP's answers before they are lifted, which is what is fitted.
 
     ``constant``: the one scale for all prompts with the least error on the training part. ``constant_error``: the error
     of that scale on the validation part.
@@ -271,24 +271,23 @@ def fit(
     """
     recipe = recipe or Recipe()
     (inputs, wanted), (held_inputs, held_wanted) = map(_rows, _split(examples, recipe.share_validation))
-    low = min(example.scale for example in examples)
+    scales = [example.scale for example in examples]
+    low, full = min(scales), max((scale for scale in scales if scale < 0), default=0.0)
+    lift = (recipe.steepness, full) if recipe.steepness > 1 else (1.0, 0.0)
     info = AdapterInfo(
         base, inputs.shape[1], tuple(concepts), (low, 0.0), reading,
-        conditions=dict(conditions or {}), predicted=predicted,
+        conditions=dict(conditions or {}), predicted=predicted, lift=lift,
     )  # fmt: skip
     adapter = _new_adapter(info, recipe.seed)
     adapter.set_normalisation(inputs)
     adapter.range = fit_range(inputs, held_inputs)
     history, best, best_epoch = _descend(adapter, inputs, wanted, held_inputs, held_wanted, recipe)
-    fitted = filled(adapter, {**best, **{name: recipe.steepness * best[name] for name in _LAST}})
-    with torch.no_grad():
-        answers = [fitted(part).clamp(low, 0.0) for part in (inputs, held_inputs)]  # [N], [V]
     constants = [low * step / 100 for step in range(101)]
     constant = min(constants, key=lambda value: error(torch.full_like(wanted, value), wanted, low, recipe))
     return Fit(
-        adapter=fitted,
-        train_error=float(error(answers[0], wanted, low, recipe)),
-        validation_error=float(error(answers[1], held_wanted, low, recipe)),
+        adapter=filled(adapter, best),
+        train_error=history[best_epoch][0],
+        validation_error=history[best_epoch][1],
         constant=constant,
         constant_error=float(error(torch.full_like(held_wanted, constant), held_wanted, low, recipe)),
         best_epoch=best_epoch,

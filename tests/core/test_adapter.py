@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 import struct
@@ -45,6 +46,20 @@ def parts(path):
 
     with safe_open(path, "pt") as opened:
         return load_file(path), dict(opened.metadata())
+
+
+def test_weak_answers_are_lifted_up_to_a_scale(tmp_path):
+    """Between 0 and there; the digest tells both apart, and an adapter without a lift has the one that it had."""
+    plain = make(low=-2.0, high=0.0)
+    lifted = make(low=-2.0, high=0.0)
+    lifted.info = dataclasses.replace(lifted.info, lift=(2.0, -0.8))
+    answers = torch.tensor([0.5, 0.0, -0.1, -0.4, -0.6, -0.8, -1.5, -9.0])
+    assert plain.bounded(answers).tolist() == pytest.approx([0.0, 0.0, -0.1, -0.4, -0.6, -0.8, -1.5, -2.0])
+    assert lifted.bounded(answers).tolist() == pytest.approx([0.0, 0.0, -0.2, -0.8, -0.8, -0.8, -1.5, -2.0])
+    assert lifted.weights_digest != plain.weights_digest
+    save_adapter(lifted, tmp_path / "lifted.safetensors")
+    found = load_adapter(tmp_path / "lifted.safetensors")
+    assert (found.info.lift, found.weights_digest) == ((2.0, -0.8), lifted.weights_digest)
 
 
 @pytest.mark.parametrize(("inputs", "reading"), [(1, PAPER), (16, PAPER), (128, Reading(True, 7))])

@@ -188,6 +188,7 @@ BAD = {
     "the wide one's range is missing": without("range_"),
     "the narrow one's range is missing": without("narrow.range_"),
     "other labels": said_of(label_range="[-1.0, 0.0]"),
+    "another lift": said_of(lift="[2.0, -1.0]"),
     "no JSON": saying("{"),
     "a list": saying("[]"),
     "numbers": saying('{"base": 1}'),

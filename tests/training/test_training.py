@@ -320,7 +320,7 @@ def _examples(count=60) -> list[Example]:
 
 
 def test_an_adapter_learns_what_its_inputs_tell():
-    result = fit("tiny", ["knife"], _examples(), Recipe(epochs=600, input_noise=0.0, steepness=1.0))
+    result = fit("tiny", ["knife"], _examples(), Recipe(epochs=600, input_noise=0.0))
     assert result.is_better
     assert result.validation_error < 0.01 < result.constant_error
     inputs = torch.full((1, 4, 2), -3.0)  # [rows, inputs, n]
@@ -432,20 +432,22 @@ def test_many_prompts_without_the_concept_do_not_outweigh_those_with_it():
     assert plain.constant == pytest.approx(-0.1, abs=0.03)
 
 
-def test_a_steep_adapter_says_more_within_the_same_range():
-    """The MLP is the same; answers of nothing stay nothing, and none is beyond the labels."""
+def test_a_steep_adapter_lifts_weak_answers_up_to_the_weakest_label():
+    """The MLP is the same; answers of nothing stay nothing, and stronger ones stay as they are."""
     generator = torch.Generator().manual_seed(1)
     examples = [
-        Example(f"p {k}", -1.0 if k % 2 else 0.0, torch.randn(4, 1, generator=generator) + k % 2) for k in range(80)
+        Example(f"p {k}", (0.0, -1.0, -2.0)[k % 3], torch.randn(4, 1, generator=generator) + k % 3) for k in range(90)
     ]
     plain, steep = (
         fit("tiny", ["knife"], examples, Recipe(epochs=200, steepness=factor)).adapter for factor in (1.0, 2.0)
     )
-    inputs = torch.stack([example.inputs for example in examples])  # [80, 4, 1]
+    inputs = torch.stack([example.inputs for example in examples])  # [90, 4, 1]
     said, more = plain.own_scales(inputs), steep.own_scales(inputs)
-    assert torch.allclose(more, (2 * said).clamp(min=-1.0), atol=1e-6)
+    assert torch.allclose(more, torch.minimum(said, (2 * said).clamp(min=-1.0)), atol=1e-6)
     assert bool((more < said - 0.1).any())
-    assert plain.info.label_range == steep.info.label_range == (-1.0, 0.0)
+    assert bool((more < -1.1).any())
+    assert (plain.info.lift, steep.info.lift) == ((1.0, 0.0), (2.0, -1.0))
+    assert plain.info.label_range == steep.info.label_range == (-2.0, 0.0)
 
 
 def test_from_labels_to_an_adapter(tmp_path):

@@ -33,7 +33,7 @@ Chosen on the demo model's validation prompts; with tiling, whose predictions ar
 QUANTILE = 0.975
 """A concept begins to be present at this quantile of neutral prompts' scores."""
 
-FULL_AT = 0.5
+FULL_AT = 0.25
 """Share of the way from there to naming prompts' mean score, 1, from which it counts as present in full."""
 
 _HIGHEST_START = 0.9  # of the ramp, which must rise to naming prompts' mean score, 1

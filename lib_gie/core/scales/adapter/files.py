@@ -74,7 +74,7 @@ def _take_narrow(
         )
     info = AdapterInfo.from_metadata(said, whose)
     same = (info.base, info.concepts, info.reading) == (of.base, of.concepts, of.reading)
-    same = same and info.label_range == of.label_range
+    same = same and (info.label_range, info.lift) == (of.label_range, of.lift)
     if not same or info.predicted or not of.predicted or info.inputs != of.attention_inputs:
         raise AdapterError(
             f"{whose} is not for the same concepts, model family and attention; the file is damaged: get it again"

@@ -26,6 +26,7 @@ from lib_gie.core.scales.metadata import (
 from lib_gie.errors import AdapterError
 
 MAX_INPUTS = 4096
+MAX_LIFT = 10.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class AdapterInfo:
     first as many as ``reading`` reads of the attention in that family's UNet, then those of ``predicted``.
     ``concepts``: those it was trained for. ``label_range``: (least, greatest) scale among its labels, both <= 0.
     ``predicted``: readings of what the UNet predicts under the prompt, beside the attention; () in the paper.
+    ``lift``: a factor and a scale. Answers between 0 and that scale are multiplied by the factor, up to the scale: half
+    of a scale that erases mostly erases nothing. (1, 0) lifts nothing, as in the paper.
     ``training``, ``validation``: free-form figures. ``conditions``: settings of the images that it was fitted on
     ("clip_skip", "cfg"), as far as they are known.
     """
@@ -49,6 +52,7 @@ class AdapterInfo:
     validation: dict[str, Any] = field(default_factory=dict)
     conditions: dict[str, float] = field(default_factory=dict)
     predicted: tuple[Reading, ...] = ()
+    lift: tuple[float, float] = (1.0, 0.0)
     created_by: str = f"lib_gie {__version__}"
 
     def __post_init__(self) -> None:
@@ -56,6 +60,12 @@ class AdapterInfo:
         if not (math.isfinite(low) and math.isfinite(high) and low <= high <= 0):
             raise AdapterError(
                 f"the label range is {low} to {high}; it must be two finite scales, the smaller first, none above 0"
+            )
+        factor, full = self.lift
+        if not (1 <= factor <= MAX_LIFT and low <= full <= 0):
+            raise AdapterError(
+                f"the adapter lifts its answers by {factor} up to the scale {full}; it must be a factor from 1 to "
+                f"{MAX_LIFT:g} and a scale within its label range: get it again, or train it anew"
             )
         if not 1 <= self.inputs <= MAX_INPUTS:
             raise AdapterError(f"the adapter has {self.inputs} inputs; expected 1 to {MAX_INPUTS}")
@@ -96,7 +106,7 @@ class AdapterInfo:
 
         Raises AdapterError where a field is missing, cannot be read or has no sensible value.
         """
-        return from_metadata(cls, _READERS, metadata, name, later=("conditions", "predicted"))
+        return from_metadata(cls, _READERS, metadata, name, later=("conditions", "predicted", "lift"))
 
 
 _READERS: dict[str, Reader] = {
@@ -107,6 +117,7 @@ _READERS: dict[str, Reader] = {
     "predicted": as_json(read_readings),
     "concepts": as_json(read_texts),
     "label_range": as_json(read_numbers),
+    "lift": as_json(read_numbers),
     "training": as_json(dict),
     "validation": as_json(dict),
     "conditions": as_json(read_conditions),

@@ -113,7 +113,6 @@ class Adapter(nn.Module):
 
         Raises AdapterError where a scale is not finite.
         """
-        low, high = self.info.label_range
         with torch.autocast(inputs.device.type, enabled=False):
             found = self.forward(inputs.float().transpose(1, 2))  # [rows, tokens]
         if not torch.isfinite(found).all():  # no clamp makes a scale of it
@@ -121,7 +120,13 @@ class Adapter(nn.Module):
                 f"the adapter for {', '.join(self.info.concepts)} gives no finite scale for this image, so nothing can "
                 f"be erased; choose another adapter, or a fixed scale"
             )
-        return found.clamp(low, min(high, 0.0))  # [rows, tokens]
+        return self.bounded(found)  # [rows, tokens]
+
+    def bounded(self, answers: torch.Tensor) -> torch.Tensor:
+        """Return the scales that the MLP's answers stand for: lifted, and within the label range. float32 [...]."""
+        (low, high), (factor, full) = self.info.label_range, self.info.lift
+        lifted = torch.minimum(answers, (factor * answers).clamp(min=full))  # [...]
+        return lifted.clamp(low, min(high, 0.0))
 
     @torch.no_grad()
     def is_outside(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -185,6 +190,8 @@ def _digest(adapter: Adapter) -> str:
         digest.update(value.detach().float().cpu().numpy().tobytes())
     if adapter.info.predicted:
         digest.update(str(adapter.info.predicted).encode())
+    if adapter.info.lift[0] != 1:
+        digest.update(str(adapter.info.lift).encode())
     if adapter.narrow is not None:  # the ranges decide which of both answers
         known = {} if adapter.range is None else adapter.range.tensors()
         digest.update(b"".join(value.float().numpy().tobytes() for _, value in sorted(known.items())))
