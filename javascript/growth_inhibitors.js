@@ -1,6 +1,7 @@
 // Growth Inhibitors: explanations on hover and for screen readers, in the header what is erased, fields that are shown
 // only where they have an effect, the images with and without erasure one over the other, and the progress of a training.
-// The page works without it: all fields are shown then, and both images are beside each other in the gallery.
+// The page works without it: all fields are shown then, both images are beside each other in the gallery, and what the
+// page says of its fields is what it said when it was built.
 (function() {
     const tabs = ['txt2img', 'img2img'];
     const element = id => gradioApp().getElementById(id);
@@ -280,8 +281,12 @@
         new ResizeObserver(soon).observe(gallery);
         gallery.addEventListener('load', soon, true); // a picture's size is known only then
         range.addEventListener('input', () => showBoth(tab));
-        new MutationObserver(() => setTimeout(() => chooseErased(tab), 0)).observe(
-            pageOfTab(tab, 'erased'), {subtree: true, childList: true});
+        let job = '';
+        new MutationObserver(() => setTimeout(() => {
+            const now = pageOfTab(tab, 'erased').querySelector('[data-job]')?.dataset.job || job;
+            if (now !== job) chooseErased(tab); // not where the same job's pictures have changed
+            job = now;
+        }, 0)).observe(pageOfTab(tab, 'erased'), {subtree: true, childList: true});
         for (const part of ['now', 'erased']) pageOfTab(tab, part)?.setAttribute('aria-live', 'polite');
         const button = pageOfTab(tab, 'ask');
         if (button) button.title = translated('Make the chosen image once more without erasure, from the same seed, and show both');

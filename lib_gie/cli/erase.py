@@ -235,7 +235,8 @@ def _report(pair, options: argparse.Namespace, seeds: list[int], choices: Sequen
             "weight": concept.weight,
             "tokens": concept_tokens(pair.eraser.pipe, concept.text),
             "scales": [[round(float(value), 4) for value in scales[image][number]] for image in range(len(seeds))],
-            "by": setters[number],
+            "by": choices[number].by,
+            "set_by": setters[number],
             "why": choices[number].why,
         }
         for number, concept in enumerate(pair.eraser.concepts)
@@ -270,7 +271,8 @@ def _shown(report: dict, when: str) -> Shown:
 
 def _in_words(scales: Sequence[float]) -> str:
     """Return the scales of one image: one for all of the concept's tokens, or one for each."""
-    return " ".join(dict.fromkeys(f"{scale:.2f}" for scale in scales))
+    found = [f"{scale:.2f}" for scale in scales]
+    return found[0] if len(set(found)) == 1 else " ".join(found)
 
 
 def _print(report: dict, demo: bool) -> None:
@@ -278,7 +280,7 @@ def _print(report: dict, demo: bool) -> None:
     for concept in report["concepts"]:
         scales = ", ".join(_in_words(of_image) for of_image in concept["scales"])
         print(f"erased: {concept['text']} (tokens: {' '.join(concept['tokens'])}), scale {scales}")
-        print(f"        by {concept['by']}: {concept['why']}")
+        print(f"        by {concept['set_by']}: {concept['why']}")
     for note in report["notes"]:
         print(f"note: {note}")
     print(f"seconds: {report['seconds_before']} without, {report['seconds_after']} with")

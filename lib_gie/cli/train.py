@@ -23,6 +23,7 @@ from .outputs import check_file, check_folder
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lib_gie.core.scales.calibrated import Calibration
     from lib_gie.training.fitting import PromptInputs, Recipe
     from lib_gie.training.image_maker import ImageMaker
     from lib_gie.training.judges import Judge
@@ -144,13 +145,22 @@ def _samples(options: argparse.Namespace, concept: str, demo: bool) -> list[Samp
     return demo_samples(concept, options.seeds)
 
 
-def _without(text: str | None, samples: list[Sample]) -> list[Sample]:
-    """Return the samples whose prompts lack a text. Raises OptionError where none has it, or none is left."""
-    left = (
-        samples if text is None else [sample for sample in samples if text.casefold() not in sample.prompt.casefold()]
-    )
-    if text is not None and len(left) in (0, len(samples)):
-        raise OptionError(f"--leave-out {text!r} is in {'no' if left else 'every'} prompt; give a text that some have")
+def _without(text: str | None, concept: str, samples: list[Sample]) -> list[Sample]:
+    """Return a concept's samples whose prompts lack a text.
+
+    Raises OptionError where no prompt has it, and where none is left that names or implies the concept.
+    """
+    from lib_gie.training.prompts import all_unrelated
+
+    if text is None:
+        return samples
+    left = [sample for sample in samples if text.casefold() not in sample.prompt.casefold()]
+    if len(left) == len(samples):
+        raise OptionError(f"--leave-out {text!r} is in no prompt for {concept!r}; give a text that some have")
+    if all_unrelated([sample.kind for sample in left]):
+        raise OptionError(
+            f"--leave-out {text!r} leaves no prompt that names or implies {concept!r}; give a text that fewer have"
+        )
     return left
 
 
@@ -235,7 +245,7 @@ def run(options: argparse.Namespace) -> None:
     begun = time.monotonic()
     concepts = bare_concepts("--concept", options.concept)
     demo = options.model is None
-    work = {concept: _without(options.leave_out, _samples(options, concept, demo)) for concept in concepts}
+    work = {concept: _without(options.leave_out, concept, _samples(options, concept, demo)) for concept in concepts}
     maker = demo_or_sd_maker(options.model, steps=options.steps, cfg=options.cfg)
     judge_name = options.judge or usual_judge(maker.base)
     judges = {concept: make_judge(judge_name, maker, concept) for concept in concepts}
@@ -283,16 +293,21 @@ def _presumption(
     if options.label == "all" or (options.label is None and options.recipe == "paper"):
         return None, None
     weights = identity_digest(maker.description)
+    seconds = 0.0
     with CalibrationBar(concept) as bar:
-        begun = time.monotonic()
-        told, reason = presume_or_say_why(
-            maker, lambda: calibrate(maker, concept, weights, folder=options.labels, on_progress=bar), samples
-        )
-        seconds = time.monotonic() - begun
+
+        def calibrated() -> Calibration:
+            nonlocal seconds
+            begun = time.monotonic()
+            found = calibrate(maker, concept, weights, folder=options.labels, on_progress=bar)
+            seconds = time.monotonic() - begun
+            return found
+
+        told, reason = presume_or_say_why(maker, calibrated, samples)
     told = processes.gather([told])[0]  # the processes must not differ in what they label
     if told is None and processes.is_first():
         print(f"{concept}: {reason}, so every prompt is labelled", file=sys.stderr)
-    return told, seconds / bar.done if bar.done else None
+    return told, seconds / bar.done if seconds and bar.done else None
 
 
 def _extent_text(
@@ -306,7 +321,7 @@ def _extent_text(
     """Say how much there is to do for a concept. ``pace``: the seconds that an evaluation of the UNet takes."""
     from lib_gie.training.durations import span
     from lib_gie.training.search import GRID
-    from lib_gie.training.work import work_left
+    from lib_gie.training.work import uncounted_text, work_left
 
     work = work_left(samples, len(GRID), type(judge), steps, presumption)
     text = (
@@ -316,7 +331,7 @@ def _extent_text(
     if pace is None:
         return text
     takes = span(work.least_evaluations * pace, work.evaluations * pace)
-    return f"{text} All of it takes one process {takes} on this machine, and usually about the shorter time."
+    return f"{text} All of it takes one process {takes} on this machine.{uncounted_text(type(judge))}"
 
 
 def _labels(

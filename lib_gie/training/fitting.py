@@ -70,7 +70,7 @@ class Recipe:
     batch: int | None = 1024
     early_stopping: bool = True
     share_validation: float = 0.25
-    steepness: float = 2.0
+    steepness: float = 1.5
     seed: int = 0
 
 

@@ -36,6 +36,13 @@ def evaluations_of_image(steps: int, judge: type[Judge]) -> int:
     return 2 * steps + judge.evaluations
 
 
+def uncounted_text(judge: type[Judge]) -> str:
+    """Return a sentence, after a space, on whose time is not counted; "" where nobody else is waited for."""
+    if judge.asks_person:
+        return " The time that you take for your answers is added."
+    return " The time that the vision model takes for its answers is added." if judge.settings else ""
+
+
 def work_of(samples: Sequence[Sample], scales: int, judge: type[Judge], steps: int) -> Work:
     """Return the bounds of the work for one concept before it is calibrated.
 
@@ -64,6 +71,7 @@ def _bounds(samples: Sequence[Sample], scales: int, judge: type[Judge], steps: i
     scales_too = scales + 1  # the calibrated one may come to them
     tries = scales_too if judge.whole_rows else max(most_tries(scales), most_tries(scales_too, first=1))
     absent = min(CALIBRATION, len(samples) - searched) if judge.calibrates else 0
-    images, fewest = searched * tries + absent, min(searched, least) + absent
+    once_each = scales_too if judge.whole_rows else 1  # images at least of a sample
+    images, fewest = searched * tries + absent, min(searched, least) * once_each + absent
     each, once = evaluations_of_image(steps, judge), len(POINTS) * prompts + before
     return Work(prompts, fewest, images, fewest * each + once, images * each + once)

@@ -232,11 +232,13 @@ def test_nobody_reads_half_an_adapter(tmp_path, monkeypatch):
     path = tmp_path / "x.safetensors"
     path.write_bytes(CONTENT)
 
-    def break_off(tensors, file, metadata):
-        file.write_bytes(b"half")
+    real = Path.write_bytes
+
+    def break_off(self, data):
+        real(self, b"half")
         raise OSError("no space left")
 
-    monkeypatch.setattr(files, "save_file", break_off)
+    monkeypatch.setattr(Path, "write_bytes", break_off)
     with pytest.raises(OSError, match="no space"):
         save_adapter(Adapter(INFO), path)
     assert path.read_bytes() == CONTENT

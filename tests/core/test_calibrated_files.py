@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +17,6 @@ from safetensors.torch import load, save
 from lib_gie.assets import MODELS
 from lib_gie.core.call import LAST_TIMESTEP
 from lib_gie.core.recorder import Reading
-from lib_gie.core.scales import files
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo, load_adapter, read_file, save_adapter
 from lib_gie.core.scales.calibrated import (
     CALIBRATED,
@@ -105,17 +106,28 @@ def test_a_digest_differs_where_scales_do():
     assert len({one.weights_digest for one in (MADE, *others, moved)}) == len(others) + 2
 
 
-def test_a_disk_that_cannot_be_written_to_is_an_os_error(tmp_path, monkeypatch):
-    """The library's own error is none."""
+def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
     path = tmp_path / "x.safetensors"
 
-    def fail(tensors, file, metadata):
-        raise files.SafetensorError("I/O error: no space left")
+    def fail(self, data):
+        self.touch()
+        raise OSError("no space left")
 
-    monkeypatch.setattr(files, "save_file", fail)
-    with pytest.raises(OSError, match=r"x.safetensors cannot be written .*no space left"):
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(OSError, match="no space left"):
         save_calibration(MADE, path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such permissions")
+def test_who_may_read_a_file_is_what_the_user_has_set(tmp_path):
+    """The library's own files are for nobody else; a WebUI often runs as another user."""
+    before = os.umask(0o022)
+    try:
+        save_calibration(MADE, tmp_path / "x.safetensors")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x.safetensors").stat().st_mode & 0o777 == 0o644
 
 
 # -- kinds ------------------------------------------------

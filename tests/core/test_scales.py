@@ -12,6 +12,7 @@ from lib_gie.core.call import UNetCall
 from lib_gie.core.encoding import EncodedConcept
 from lib_gie.core.erasure import Erasure, Target
 from lib_gie.core.recorder import Reading
+from lib_gie.core.scales import resolved as answers
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo, load_adapter, save_adapter
 from lib_gie.core.scales.input_range import fit_range
 from lib_gie.core.scales.scale_rules import (
@@ -405,3 +406,48 @@ def test_what_else_has_the_images_size():
     latents, residual = torch.randn(2, 4, 8, 8), torch.randn(2, 16, 8, 8)
     assert not UNetCall((latents, torch.ones(2), torch.randn(2, 77, 24)), {"y": torch.ones(2, 5)}).has_pictures
     assert UNetCall((latents, torch.ones(2)), {"down_block_additional_residuals": (residual,)}).has_pictures
+
+
+# -- what is told of an answer ------------------------------------------------
+
+
+def fitted_for(concepts=("knife",), label_range=(-2.0, 0.0), lift=(1.0, 0.0)) -> Adapter:
+    return Adapter(AdapterInfo("sd1", 16, concepts, label_range, lift=lift))
+
+
+@pytest.mark.parametrize(
+    ("adapter", "answer", "presence"),
+    [
+        (fitted_for(), -2.0, 1.0),
+        (fitted_for(), -0.5, 0.25),
+        (fitted_for(), 0.0, 0.0),
+        (fitted_for(lift=(2.0, -1.0)), -1.0, 1.0),  # from the weakest label with the concept on it is there in full
+        (fitted_for(lift=(2.0, -1.0)), -1.5, 1.0),
+        (fitted_for(("wine",)), -2.0, None),  # chosen by hand for another concept, it tells nothing of this one
+        (fitted_for(label_range=(0.0, 0.0)), 0.0, None),
+    ],
+)
+def test_an_adapters_answer_tells_how_present_its_concept_is(adapter, answer, presence):
+    found = answers._presence(adapter, "knife", torch.tensor([answer, answer]))
+    assert found == presence
+    assert str(found) != "-0.0"
+
+
+def test_where_the_fixed_scale_took_its_place_only_a_name_tells_of_presence():
+    rule = Guarded(fitted_for(), -1.0, -1.0)
+    row = torch.tensor([-0.25])
+    assert answers._doubted(rule, "knife", row, "").presence == 0.125
+    named, unknown = (answers._doubted(rule, "knife", row, doubt) for doubt in (NAMED, "something else"))
+    assert (named.presence, unknown.presence) == (1.0, None)
+    assert "took the place" in named.doubt
+    assert named.base.tolist() == unknown.base.tolist() == [-1.0]
+    assert answers._doubted(rule, "knife", torch.tensor([-1.7]), NAMED).doubt == ""
+
+
+def test_a_doubt_goes_where_a_later_answer_is_stronger():
+    doubted = answers._Found(torch.tensor([-1.0, -1.0]), "why", 1.0)
+    stronger, partly = (answers._Found(torch.tensor(values), "", 0.5) for values in ([-1.7, -1.7], [-1.7, -0.5]))
+    assert doubted.or_stronger(stronger).doubt == stronger.or_stronger(doubted).doubt == ""
+    assert doubted.or_stronger(partly).doubt == "why"
+    assert doubted.or_stronger(answers._Found(torch.tensor([-0.5, -0.5]))).doubt == "why"
+    assert doubted.or_stronger(stronger).presence == 1.0

@@ -46,7 +46,7 @@ def scale(answer) -> float:
 
 
 def full(webui) -> float:
-    """The strength where the concept may be present and nothing is known of it, once more than it was found at."""
+    """The strength where nothing is known of the prompt, times the factor for a prompt or model that is not plain."""
     return scale(webui.txt2img(OTHER, override_settings={"tiling": True}))
 
 

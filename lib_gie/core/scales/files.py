@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 
 from lib_gie.checks import quoted
 from lib_gie.errors import AdapterError
@@ -35,12 +35,8 @@ def write_file(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str,
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(tensors, unfinished, metadata=metadata)
-        unfinished.write_bytes(_ordered(unfinished.read_bytes()))
+        unfinished.write_bytes(_ordered(save(tensors, metadata)))
         os.replace(unfinished, path)
-    except SafetensorError as error:  # a full disk, for example
-        said = quoted(str(error))
-        raise OSError(f"{path.name} cannot be written ({said}); free the disk, or write it elsewhere") from error
     finally:
         unfinished.unlink(missing_ok=True)
 

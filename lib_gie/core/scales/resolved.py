@@ -13,8 +13,10 @@ from lib_gie.core.rules.protocol import ErasingRule
 from lib_gie.errors import OptionError
 from lib_gie.options import FLOOR
 
+from .adapter import Adapter
 from .calibrated import Calibration
-from .scale_rules import MOST_EMPHASIS, UNKNOWN_PROMPT, Guarded, PromptFacts, ScaleRule, emphasis_factor
+from .fitted import Fitted
+from .scale_rules import MOST_EMPHASIS, NAMED, UNKNOWN_PROMPT, Guarded, PromptFacts, ScaleRule, emphasis_factor
 
 _SAME_DIRECTION = 0.99
 """Least cosine between a context's first state and BOS's; half precision keeps far more."""
@@ -71,36 +73,40 @@ class _Found:
     """The answer of a rule for one row: w before weight, strength and emphasis, float32 [n]; and why not that alone.
 
     ``doubt``: what users are told where the fixed scale took the place of a weaker answer, "" where it did not.
+    ``presence``: how present the concept was found to be in the prompt, 0 to 1; None where nothing tells that.
     """
 
     base: torch.Tensor
     doubt: str = ""
+    presence: float | None = None
 
     def or_stronger(self, other: _Found) -> _Found:
-        """Return the stronger of both, token by token."""
-        return _Found(torch.minimum(self.base, other.base), self.doubt or other.doubt)
+        """Return the stronger of both, token by token, with the doubts of what is part of it."""
+        base = torch.minimum(self.base, other.base)  # [n]
+        doubts = [one.doubt for one in (self, other) if one.doubt and bool((one.base <= base).any())]
+        known = [one.presence for one in (self, other) if one.presence is not None]
+        return _Found(base, doubts[0] if doubts else "", max(known, default=None))
 
 
-def _presence(target: Target, found: _Found) -> float | None:
-    """Return how present a concept was found to be, 0 to 1; None where its rule tells nothing of that.
+def _presence(fitted: Fitted, concept: str, row: torch.Tensor) -> float | None:
+    """Return how present a concept is where this is its answer, float32 [n]: 0 to 1, None where that tells nothing.
 
-    An adapter's or a calibration's answer is the weaker the less present its concept is, and strongest where it is
-    present in full.
+    An answer is the weaker the less present the concept is. ``concept``: its case-folded text.
     """
-    fitted = target.rule.adapter if isinstance(target.rule, Guarded) else None
-    if fitted is None or (isinstance(fitted, Calibration) and not fitted.info.tells_presence):
+    if not fitted.is_for(concept) or (isinstance(fitted, Calibration) and not fitted.info.tells_presence):
         return None
-    strongest = fitted.info.label_range[0]
-    if not fitted.is_for(target.encoded.concept.key) or strongest >= 0:
-        return None
-    return min(1.0, float(found.base.mean()) / strongest) + 0.0  # no -0.0
+    in_full = fitted.info.lift[1] if isinstance(fitted, Adapter) else 0.0
+    in_full = in_full or fitted.info.label_range[0]
+    return min(1.0, float(row.mean()) / in_full) + 0.0 if in_full < 0 else None  # no -0.0
 
 
-def _doubted(rule: Guarded, row: torch.Tensor, doubt: str) -> _Found:
+def _doubted(rule: Guarded, concept: str, row: torch.Tensor, doubt: str) -> _Found:
     """Return a rule's answer, float32 [n], or what stands behind it where that is stronger and there is a doubt."""
-    least = rule.behind(doubt)
-    used = bool(doubt) and bool((row > least).any())
-    return _Found(row.clamp(max=least), rule.told(doubt)) if used else _Found(row)
+    if not doubt:
+        return _Found(row, presence=_presence(rule.adapter, concept, row))
+    least, presence = rule.behind(doubt), 1.0 if doubt == NAMED else None
+    used = bool((row > least).any())
+    return _Found(row.clamp(max=least), rule.told(doubt) if used else "", presence)
 
 
 def _emphasis(context: torch.Tensor, facts: Sequence[PromptFacts], states: torch.Tensor) -> list[float]:
@@ -229,7 +235,8 @@ class ResolvedScales:
             return [_Found(row) for row in values]
         named = [known.names(target.encoded.concept.key) for known in facts]
         doubts = target.rule.doubts(read, named, misread, [known.unlike for known in facts])
-        return [_doubted(target.rule, row, doubt) for row, doubt in zip(values, doubts, strict=True)]
+        key = target.encoded.concept.key
+        return [_doubted(target.rule, key, row, doubt) for row, doubt in zip(values, doubts, strict=True)]
 
     def _scale(self, target: Target, found: _Found, emphasis: float, factor: float) -> torch.Tensor:
         """Return w of one row and target, float32 [n]."""
@@ -249,7 +256,7 @@ class ResolvedScales:
 
     def presence(self, row: Hashable) -> tuple[float | None, ...]:
         """Return for each target how present it was found to be in a row's prompt, 0 to 1; None: nothing tells that."""
-        return tuple(map(_presence, self.targets, self._found.get(row, ())))
+        return tuple(found.presence for found in self._found.get(row, ())) or (None,) * len(self.targets)
 
     def batch(self, rows: Sequence[Hashable]) -> tuple[torch.Tensor, ...]:
         """Return w of these conditional rows, per concept: float32 [rows, n].

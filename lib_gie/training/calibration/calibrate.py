@@ -13,7 +13,7 @@ from lib_gie.training.image_maker import Calibrator
 from lib_gie.training.prompts.reference import NAMING, implied_prompts, neutral_prompts
 
 from .counted import Counted, OnProgress
-from .presence import QUANTILE, NeutralReadings, find_presence, readings_at
+from .presence import FULL_AT, QUANTILE, NeutralReadings, find_presence, readings_at
 from .strength import Agreement, Samplings, find_strength
 
 
@@ -60,8 +60,9 @@ def calibrate(
         presence.ramp, presence.tells_presence, conditions=dict(conditions),
         training={
             "evaluations": counted.done + counted.spared, "neutral_prompts": len(neutral.prompts),
-            "implied_prompts": len(implied), "quantile": QUANTILE, "cancels_at": round(strength.cancels, 4),
-            "shows": strength.shows, "seen_gone": strength.is_gone, "images_from": maker.description,
+            "implied_prompts": len(implied), "quantile": QUANTILE, "full_at": FULL_AT,
+            "cancels_at": round(strength.cancels, 4), "shows": strength.shows, "seen_gone": strength.is_gone,
+            "images_from": maker.description,
         },
     )  # fmt: skip
     return Calibration(info, presence.discriminant, presence.range)

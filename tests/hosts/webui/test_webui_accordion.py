@@ -103,25 +103,24 @@ def test_markup_stays_text(host):  # noqa: F811
 
 
 def test_after_a_generation_a_line_says_how_present_it_was(host, lines, tmp_path):  # noqa: F811
-    handlers = importlib.import_module("lib_gie.hosts.webui.page.concept_lines")
+    readout = importlib.import_module("lib_gie.hosts.webui.shown.readout")
     kept(host, tmp_path, PRESENT, "wine")
     _, done = host.process([True, "knife, wine"], sampling=Sampling(parts=((1.0,),)))
-    present, shown = handlers.lines_afterwards(told(done), "wine, Knife, dog", AUTOMATIC, None)
+    present = readout.presence_of(told(done))
     assert "last image: in the prompt 100 %" in lines("wine", AUTOMATIC, None, present)[0]
     assert re.search(r"last image: attention to it up to \d+ %$", lines("Knife", AUTOMATIC, None, present)[0])
     assert "last" not in lines("dog", AUTOMATIC, None, present)[0]
-    assert shown == handlers.concept_lines("wine, Knife, dog", AUTOMATIC, None, present)
     _, done = host.process([True, "knife"])
-    assert "last images: attention to it up to" in handlers.lines_afterwards(told(done), "knife", FIXED, None)[1]
+    assert "last images: attention to it up to" in lines("knife", FIXED, None, readout.presence_of(told(done)))[0]
     _, done = host.process([])
-    assert handlers.lines_afterwards(told(done), "knife", FIXED, None)[0] == {}
+    assert readout.presence_of(told(done)) == {}
 
 
-def test_how_present_what_is_enforced_was_stays_with_the_admin(host):  # noqa: F811
-    handlers = importlib.import_module("lib_gie.hosts.webui.page.concept_lines")
+def test_how_present_what_is_enforced_was_stays_with_the_admin(host, lines):  # noqa: F811
+    readout = importlib.import_module("lib_gie.hosts.webui.shown.readout")
     host.shared.cmd_opts.gie_enforce = "knife"
     _, done = host.process([])
-    assert "last" not in handlers.lines_afterwards(told(done), "knife", FIXED, None)[1]
+    assert "last" not in lines("knife", FIXED, None, readout.presence_of(told(done)))[0]
 
 
 # -- the layout ------------------------------------------------

@@ -14,12 +14,12 @@ from modules.ui_components import InputAccordion
 from lib_gie.hosts.webui.request.enforcement import enforced_text
 from lib_gie.hosts.webui.request.installed import adapter_names
 from lib_gie.hosts.webui.request.parsing import TITLE
-from lib_gie.hosts.webui.shown.readout import add_holder, refresh_afterwards
+from lib_gie.hosts.webui.shown.readout import add_holder, presence_of, refresh_afterwards
 from lib_gie.options import BY_NAME, OPTIONS, Option
 
 from . import beside_gallery
-from .concept_lines import concept_lines, lines_afterwards
-from .current import keep_current
+from .concept_lines import concept_lines
+from .current import keep_current, told_of_change
 from .layout import ADVANCED, HEADER, SIMPLE, is_without_effect, page_data
 from .pasted import paste_fields
 from .presets import preset_buttons
@@ -128,4 +128,4 @@ def _keep_lines(tab: str, fields: dict[str, Any], lines: Any) -> None:
     present = gr.State({})
     given = [fields[name] for name in ("concepts", "adapter", "rule")]
     keep_current(tab, given, concept_lines, [*given, present], [lines])
-    refresh_afterwards(tab, lines_afterwards, given, [present, lines])
+    refresh_afterwards(tab, presence_of, [present], told_of_change(tab))

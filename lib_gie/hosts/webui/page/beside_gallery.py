@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ from lib_gie.hosts.webui.shown.readout import NOT_OURS
 
 ASK = "Was it there?"
 _PERFORMANCE = "<div class='performance'>"
+_ERROR = re.compile(r"<div class='error'>.*?</div>", re.DOTALL)
 
 
 @dataclass
@@ -117,8 +119,18 @@ def _ask(id_task: str, chosen: Any, info: Any, gallery: Any, log: Any) -> tuple[
     notes = html.escape("\n".join(made.notes)).replace("\n", "<br>")
     shown = [*map(_again, pictures), made.picture]
     told = picture.with_unerased(len(pictures), made.text)
-    before = log.partition(_PERFORMANCE)[0] if isinstance(log, str) else ""  # the WebUI adds this job's
-    return shown, told, before + (f"<p class='comments'>{notes}</p>" if notes else "")
+    return shown, told, _with_notes(log, f"<p class='comments'>{notes}</p>" if notes else "")
+
+
+def _with_notes(log: Any, notes: str) -> str:
+    """Return the notes on the images, and those of this job where they are new.
+
+    ``log``: what the page shows. An error of an earlier try is left out, as is the time that a job took: the WebUI adds
+    that of this one.
+    """
+    before = log.partition(_PERFORMANCE)[0] if isinstance(log, str) else ""
+    before = _ERROR.sub("", before)
+    return before if notes in before else before + notes
 
 
 def _files_of(gallery: Any) -> list[str]:

@@ -14,7 +14,7 @@ from lib_gie.hosts.webui.request.enforcement import enforced_requests, not_enfor
 from lib_gie.hosts.webui.request.infotext import ScaleSource
 from lib_gie.hosts.webui.request.parsing import Request
 from lib_gie.hosts.webui.request.plans import make_plan, to_calibrate
-from lib_gie.hosts.webui.shown.readout import Presence, kind_of, presence_of
+from lib_gie.hosts.webui.shown.readout import Presence, kind_of
 from lib_gie.options import BY_NAME
 
 _ALWAYS = "always erased on this WebUI"
@@ -95,12 +95,3 @@ def concept_lines(text: Any, adapter: Any = None, rule: Any = None, present: Any
 
 def _error(error: GieError) -> str:
     return f"<span class='gie-error'>{html.escape(str(error))}</span>"
-
-
-def lines_afterwards(info: Any, text: Any, adapter: Any, rule: Any) -> tuple[dict[str, Presence], str]:
-    """Return how present concepts were in a generation, and the lines that say so.
-
-    ``info``: the JSON that the WebUI keeps of its last generation. The other arguments are the fields' values.
-    """
-    present = presence_of(info)
-    return present, concept_lines(text, adapter, rule, present)

@@ -173,5 +173,6 @@ def lines_of(info: Any, concepts: Any) -> str:
     if not lines:
         return said
     more = f"<li>and {len(lines) - MOST_LINES} more</li>" if len(lines) > MOST_LINES else ""
-    data = f"data-pairs='{json.dumps(pairs)}' data-results='{json.dumps(results)}'"  # for the page's script
+    job = html.escape(str(kept["extra_generation_params"].get(PICTURES, {}).get("again") or ""), quote=True)
+    data = f"data-job='{job}' data-pairs='{json.dumps(pairs)}' data-results='{json.dumps(results)}'"  # for the script
     return f"{said}<ul class='gie-erased' {data}>{''.join(lines[:MOST_LINES])}{more}</ul>"

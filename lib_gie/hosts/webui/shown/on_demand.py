@@ -18,8 +18,9 @@ from lib_gie.hosts.webui.request.parsing import TITLE
 
 from .beside import SAVE_BEFORE, Picture, as_the_results, saves_results
 from .kept_jobs import KeptJob
-from .own_infotexts import image_in, settings_of
+from .own_infotexts import image_in, prompts_of, settings_of
 
+_PROMPTS = "prompts"
 _LEFT_OUT = frozenset(ALL_KEYS) - {ENFORCED}
 
 
@@ -31,12 +32,13 @@ class OnDemand:
 
 
 def entries_of(infotext: Any) -> dict[str, str]:
-    """Return an infotext's settings, none for what is no text.
+    """Return an infotext's settings and, under one key, its prompts; nothing for what is no text.
 
     Those that say what the user has erased, and how strongly, are left out. What an admin enforces is a setting of the
     WebUI, which may change.
     """
-    return {key: value for key, value in settings_of(infotext).items() if key not in _LEFT_OUT}
+    prompts = {_PROMPTS: prompts_of(infotext)} if isinstance(infotext, str) else {}
+    return prompts | {key: value for key, value in settings_of(infotext).items() if key not in _LEFT_OUT}
 
 
 def make_unerased(job: KeptJob, infotext: Any) -> OnDemand:

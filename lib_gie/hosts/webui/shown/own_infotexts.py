@@ -27,10 +27,22 @@ _SEED, _SUBSEED = "Seed", "Variation seed"
 _TOKEN = re.compile(r'(?<=: )"(?:[^"\\]|\\.)*(?:"|\\?$)|[^",]+|"|,')  # a quoted value can have commas
 
 
+def _split(infotext: str) -> tuple[str, str]:
+    """Return an infotext's prompts, both in one, and its line of settings."""
+    lines = infotext.strip().split("\n")
+    places = [place for place, one in enumerate(lines) if f"{_SEED}: " in one]
+    place = places[-1] if places else len(lines) - 1  # scripts may add lines to it
+    return "\n".join(lines[:place]), lines[place]
+
+
+def prompts_of(infotext: str) -> str:
+    """Return an infotext's prompt and negative prompt, in one text."""
+    return _split(infotext)[0]
+
+
 def settings_of(infotext: Any) -> dict[str, str]:
     """Return an infotext's settings, none for what is no text. Prompts are left out, whatever they say."""
-    lines = infotext.strip().split("\n") if isinstance(infotext, str) else [""]
-    line = next((one for one in reversed(lines) if f"{_SEED}: " in one), lines[-1])  # scripts may add lines to it
+    line = _split(infotext)[1] if isinstance(infotext, str) else ""
     fields: list[list[str]] = [[]]
     for token in _TOKEN.findall(line):
         if token == ",":

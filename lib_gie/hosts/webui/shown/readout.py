@@ -33,8 +33,8 @@ CALIBRATION = "a calibration"
 _holders: dict[str, Any] = {}
 """By tab the component that shows the read-out."""
 
-_refreshed: dict[str, list[tuple[Callable[..., Any], Sequence[Any], Sequence[Any]]]] = {}
-"""By tab what else a generation may change: functions, the components each is given, and those that it fills."""
+_refreshed: dict[str, list[tuple[Callable[..., Any], Sequence[Any], str]]] = {}
+"""By tab what else a generation may change: functions, the components that each fills, and the script that follows."""
 
 
 class ReadOut(dict[str, Any]):
@@ -114,12 +114,12 @@ def add_holder(tab: str, component: Any) -> None:
     _holders[tab] = component
 
 
-def refresh_afterwards(tab: str, shown: Callable[..., Any], given: Sequence[Any], filled: Sequence[Any]) -> None:
-    """Fill the components ``filled`` by ``shown``, anew after each of a tab's generations.
+def refresh_afterwards(tab: str, shown: Callable[..., Any], filled: Sequence[Any], script: str) -> None:
+    """Fill the components ``filled`` by ``shown``, anew after each of a tab's generations, and run the script then.
 
-    ``shown`` is given the JSON that the WebUI keeps of the generation, and then the values of the components ``given``.
+    ``shown`` is given the JSON that the WebUI keeps of the generation.
     """
-    _refreshed.setdefault(tab, []).append((shown, given, filled))
+    _refreshed.setdefault(tab, []).append((shown, filled, script))
 
 
 def watch_results(component: Any, elem_id: str | None = None, **unused: Any) -> None:
@@ -127,8 +127,9 @@ def watch_results(component: Any, elem_id: str | None = None, **unused: Any) -> 
     tab = str(elem_id or "").removeprefix("generation_info_")
     if elem_id and elem_id.startswith("generation_info_") and tab in _holders:
         component.change(as_html, [component], [_holders[tab]], show_progress=False, queue=False)
-        for shown, given, filled in _refreshed.pop(tab, ()):
-            component.change(shown, [component, *given], list(filled), show_progress=False, queue=False)
+        for shown, filled, script in _refreshed.pop(tab, ()):
+            answer = component.change(shown, [component], list(filled), show_progress=False, queue=False)
+            answer.then(None, None, None, _js=script)
 
 
 def is_number(value: Any) -> bool:
@@ -170,7 +171,8 @@ NOT_OURS = ValueError, LookupError, TypeError, AttributeError, RecursionError
 class Presence:
     """How present a concept was in a generation's images: shares from 0 to 1, and how many images say so.
 
-    ``in_prompt``: what a calibration read off the prompts. ``attention``: the images' attention to the concept.
+    ``in_prompt``: what an adapter or a calibration read off the prompts. ``attention``: that of the images to the
+    concept.
     """
 
     images: int

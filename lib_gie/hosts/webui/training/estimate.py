@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lib_gie.training.durations import span
 from lib_gie.training.judges import judge_class
+from lib_gie.training.work import uncounted_text
 
 from .pace import ASSUMED, ASSUMED_OF
 from .work_order import WorkOrder, amount
@@ -14,7 +15,7 @@ def estimate_text(order: WorkOrder, seconds: float | None) -> str:
 
     ``seconds``: of one evaluation of the UNet, as measured here; None: nothing was measured.
     """
-    work, judge = amount(order), judge_class(order.judge)
+    work = amount(order)
     each = seconds or 1 / ASSUMED
     takes = span(work.least_evaluations * each, work.evaluations * each)
     extent = (
@@ -29,8 +30,4 @@ def estimate_text(order: WorkOrder, seconds: float | None) -> str:
         )
     else:
         text = f"It takes {takes}, by {seconds:.2g} s for an evaluation as measured here. The training has {extent}."
-    if judge.asks_person:
-        text += " The time that you take for your answers is added."
-    elif judge.settings:
-        text += " The time that the vision model takes for its answers is added."
-    return text
+    return text + uncounted_text(judge_class(order.judge))

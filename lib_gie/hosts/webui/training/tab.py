@@ -9,19 +9,21 @@ import gradio as gr
 
 from lib_gie.hosts.webui.page.current import keep_current, told_of_change
 from lib_gie.hosts.webui.request.parsing import TITLE
+from lib_gie.training.prompts import starter_list
 
 from .fields import PREFIX, named
 from .go import build_go, measured, train
 from .how import build_how, effort_of, judge_field, sampling_now
 from .lines import step_lines
 from .trainer import trainer
-from .what import build_what
+from .what import FIRST, build_what
 
 _INTRO = """\
 <p>Here you train an adapter for a concept on the checkpoint that is loaded. An adapter finds by itself how strongly
 each image must be changed. Others can generate meanwhile: the training takes its turns in the WebUI's queue.</p>"""
 
 _PART = "train"
+_PROMPTS = 2  # its place in an order
 _LABELS, _SAMPLING = slice(4, 7), slice(8, 12)  # their places in an order; sampling: steps, guidance, width, height
 
 
@@ -36,8 +38,8 @@ def _opened(*values: Any) -> list[Any]:
     Otherwise the sampling becomes what is usual for the loaded model, where nobody seems to have chosen another.
     """
     running = trainer.order
-    if running is not None and not str(values[0]).strip():
-        return list(dataclasses.astuple(running))
+    if running is not None and not str(values[0]).strip() and values[_PROMPTS] == starter_list(FIRST):
+        return list(dataclasses.astuple(dataclasses.replace(running, replace=False)))
     found: list[Any] = [gr.update()] * len(values)
     found[_SAMPLING] = sampling_now(*values[_SAMPLING])
     return found

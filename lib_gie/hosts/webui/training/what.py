@@ -17,7 +17,8 @@ from .fields import PREFIX, line, named, step
 from .lines import error_html
 from .suitable import suitable_judge
 
-_FIRST = "object"
+FIRST = "object"
+"""Name of the starter list that the tab begins with."""
 
 _PROMPTS_NOTE = (
     "One a line. Those under [explicit] name the concept; {concept} stands for it. Those under [implicit] bring it in "
@@ -39,9 +40,9 @@ def build_what(judge: Any) -> WhatFields:
     with step("what", "1. What is to be erased"):
         concept = named(gr.Textbox, "concept", label="Concept to erase", placeholder="van gogh style")
         # they are placed after the buttons that fill them in
-        starter = named(gr.Dropdown, "list", label="Starter list of prompts", choices=starter_lists(), value=_FIRST,
+        starter = named(gr.Dropdown, "list", label="Starter list of prompts", choices=starter_lists(), value=FIRST,
                         render=False)  # fmt: skip
-        prompts = named(gr.Textbox, "prompts", label="Prompts", lines=10, max_lines=20, value=starter_list(_FIRST),
+        prompts = named(gr.Textbox, "prompts", label="Prompts", lines=10, max_lines=20, value=starter_list(FIRST),
                         info=_PROMPTS_NOTE, render=False)  # fmt: skip
         buttons_of_presets(PREFIX, _fill, [], [concept, starter, prompts, judge])
         starter.render()
