@@ -403,3 +403,20 @@ def test_every_command_computes_where_its_process_does():
                 given = [*node.args[1:], *(word.value for word in node.keywords if word.arg == "device")]
                 assert [ast.unparse(value) for value in given] == ["processes.device()"], path.name
     assert loads >= 5
+
+
+def test_what_set_a_scale_is_named_also_where_the_fixed_scale_took_over():
+    """In all images, in some, in none."""
+    from types import SimpleNamespace
+
+    from lib_gie.cli.erase import _in_words, _setters
+
+    doubts = {0: ("", "why", "why"), 1: ("", "why", "")}
+    eraser = SimpleNamespace(erasure=SimpleNamespace(doubts=doubts.get))
+    choices = [SimpleNamespace(by=f"adapter {name}") for name in ("a", "b", "c")]
+    assert _setters(eraser, choices, 2) == [
+        "adapter a",
+        "the fixed scale instead of the adapter b",
+        "the fixed scale in 1 of 2 images instead of the adapter c",
+    ]
+    assert [_in_words(scales) for scales in ([-1.0, -1.0], [-1.0, -2.0, -1.0])] == ["-1.00", "-1.00 -2.00 -1.00"]

@@ -298,6 +298,10 @@ def test_the_next_generation_shows_the_erased_image(page, webui):
     generated(page)
     page.wait(lambda: page.driver.execute_script(CHOSEN) == 0, "the erased image to be chosen")
     page.wait(lambda: "GIE concepts: knife" in infotext(page), "its infotext")
+    page.choose_picture(1)
+    page.fill("#txt2img_steps input[type=number]", 9)  # the line is letter for letter the same then
+    generated(page)
+    page.wait(lambda: page.driver.execute_script(CHOSEN) == 0, "the erased image to be chosen again")
     page.choose_picture(1)  # who wants the other one has it
     time.sleep(1)
     assert page.driver.execute_script(CHOSEN) == 1

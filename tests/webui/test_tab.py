@@ -216,6 +216,10 @@ def test_a_closed_page_holds_nothing_up(page, webui):
     other = open_page(webui)
     other.open_tab("Growth Inhibitors")
     other.wait(lambda: runs(other), "the progress on a page opened later")
+    other.wait(lambda: other.value("#gie_train_concept textarea") == "bicycle", "the order of the training that runs")
+    assert other.value("#gie_train_prompts textarea") == prompts(22, 46)
+    assert other.value("#gie_train_seeds input[type=number]") == "8"
+    assert page.value("#gie_train_concept textarea") != "bicycle"  # where something is typed, it stays
     page.click("#tabs > .tab-nav button:first-child")
     page.open_tab("Growth Inhibitors")
     page.click("#gie_train_watch")

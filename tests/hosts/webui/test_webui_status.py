@@ -513,6 +513,24 @@ def test_the_comparison_says_what_was_erased_from_it(host, before, after, said):
     assert ("GIE enforced" in note) == bool(note) == (before != after)
 
 
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        ("a cat\nNegative prompt: x\nSteps: 2, Seed: 0", ""),
+        ("a cat, and more\nNegative prompt: x\nSteps: 2, Seed: 0", "(prompts)"),
+        ("a cat\nSteps: 2, Seed: 0", "(prompts)"),
+        ("a cat\nNegative prompt: x\nSteps: 3, Seed: 0", "(Steps)"),
+    ],
+)
+def test_another_prompt_or_setting_of_the_comparison_is_told(host, made, told):  # noqa: F811
+    """A script may change the prompts of each job."""
+    on_demand = module("shown.on_demand")
+    asked = on_demand.entries_of("a cat\nNegative prompt: x\nSteps: 2, Seed: 0")
+    said = on_demand._differences(asked, on_demand.entries_of(made))
+    assert told in said
+    assert bool(said) == bool(told)
+
+
 def test_the_gallery_finds_the_comparison_of_any_picture(host):  # noqa: F811
     """Also of one that is in the gallery without an infotext, and where the WebUI shows no results."""
     chosen_picture = module("shown.chosen_picture").ChosenPicture
@@ -573,6 +591,10 @@ def test_the_notes_on_the_images_stay(host, ask, monkeypatch):  # noqa: F811
     made.notes.append("settings <have> changed")
     assert ask("task", "0", info, [], before)[2] == f"{before}<p class='comments'>settings &lt;have&gt; changed</p>"
     assert ask("task", "0", info, [], None)[2] == "<p class='comments'>settings &lt;have&gt; changed</p>"
+    again = ask("task", "0", info, [], before)[2]
+    assert ask("task", "0", info, [], again)[2] == again  # once is enough
+    failed = "<div class='error'>ErasureError: it was stopped</div><div class='performance'>1 s</div>"
+    assert ask("task", "0", info, [], failed)[2] == "<p class='comments'>settings &lt;have&gt; changed</p>"
 
 
 def test_what_cannot_be_asked_for_says_what_to_do(host, ask):  # noqa: F811

@@ -84,7 +84,7 @@ def test_the_amount_has_bounds():
     unrelated = sum(sample.kind == "unrelated" for sample in ORDER.samples())
     assert (judged.least, judged.images) == (work.least + unrelated, work.images + unrelated)
     assert judged.evaluations - work.evaluations == judged.images * (40 + SelfJudge.evaluations) - work.images * 40
-    assert amount(order(judge="hand", grid=3)).images == 6 * 5
+    assert (amount(order(judge="hand", grid=3)).images, amount(order(judge="hand", grid=3)).least) == (6 * 5, 6 * 5)
     assert evaluations_of_image(20, SelfJudge) == 40 + SelfJudge.evaluations
     assert work.evaluations - work.least_evaluations == (work.images - work.least) * 40
 
