@@ -17,7 +17,7 @@ from .arguments import check_sampling
 from .concepts import one_concept
 from .examples import Example
 from .outputs import check_folder, png, write_files
-from .scales import Choice, add_automatic, choose_scales, given_choice
+from .scales import Choice, add_automatic, choose_scales, given_choice, setters
 from .sights import shown_in
 
 PROMPTS = (
@@ -101,7 +101,7 @@ def _chosen(options: argparse.Namespace):
 class _Made:
     """One prompt's images and maps of the attention to the concept ([H, W]), each without and with erasure.
 
-    ``scale``: w of the concept, the mean of its tokens'.
+    ``scale``: w of the concept, the mean of its tokens'. ``set_by``: what has set it, and why.
     """
 
     prompt: str
@@ -111,6 +111,7 @@ class _Made:
     attention: tuple[Any, ...]
     choice: Choice
     scale: float
+    set_by: tuple[str, str]
 
 
 def _scales(pipe, chosen, options: argparse.Namespace) -> dict[str, Choice]:
@@ -141,7 +142,8 @@ def _make(chosen, options: argparse.Namespace) -> list[_Made]:
             recorders = filter(None, (pair.watched.recorder, pair.eraser.recorder))
             maps = tuple(attention_map(recorder, 0, 0, SIZE, SIZE) for recorder in recorders)
             scale = float(pair.eraser.scales[0][0].mean())
-            made.append(_Made(prompt, concept, seed, (pair.before[0], pair.after[0]), maps, choice, scale))
+            (set_by,) = setters(pair.eraser, [choice], 1)
+            made.append(_Made(prompt, concept, seed, (pair.before[0], pair.after[0]), maps, choice, scale, set_by))
     return made
 
 
@@ -152,7 +154,7 @@ def _row(one: _Made):
     span = Span.of(*one.attention)
     overlays = [overlay(image, attention, span) for image, attention in zip(one.images, one.attention, strict=True)]
     note = (
-        f"erased: {one.concept}, seed {one.seed}\nscale: {one.scale:.2f}\n{one.choice.by}:\n{one.choice.why}\n"
+        f"erased: {one.concept}, seed {one.seed}\nscale: {one.scale:.2f}\n{one.set_by[0]}:\n{one.set_by[1]}\n"
         f"attention: grey {100 * span.grey:.0f} %, red {100 * span.red:.0f} %"
     )
     return SheetRow(one.prompt, note, (*one.images, *overlays))
@@ -171,7 +173,7 @@ def run(options: argparse.Namespace) -> None:
     results, made = [], _make(chosen, options)
     for one in made:
         before, after = (str(shown_in([image])) for image in one.images)
-        told = {"scale": round(one.scale, 4), "by": one.choice.by, "why": one.choice.why}
+        told = {"scale": round(one.scale, 4), "by": one.choice.by, "set_by": one.set_by[0], "why": one.set_by[1]}
         results.append({"prompt": one.prompt, "erased": one.concept, **told, "before": before, "after": after})
     sheet = contact_sheet(HEADINGS, [_row(one) for one in made])
     write_files(options.out, {SHEET: png(sheet)})
@@ -179,5 +181,6 @@ def run(options: argparse.Namespace) -> None:
         print(json.dumps(results))
         return
     header = ("prompt", "erased concept", "scale", "taken from", "why", "shown without", "shown with")
-    print(table(header, [tuple(map(str, result.values())) for result in results]))
+    rows = [[str(value) for name, value in result.items() if name != "by"] for result in results]
+    print(table(header, [tuple(row) for row in rows]))
     print(f"\n{options.out / SHEET}")

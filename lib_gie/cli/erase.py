@@ -16,7 +16,7 @@ from .arguments import add_options, check_number, check_sampling
 from .concepts import read_concepts
 from .examples import Example
 from .outputs import check_folder, write_files
-from .scales import Choice, adapter_path, add_automatic, choose_scales, given_choice
+from .scales import Choice, adapter_path, add_automatic, choose_scales, given_choice, setters
 from .sights import Shown, shown_in, together
 
 FILES = ("before.png", "after.png", "attention.png", "comparison.png")
@@ -182,8 +182,8 @@ def _pictures(pair, options: argparse.Namespace, seeds: list[int], choices: Sequ
         maps = [attention_map(pair.watched.recorder, concept, image, *picture.size) for concept in range(concepts)]
         overlays.append(overlay(picture, sum(maps[1:], maps[0])))
     text = format_concepts(pair.watched.concepts)
-    by = _setters(pair.eraser, choices, len(seeds))
-    rows, told = [], "\n".join(dict.fromkeys(f"{who}:\n{choice.why}" for who, choice in zip(by, choices, strict=True)))
+    said = [f"{who}:\n{why}" for who, why in setters(pair.eraser, choices, len(seeds))]
+    rows, told = [], "\n".join(dict.fromkeys(said))
     for image, seed in enumerate(seeds):
         note = f"erased: {text}\nseed {seed}, {_scale_text(pair.eraser, image)}\n{told}"
         rows.append(SheetRow(options.prompt, note, (pair.before[image], pair.after[image], overlays[image])))
@@ -213,22 +213,11 @@ def _scale_text(eraser, image: int) -> str:
     return f"scale {', '.join(values)}"
 
 
-def _setters(eraser, choices: Sequence[Choice], images: int) -> list[str]:
-    """Name what has set each concept's scale, and say where the fixed scale took the place of a weaker answer."""
-    doubts = [eraser.erasure.doubts(image) for image in range(images)]
-    found = []
-    for number, choice in enumerate(choices):
-        replaced = sum(bool(of_image[number]) for of_image in doubts)
-        some = "" if replaced in (0, images) else f" in {replaced} of {images} images"
-        found.append(f"the fixed scale{some} instead of the {choice.by}" if replaced else choice.by)
-    return found
-
-
 def _report(pair, options: argparse.Namespace, seeds: list[int], choices: Sequence[Choice], demo: bool) -> dict:
     """Return the JSON object."""
     from lib_gie.hosts.diffusers.texts import concept_tokens
 
-    scales, setters = pair.eraser.scales, _setters(pair.eraser, choices, len(seeds))
+    scales, set_by = pair.eraser.scales, setters(pair.eraser, choices, len(seeds))
     concepts = [
         {
             "text": concept.text,
@@ -236,7 +225,7 @@ def _report(pair, options: argparse.Namespace, seeds: list[int], choices: Sequen
             "tokens": concept_tokens(pair.eraser.pipe, concept.text),
             "scales": [[round(float(value), 4) for value in scales[image][number]] for image in range(len(seeds))],
             "by": choices[number].by,
-            "set_by": setters[number],
+            "set_by": ": ".join(set_by[number]),
             "why": choices[number].why,
         }
         for number, concept in enumerate(pair.eraser.concepts)
@@ -280,7 +269,7 @@ def _print(report: dict, demo: bool) -> None:
     for concept in report["concepts"]:
         scales = ", ".join(_in_words(of_image) for of_image in concept["scales"])
         print(f"erased: {concept['text']} (tokens: {' '.join(concept['tokens'])}), scale {scales}")
-        print(f"        by {concept['set_by']}: {concept['why']}")
+        print(f"        by {concept['set_by']}")
     for note in report["notes"]:
         print(f"note: {note}")
     print(f"seconds: {report['seconds_before']} without, {report['seconds_after']} with")

@@ -135,3 +135,16 @@ def _fitted(fitted: Fitted, rule: ScaleRule, name: str, why: str) -> Choice:
 
 def _fixed(scale: float, why: str) -> Choice:
     return Choice(FixedScale(scale), ScaleSource(None, None, scale), f"fixed scale {scale:g}", why)
+
+
+def setters(eraser: Any, choices: Sequence[Choice], images: int) -> list[tuple[str, str]]:
+    """Name what has set each concept's scale, and why. The fixed scale can have taken the place of a weaker answer."""
+    doubts = [eraser.erasure.doubts(image) for image in range(images)]
+    found = []
+    for number, choice in enumerate(choices):
+        told = [of_image[number] for of_image in doubts if of_image[number]]
+        some = "" if len(told) == images else f" in {len(told)} of {images} images"
+        reasons = "; ".join(dict.fromkeys(text.rpartition(": ")[2] for text in told))
+        is_replaced = (f"the fixed scale{some} instead of the {choice.by}", reasons)
+        found.append(is_replaced if told else (choice.by, choice.why))
+    return found

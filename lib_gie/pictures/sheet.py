@@ -36,28 +36,41 @@ def _wrapped(text: str, width: int, size: int) -> str:
     return "\n".join(line for part in text.splitlines() for line in textwrap.wrap(part, letters) or [""])
 
 
+_NOTE_BELOW = 16
+"""Pixels from a row's top, without its title, to its note."""
+
+
+def _end(text: str, size: int, spacing: int) -> int:
+    """Return how many pixels a text ends below where it begins."""
+    pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    return int(pen.multiline_textbbox((0, 0), text, font=font(size), spacing=spacing)[3])
+
+
+def _height(title: str, note: str) -> int:
+    """Return how many pixels a row's texts take."""
+    return _NOTE_BELOW + _end(title, 17, 6) + _end(note, 14, 5)
+
+
 def contact_sheet(
     headings: Sequence[str], rows: Sequence[SheetRow], side: int = 192, text_width: int = 250
 ) -> Image.Image:
     """Draw a sheet with a column of texts on the left and one column of images per heading."""
     top = 44
-    size = (
-        text_width + len(headings) * (side + _PAD) + 2 * _PAD,
-        top + len(rows) * (side + _PAD) + _PAD,
-    )
+    texts = [(_wrapped(row.title, text_width, 17), _wrapped(row.note, text_width, 14)) for row in rows]
+    heights = [max(side, _height(*text)) for text in texts]
+    size = (text_width + len(headings) * (side + _PAD) + 2 * _PAD, top + sum(heights) + (len(rows) + 1) * _PAD)
     sheet = Image.new("RGB", size, _PAPER)
     pen = ImageDraw.Draw(sheet)
     for column, heading in enumerate(headings):
         pen.text((text_width + _PAD + column * (side + _PAD), 14), heading, fill=_INK, font=font(17))
-    for line, row in enumerate(rows):
-        y = top + line * (side + _PAD)
-        title = _wrapped(row.title, text_width, 17)
+    y = top
+    for row, (title, note), height in zip(rows, texts, heights, strict=True):
         pen.multiline_text((_PAD, y + 4), title, fill=_INK, font=font(17), spacing=6)
-        box = pen.multiline_textbbox((_PAD, y + 4), title, font=font(17), spacing=6)
-        note = _wrapped(row.note, text_width, 14)
-        pen.multiline_text((_PAD, box[3] + 12), note, fill=_SOFT, font=font(14), spacing=5)
+        below = y + _NOTE_BELOW + _end(title, 17, 6)
+        pen.multiline_text((_PAD, below), note, fill=_SOFT, font=font(14), spacing=5)
         for column, image in enumerate(row.images):
             sheet.paste(enlarged(image, side), (text_width + _PAD + column * (side + _PAD), y))
+        y += height + _PAD
     return sheet
 
 

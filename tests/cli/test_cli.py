@@ -83,7 +83,7 @@ def test_erase_removes_a_style_and_keeps_what_the_picture_shows(tmp_path, capsys
     arguments = ["erase", "a pencil sketch of a cat", "--erase", "pencil sketch", "--seed", "6", "--out"]
     assert main([*arguments, str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "by the fixed scale instead of the adapter demo-style-pencil: it was trained for this concept\n" in said
+    assert "by adapter demo-style-pencil: it was trained for this concept\n" in said
     assert "shown without: cat; pencil sketch\n" in said
     assert "shown with:    cat\n" in said
     assert main([*arguments, str(tmp_path), "--count", "2", "--json"]) == 0
@@ -409,14 +409,15 @@ def test_what_set_a_scale_is_named_also_where_the_fixed_scale_took_over():
     """In all images, in some, in none."""
     from types import SimpleNamespace
 
-    from lib_gie.cli.erase import _in_words, _setters
+    from lib_gie.cli.erase import _in_words
+    from lib_gie.cli.scales import setters
 
-    doubts = {0: ("", "why", "why"), 1: ("", "why", "")}
+    doubts = {0: ("", "fixed: named", "fixed: named"), 1: ("", "fixed: strange", "")}
     eraser = SimpleNamespace(erasure=SimpleNamespace(doubts=doubts.get))
-    choices = [SimpleNamespace(by=f"adapter {name}") for name in ("a", "b", "c")]
-    assert _setters(eraser, choices, 2) == [
-        "adapter a",
-        "the fixed scale instead of the adapter b",
-        "the fixed scale in 1 of 2 images instead of the adapter c",
+    choices = [SimpleNamespace(by=f"adapter {name}", why="trained") for name in ("a", "b", "c")]
+    assert setters(eraser, choices, 2) == [
+        ("adapter a", "trained"),
+        ("the fixed scale instead of the adapter b", "named; strange"),
+        ("the fixed scale in 1 of 2 images instead of the adapter c", "named"),
     ]
     assert [_in_words(scales) for scales in ([-1.0, -1.0], [-1.0, -2.0, -1.0])] == ["-1.00", "-1.00 -2.00 -1.00"]
