@@ -301,11 +301,14 @@
 
     // -- a training
 
+    let training = false;
     const refreshTraining = () => element('gie_train_refresh')?.click();
 
     function followTraining() {
         const status = element('gie_train_status');
         const runs = !!status?.querySelector('.gie-running');
+        if (training && !runs) window.growthInhibitorsFields('train').changed(); // the time is known now, and what is taken
+        training = runs;
         status?.setAttribute('aria-live', runs ? 'off' : 'polite'); // not every second, but in the end
         if (runs) refreshTraining();
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from .examples import Example
 from .outputs import check_folder, write_files
 from .scales import Choice, adapter_path, add_automatic, choose_scales, given_choice, setters
 from .sights import Shown, shown_in, together
+
+_OF_IMAGE = re.compile(r"image (\d+), (.*)", re.DOTALL)
 
 FILES = ("before.png", "after.png", "attention.png", "comparison.png")
 
@@ -258,6 +261,35 @@ def _shown(report: dict, when: str) -> Shown:
     return Shown(frozenset(report[f"objects_{when}"]), frozenset(report[f"styles_{when}"]))
 
 
+def _together(notes: Sequence[str]) -> list[str]:
+    """Return notes, those that are alike for several images in one."""
+    by_text: dict[str, list[str]] = {}
+    for note in notes:
+        image, text = match.groups() if (match := _OF_IMAGE.fullmatch(note)) else ("", note)
+        by_text.setdefault(text, []).append(image)
+    return [_of_images(images) + text for text, images in by_text.items()]
+
+
+def _of_images(numbers: Sequence[str]) -> str:
+    """Return how a note begins that is of the images of these numbers; "" for a note that is of none."""
+    return f"image{'s' * (len(numbers) > 1)} {', '.join(numbers)}, " if numbers[0] else ""
+
+
+def _counts(report: dict) -> list[str]:
+    """Say of each concept in how many of several images it shows, without and with erasure."""
+    images = report["images"]
+    if len(images) < 2:
+        return []
+    found = []
+    for concept in report["concepts"]:
+        shown = [
+            sum(concept["text"] in [*one[f"objects_{when}"], *one[f"styles_{when}"]] for one in images)
+            for when in ("before", "after")
+        ]
+        found.append(f"{concept['text']}: in {shown[0]} of {len(images)} images without, in {shown[1]} with")
+    return found
+
+
 def _in_words(scales: Sequence[float]) -> str:
     """Return the scales of one image: one for all of the concept's tokens, or one for each."""
     found = [f"{scale:.2f}" for scale in scales]
@@ -270,12 +302,13 @@ def _print(report: dict, demo: bool) -> None:
         scales = ", ".join(_in_words(of_image) for of_image in concept["scales"])
         print(f"erased: {concept['text']} (tokens: {' '.join(concept['tokens'])}), scale {scales}")
         print(f"        by {concept['set_by']}")
-    for note in report["notes"]:
+    for note in _together(report["notes"]):
         print(f"note: {note}")
     print(f"seconds: {report['seconds_before']} without, {report['seconds_after']} with")
     if demo:
         print(f"shown without: {_shown(report, 'before')}")
         print(f"shown with:    {_shown(report, 'after')}")
+        print("\n".join(_counts(report)), end="\n" * (len(report["images"]) > 1))
     print("\n".join(report["files"]))
 
 

@@ -43,7 +43,7 @@ _OTHER_SEEDS = 1000
 EXAMPLES = (
     Example(
         "--concept knife --out my-knife --seeds 1",
-        "On the demo model, with prompts that come with it: models/my-knife.safetensors. Without a GPU it takes long.",
+        "On the demo model, with its own prompts: models/my-knife.safetensors. On two CPU cores it takes some minutes.",
     ),
     Example(
         "--concept nudity --prompts nudity --model sd15.safetensors --out my-nudity",
@@ -235,6 +235,15 @@ def _check(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace) -> None:
     """Label, fit, save and report. Under ``accelerate launch`` every process labels its share."""
     _check(options)
+    try:
+        _train(options)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(
+            f"interrupted; what was found is kept in {options.labels}, and the same command goes on from there"
+        ) from error
+
+
+def _train(options: argparse.Namespace) -> None:
     from lib_gie.core.scales.adapter import save_adapter
     from lib_gie.hosts.diffusers import processes
     from lib_gie.hosts.diffusers.image_maker import demo_or_sd_maker
@@ -268,12 +277,12 @@ def run(options: argparse.Namespace) -> None:
     path = _out(options.out)
     save_adapter(describe(result, labels, maker, judges, recipe, {"command": command(options)}), path)
     text = summary(result, labels)
-    print(json.dumps({"file": str(path), **text}) if options.json else _lines(path, text))
     said = verdict(result, text, path.stem)
     if not is_good(result, text):
         print(f"warning: {said}", file=sys.stderr)
     elif not options.json:
         print(said)
+    print(json.dumps({"file": str(path), **text}) if options.json else _lines(path, text))
     print(f"The training took {duration(time.monotonic() - begun)}.", file=sys.stderr)
 
 
@@ -325,13 +334,13 @@ def _extent_text(
 
     work = work_left(samples, len(GRID), type(judge), steps, presumption)
     text = (
-        f"{concept}: {work.prompts:,} prompts are read, and {work.least:,} to {work.images:,} images are made. What an "
-        f"earlier run has kept is not done again."
+        f"{concept}: {work.prompts:,} prompts are read, and {work.least:,} to {work.images:,} images are made, less "
+        f"what an earlier run has kept."
     )
     if pace is None:
         return text
     takes = span(work.least_evaluations * pace, work.evaluations * pace)
-    return f"{text} All of it takes one process {takes} on this machine.{uncounted_text(type(judge))}"
+    return f"{text} Without that it takes one process {takes} on this machine.{uncounted_text(type(judge))}"
 
 
 def _labels(

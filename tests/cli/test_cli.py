@@ -421,3 +421,37 @@ def test_what_set_a_scale_is_named_also_where_the_fixed_scale_took_over():
         ("the fixed scale in 1 of 2 images instead of the adapter c", "named"),
     ]
     assert [_in_words(scales) for scales in ([-1.0, -1.0], [-1.0, -2.0, -1.0])] == ["-1.00", "-1.00 -2.00 -1.00"]
+
+
+def test_notes_on_several_images_are_one():
+    from lib_gie.cli.erase import _together
+
+    notes = ["image 1, 'a': why", "of all", "image 2, 'a': why", "image 2, 'b': why", "of all"]
+    assert _together(notes) == ["images 1, 2, 'a': why", "of all", "image 2, 'b': why"]
+
+
+def test_of_several_images_it_is_counted_in_how_many_a_concept_shows():
+    from lib_gie.cli.erase import _counts
+
+    one = {"objects_before": ["knife", "cat"], "styles_before": [], "objects_after": ["cat"], "styles_after": []}
+    two = {"objects_before": ["cat"], "styles_before": ["neon sign"], "objects_after": ["cat"], "styles_after": []}
+    report = {"concepts": [{"text": "knife"}, {"text": "neon sign"}, {"text": "cat"}], "images": [one, two]}
+    assert _counts(report) == [
+        "knife: in 1 of 2 images without, in 0 with",
+        "neon sign: in 1 of 2 images without, in 0 with",
+        "cat: in 2 of 2 images without, in 2 with",
+    ]
+    assert _counts({**report, "images": [one]}) == []
+
+
+def test_an_interrupted_training_says_how_it_goes_on(tmp_path, monkeypatch, capsys):
+    from lib_gie.cli import train
+
+    def interrupt(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "_train", interrupt)
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--concept", "knife", "--out", "x.safetensors", "--labels", str(tmp_path / "kept")]) == 130
+    assert "is kept in" in (said := capsys.readouterr().err)
+    assert "the same command goes on from there" in said

@@ -145,7 +145,7 @@ def test_problems_stand_at_their_step(fresh):
     says(fresh, "what", "There are few prompts with 'nothing known': 1.")
     says(fresh, "what", "No prompt under [explicit] names 'nothing known'")
     fresh.fill(f"{field('name')} textarea", "demo-beer")
-    says(fresh, "estimate", "comes with the extension")
+    says(fresh, "estimate", "lies in the extension's own folder")
     marked = f"{TAB} :is(.gie-error, .gie-doubt)"
     colors = fresh.driver.execute_script(
         "return [...document.querySelectorAll(arguments[0])].map(one => getComputedStyle(one).color)", marked

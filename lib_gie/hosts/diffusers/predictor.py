@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from lib_gie.core.call import LAST_TIMESTEP, LATENT_CHANNELS
 from lib_gie.core.concepts import Concept
@@ -118,7 +117,7 @@ class PipelinePredictor:
         """Return what adapters with these readings would see, for each concept float32 [B, inputs, n]."""
         size, encoded = self.latent_size, [self.encoded(text) for text in concepts]
         found, most = [], _rows_of(size)
-        for start in tqdm(range(0, len(prompts), most), desc="prompts", mininterval=5, leave=False):
+        for start in range(0, len(prompts), most):
             states, pooled = encode_texts(self.pipe, self._layout, prompts[start : start + most])  # [R, 77, D], [R, P]
             latents = torch.zeros(len(states), LATENT_CHANNELS, *size)  # [R, 4, h, w]
             timesteps = torch.full((len(states),), LAST_TIMESTEP)  # [R]

@@ -122,9 +122,12 @@ def stage(done: int, total: int, seconds: float, found: int = 0, most: int = 0, 
 
 
 def test_progress_has_the_time_left():
-    assert stage_text(stage(120, 628, 180)) == "Labelling, round 2. Labels: 120 of 628, about 13 minutes left."
+    assert (
+        stage_text(stage(120, 628, 180))
+        == "Labelling, round 2. Labels: 120 of 628, about 13 minutes left in this step."
+    )
     assert stage_text(stage(1120, 1628, 180, 1000)) == (
-        "Labelling, round 2. Labels: 1,120 of 1,628, about 13 minutes left."
+        "Labelling, round 2. Labels: 1,120 of 1,628, about 13 minutes left in this step."
     )
 
 

@@ -195,7 +195,7 @@ def test_a_name_that_is_free(folders):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("demo-knife", "comes with the extension"), ("DEMO-knife", "comes with the extension"),
+        ("demo-knife", "lies in the extension's own folder"), ("DEMO-knife", "lies in the extension's own folder"),
         ("cellar", "another adapter"), ("Cellar", "another adapter"), ("both", "another adapter"),
         ("broken", "another adapter"), ("MY-KNIFE", "another adapter"), (wide("my-knife"), "another adapter"),
         ("enforced", "always erases with"), ("Enforced", "always erases with"), ("unmade", "always erases with"),

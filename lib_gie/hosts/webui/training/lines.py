@@ -135,7 +135,9 @@ def _of_how(fields: _Fields) -> str:
         concept = fields.concept
         judge_class(name).check(base, concept, **judge_settings(name))
         if (usual := suitable_judge(concept)) != name:
-            parts.append(f"Usual for {html.escape(concept)} here: the judge {usual}.")
+            parts.append(
+                f"For {html.escape(concept)} the judge {usual} is usual here; choose it if you have no reason not to."
+            )
     side, width, height = usual_sampling(base)["side"], fields.given["width"], fields.given["height"]
     if side != max(width, height):
         text = f"Its images are usually {side}x{side}, not {width}x{height}; see Advanced."

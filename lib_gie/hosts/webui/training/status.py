@@ -50,5 +50,5 @@ def stage_text(stage: Stage, with_time: bool = True) -> str:
         return f"{text}."
     left = duration(each * (stage.total - stage.done))
     if stage.most <= stage.total:
-        return f"{text}, about {left} left."
+        return f"{text}, about {left} left in this step."
     return f"{text}, about {left} left in this round and at most {duration(each * (stage.most - stage.done))} in all."

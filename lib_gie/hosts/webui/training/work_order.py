@@ -214,7 +214,9 @@ def check_name(order: WorkOrder, folders: Sequence[Path], enforced: Collection[s
     if _same_name(path.stem) in taken:
         raise OptionError(f"{quoted(path.stem)} is what this WebUI always erases with; give another name")
     for namesake in _namesakes(path.stem, [shipped]):
-        raise OptionError(f"an adapter {quoted(namesake.stem)} comes with the extension; give another name")
+        raise OptionError(
+            f"an adapter {quoted(namesake.stem)} lies in the extension's own folder models; give another name"
+        )
     for namesake in _namesakes(path.stem, [own]):
         if namesake.name != path.name or not _is_for_alone(namesake, order.bare_concept):
             raise OptionError(f"there is another adapter {quoted(namesake.stem)} already; give another name")
