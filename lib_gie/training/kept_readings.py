@@ -9,11 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from tqdm import tqdm
 
-from lib_gie.core.scales.files import write_file
+from lib_gie.core.scales.files import checked, loaded, write_file
+from lib_gie.errors import AdapterError
 from lib_gie.json_lines import identity_digest
 
 Read = Callable[[Sequence[str]], list[torch.Tensor]]
@@ -81,9 +80,10 @@ class KeptReadings:
     def _loaded(self, path: Path, rows: int) -> list[torch.Tensor]:
         """Return a block's inputs; none where no file has them, or it is damaged."""
         try:
-            tensors = load_file(path)
+            data = path.read_bytes()
+            tensors = checked(lambda: loaded(data), path.name)
             kept = [tensors[str(number)] for number in range(self._concepts)]
-        except (OSError, SafetensorError, LookupError):
+        except (OSError, AdapterError, LookupError):
             return []
         are_inputs = all(own.dtype == torch.float32 and own.ndim == 3 and len(own) == rows for own in kept)
         return kept if are_inputs and all(bool(torch.isfinite(own).all()) for own in kept) else []

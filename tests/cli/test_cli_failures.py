@@ -458,7 +458,8 @@ def test_prompts_in_the_webuis_syntax_are_said_to_be_read_as_letters(tmp_path, c
     assert main(["train", "--concept", "knife", "--prompts", str(prompts), "--out", out]) == 2  # no model here
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("warning: no prompt is unrelated")
-    assert lines[1].startswith("warning: 2 prompts have the WebUI's syntax, such as '<lora:style:1>'")
+    assert lines[1].startswith("warning: There are few prompts with 'knife': 3. Give 12 or more")
+    assert lines[2].startswith("warning: 2 prompts have the WebUI's syntax, such as '<lora:style:1>'")
 
 
 def test_an_adapter_of_another_family_does_not_wait_for_the_model(tmp_path, capsys, no_model):
