@@ -301,7 +301,7 @@
 
     // -- a training
 
-    let training = false;
+    let training = false, filled = false;
     const refreshTraining = () => element('gie_train_refresh')?.click();
 
     function followTraining() {
@@ -309,6 +309,9 @@
         const runs = !!status?.querySelector('.gie-running');
         if (training && !runs) window.growthInhibitorsFields('train').changed(); // the time is known now, and what is taken
         training = runs;
+        const concept = element('gie_train_concept')?.querySelector('textarea');
+        if (runs && !filled && concept && !concept.value.trim()) element('gie_train_fill')?.click(); // another page began it
+        filled = filled || runs;
         status?.setAttribute('aria-live', runs ? 'off' : 'polite'); // not every second, but in the end
         if (runs) refreshTraining();
     }

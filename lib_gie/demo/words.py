@@ -5,15 +5,14 @@ from __future__ import annotations
 from .world.captions import unknown_words, words
 
 
-def unknown_words_message(text: str, what: str) -> str | None:
+def unknown_words_message(text: str, what: str, with_known: bool = True) -> str | None:
     """Return one line about the words of ``text`` that the demo model does not know, None where it knows all.
 
-    ``what``: what the text is ("prompt", "concept").
+    ``what``: what the text is ("prompt", "concept"). ``with_known``: whether the line lists the words that it knows.
     """
     unknown = unknown_words(text)
     if not unknown:
         return None
-    return (
-        f"the demo model does not know the {'word' if len(unknown) == 1 else 'words'} {', '.join(unknown)} of the "
-        f"{what}; it knows: {', '.join(words())}"
-    )
+    noun = "word" if len(unknown) == 1 else "words"
+    message = f"the demo model does not know the {noun} {', '.join(unknown)} of the {what}"
+    return f"{message}; it knows: {', '.join(words())}" if with_known else message

@@ -48,12 +48,25 @@ def test_a_good_order_is_told_at_each_step(lines):
     assert "gie-error" not in what + how + go
 
 
+def test_what_was_trained_just_now_is_no_problem(lines, monkeypatch):
+    """But where something else is to be trained under its name."""
+    module = importlib.import_module("lib_gie.hosts.webui.training.lines")
+    trained = module.WorkOrder(**dataclasses.asdict(ORDER))
+    monkeypatch.setattr(module, "trainer", SimpleNamespace(trained=trained, paces=NO_PACES))
+    assert lines()[GO] == "knife is trained. To train it again, tick Replace or give another name."
+    assert lines(seeds=1)[GO].startswith("It takes ")
+
+
+NO_PACES = SimpleNamespace(of=lambda setting: None)
+
+
 def test_words_that_the_demo_model_does_not_know_are_told(lines, monkeypatch):
     """On another model nobody knows which words it has seen."""
     assert "does not know" not in lines(concept="lamp")[WHAT]
     module = importlib.import_module("lib_gie.hosts.webui.training.lines")
     monkeypatch.setattr(module, "family_now", lambda: "gie-demo")
-    assert "The demo model does not know the word lamp of the concept; it knows: " in lines(concept="lamp")[WHAT]
+    said = lines(concept="lamp")[WHAT]
+    assert "The demo model does not know the word lamp of the concept, so nothing of it can be learnt." in said
     assert "does not know" not in lines()[WHAT]
 
 

@@ -113,8 +113,8 @@ def _unknown_words(concept: str) -> list[str]:
         return []
     from lib_gie.demo.words import unknown_words_message  # loads the drawings
 
-    message = unknown_words_message(concept, "concept")
-    return [f"{message[0].upper()}{message[1:]}."] if message else []
+    message = unknown_words_message(concept, "concept", with_known=False)
+    return [f"{message[0].upper()}{message[1:]}, so nothing of it can be learnt."] if message else []
 
 
 def _trained_on(order: WorkOrder) -> list[tuple[str, str]]:
@@ -151,6 +151,8 @@ def _of_go(fields: _Fields) -> str:
     order = fields.order
     if order is None or not fields.is_what_well:
         return ""
+    if not order.replace and trainer.trained == order:
+        return f"{html.escape(order.stem)} is trained. To train it again, tick Replace or give another name."
     path, model = allowed_path(order), loaded_model()
     seconds = None
     if model is not None:

@@ -32,17 +32,16 @@ def _check(*values: Any) -> list[Any]:
     return [*step_lines(*values), effort_of(values[_LABELS])]
 
 
-def _opened(*values: Any) -> list[Any]:
-    """Return the fields' values when the tab is opened: those of the training that runs, where nothing is typed yet.
+def _running(*values: Any) -> list[Any]:
+    """Return the fields' values of the training that runs, where nothing is typed yet.
 
-    Otherwise the sampling becomes what is usual for the loaded model, where nobody seems to have chosen another.
+    The page's script asks for them once, where it finds a training that another page began: a handler that fills a
+    field in closes its list of choices, so it is not to come whenever the tab is opened.
     """
     running = trainer.order
-    if running is not None and not str(values[0]).strip() and values[_PROMPTS] == starter_list(FIRST):
-        return list(dataclasses.astuple(dataclasses.replace(running, replace=False)))
-    found: list[Any] = [gr.update()] * len(values)
-    found[_SAMPLING] = sampling_now(*values[_SAMPLING])
-    return found
+    if running is None or str(values[0]).strip() or values[_PROMPTS] != starter_list(FIRST):
+        return [gr.update()] * len(values)
+    return list(dataclasses.astuple(dataclasses.replace(running, replace=False)))
 
 
 def build_tab() -> list[tuple[Any, str, str]]:
@@ -54,7 +53,11 @@ def build_tab() -> list[tuple[Any, str, str]]:
         order = [what.concept, go.name, what.prompts, judge, *how.labels, *how.sampling, go.replace]  # as in WorkOrder
         keep_current(_PART, order, _check, order, [what.line, how.line, go.line, how.effort])
         opened = named(gr.Button, "opened", "", elem_classes=["gie-hidden"])
-        opened.click(_opened, order, order, show_progress=False, queue=False).then(
+        opened.click(sampling_now, order[_SAMPLING], order[_SAMPLING], show_progress=False, queue=False).then(
+            None, None, None, _js=told_of_change(_PART)
+        )
+        fill = named(gr.Button, "fill", "", elem_classes=["gie-hidden"])
+        fill.click(_running, order, order, show_progress=False, queue=False).then(
             None, None, None, _js=told_of_change(_PART)
         )
         go.start.click(train, order, list(go.shown), show_progress=False, queue=False)

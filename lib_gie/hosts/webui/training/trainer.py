@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from typing import Any
 
@@ -54,6 +55,12 @@ class Trainer:
     def order(self) -> WorkOrder | None:
         """The order of the training that is under way; None where none is."""
         return self._begun[0] if self._begun is not None and self.running else None
+
+    @property
+    def trained(self) -> WorkOrder | None:
+        """The order of the training that was the last, as it is without *Replace*; None where that is not done."""
+        is_done = self._begun is not None and self.progress.state == "done"
+        return dataclasses.replace(self._begun[0], replace=False) if is_done and self._begun is not None else None
 
     def start(self, order: WorkOrder) -> None:
         """Check the order and begin. Raises GieError for bad orders, OptionError where one is under way.
