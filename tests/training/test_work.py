@@ -38,7 +38,7 @@ def test_the_command_says_it_in_words():
     judge = DETECTOR.__new__(DETECTOR)
     work = work_left(SAMPLES, len(GRID), DETECTOR, 20, presumed(40))
     text = _extent_text("knife", SAMPLES, presumed(40), judge, 20, 0.1)
-    assert text.startswith(f"knife: 120 prompts are read, and {ROUND} to {work.images:,} images are made.")
+    assert text.startswith(f"knife: 120 prompts are read, and {ROUND} to {work.images:,} images are made, less ")
     assert "takes one process 2 to" in text
     assert "on this machine" not in _extent_text("knife", SAMPLES, presumed(40), judge, 20, None)
     person = judge_class("hand")

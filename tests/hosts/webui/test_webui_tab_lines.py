@@ -41,7 +41,10 @@ def lines(host, monkeypatch):  # noqa: F811
 
 def test_a_good_order_is_told_at_each_step(lines):
     what, how, go = lines()
-    assert what == "24 prompts for knife: 12 explicit, 0 implicit, 12 unrelated."
+    counted, said = what.split(". ")
+    assert counted == "24 prompts for knife: 12 explicit, 0 implicit, 12 unrelated"
+    assert said.startswith("None implies it")
+    assert "None implies it" not in lines(prompts=f"[implicit]\na robbery\n[explicit]\n{PROMPTS}")[WHAT]
     assert how.startswith("self: the diffusion model as a zero-shot classifier")
     assert "made with tiny, which is loaded" in how
     assert go.startswith("It takes ")

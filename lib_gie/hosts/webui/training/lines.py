@@ -100,6 +100,8 @@ def _of_what(fields: _Fields) -> str:
     kinds = Counter(kind for _, kind in trained)
     counted = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS)
     parts = [f"{len(trained)} prompts for {html.escape(concept)}: {counted}."]
+    if not kinds["implicit"]:
+        parts.append(" None implies it; add some under [implicit], or the adapter knows such prompts less well.")
     if len(trained) < len(listed):
         parts.append(f" The list has {len(listed)}, but Advanced takes at most {fields.given['count']} per section.")
     found = doubts(trained, concept) + _unknown_words(concept)

@@ -269,8 +269,8 @@ class Run:
             stage.total = max(stage.total, stage.done)  # kept verdicts may settle labels of later rounds
             progress.images += len(of)
             pictures = [
-                (picture(image), f"{_scale_text(scale)}: {sample.prompt}")
-                for image, (sample, scale) in zip(made.images, of, strict=True)
+                (picture(image), _scale_text(scale))  # a longer caption would be cut off
+                for image, (_, scale) in zip(made.images, of, strict=True)
             ]
             progress.pictures = (progress.pictures + pictures)[-_RECENT:]
 
