@@ -196,3 +196,20 @@ def test_a_host_may_have_its_own(host, presets, monkeypatch):  # noqa: F811
     module, _ = presets
     monkeypatch.setattr(type(module.HOST), "presets", "house: wine")
     assert [one.name for one in module.offered_presets()] == ["house"]
+
+
+def test_a_page_that_is_built_anew_takes_the_place_of_the_one_before(host):  # noqa: F811
+    """Also where the one before was never finished: a handler for what is gone ends the page's others."""
+    readout = importlib.import_module("lib_gie.hosts.webui.shown.readout")
+    filled = []
+
+    class Component:
+        def change(self, shown, given, outputs, **options):
+            filled.extend(outputs)
+            return SimpleNamespace(then=lambda *values, **options: None)
+
+    for page in ("old", "new"):
+        readout.add_holder("txt2img", f"{page} table")
+        readout.refresh_afterwards("txt2img", readout.presence_of, [f"{page} presence"], "")
+    readout.watch_results(Component(), "generation_info_txt2img")
+    assert filled == ["new table", "new presence"]

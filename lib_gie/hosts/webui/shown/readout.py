@@ -33,8 +33,12 @@ CALIBRATION = "a calibration"
 _holders: dict[str, Any] = {}
 """By tab the component that shows the read-out."""
 
-_refreshed: dict[str, list[tuple[Callable[..., Any], Sequence[Any], str]]] = {}
-"""By tab what else a generation may change: functions, the components that each fills, and the script that follows."""
+_refreshed: dict[str, tuple[Callable[..., Any], Sequence[Any], str]] = {}
+"""By tab what else a generation changes: a function, the components that it fills, and the script that follows.
+
+A page that is built anew takes the place of the one before: a handler for a component that is gone would end the page's
+other handlers with it.
+"""
 
 
 class ReadOut(dict[str, Any]):
@@ -119,7 +123,7 @@ def refresh_afterwards(tab: str, shown: Callable[..., Any], filled: Sequence[Any
 
     ``shown`` is given the JSON that the WebUI keeps of the generation.
     """
-    _refreshed.setdefault(tab, []).append((shown, filled, script))
+    _refreshed[tab] = shown, filled, script
 
 
 def watch_results(component: Any, elem_id: str | None = None, **unused: Any) -> None:
@@ -127,7 +131,8 @@ def watch_results(component: Any, elem_id: str | None = None, **unused: Any) -> 
     tab = str(elem_id or "").removeprefix("generation_info_")
     if elem_id and elem_id.startswith("generation_info_") and tab in _holders:
         component.change(as_html, [component], [_holders[tab]], show_progress=False, queue=False)
-        for shown, filled, script in _refreshed.pop(tab, ()):
+        if tab in _refreshed:
+            shown, filled, script = _refreshed.pop(tab)
             answer = component.change(shown, [component], list(filled), show_progress=False, queue=False)
             answer.then(None, None, None, _js=script)
 
