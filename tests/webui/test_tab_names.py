@@ -45,7 +45,7 @@ def contents(webui) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("demo-beer", "the extension's own"), ("DEMO-Beer", "the extension's own"), ("../x", "give a plain one"),
+    [("demo-beer", "own folder models"), ("DEMO-Beer", "own folder models"), ("../x", "give a plain one"),
      ("con", "give a plain one"), ("automatic", "give a plain one")],
 )  # fmt: skip
 def test_names_that_are_not_free(webui, start, name, says):
