@@ -243,16 +243,22 @@ def test_an_upscaled_image_has_what_is_always_erased(host):  # noqa: F811
     assert table(info).count("<tr>") == 1 + 1
 
 
+def pairs_of(info: str) -> list[tuple[int, int]]:
+    """Where the page is told that the same image is with and without erasure."""
+    found = re.search("data-pairs='(.*?)'", module("shown.erased_lines").lines_of(info, ""))
+    return [tuple(pair) for pair in json.loads(html.unescape(found[1]))] if found else []
+
+
 def test_pairs_that_have_moved_are_dropped(host):  # noqa: F811
     _, two = run(host, BEFORE, pictures=True)
-    assert module("shown.erased_lines").pairs_of(told(two)) == [(0, 2), (1, 3)]
+    assert pairs_of(told(two)) == [(0, 2), (1, 3)]
     _, three = run(host, BEFORE, sampling=ONE, pictures=True)
     assert len(three.infotexts) == 3
     info = upscaled(told(two), 0, three)
-    assert module("shown.erased_lines").pairs_of(info) == []
+    assert pairs_of(info) == []
     assert not any("for comparison" in line for line in plain(info))
     info = upscaled(told(two), 1, three)
-    assert module("shown.erased_lines").pairs_of(info) == []  # both have an image of another seed in the second place
+    assert pairs_of(info) == []  # both have an image of another seed in the second place
 
 
 def test_an_upscaled_comparison_is_none_where_it_is_erased(host):  # noqa: F811
@@ -296,7 +302,18 @@ def test_no_lines_of_something_else(host, info):  # noqa: F811
     assert found.lines_of(info, "") == ""
     assert found.lines_of(info, "knife") == ""
     assert not found.can_ask(info)
-    assert found.pairs_of(info) == []
+    assert pairs_of(info) == []
+
+
+@pytest.mark.parametrize("pictures", [3, [], {"again": 3}, {"again": "<i>'\">", "pairs": 3}], ids=str)
+def test_lines_stay_where_what_is_told_of_pictures_is_none(host, pictures):  # noqa: F811
+    """Whoever knows the address can send anything; nothing of it is markup."""
+    info = json.loads(told(run(host, {})[1]))
+    info["extra_generation_params"][PICTURES] = pictures
+    shown = module("shown.erased_lines").lines_of(json.dumps(info), "")
+    assert "<b>Seed 0</b>" in shown
+    assert "<i>" not in shown
+    assert pairs_of(json.dumps(info)) == []
 
 
 def test_lines_are_escaped(host):  # noqa: F811

@@ -8,7 +8,7 @@ from typing import Any
 
 from lib_gie.errors import ErasureError
 
-from .own_infotexts import image_in, settings_of
+from .own_infotexts import first_places, image_in, settings_of
 from .readout import NOT_OURS, PICTURES
 
 _NOTHING = "there is no picture that could be made without erasure; press Generate first"
@@ -35,8 +35,8 @@ class ChosenPicture:
 
     def _result_of(self, text: str) -> int:
         """Return where the result is that shows the same image, which a grid and a picture of attention show, too."""
-        image, results = image_in(settings_of(text)), range(self._first, len(self._texts))
-        found = next((number for number in results if image_in(settings_of(self._texts[number])) == image), None)
+        places = first_places([settings_of(one) for one in self._texts], self._first)
+        found = places.get(image_in(settings_of(text)))
         if found is None:
             raise ErasureError("this picture belongs to none of the results; choose another one in the gallery")
         return found

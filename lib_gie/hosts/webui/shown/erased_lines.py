@@ -14,7 +14,7 @@ from lib_gie.core.concepts import parse_concepts
 from lib_gie.errors import GieError
 from lib_gie.hosts.webui.request.infotext import ENFORCED, NAME_AND_HASH
 
-from .own_infotexts import NO_SCALE, Settings, image_in, is_erased, kept_texts, keys_in
+from .own_infotexts import NO_SCALE, Settings, first_places, image_in, is_erased, kept_texts, keys_in
 from .readout import CALIBRATION, NOT_OURS, PICTURES, is_number, told
 
 MOST_LINES = 12
@@ -77,19 +77,18 @@ def _unerased_line(number: int, seed: str, always: str) -> str:
     return f"<li><b>Picture {number + 1}, seed {html.escape(seed)}, for comparison</b>: {html.escape(said)}</li>"
 
 
-def pairs_of(info: Any) -> list[tuple[int, int]]:
-    """Return where in the gallery the same image is with and without erasure. ``info``: as ``lines_of`` takes it.
+def _pairs(kept: Mapping[str, Any], texts: Sequence[Settings]) -> list[tuple[int, int]]:
+    """Return where in the gallery the same image is with and without erasure.
 
     A pair whose infotexts say something else is left out: the gallery has other pictures there by now.
     """
     try:
-        kept = json.loads(info or "{}")
-        return list(_pairs(kept["extra_generation_params"][PICTURES]["pairs"], kept_texts(kept)))
+        return list(_confirmed(kept["extra_generation_params"][PICTURES]["pairs"], texts))
     except NOT_OURS:
         return []
 
 
-def _pairs(found: Any, texts: Sequence[Settings]) -> Iterator[tuple[int, int]]:
+def _confirmed(found: Any, texts: Sequence[Settings]) -> Iterator[tuple[int, int]]:
     for first, second in found:
         if not all(type(number) is int and 0 <= number < len(texts) for number in (first, second)):
             continue
@@ -100,17 +99,23 @@ def _pairs(found: Any, texts: Sequence[Settings]) -> Iterator[tuple[int, int]]:
 
 def _results(kept: Mapping[str, Any], texts: Sequence[Settings]) -> list[int | None]:
     """Return for each picture where the result is that shows the same image: pictures of attention follow results."""
-    first = kept.get("index_of_first_image", 0)
-    places: dict[tuple[str | None, str | None], int] = {}
-    for place, settings in enumerate(texts[first:], first):
-        places.setdefault(image_in(settings), place)
+    places = first_places(texts, kept.get("index_of_first_image", 0))
     return [places.get(image_in(settings)) for settings in texts]
+
+
+def _job(kept: Mapping[str, Any]) -> str:
+    """Return the name by which the job is kept; "" where it is not, or something else is sent."""
+    try:
+        name = kept["extra_generation_params"][PICTURES]["again"]
+    except NOT_OURS:
+        return ""
+    return name if isinstance(name, str) else ""
 
 
 def can_ask(info: Any) -> bool:
     """Tell whether the image without erasure can be asked for. ``info``: as ``lines_of`` takes it."""
     try:
-        return isinstance(json.loads(info or "{}")["extra_generation_params"][PICTURES]["again"], str)
+        return bool(_job(json.loads(info or "{}")))
     except NOT_OURS:
         return False
 
@@ -162,8 +167,9 @@ def lines_of(info: Any, concepts: Any) -> str:
     for image, entry in entries:
         by_image.setdefault(image, []).append(entry)
     try:
-        kept, pairs = json.loads(info or "{}"), pairs_of(info)
+        kept = json.loads(info or "{}")
         texts = kept_texts(kept)
+        pairs, job = _pairs(kept, texts), _job(kept)
         lines = [_line(_name(int(image), seeds), found) for image, found in by_image.items()]
         lines += _unerased_lines(pairs, texts)
         forgotten, results = _forgotten(concepts, texts), _results(kept, texts)
@@ -173,6 +179,6 @@ def lines_of(info: Any, concepts: Any) -> str:
     if not lines:
         return said
     more = f"<li>and {len(lines) - MOST_LINES} more</li>" if len(lines) > MOST_LINES else ""
-    job = html.escape(str(kept["extra_generation_params"].get(PICTURES, {}).get("again") or ""), quote=True)
-    data = f"data-job='{job}' data-pairs='{json.dumps(pairs)}' data-results='{json.dumps(results)}'"  # for the script
-    return f"{said}<ul class='gie-erased' {data}>{''.join(lines[:MOST_LINES])}{more}</ul>"
+    data = {"job": job, "pairs": json.dumps(pairs), "results": json.dumps(results)}  # for the page's script
+    attributes = " ".join(f"data-{name}='{html.escape(value, quote=True)}'" for name, value in data.items())
+    return f"{said}<ul class='gie-erased' {attributes}>{''.join(lines[:MOST_LINES])}{more}</ul>"

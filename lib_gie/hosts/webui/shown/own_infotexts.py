@@ -23,6 +23,9 @@ NO_SCALE = 0.005
 Settings = Mapping[str, str]
 """An infotext's settings by their keys."""
 
+Image = tuple[str | None, str | None]
+"""An image of a job, by its seed and variation seed."""
+
 _SEED, _SUBSEED = "Seed", "Variation seed"
 _TOKEN = re.compile(r'(?<=: )"(?:[^"\\]|\\.)*(?:"|\\?$)|[^",]+|"|,')  # a quoted value can have commas
 
@@ -67,9 +70,20 @@ def kept_texts(kept: Mapping[str, Any]) -> list[dict[str, str]]:
     return [settings_of(text) for text in kept["infotexts"]]
 
 
-def image_in(settings: Settings) -> tuple[str | None, str | None]:
-    """Return which of the job's images a picture shows: its seed and variation seed."""
+def image_in(settings: Settings) -> Image:
+    """Return which of the job's images a picture shows."""
     return settings.get(_SEED), settings.get(_SUBSEED)
+
+
+def first_places(texts: Sequence[Settings], start: int) -> dict[Image, int]:
+    """Return where each image is first shown, from the picture ``start`` on.
+
+    That is its result: a grid is before the results, and what is shown of them comes after.
+    """
+    places: dict[Image, int] = {}
+    for place, settings in enumerate(texts[start:], start):
+        places.setdefault(image_in(settings), place)
+    return places
 
 
 def is_erased(settings: Settings) -> bool:
@@ -89,23 +103,18 @@ class OwnInfotexts:
     """Finds the infotext of each image of a job among those that the page keeps. ``kept``: as ``kept_texts`` has it."""
 
     def __init__(self, kept: Mapping[str, Any]):
-        self._first: dict[tuple[str | None, str | None], tuple[int, Settings]] = {}
-        texts = kept_texts(kept)[kept.get("index_of_first_image", 0) :]  # a grid is before them
-        for place, settings in enumerate(texts):
-            self._first.setdefault(image_in(settings), (place, settings))
+        self._texts = kept_texts(kept)
+        self._places = first_places(self._texts, kept.get("index_of_first_image", 0))
         self._seeds, self._subseeds = kept["all_seeds"], kept.get("all_subseeds") or ()
 
     def _of(self, number: int) -> Settings:
-        """Return the settings of an image of the job; none where it is not there.
-
-        Results come before what is shown of them, so the first infotext of an image is its own.
-        """
+        """Return the settings of an image of the job; none where it is not there."""
         if not 0 <= number < len(self._seeds):
             return {}
         seed = str(self._seeds[number])
         subseeds = [None, str(self._subseeds[number])] if number < len(self._subseeds) else [None]
-        found = [self._first[seed, subseed] for subseed in subseeds if (seed, subseed) in self._first]
-        return min(found, key=lambda one: one[0])[1] if found else {}
+        found = [self._places[seed, subseed] for subseed in subseeds if (seed, subseed) in self._places]
+        return self._texts[min(found)] if found else {}
 
     def confirm(self, number: int, entry: Mapping[str, Any]) -> bool:
         """Tell whether the infotext of an image of the job says what an entry of the read-out says."""
