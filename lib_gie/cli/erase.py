@@ -175,8 +175,8 @@ def _write(out: Path, images: dict, parameters: dict[str, str]) -> None:
     write_files(out, encoded)
 
 
-def _pictures(pair, options: argparse.Namespace, seeds: list[int], choices: Sequence[Choice]) -> dict:
-    """Return the images that the command writes, by file."""
+def _pictures(pair, options: argparse.Namespace, seeds: list[int], set_by: Sequence[tuple[str, str]]) -> dict:
+    """Return the images that the command writes, by file. ``set_by``: as ``setters`` returns it."""
     from lib_gie.pictures import SheetRow, attention_map, contact_sheet, overlay, strip
 
     concepts = len(pair.watched.concepts)
@@ -185,7 +185,7 @@ def _pictures(pair, options: argparse.Namespace, seeds: list[int], choices: Sequ
         maps = [attention_map(pair.watched.recorder, concept, image, *picture.size) for concept in range(concepts)]
         overlays.append(overlay(picture, sum(maps[1:], maps[0])))
     text = format_concepts(pair.watched.concepts)
-    said = [f"{who}:\n{why}" for who, why in setters(pair.eraser, choices, len(seeds))]
+    said = [f"{who}:\n{why}" for who, why in set_by]
     rows, told = [], "\n".join(dict.fromkeys(said))
     for image, seed in enumerate(seeds):
         note = f"erased: {text}\nseed {seed}, {_scale_text(pair.eraser, image)}\n{told}"
@@ -216,11 +216,18 @@ def _scale_text(eraser, image: int) -> str:
     return f"scale {', '.join(values)}"
 
 
-def _report(pair, options: argparse.Namespace, seeds: list[int], choices: Sequence[Choice], demo: bool) -> dict:
-    """Return the JSON object."""
+def _report(
+    pair,
+    options: argparse.Namespace,
+    seeds: list[int],
+    choices: Sequence[Choice],
+    set_by: Sequence[tuple[str, str]],
+    demo: bool,
+) -> dict:
+    """Return the JSON object. ``set_by``: as ``setters`` returns it."""
     from lib_gie.hosts.diffusers.texts import concept_tokens
 
-    scales, set_by = pair.eraser.scales, setters(pair.eraser, choices, len(seeds))
+    scales = pair.eraser.scales
     concepts = [
         {
             "text": concept.text,
@@ -347,8 +354,9 @@ def run(options: argparse.Namespace) -> None:
         )  # fmt: skip
     size, erased = pair.after[0].size, _erased(options, pair.eraser, choices)
     told = {"before.png": _parameters(options, size, {}), "after.png": _parameters(options, size, erased)}
-    _write(options.out, _pictures(pair, options, seeds, choices), told)  # no other file is an image of these parameters
-    report = _report(pair, options, seeds, choices, demo)
+    set_by = setters(pair.eraser, choices, len(seeds))
+    _write(options.out, _pictures(pair, options, seeds, set_by), told)  # no other file is an image of these parameters
+    report = _report(pair, options, seeds, choices, set_by, demo)
     print(json.dumps(report)) if options.json else _print(report, demo)
 
 

@@ -66,6 +66,10 @@ class Fitted(Protocol):
         """Tell whether ``is_outside`` can tell prompts that are unlike all that it was fitted on."""
 
     @property
+    def in_full(self) -> float:
+        """Return the answer from which its concept counts as present in full, below 0; 0: answers do not tell that."""
+
+    @property
     def weights_digest(self) -> str:
         """Return 12 hex digits that differ where its scales do."""
 

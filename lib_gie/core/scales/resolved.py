@@ -13,8 +13,6 @@ from lib_gie.core.rules.protocol import ErasingRule
 from lib_gie.errors import OptionError
 from lib_gie.options import FLOOR
 
-from .adapter import Adapter
-from .calibrated import Calibration
 from .fitted import Fitted
 from .scale_rules import MOST_EMPHASIS, NAMED, UNKNOWN_PROMPT, Guarded, PromptFacts, ScaleRule, emphasis_factor
 
@@ -93,11 +91,9 @@ def _presence(fitted: Fitted, concept: str, row: torch.Tensor) -> float | None:
 
     An answer is the weaker the less present the concept is. ``concept``: its case-folded text.
     """
-    if not fitted.is_for(concept) or (isinstance(fitted, Calibration) and not fitted.info.tells_presence):
+    if not fitted.is_for(concept) or not fitted.in_full:
         return None
-    in_full = fitted.info.lift[1] if isinstance(fitted, Adapter) else 0.0
-    in_full = in_full or fitted.info.label_range[0]
-    return min(1.0, float(row.mean()) / in_full) + 0.0 if in_full < 0 else None  # no -0.0
+    return min(1.0, float(row.mean()) / fitted.in_full) + 0.0  # no -0.0
 
 
 def _doubted(rule: Guarded, concept: str, row: torch.Tensor, doubt: str) -> _Found:

@@ -147,6 +147,11 @@ class Adapter(nn.Module):
         found.cautious = True
         return found
 
+    @property
+    def in_full(self) -> float:
+        """Return the answer from which a concept counts as present in full: the weakest label with it, if known."""
+        return self.info.lift[1] or self.info.label_range[0]
+
     def is_for(self, concept: str) -> bool:
         """Tell whether it was fitted for a concept, given by its case-folded text."""
         return concept in {known.casefold() for known in self.info.concepts}

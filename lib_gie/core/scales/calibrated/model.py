@@ -82,6 +82,11 @@ class Calibration:
         """
         return outside(self.range, inputs)
 
+    @property
+    def in_full(self) -> float:
+        """Return the answer from which the concept counts as present in full; 0 where nothing tells that."""
+        return self.info.strength if self.info.tells_presence else 0.0
+
     def is_for(self, concept: str) -> bool:
         """Tell whether it is for a concept, given by its case-folded text."""
         return concept in {known.casefold() for known in self.info.concepts}
