@@ -286,9 +286,10 @@ def test_training_in_the_tab(use, model):
         time.sleep(2)
     assert f"{TRAINED} is trained and in the list of adapters" in found
     listed = {adapter["name"]: adapter for adapter in webui.get("gie/v1/adapters")["adapters"]}
-    base, inputs = {SDXL: ("width-384", 260), SD2: ("width-256", 88), INPAINTING: ("gie-demo", 128)}[model]  # heads
+    base, heads = {SDXL: ("width-384", 260), SD2: ("width-256", 88), INPAINTING: ("gie-demo", 128)}[model]
+    predicted = 2 * 4 * 8 * 8  # at two noises, numbers of an image of 64 pixels
     assert listed[TRAINED]["base"] == base
-    assert listed[TRAINED]["inputs"] == inputs
+    assert listed[TRAINED]["inputs"] == heads + predicted
     on = webui.txt2img("a lamp", [True, "lamp", TRAINED], steps=4)
     assert f"GIE adapter: {TRAINED} [" in on.infotexts[0]
     assert webui.txt2img("a lamp", [True, "lamp", TRAINED], steps=4) == on
@@ -296,7 +297,10 @@ def test_training_in_the_tab(use, model):
 
 def test_an_edit_model_cannot_be_trained_on(use):
     webui = use(IP2P)
-    order = ["lamp", TRAINED, "a lamp\n[unrelated]\na cat", "self", 4, 1, 2, "Euler", 4, 4, 64, 64, 4, True]
+    lines = [f"a lamp and number {k}" for k in range(12)]
+    others = [f"a number {k}" for k in range(12)]
+    prompts = "\n".join([*lines, "[unrelated]", *others])
+    order = ["lamp", TRAINED, prompts, "self", 20, 1, 2, "Euler", 4, 4, 64, 64, 4, True]
     assert "edits a given picture" in status(call_page(webui, "start", *order))
 
 
