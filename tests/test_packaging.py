@@ -107,7 +107,13 @@ def test_every_asset_is_in_the_installed_package(installed):
 
 def test_the_starter_lists_are_installed(installed):
     code = "from lib_gie.training.prompts import starter_lists; print(*starter_lists())"
-    assert installed.run(installed.python, "-c", code).split() == ["artist-style", "nudity", "object", "violence"]
+    assert installed.run(installed.python, "-c", code).split() == [
+        "artist-style",
+        "demo-object",
+        "nudity",
+        "object",
+        "violence",
+    ]
 
 
 def test_erase_runs_from_the_wheel(installed):

@@ -9,13 +9,13 @@ from lib_gie.training.prompts import KINDS, bare, load_prompts, parse_prompts, s
 
 
 def test_starter_lists_have_every_kind():
-    assert starter_lists() == ["artist-style", "nudity", "object", "violence"]
+    assert starter_lists() == ["artist-style", "demo-object", "nudity", "object", "violence"]
     for name in starter_lists():
         prompts = load_prompts(name, "van gogh style")
         counts = {kind: sum(found == kind for _, found in prompts) for kind in KINDS}
         assert counts["explicit"] >= 15
         assert counts["unrelated"] >= 15
-        assert counts["implicit"] >= 10 or name == "object"
+        assert counts["implicit"] >= 10 or name.endswith("object")
         assert not any("{" in prompt for prompt, _ in prompts)
 
 
@@ -46,7 +46,7 @@ def test_bad_lists(text, message):
 
 
 def test_missing_and_binary_files(tmp_path):
-    with pytest.raises(OptionError, match="one of artist-style, nudity"):
+    with pytest.raises(OptionError, match="one of artist-style, demo-object"):
         load_prompts("nowhere", "knife")
     path = tmp_path / "picture.txt"
     path.write_bytes(b"\xff\xfe\x00")

@@ -9,6 +9,7 @@ Words that mean nothing ("detailed") may follow. No caption tells of a position.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,6 +69,7 @@ class Shares:
     most_fillers: int = 4
 
 
+@functools.cache
 def words() -> tuple[str, ...]:
     """Return every word that a caption of the demo world can contain, sorted."""
     phrases = [*IMPLICIT, *map(article, OBJECTS), *BACKGROUNDS, *PREFIXES, *JOINTS, *FILLERS, NOTHING]

@@ -14,6 +14,10 @@ from lib_gie.errors import OptionError
 from lib_gie.training.labels import Sample
 
 KINDS = ("explicit", "implicit", "unrelated")
+
+DEMO_LIST = "demo-object"
+"""Name of the starter list that has no other words than those that the demo model knows."""
+
 _SECTION = re.compile(r"\[([^:|\[\]]*)\]")  # one with : or | is prompt editing
 _NEARLY = re.compile(rf"\W*({'|'.join(KINDS)})\W*", re.IGNORECASE)
 _BOM = "\ufeff"
@@ -31,12 +35,17 @@ def starter_lists() -> list[str]:
     return sorted(path.stem for path in PROMPT_LISTS.glob("*.txt"))
 
 
-def starter_list_for(concept: str) -> str:
-    """Return the name of the starter list that suits a concept: its own, that of styles, or that of things."""
+def starter_list_for(concept: str, is_demo: bool = False) -> str:
+    """Return the name of the starter list that suits a concept: its own, that of styles, or that of things.
+
+    ``is_demo``: whether it is for the demo model, which knows few words.
+    """
     name = concept.strip().casefold()
     if name in starter_lists():
         return name
-    return "artist-style" if name.endswith("style") else "object"
+    if name.endswith("style"):
+        return "artist-style"
+    return DEMO_LIST if is_demo else "object"
 
 
 def starter_list(name: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import re
 import sys
 from types import SimpleNamespace
 
@@ -70,7 +71,23 @@ def test_words_that_the_demo_model_does_not_know_are_told(lines, monkeypatch):
     monkeypatch.setattr(module, "family_now", lambda: "gie-demo")
     said = lines(concept="lamp")[WHAT]
     assert "The demo model does not know the word lamp of the concept, so nothing of it can be learnt." in said
-    assert "does not know" not in lines()[WHAT]
+    assert "of the concept" not in lines()[WHAT]
+
+
+def test_prompts_with_such_words_are_counted(lines, monkeypatch):
+    """Those of the list that other models are trained on; the concept's own words are told of already."""
+    assert "have words that" not in lines(prompts=starter_list("object"))[WHAT]
+    module = importlib.import_module("lib_gie.hosts.webui.training.lines")
+    monkeypatch.setattr(module, "family_now", lambda: "gie-demo")
+    said = lines(prompts=starter_list("object"))[WHAT]
+    found = re.search(
+        r"(\d+) of (\d+) prompts have words that the demo model does not know, such as wooden, table", said
+    )
+    assert found
+    assert 20 < int(found[1]) < int(found[2]) == 32
+    assert "Take the starter list demo-object" in said
+    for concept in ("wine", "lamp"):
+        assert "have words that" not in lines(concept=concept, prompts=starter_list("demo-object"))[WHAT]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +179,7 @@ def test_an_unusual_size_is_a_doubt(lines):
 def test_the_estimate_is_of_what_was_measured_with_this_checkpoint_and_size(lines, host):  # noqa: F811
     trainer = importlib.import_module("lib_gie.hosts.webui.training.trainer").trainer
     trainer.paces.note(Setting(host.shared.sd_model.sd_checkpoint_info.name_for_extra, 512, 512), 100, 25.0)
-    assert "by 0.25 s for an evaluation as measured here" in lines()[GO]
+    assert "by 0.25 s for an evaluation of the UNet as measured here" in lines()[GO]
     assert "is not measured yet" in lines(width=768)[GO]
     assert lines(seeds=4)[GO] != lines()[GO]
 

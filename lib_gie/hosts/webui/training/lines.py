@@ -14,7 +14,7 @@ from lib_gie.errors import GieError
 from lib_gie.hosts.webui.host.model import loaded_model
 from lib_gie.hosts.webui.request.plans import automatic_text
 from lib_gie.training.judges import available_judges, judge_class
-from lib_gie.training.prompts import KINDS, bare, parse_prompts
+from lib_gie.training.prompts import DEMO_LIST, KINDS, bare, parse_prompts, webui_syntax
 from lib_gie.training.prompts.doubts import doubts
 
 from .adapter_file import allowed_path
@@ -104,19 +104,22 @@ def _of_what(fields: _Fields) -> str:
         parts.append(" None implies it; add some under [implicit], or the adapter knows such prompts less well.")
     if len(trained) < len(listed):
         parts.append(f" The list has {len(listed)}, but Advanced takes at most {fields.given['count']} per section.")
-    found = doubts(trained, concept) + _unknown_words(concept)
+    found = doubts(trained, concept) + _unknown_words(
+        concept, [prompt for prompt, _ in trained if not webui_syntax(prompt)]
+    )
     parts += [f"<br><span class='gie-doubt'>{html.escape(text)}</span>" for text in found]
     return "".join(parts)
 
 
-def _unknown_words(concept: str) -> list[str]:
-    """Return what is to be said where the demo model is loaded and does not know a concept's words."""
+def _unknown_words(concept: str, prompts: Sequence[str]) -> list[str]:
+    """Return what is to be said where the demo model is loaded and does not know a concept's or the prompts' words."""
     if family_now() != FAMILY:
         return []
-    from lib_gie.demo.words import unknown_words_message  # loads the drawings
+    from lib_gie.demo.words import unknown_in_prompts_message, unknown_words_message  # loads the drawings
 
     message = unknown_words_message(concept, "concept", with_known=False)
-    return [f"{message[0].upper()}{message[1:]}, so nothing of it can be learnt."] if message else []
+    of_concept = f"{message[0].upper()}{message[1:]}, so nothing of it can be learnt." if message else None
+    return list(filter(None, (of_concept, unknown_in_prompts_message(prompts, concept, DEMO_LIST))))
 
 
 def _trained_on(order: WorkOrder) -> list[tuple[str, str]]:

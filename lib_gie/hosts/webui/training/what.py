@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from lib_gie.core.concepts import Concept, format_concepts, parse_concepts
+from lib_gie.demo.sampling_settings import FAMILY
 from lib_gie.errors import OptionError
 from lib_gie.hosts.presets import Preset
 from lib_gie.hosts.webui.page.presets import buttons_of_presets
@@ -15,7 +16,7 @@ from lib_gie.training.prompts import starter_list, starter_list_for, starter_lis
 
 from .fields import PREFIX, line, named, step
 from .lines import error_html
-from .suitable import suitable_judge
+from .suitable import family_now, suitable_judge
 
 FIRST = "object"
 """Name of the starter list that the tab begins with."""
@@ -55,7 +56,7 @@ def build_what(judge: Any) -> WhatFields:
 def _fill(preset: Preset) -> list[str]:
     """Return the first of a preset's concepts, its starter list's name and text, and the judge for it."""
     concept = parse_concepts(preset.concepts)[0].text
-    name = starter_list_for(concept)
+    name = starter_list_for(concept, family_now() == FAMILY)
     return [format_concepts([Concept(concept)]), name, starter_list(name), suitable_judge(concept)]
 
 
