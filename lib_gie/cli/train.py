@@ -19,9 +19,10 @@ from .arguments import check_number, check_sampling
 from .concepts import bare_concepts
 from .examples import Example
 from .outputs import check_file, check_folder
+from .steps import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from lib_gie.core.scales.calibrated import Calibration
     from lib_gie.training.fitting import PromptInputs, Recipe
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from lib_gie.training.judges import Judge
     from lib_gie.training.labels import Label, Sample
     from lib_gie.training.presumption import Presumption
+    from lib_gie.training.work import Work
 
 
 _JUDGE_HELP = (
@@ -176,10 +178,12 @@ def demo_samples(concept: str, count: int) -> list[Sample]:
     from lib_gie.demo.world.fitting import fitting_prompts, training_kind
     from lib_gie.demo.world.splits import load_split
     from lib_gie.training.labels import Sample
+    from lib_gie.training.prompts import DEMO_LIST
 
     if concept not in CONCEPTS:
         raise OptionError(
-            f"the demo model has no prompts for {concept!r}; name one of {', '.join(CONCEPTS)}, or give --prompts"
+            f"the demo model has no prompts for {concept!r}; name one of {', '.join(CONCEPTS)}, or give --prompts, "
+            f"such as --prompts {DEMO_LIST}"
         )
     split, seeds = load_split("train")
     of_split = {prompt.text for prompt in split}
@@ -192,8 +196,8 @@ def demo_samples(concept: str, count: int) -> list[Sample]:
 
 def _check_prompts(prompts: list[tuple[str, str]], concept: str, demo: bool) -> None:
     """Raise OptionError where there is nothing to label; warn of prompts that are probably not meant so."""
-    from lib_gie.demo.words import unknown_words_message
-    from lib_gie.training.prompts import all_unrelated, webui_syntax
+    from lib_gie.demo.words import unknown_in_prompts_message, unknown_words_message
+    from lib_gie.training.prompts import DEMO_LIST, all_unrelated, webui_syntax
     from lib_gie.training.prompts.doubts import doubts
 
     kinds = [kind for _, kind in prompts]
@@ -201,8 +205,15 @@ def _check_prompts(prompts: list[tuple[str, str]], concept: str, demo: bool) -> 
         raise OptionError("the prompts are all unrelated; give some that name or imply the concept")
     if "unrelated" not in kinds:
         print("warning: no prompt is unrelated; without [unrelated] ones an adapter erases everywhere", file=sys.stderr)
-    unknown = unknown_words_message(concept, "concept") if demo else None
-    for text in (*doubts(prompts, concept), *filter(None, [unknown])):
+    unknown = []
+    if demo:
+        unknown = [
+            unknown_words_message(concept, "concept"),
+            unknown_in_prompts_message(
+                [prompt for prompt, _ in prompts if not webui_syntax(prompt)], concept, DEMO_LIST
+            ),
+        ]
+    for text in (*doubts(prompts, concept), *filter(None, unknown)):
         print(f"warning: {text}", file=sys.stderr)
     marked = [found for prompt, _ in prompts if (found := webui_syntax(prompt))]
     if marked:
@@ -260,19 +271,17 @@ def _train(options: argparse.Namespace) -> None:
     judges = {concept: make_judge(judge_name, maker, concept) for concept in concepts}
     recipe = _recipe(options)
     inputs = PromptInputs(maker, concepts, options.read_at == "half", recipe.predicted, options.labels)
-    presumed = {}
+    steps = Steps((1 + (not _labels_all(options))) * len(concepts) + 1, processes.is_first())
+    presumed = {concept: _presumption(options, maker, concept, samples, steps) for concept, samples in work.items()}
+    if processes.is_first():
+        _say_extent(options, maker, work, presumed, judges)
+    labels = {}
     for concept, samples in work.items():
-        presumed[concept], pace = _presumption(options, maker, concept, samples)
-        if processes.is_first():
-            print(
-                _extent_text(concept, samples, presumed[concept], judges[concept], options.steps, pace), file=sys.stderr
-            )
-    labels = {
-        concept: _labels(options, maker, judges[concept], concept, samples, presumed[concept], inputs, recipe)
-        for concept, samples in work.items()
-    }
+        steps.begin(f"making and judging images for {concept}")
+        labels[concept] = _labels(options, maker, judges[concept], concept, samples, presumed[concept], inputs, recipe)
     if not processes.is_first():
         return
+    steps.begin("fitting the adapter")
     result = fit_labels(inputs, labels, recipe, presumed)
     path = _out(options.out)
     save_adapter(describe(result, labels, maker, judges, recipe, {"command": command(options)}), path)
@@ -283,64 +292,78 @@ def _train(options: argparse.Namespace) -> None:
     elif not options.json:
         print(said)
     print(json.dumps({"file": str(path), **text}) if options.json else _lines(path, text))
-    print(f"The training took {duration(time.monotonic() - begun)}.", file=sys.stderr)
+    print(f"The training took {duration(time.monotonic() - begun)}. Try the adapter:", file=sys.stderr)
+    print(f"  {_trial_command(options, work)}", file=sys.stderr)
+
+
+def _labels_all(options: argparse.Namespace) -> bool:
+    """Tell whether images of all prompts are asked for, so that nothing is calibrated."""
+    return options.label == "all" or (options.label is None and options.recipe == "paper")
+
+
+def _trial_command(options: argparse.Namespace, work: Mapping[str, Sequence[Sample]]) -> str:
+    """Return a command that erases with the new adapter from a prompt that it was trained on."""
+    concept, samples = next(iter(work.items()))
+    prompt = next(sample.prompt for sample in samples if sample.kind != "unrelated")
+    model = f" --model {shlex.quote(str(options.model))}" if options.model else ""
+    out = options.out if _out(options.out).parent == own_folder() else str(_out(options.out))
+    return (
+        f"python -m lib_gie erase {shlex.quote(prompt)} --erase {shlex.quote(concept)} --adapter {shlex.quote(out)}"
+        f"{model} --count 4 --out out"
+    )
 
 
 def _presumption(
-    options: argparse.Namespace, maker: ImageMaker, concept: str, samples: Sequence[Sample]
-) -> tuple[Presumption | None, float | None]:
-    """Calibrate a concept, and return what that says of its samples; None where every prompt is to be labelled.
-
-    Then come the seconds that an evaluation of the UNet took; None where none was made.
-    """
+    options: argparse.Namespace, maker: ImageMaker, concept: str, samples: Sequence[Sample], steps: Steps
+) -> Presumption | None:
+    """Calibrate a concept, and return what that says of its samples; None where every prompt is to be labelled."""
     from lib_gie.hosts.diffusers import processes
     from lib_gie.hosts.diffusers.calibrating import CalibrationBar
     from lib_gie.json_lines import identity_digest
     from lib_gie.training.calibration import calibrate
     from lib_gie.training.presumption import presume_or_say_why
 
-    if options.label == "all" or (options.label is None and options.recipe == "paper"):
-        return None, None
+    if _labels_all(options):
+        return None
+    steps.begin(f"calibrating {concept}")
     weights = identity_digest(maker.description)
-    seconds = 0.0
     with CalibrationBar(concept) as bar:
 
         def calibrated() -> Calibration:
-            nonlocal seconds
-            begun = time.monotonic()
-            found = calibrate(maker, concept, weights, folder=options.labels, on_progress=bar)
-            seconds = time.monotonic() - begun
-            return found
+            return calibrate(maker, concept, weights, folder=options.labels, on_progress=bar)
 
         told, reason = presume_or_say_why(maker, calibrated, samples)
     told = processes.gather([told])[0]  # the processes must not differ in what they label
     if told is None and processes.is_first():
         print(f"{concept}: {reason}, so every prompt is labelled", file=sys.stderr)
-    return told, seconds / bar.done if seconds and bar.done else None
+    return told
 
 
-def _extent_text(
-    concept: str,
-    samples: Sequence[Sample],
-    presumption: Presumption | None,
-    judge: Judge,
-    steps: int,
-    pace: float | None,
-) -> str:
-    """Say how much there is to do for a concept. ``pace``: the seconds that an evaluation of the UNet takes."""
-    from lib_gie.training.durations import span
+def _say_extent(
+    options: argparse.Namespace,
+    maker: ImageMaker,
+    samples: Mapping[str, Sequence[Sample]],
+    presumed: Mapping[str, Presumption | None],
+    judges: Mapping[str, Judge],
+) -> None:
+    """Say how much there is to do for each concept, and how long one process takes here."""
     from lib_gie.training.search import GRID
-    from lib_gie.training.work import uncounted_text, work_left
+    from lib_gie.training.work import seconds_of_evaluation, work_left
 
-    work = work_left(samples, len(GRID), type(judge), steps, presumption)
-    text = (
-        f"{concept}: {work.prompts:,} prompts are read, and {work.least:,} to {work.images:,} images are made, less "
-        f"what an earlier run has kept."
+    pace = seconds_of_evaluation(maker, next(iter(samples)), options.batch)
+    for concept, own in samples.items():
+        work = work_left(own, len(GRID), type(judges[concept]), options.steps, presumed[concept])
+        print(_extent_text(concept, work, type(judges[concept]), pace), file=sys.stderr)
+
+
+def _extent_text(concept: str, work: Work, judge: type[Judge], pace: float) -> str:
+    """Say how much there is to do for a concept. ``pace``: the seconds that an evaluation of the UNet takes."""
+    from lib_gie.training.work import uncounted_text
+
+    return (
+        f"{concept}: {work.prompts:,} prompts are read. Images to make: {work.images_text}. One process takes "
+        f"{work.time_text(pace)}, less what an earlier run has kept.{uncounted_text(judge)}"
     )
-    if pace is None:
-        return text
-    takes = span(work.least_evaluations * pace, work.evaluations * pace)
-    return f"{text} Without that it takes one process {takes} on this machine.{uncounted_text(type(judge))}"
 
 
 def _labels(

@@ -349,7 +349,9 @@ def _descend(
     generator = torch.Generator().manual_seed(recipe.seed)
     history: list[tuple[float, float]] = []
     best, best_epoch, least = copy.deepcopy(adapter.state_dict()), 0, float("inf")
-    for epoch in tqdm(range(recipe.epochs), desc="fitting, which may end early", mininterval=5, leave=False):
+    for epoch in tqdm(
+        range(recipe.epochs), desc="fitting, which may end early", unit=" epochs", mininterval=5, leave=False
+    ):
         order = torch.randperm(len(wanted), generator=generator) if recipe.batch else torch.arange(len(wanted))  # [N]
         losses = []
         for rows in order.split(size):

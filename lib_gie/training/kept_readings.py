@@ -46,7 +46,9 @@ class KeptReadings:
             self._check(self._folder, read)
         blocks = [prompts[start : start + BLOCK] for start in range(0, len(prompts), BLOCK)]
         found = []
-        with tqdm(total=len(prompts), desc="reading prompts", mininterval=5, delay=5, leave=False) as bar:
+        with tqdm(
+            total=len(prompts), desc="reading prompts", unit=" prompts", mininterval=5, delay=5, leave=False
+        ) as bar:
             for block in blocks:
                 found.append(self._of(block, read))
                 bar.update(len(block))

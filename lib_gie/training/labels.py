@@ -219,7 +219,8 @@ class Labelling:
         """
         wanted = self.searches if only is None else {sample: self.searches[sample] for sample in only}
         self.teach(should_stop, on_batch)
-        with tqdm(total=len(wanted), initial=_done(wanted), desc=f"labels for {self.concept}", mininterval=5) as bar:
+        told = {"desc": f"labels for {self.concept}", "unit": " labels"}
+        with tqdm(total=len(wanted), initial=_done(wanted), mininterval=5, **told) as bar:
             while not should_stop() and (chunk := self._next_chunk(wanted)):
                 self._make(chunk, on_batch)
                 bar.update(_done(wanted) - bar.n)

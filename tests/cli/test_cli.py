@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -285,8 +286,17 @@ def test_train_makes_an_adapter_that_the_other_commands_take(tmp_path, capsys):
     shared = ["train", "--concept", "knife", "--prompts", str(prompts), "--labels", str(tmp_path / "labels"), "--json"]
     arguments = [*shared, "--out", str(out), "--seeds", "1", "--steps", "6", "--epochs", "50"]
     assert main(arguments) == 0
-    report = json.loads(capsys.readouterr().out)
+    written = capsys.readouterr()
+    report = json.loads(written.out)
     assert report["file"] == str(out)
+    steps = re.findall(r"step \d of \d: .*", written.err)
+    assert steps == [
+        "step 1 of 3: calibrating knife", "step 2 of 3: making and judging images for knife",
+        "step 3 of 3: fitting the adapter",
+    ]  # fmt: skip
+    assert re.search(
+        r"knife: 16 prompts are read. Images to make: usually 16 to 24, at most \d+. One process", written.err
+    )
     assert (report["prompts"], report["unrelated_prompts"]) == (16, 8)
     assert (report["labelled"], report["presumed_prompts"]) == (8, 0)  # one round; none of the unrelated prompts
     assert 8 <= report["images"] <= 20  # without erasure and, where it shows, at the calibrated scale
@@ -295,6 +305,8 @@ def test_train_makes_an_adapter_that_the_other_commands_take(tmp_path, capsys):
     assert info.base == "gie-demo"
     assert info.training["judge"] == [f"detector {VERSION}"]
     assert info.validation["constant_error"] == report["constant_error"]
+    tried = shlex.split(written.err.rpartition("python -m lib_gie ")[2])
+    assert tried[:6] == ["erase", "a cat and a knife", "--erase", "knife", "--adapter", str(out)]
     erase = ["erase", "a cat and a knife", "--erase", "knife", "--out", str(tmp_path), "--adapter", str(out), "--json"]
     assert main(erase) == 0
     (scale,), = json.loads(capsys.readouterr().out)["concepts"][0]["scales"]  # fmt: skip
@@ -302,7 +314,10 @@ def test_train_makes_an_adapter_that_the_other_commands_take(tmp_path, capsys):
     assert strongest <= scale <= 0
     assert info.reading.size == (8, 8)
     assert main([*arguments, "--label", "all", "--read-at", "half"]) == 0
-    whole = json.loads(capsys.readouterr().out)
+    written = capsys.readouterr()
+    assert "step 2 of 2: fitting the adapter" in written.err
+    assert "One process takes" in written.err
+    whole = json.loads(written.out)
     assert whole["labelled"] == 8
     assert whole["images"] > report["images"]  # a whole search for each
     info = load_adapter(out).info
@@ -412,13 +427,16 @@ def test_what_set_a_scale_is_named_also_where_the_fixed_scale_took_over():
     from lib_gie.cli.erase import _in_words
     from lib_gie.cli.scales import setters
 
-    doubts = {0: ("", "fixed: named", "fixed: named"), 1: ("", "fixed: strange", "")}
+    named, strange = (
+        f"the fixed scale -1 took the place of the adapter's weaker answer: {why}" for why in ("a: b", "c")
+    )
+    doubts = {0: ("", named, named), 1: ("", strange, "")}
     eraser = SimpleNamespace(erasure=SimpleNamespace(doubts=doubts.get))
     choices = [SimpleNamespace(by=f"adapter {name}", why="trained") for name in ("a", "b", "c")]
     assert setters(eraser, choices, 2) == [
         ("adapter a", "trained"),
-        ("the fixed scale instead of the adapter b", "named; strange"),
-        ("the fixed scale in 1 of 2 images instead of the adapter c", "named"),
+        ("the fixed scale, stronger than that of the adapter b", "a: b; c"),
+        ("the fixed scale in 1 of 2 images, stronger than that of the adapter c", "a: b"),
     ]
     assert [_in_words(scales) for scales in ([-1.0, -1.0], [-1.0, -2.0, -1.0])] == ["-1.00", "-1.00 -2.00 -1.00"]
 
@@ -442,6 +460,23 @@ def test_of_several_images_it_is_counted_in_how_many_a_concept_shows():
         "cat: in 2 of 2 images without, in 2 with",
     ]
     assert _counts({**report, "images": [one]}) == []
+
+
+@pytest.mark.parametrize(
+    ("shown", "scale", "strength", "said"),
+    [
+        (["cat"], -1.0, 1.0, []),
+        (["knife"], -1.0, 1.0, ["knife still shows: try --strength 1.5"]),
+        (["knife"], -1.0, 2.5, ["knife still shows: try --strength 3"]),
+        (["knife"], -1.0, 3.0, ["knife still shows: no greater --strength is possible; try a stronger --scale"]),
+        (["knife"], 0.0, 1.0, ["knife still shows: its scale was 0; try a fixed one, such as --scale -1"]),
+    ],
+)
+def test_what_to_do_where_a_concept_still_shows(shown, scale, strength, said):
+    from lib_gie.cli.erase import _next_steps
+
+    concepts = [{"text": "knife", "scales": [[scale], [0.0]]}]
+    assert _next_steps({"concepts": concepts, "objects_after": shown, "styles_after": []}, strength) == said
 
 
 def test_an_interrupted_training_says_how_it_goes_on(tmp_path, monkeypatch, capsys):

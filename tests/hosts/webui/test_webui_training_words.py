@@ -10,7 +10,7 @@ from test_webui_work_order import ORDER
 
 from lib_gie.hosts.webui.training.estimate import estimate_text
 from lib_gie.hosts.webui.training.pace import ASSUMED, Paces, Setting
-from lib_gie.hosts.webui.training.progress import Progress, Stage
+from lib_gie.hosts.webui.training.progress import STEPS, Progress, Stage
 from lib_gie.hosts.webui.training.status import stage_text, status_html
 from lib_gie.hosts.webui.training.work_order import amount
 from lib_gie.training.durations import duration, span
@@ -41,16 +41,13 @@ def test_ranges_of_durations(low, high, text):
 def test_an_estimate_says_what_it_rests_on():
     work = amount(ORDER)
     measured = estimate_text(ORDER, 0.25)
-    assert measured.startswith(f"It takes {span(work.least_evaluations / 4, work.evaluations / 4)}, by 0.25 s for an")
+    assert measured.startswith(f"It takes {work.time_text(0.25)}, by 0.25 s for an")
     assert "as measured here" in measured
     assumed = estimate_text(ORDER, None)
-    assert assumed.startswith(
-        f"It takes {span(work.least_evaluations / ASSUMED, work.evaluations / ASSUMED)} if this machine"
-    )
+    assert assumed.startswith(f"It takes {work.time_text(1 / ASSUMED)}, if this machine")
     assert "is not measured yet" in assumed
     for text in (measured, assumed):
-        assert f"{work.least} to {work.images} images" in text
-        assert f"{work.evaluations:,} evaluations" in text
+        assert f"Images to make: {work.images_text}." in text
 
 
 @pytest.mark.parametrize(
@@ -143,6 +140,12 @@ def test_where_rounds_may_follow_both_times_are_told():
     assert stage_text(stage(24, 48, 120, most=480)) == (
         "Labelling, round 2. Labels: 24 of 48, about 2 minutes left in this round and at most 38 minutes in all."
     )
+
+
+def test_a_stage_says_which_of_all_it_is():
+    numbered = dataclasses.replace(stage(120, 628, 180), number=3)
+    assert stage_text(numbered).startswith(f"Step 3 of {STEPS}: labelling, round 2. Labels: 120 of 628, about")
+    assert stage_text(Stage("drawing the report", number=4)) == "Step 4 of 4: drawing the report."
 
 
 def test_a_stage_without_a_count():

@@ -75,18 +75,24 @@ def test_without_a_name_the_concept_is_the_name(tmp_path):
     assert order(concept="Van Gogh style").path(tmp_path) == tmp_path / "van-gogh-style.safetensors"
 
 
-def test_the_amount_has_bounds():
+def test_the_amount_has_a_usual_extent_and_a_bound():
     work = amount(ORDER)
-    assert (work.prompts, work.least, work.images) == (6, 6, 6 * 8)  # at most 8 tries, the calibrated scale included
+    low, high, most = *work.usual, work.most
+    assert (work.prompts, low.images, high.images) == (6, 6 * 2, 6 * 3)
+    assert most.images == 6 * 8  # at most 8 tries, the calibrated scale included
     implied = {sample.prompt for sample in ORDER.samples() if sample.kind == "implicit"}
-    assert work.evaluations == work.images * 2 * 20 + 2 * 6 + MOST_EVALUATIONS + 2 * len(implied)
+    assert most.evaluations == most.images * 2 * 20 + 2 * 6 + MOST_EVALUATIONS + 2 * len(implied)
     judged = amount(order(judge="self"))
     unrelated = sum(sample.kind == "unrelated" for sample in ORDER.samples())
-    assert (judged.least, judged.images) == (work.least + unrelated, work.images + unrelated)
-    assert judged.evaluations - work.evaluations == judged.images * (40 + SelfJudge.evaluations) - work.images * 40
-    assert (amount(order(judge="hand", grid=3)).images, amount(order(judge="hand", grid=3)).least) == (6 * 5, 6 * 5)
+    assert [found.images for found in (*judged.usual, judged.most)] == [
+        found.images + unrelated for found in (low, high, most)
+    ]
+    more = judged.most.images * (40 + SelfJudge.evaluations) - most.images * 40
+    assert judged.most.evaluations - most.evaluations == more
+    by_hand = amount(order(judge="hand", grid=3))
+    assert {found.images for found in (*by_hand.usual, by_hand.most)} == {6 * 5}
     assert evaluations_of_image(20, SelfJudge) == 40 + SelfJudge.evaluations
-    assert work.evaluations - work.least_evaluations == (work.images - work.least) * 40
+    assert most.evaluations - low.evaluations == (most.images - low.images) * 40
 
 
 # -- what the page sends, or somebody without it ------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from lib_gie.training.durations import span
 from lib_gie.training.judges import judge_class
 from lib_gie.training.work import uncounted_text
 
@@ -16,18 +15,13 @@ def estimate_text(order: WorkOrder, seconds: float | None) -> str:
     ``seconds``: of one evaluation of the UNet, as measured here; None: nothing was measured.
     """
     work = amount(order)
-    each = seconds or 1 / ASSUMED
-    takes = span(work.least_evaluations * each, work.evaluations * each)
-    extent = (
-        f"{work.least:,} to {work.images:,} images, which are {work.least_evaluations:,} to {work.evaluations:,} "
-        f"evaluations of the UNet"
-    )
+    takes = work.time_text(seconds or 1 / ASSUMED)
     if seconds is None:
         text = (
-            f"It takes {takes} if this machine makes {ASSUMED:g} evaluations of the UNet in a second, as {ASSUMED_OF} "
+            f"It takes {takes}, if this machine makes {ASSUMED:g} evaluations of the UNet in a second, as {ASSUMED_OF} "
             f"does. How many it makes is not measured yet: the first training does that, and so does the button "
-            f"Measure the pace. The training has {extent}."
+            f"Measure the pace."
         )
     else:
-        text = f"It takes {takes}, by {seconds:.2g} s for an evaluation as measured here. The training has {extent}."
-    return text + uncounted_text(judge_class(order.judge))
+        text = f"It takes {takes}, by {seconds:.2g} s for an evaluation of the UNet as measured here."
+    return f"{text} Images to make: {work.images_text}.{uncounted_text(judge_class(order.judge))}"

@@ -12,6 +12,9 @@ from lib_gie.errors import ErasureError
 Captioned = tuple[Image.Image, str]
 """A picture and the text under it, as the page's galleries take them."""
 
+STEPS = 4
+"""The parts of a training: the judge is tried, the concept calibrated, prompts labelled, the adapter fitted."""
+
 _TELLING = 0.05  # the share of a stage from which on its pace says something
 
 
@@ -25,7 +28,7 @@ class Stage:
 
     ``text``: what is done, such as "calibrating knife". ``unit``: what is counted, such as "labels". ``done`` of
     ``total`` are there, of which ``found`` were there when it began. ``most``: the greatest total that this part may
-    still grow to.
+    still grow to. ``number``: that of this part among STEPS; 0: it has none.
     """
 
     text: str
@@ -35,6 +38,7 @@ class Stage:
     found: int = 0
     most: int = 0
     begun: float = field(default_factory=time.monotonic)
+    number: int = 0
 
     @property
     def share(self) -> float:

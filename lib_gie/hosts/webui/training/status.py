@@ -6,7 +6,7 @@ import html
 
 from lib_gie.training.durations import duration
 
-from .progress import Progress, Stage
+from .progress import STEPS, Progress, Stage
 
 
 def status_html(progress: Progress, stopping: bool) -> str:
@@ -41,7 +41,8 @@ def stage_text(stage: Stage, with_time: bool = True) -> str:
 
     ``with_time``: False leaves the time out, as while a person is asked.
     """
-    text = stage.text[:1].upper() + stage.text[1:]
+    text = f"Step {stage.number} of {STEPS}: {stage.text}" if stage.number else stage.text
+    text = text[:1].upper() + text[1:]
     if not stage.total:
         return f"{text}."
     text += f". {stage.unit[:1].upper()}{stage.unit[1:]}: {stage.done:,} of {stage.total:,}"
