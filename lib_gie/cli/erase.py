@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lib_gie.core.concepts import Concept, format_concepts
 from lib_gie.errors import GieError, OptionError
+from lib_gie.options import BY_NAME
 
 from .arguments import add_options, check_number, check_sampling
 from .concepts import read_concepts
@@ -289,10 +290,7 @@ def _counts(report: dict) -> list[str]:
         return []
     found = []
     for concept in report["concepts"]:
-        shown = [
-            sum(concept["text"] in [*one[f"objects_{when}"], *one[f"styles_{when}"]] for one in images)
-            for when in ("before", "after")
-        ]
+        shown = [sum(_shows(concept["text"], one, when) for one in images) for when in ("before", "after")]
         found.append(f"{concept['text']}: in {shown[0]} of {len(images)} images without, in {shown[1]} with")
     return found
 
@@ -303,7 +301,29 @@ def _in_words(scales: Sequence[float]) -> str:
     return found[0] if len(set(found)) == 1 else " ".join(found)
 
 
-def _print(report: dict, demo: bool) -> None:
+def _shows(concept: str, seen: dict, when: str) -> bool:
+    """Tell whether a concept is in what ``_seen`` returned."""
+    return concept in [*seen[f"objects_{when}"], *seen[f"styles_{when}"]]
+
+
+def _next_steps(report: dict, strength: float) -> list[str]:
+    """Say of each concept that still shows what to do. ``strength``: what its scales were multiplied by."""
+    stronger = min(BY_NAME["strength"].high, round(1.5 * strength, 2))
+    found = []
+    for concept in report["concepts"]:
+        if not _shows(concept["text"], report, "after"):
+            continue
+        if not any(any(of_image) for of_image in concept["scales"]):
+            advice = "its scale was 0; try a fixed one, such as --scale -1"
+        elif stronger > strength:
+            advice = f"try --strength {stronger:g}"
+        else:
+            advice = "no greater --strength is possible; try a stronger --scale"
+        found.append(f"{concept['text']} still shows: {advice}")
+    return found
+
+
+def _print(report: dict, demo: bool, strength: float) -> None:
     print(f"prompt: {report['prompt']}")
     for concept in report["concepts"]:
         scales = ", ".join(_in_words(of_image) for of_image in concept["scales"])
@@ -315,7 +335,8 @@ def _print(report: dict, demo: bool) -> None:
     if demo:
         print(f"shown without: {_shown(report, 'before')}")
         print(f"shown with:    {_shown(report, 'after')}")
-        print("\n".join(_counts(report)), end="\n" * (len(report["images"]) > 1))
+        for line in (*_counts(report), *_next_steps(report, strength)):
+            print(line)
     print("\n".join(report["files"]))
 
 
@@ -357,7 +378,7 @@ def run(options: argparse.Namespace) -> None:
     set_by = setters(pair.eraser, choices, len(seeds))
     _write(options.out, _pictures(pair, options, seeds, set_by), told)  # no other file is an image of these parameters
     report = _report(pair, options, seeds, choices, set_by, demo)
-    print(json.dumps(report)) if options.json else _print(report, demo)
+    print(json.dumps(report)) if options.json else _print(report, demo, options.strength)
 
 
 def _given(options: argparse.Namespace, demo: bool) -> Choice | None:

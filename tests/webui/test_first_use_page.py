@@ -50,7 +50,7 @@ def test_one_click(page):
     assert "'banana' was calibrated on this checkpoint" in text
     assert "banana-calibrated-" in page.text("#gie_txt2img_readout")
     assert page.text("#gie_txt2img_now").strip() == ""
-    assert "banana erased (in the prompt" in page.text("#gie_txt2img_erased")
+    assert "erasure applied to banana (in the prompt" in page.text("#gie_txt2img_erased")
     line = page.text("#gie_txt2img_tokens")
     assert "calibration banana-calibrated-" in line  # it is there now
     assert "last image: in the prompt" in line

@@ -25,9 +25,15 @@ _MOST_LAYERS = 4
 NAMED = "the prompt names it"
 OUTSIDE = "it was fitted on nothing like this"
 MISREAD = (
-    "it had to be read in another way than it was fitted: at another size, in a longer prompt, or with pictures beside "
-    "the text"
+    "it had to be read in another way than it was fitted, which is at another size, in a longer prompt, or with "
+    "pictures beside the text"
 )
+_BEFORE_REASON = "weaker answer: "
+
+
+def reason_of(told: str) -> str:
+    """Return the reason alone in what ``Guarded.told`` returns; "" where nothing is told."""
+    return told.partition(_BEFORE_REASON)[2]
 
 
 @dataclass(frozen=True)
@@ -237,7 +243,7 @@ class Guarded:
         if is_calibrated and doubt == NAMED:
             return ""
         whose = "calibration's" if is_calibrated else "adapter's"
-        return f"the fixed scale {self.behind(doubt):g} took the place of the {whose} weaker answer: {doubt}"
+        return f"the fixed scale {self.behind(doubt):g} took the place of the {whose} {_BEFORE_REASON}{doubt}"
 
     def check_model(self, family: str, heads: Sequence[int]) -> None:
         """Raise AdapterError where the adapter does not fit a model."""

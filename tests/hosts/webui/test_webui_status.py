@@ -110,7 +110,17 @@ def lines(done, concepts: str = "", **more) -> list[str]:
 
 def plain(info: str, concepts: str = "") -> list[str]:
     shown = module("shown.erased_lines").lines_of(info, concepts)
-    return [html.unescape(re.sub("<.*?>", "", one)) for one in re.findall(r"<li>.*?</li>|<p.*?</p>", shown)]
+    return [
+        html.unescape(re.sub("<.*?>", "", one))
+        for one in re.findall(r"<li>.*?</li>|<p class='gie-erased'.*?</p>", shown)
+    ]
+
+
+def next_step(done, **more) -> str:
+    """What is said below the lines."""
+    shown = module("shown.erased_lines").lines_of(told(done, **more), "")
+    found = re.search("<p class='gie-next'>(.*?)</p>", shown)
+    return re.sub("<.*?>", "", found[1]) if found else ""
 
 
 def test_each_image_has_a_line(host):  # noqa: F811
@@ -118,7 +128,7 @@ def test_each_image_has_a_line(host):  # noqa: F811
     found = lines(done)
     assert [line.partition(":")[0] for line in found] == ["Seed 0", "Seed 1"]
     for line in found:
-        assert re.search(r"knife erased \(attention to it up to \d+ %, scale -3\.00, fixed scale\)", line)
+        assert re.search(r"erasure applied to knife \(attention to it up to \d+ %, scale -3\.00, fixed scale\)", line)
         assert re.search(r"wine not erased \(attention to it up to \d+ %, scale 0\.00, fixed scale\)", line)
 
 
@@ -127,7 +137,8 @@ def test_concepts_that_an_infotext_quotes_have_lines(host):  # noqa: F811
     host.shared.cmd_opts.gie_enforce = '"512x512", "a, GIE concepts: b"'
     _, done = run(host, {"concepts": '"wine, red":0.5, "a: b", "say ""hi""", GIE scale, Text'}, sampling=ONE)
     (line,) = lines(done)
-    names = [re.split(" always erased| erased", said)[0] for said in line.removeprefix("Seed 0: ").split("; ")]
+    said = [one.removeprefix("erasure applied to ") for one in line.removeprefix("Seed 0: ").split("; ")]
+    names = [re.split(r", as always|  ?\(", one)[0] for one in said]
     assert names == ["512x512", "a, GIE concepts: b", "wine, red", "a: b", 'say "hi"', "GIE scale", "Text"]
     assert module("shown.readout").as_html(told(done)).count("<tr>") == 1 + 7
 
@@ -136,20 +147,24 @@ def test_what_found_the_scale_is_named(host, tmp_path):  # noqa: F811
     name = kept(host, tmp_path, PRESENT, "wine")
     _, done = run(host, {"concepts": "wine", "adapter": AUTOMATIC}, sampling=ONE)
     (line,) = lines(done)
-    assert re.fullmatch(rf"Seed 0: wine erased \(in the prompt 100 %, scale -[\d.]+, calibration {name}\)", line)
+    assert re.fullmatch(
+        rf"Seed 0: erasure applied to wine \(in the prompt 100 %, scale -[\d.]+, calibration {name}\)", line
+    )
 
 
 def test_where_the_fixed_scale_took_its_place_the_line_says_so(host, tmp_path, monkeypatch):  # noqa: F811
     """Not what an admin enforces: it would tell for which prompts erasing is weak."""
     name = kept(host, tmp_path, ABSENT, "wine")
-    monkeypatch.setattr(ResolvedScales, "doubts", lambda *unused: ("why",))
+    doubt = "the fixed scale -3 took the place of the calibration's weaker answer: it is strange"
+    monkeypatch.setattr(ResolvedScales, "doubts", lambda *unused: (doubt,))
     _, done = run(host, {"concepts": "wine", "adapter": AUTOMATIC}, sampling=ONE)
     (line,) = lines(done)
-    assert line.endswith(f", fixed scale instead of the calibration {name})")
-    assert "<td>fixed scale instead of the calibration" in module("shown.readout").as_html(told(done))
+    assert line.endswith(f", fixed scale, stronger than that of the calibration {name}, because it is strange)")
+    assert "<td>fixed scale, stronger than that of the calibration" in module("shown.readout").as_html(told(done))
     host.shared.cmd_opts.gie_enforce = "wine"
     _, enforced = run(host, sampling=ONE)
-    assert "instead" not in told(enforced)
+    assert "stronger" not in told(enforced)
+    assert "strange" not in told(enforced)
 
 
 def test_an_image_from_which_nothing_was_erased_says_so(host, tmp_path):  # noqa: F811
@@ -160,6 +175,21 @@ def test_an_image_from_which_nothing_was_erased_says_so(host, tmp_path):  # noqa
     assert all("nothing was erased: wine not erased (in the prompt 0 %, scale 0.00" in line for line in found)
     _, erased = run(host, {})
     assert not any("nothing was erased" in line for line in lines(erased))
+
+
+def test_what_to_do_next_is_said_of_what_a_user_has_chosen(host, tmp_path):  # noqa: F811
+    """Nobody has looked whether it is gone, and a strength changes nothing where the scale is 0."""
+    kept(host, tmp_path, ABSENT, "wine")
+    _, erased = run(host, {"concepts": "knife"})
+    assert next_step(erased).startswith("Look whether it is gone. If an image still shows it, raise Strength")
+    assert "Fixed scale" not in next_step(erased)
+    _, absent = run(host, {"concepts": "wine", "adapter": AUTOMATIC})
+    assert next_step(absent) == "If an image shows what was not erased, choose Fixed scale under Adapter."
+    _, zero = run(host, {"concepts": "wine:0"})
+    assert next_step(zero) == ""
+    host.shared.cmd_opts.gie_enforce = "bomb"
+    _, enforced = run(host)
+    assert next_step(enforced) == ""
 
 
 def test_who_forgot_the_tick_is_told(host):  # noqa: F811
@@ -176,13 +206,13 @@ def test_what_is_always_erased_says_no_more(host):  # noqa: F811
     host.shared.cmd_opts.gie_enforce = "bomb"
     _, done = run(host, {}, sampling=ONE)
     (line,) = lines(done)
-    assert line.startswith("Seed 0: bomb always erased on this WebUI; knife erased (")
+    assert line.startswith("Seed 0: erasure applied to bomb, as always on this WebUI; erasure applied to knife (")
 
 
 def test_who_forgot_the_tick_is_told_where_something_is_enforced(host):  # noqa: F811
     host.shared.cmd_opts.gie_enforce = "bomb"
     _, done = run(host, sampling=ONE)
-    always = "Seed 0: bomb always erased on this WebUI"
+    always = "Seed 0: erasure applied to bomb, as always on this WebUI"
     said, line = lines(done, "Bomb, knife:0.5, wine")
     assert line == always
     assert said.startswith("Your own concepts were not erased (knife, wine): Erase concepts was not ticked")
@@ -219,7 +249,7 @@ def test_an_upscaled_image_without_erasure_is_not_called_erased(host):  # noqa: 
     assert plain(info, "knife")[0].startswith("Nothing was erased: concepts are filled in")
     info = upscaled(told(two), 0, off)
     (line,) = plain(info, "knife")
-    assert line.startswith("Seed 1: knife erased")
+    assert line.startswith("Seed 1: erasure applied to knife")
     assert table(info).count("<tr>") == 1 + 1
 
 
@@ -239,7 +269,7 @@ def test_an_upscaled_image_has_what_is_always_erased(host):  # noqa: F811
     host.shared.cmd_opts.gie_enforce = "bomb"
     _, one = run(host, {}, sampling=ONE)
     info = upscaled(told(one), 0, run(host, sampling=ONE)[1])
-    assert plain(info) == ["Seed 0: bomb always erased on this WebUI"]
+    assert plain(info) == ["Seed 0: erasure applied to bomb, as always on this WebUI"]
     assert table(info).count("<tr>") == 1 + 1
 
 
@@ -265,7 +295,7 @@ def test_an_upscaled_comparison_is_none_where_it_is_erased(host):  # noqa: F811
     _, done = run(host, BEFORE, sampling=ONE, pictures=True)
     assert len(lines(done)) == 2
     (line,) = plain(upscaled(told(done), 1, run(host, {}, sampling=ONE)[1]))
-    assert line.startswith("Seed 0: knife erased")
+    assert line.startswith("Seed 0: erasure applied to knife")
     again_off = upscaled(told(done), 1, run(host, sampling=ONE)[1])
     assert plain(again_off) == lines(done)
 
@@ -312,7 +342,7 @@ def test_lines_stay_where_what_is_told_of_pictures_is_none(host, pictures):  # n
     info["extra_generation_params"][PICTURES] = pictures
     shown = module("shown.erased_lines").lines_of(json.dumps(info), "")
     assert "<b>Seed 0</b>" in shown
-    assert "<i>" not in shown
+    assert "<i>" not in shown.partition("<p class='gie-next'>")[0]
     assert pairs_of(json.dumps(info)) == []
 
 
@@ -328,7 +358,7 @@ def test_lines_are_escaped(host):  # noqa: F811
     assert "(&lt;b&gt;x)" in (off := module("shown.erased_lines").lines_of(json.dumps(info), "bomb, <b>x"))
     assert "<b>x" not in off
     assert "<b>x" not in shown
-    assert "<i>" not in shown
+    assert "<i>" not in shown.partition("<p class='gie-next'>")[0]
 
 
 def test_many_images_have_few_lines(host):  # noqa: F811

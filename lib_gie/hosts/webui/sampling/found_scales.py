@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from lib_gie.core.scales.resolved import ResolvedScales
+from lib_gie.core.scales.scale_rules import reason_of
 
 Presence = tuple[float | None, ...]
 
@@ -15,13 +16,13 @@ class FoundScales:
     """What was found for one image.
 
     ``scales``: w by part of its prompt, concept and token. ``presence``: of each concept in its prompt, 0 to 1, in the
-    part where it is most; None where nothing tells. ``is_replaced``: whether a fixed scale took the place of a weaker
-    answer for a concept.
+    part where it is most; None where nothing tells. ``reasons``: why a fixed scale took the place of a weaker answer
+    for a concept, "" where none did.
     """
 
     scales: list[list[list[float]]]
     presence: Presence
-    is_replaced: tuple[bool, ...]
+    reasons: tuple[str, ...]
 
 
 def found_by_image(resolved: ResolvedScales) -> dict[int, FoundScales]:
@@ -36,7 +37,7 @@ def _of_image(resolved: ResolvedScales, rows: list[Hashable]) -> FoundScales:
     scales = [[values.tolist() for values in resolved.values[row]] for row in rows]
     presence = tuple(map(_most, zip(*map(resolved.presence, rows), strict=True)))
     doubts = zip(*map(resolved.doubts, rows), strict=True)
-    return FoundScales(scales, presence, tuple(any(told) for told in doubts))
+    return FoundScales(scales, presence, tuple(reason_of(next(filter(None, told), "")) for told in doubts))
 
 
 def _most(values: Presence) -> float | None:

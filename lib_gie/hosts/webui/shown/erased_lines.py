@@ -15,7 +15,7 @@ from lib_gie.errors import GieError
 from lib_gie.hosts.webui.request.infotext import ENFORCED, NAME_AND_HASH
 
 from .own_infotexts import NO_SCALE, Settings, first_places, image_in, is_erased, kept_texts, keys_in
-from .readout import CALIBRATION, NOT_OURS, PICTURES, is_number, told
+from .readout import CALIBRATION, NOT_OURS, PICTURES, is_number, setter_text, told
 
 MOST_LINES = 12
 _OFF = (
@@ -25,6 +25,11 @@ _OFF = (
 _YOURS_OFF = (
     "<b>Your own concepts were not erased</b> ({}): <i>Erase concepts</i> was not ticked when this was generated."
 )
+_AFTER_ERASURE = (
+    "Look whether it is gone. If an image still shows it, raise <i>Strength</i> and generate again; if too much else "
+    "is gone, lower it."
+)
+_AFTER_NONE = "If an image shows what was not erased, choose <i>Fixed scale</i> under <i>Adapter</i>."
 
 
 def _share(value: float) -> str:
@@ -43,18 +48,22 @@ def _setter(entry: Mapping[str, Any]) -> str:
     if kind == "fixed scale" or name == CALIBRATION:
         return kind
     named = NAME_AND_HASH.fullmatch(name)
-    return f"{kind} {named['name'] if named else name}".strip()
+    return setter_text(kind, named["name"] if named else name, entry.get("reason"))
 
 
 def _concept(entry: Mapping[str, Any]) -> str:
     """Say what was done to one concept."""
     concept = str(entry["concept"])
     if entry["always"] and entry["scale"] is None:
-        return f"{concept} always erased on this WebUI"
-    is_erased = is_number(entry["scale"]) and abs(entry["scale"]) >= NO_SCALE
+        return f"erasure applied to {concept}, as always on this WebUI"
     scale = f"scale {entry['scale']:.2f}" if is_number(entry["scale"]) else ""
     facts = ", ".join(part for part in (_presence(entry), scale, _setter(entry)) if part)
-    return f"{concept} {'erased' if is_erased else 'not erased'} ({facts})"
+    return f"{f'erasure applied to {concept}' if _is_applied(entry) else f'{concept} not erased'} ({facts})"
+
+
+def _is_applied(entry: Mapping[str, Any]) -> bool:
+    """Tell whether it is known that a concept was erased with a scale. Nobody has looked at the image."""
+    return is_number(entry["scale"]) and abs(entry["scale"]) >= NO_SCALE
 
 
 def _is_kept(entry: Mapping[str, Any]) -> bool:
@@ -181,4 +190,13 @@ def lines_of(info: Any, concepts: Any) -> str:
     more = f"<li>and {len(lines) - MOST_LINES} more</li>" if len(lines) > MOST_LINES else ""
     data = {"job": job, "pairs": json.dumps(pairs), "results": json.dumps(results)}  # for the page's script
     attributes = " ".join(f"data-{name}='{html.escape(value, quote=True)}'" for name, value in data.items())
-    return f"{said}<ul class='gie-erased' {attributes}>{''.join(lines[:MOST_LINES])}{more}</ul>"
+    listed = f"<ul class='gie-erased' {attributes}>{''.join(lines[:MOST_LINES])}{more}</ul>"
+    return f"{said}{listed}{_next_step([entry for _, entry in entries if not entry['always']])}"
+
+
+def _next_step(own: Sequence[Mapping[str, Any]]) -> str:
+    """Say what to do where an image is not as it should be. ``own``: of the concepts that the user has chosen."""
+    applied = any(map(_is_applied, own))
+    refused = any(_is_kept(entry) and entry.get("kind") != "fixed scale" for entry in own)
+    steps = [text for text, is_said in ((_AFTER_ERASURE, applied), (_AFTER_NONE, refused)) if is_said]
+    return f"<p class='gie-next'>{' '.join(steps)}</p>" if steps else ""

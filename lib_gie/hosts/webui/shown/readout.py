@@ -24,8 +24,8 @@ KEY, PICTURES = "GIE read-out", "GIE pictures"
 _HEADINGS = ("seed", "concept", "in the prompt", "attention to it", "scale", "by")
 _MOST_ROWS, _MOST_CHARACTERS, _MOST_READ = 24, 4000, 4096
 
-REPLACED = "fixed scale instead of the"
-"""Stands before the kind of what said less than the fixed scale, where that was not to be trusted."""
+REPLACED = "fixed scale, stronger than that of the"
+"""Stands before the kind of what asked for less than the fixed scale, where there was a reason to take more."""
 
 CALIBRATION = "a calibration"
 """Stands for the name and digest of an enforced concept's, by which it could be asked what it says of prompts."""
@@ -68,12 +68,14 @@ def _of_image(generation: Generation, number: int, plan: Plan, batch: int, image
             "concept": concept.text,
             "scale": None if hidden else _scale(found.scales, k),
             "by": CALIBRATION if hidden and _is_calibrated(plan.rules[k]) else str(plan.sources[k]),
-            "kind": _kind(plan, k, found.is_replaced[k] and not hidden),
+            "kind": _kind(plan, k, bool(reason)),
+            "reason": reason,
             "present": None if hidden else round(max((recorder.strongest(k, row) for row in rows), default=0.0), 4),
             "in_prompt": None if hidden else _rounded(found.presence[k]),
             "always": plan.enforced,
         }
         for k, concept in enumerate(plan.request.concepts)
+        for reason in ("" if hidden else found.reasons[k],)
     ]
 
 
@@ -142,6 +144,11 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
 
 
+def setter_text(kind: str, name: object, reason: object) -> str:
+    """Name what set a scale. ``reason``: why the fixed scale was taken, if it was."""
+    return f"{kind} {name}{f', because {reason}' if reason else ''}".strip()
+
+
 def _cells(image: str, entry: dict[str, Any], seeds: list[Any]) -> str:
     number = int(image)
     seed = seeds[number] if 0 <= number < len(seeds) else ""
@@ -152,7 +159,7 @@ def _cells(image: str, entry: dict[str, Any], seeds: list[Any]) -> str:
     shown = "" if scale is None else f"{scale:.2f}"
     shares = ("" if share is None else f"{100 * share:.0f} %" for share in (in_prompt, present))
     kind = str(entry.get("kind", ""))
-    setter = f"{kind} {entry['by']}" if kind.startswith(REPLACED) else entry["by"]
+    setter = setter_text(kind, entry["by"], entry.get("reason")) if kind.startswith(REPLACED) else entry["by"]
     cells = (seed, str(entry["concept"]) + always, *shares, shown, setter)
     return "<tr>" + "".join(f"<td>{html.escape(str(cell)[:_MOST_CHARACTERS])}</td>" for cell in cells) + "</tr>"
 
