@@ -384,8 +384,8 @@ def run(options: argparse.Namespace) -> None:
 def _given(options: argparse.Namespace, demo: bool) -> Choice | None:
     """Return the scale that was asked for, None for the best that there is. Bad choices are errors before the model."""
     from lib_gie.core.scales.scale_rules import Guarded
+    from lib_gie.demo.sampling_settings import FAMILY
     from lib_gie.hosts.diffusers.growth_inhibitors import scale_rule
-    from lib_gie.hosts.diffusers.loading import DEMO_BASE
     from lib_gie.options import ErasureSettings
 
     ErasureSettings(concept_pass=options.concept_pass, rule=options.rule)
@@ -393,8 +393,8 @@ def _given(options: argparse.Namespace, demo: bool) -> Choice | None:
         raise OptionError("--scale and --adapter are both given; give one of them")
     adapter = None if options.adapter is None else adapter_path(options.adapter)
     rule = scale_rule(options.scale, adapter, options.rule)
-    if demo and isinstance(rule, Guarded) and rule.adapter.info.base != DEMO_BASE:
-        rule.check_model(DEMO_BASE, ())
+    if demo and isinstance(rule, Guarded) and rule.adapter.info.base != FAMILY:
+        rule.check_model(FAMILY, ())
     return None if options.scale is None and adapter is None else given_choice(rule, adapter)
 
 

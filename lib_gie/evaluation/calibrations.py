@@ -8,11 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from lib_gie.core.scales.calibrated import Calibration
-from lib_gie.demo.sampling_settings import CFG, SIZE, STEPS
+from lib_gie.demo.sampling_settings import CFG, FAMILY, SIZE, STEPS
 from lib_gie.demo.world.concepts import CONCEPTS
 from lib_gie.demo.world.splits import load_split
 from lib_gie.hosts.diffusers.image_maker import PipelineImageMaker
-from lib_gie.hosts.diffusers.loading import DEMO_BASE
 from lib_gie.training.calibration import calibrate
 from lib_gie.training.calibration.presence import full_at
 
@@ -27,7 +26,7 @@ class Calibrations(Mapping[str, Calibration]):
     """
 
     def __init__(self, pipe: Any, given_implied: bool):
-        self._maker = PipelineImageMaker(pipe, DEMO_BASE, name=DEMO_BASE, steps=STEPS, cfg=CFG, size=(SIZE, SIZE))
+        self._maker = PipelineImageMaker(pipe, FAMILY, name=FAMILY, steps=STEPS, cfg=CFG, size=(SIZE, SIZE))
         self._given = [prompt for prompt in load_split("train")[0] if prompt.kind in _IMPLIED] if given_implied else []
         self._made: dict[str, Calibration] = {}
 

@@ -202,7 +202,7 @@ def test_unknown_methods_are_refused(pipe, name, tmp_path):
 @pytest.mark.parametrize("name", ["calibrated", "calibrated, implied prompts given"])
 def test_calibrated_methods_erase_what_the_prompt_names(pipe, plain, tmp_path, monkeypatch, name):
     monkeypatch.setattr(calibrations, "CONCEPTS", ("knife",))
-    monkeypatch.setattr(calibrations, "DEMO_BASE", family_of(find_cross_attention(pipe.unet)))
+    monkeypatch.setattr(calibrations, "FAMILY", family_of(find_cross_attention(pipe.unet)))
     calibrations.calibrations.cache_clear()
     found = methods.method(pipe, name, shipped(tmp_path))
     (calibration,) = found.rules(job("a cat", "knife"))

@@ -14,7 +14,7 @@ from test_pipeline import build_pipe
 
 from lib_gie.assets import NEUTRAL_PROMPTS
 from lib_gie.core.scales.calibrated import Calibration, load_calibration, save_calibration
-from lib_gie.demo.sampling_settings import CFG, SIZE, STEPS
+from lib_gie.demo.sampling_settings import CFG, FAMILY, SIZE, STEPS
 from lib_gie.demo.world.captions import FILLERS, unknown_words
 from lib_gie.demo.world.fitting import more_prompts
 from lib_gie.demo.world.neutral import make_neutral_prompts
@@ -24,7 +24,7 @@ from lib_gie.demo.world.styles import NAMED_STYLES, STYLES
 from lib_gie.demo.world.things import UNWANTED, WANTED
 from lib_gie.errors import ConceptError, ErasureError
 from lib_gie.hosts.diffusers.image_maker import PipelineImageMaker
-from lib_gie.hosts.diffusers.loading import DEMO_BASE, load_pipeline
+from lib_gie.hosts.diffusers.loading import load_pipeline
 from lib_gie.named import times_named, words_of
 from lib_gie.options import DEFAULT_SCALE
 from lib_gie.training.calibration import MOST_EVALUATIONS, CalibrationStoppedError, calibrate
@@ -89,7 +89,7 @@ class Rows:
 
 @pytest.fixture(scope="module")
 def demo() -> PipelineImageMaker:
-    return PipelineImageMaker(load_pipeline(), DEMO_BASE, name=DEMO_BASE, steps=STEPS, cfg=CFG, size=(SIZE, SIZE))
+    return PipelineImageMaker(load_pipeline(), FAMILY, name=FAMILY, steps=STEPS, cfg=CFG, size=(SIZE, SIZE))
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def of_validation(kind: str, concept: str) -> list[str]:
 def test_a_known_concept_is_gone_at_a_sensible_strength(name, request):
     info = request.getfixturevalue(name)[0].info
     assert info.concepts == (name,)
-    assert (info.base, info.weights) == (DEMO_BASE, "0123")
+    assert (info.base, info.weights) == (FAMILY, "0123")
     assert -2.5 <= info.strength <= -0.5
     assert info.tells_presence
     assert (info.training["shows"], info.training["seen_gone"], info.warning) == (True, True, "")
@@ -163,8 +163,8 @@ def test_evaluations_are_counted_and_the_second_concept_is_cheaper(knife, banana
 @pytest.mark.parametrize("concept", ["tank", "banana"])
 def test_a_word_that_the_model_does_not_know_cannot_be_told(demo, kept, knife, concept):
     readings, counted = readings_at(demo.latent_size), Counted(demo, 0, lambda done, expected: None, lambda: False)
-    identity = f"0123 {DEMO_BASE} clip skip 1"
-    neutral = NeutralReadings(neutral_prompts(DEMO_BASE), readings, identity, kept)
+    identity = f"0123 {FAMILY} clip skip 1"
+    neutral = NeutralReadings(neutral_prompts(FAMILY), readings, identity, kept)
     found = find_presence(counted, concept, neutral, readings)
     assert found.tells_presence is not bool(unknown_words(concept))
     assert counted.done == 2 * (1 + NAMING)
@@ -467,13 +467,13 @@ def test_neutral_lists(base):
 
 
 def test_the_demo_models_neutral_prompts_are_those_that_its_command_writes():
-    assert list(neutral_prompts(DEMO_BASE)) == make_neutral_prompts()
+    assert list(neutral_prompts(FAMILY)) == make_neutral_prompts()
     assert NEUTRAL_PROMPTS.joinpath("gie-demo.txt").is_file()
 
 
 def test_the_demo_models_neutral_prompts_are_of_no_split_and_of_known_words():
     """The texts of the splits are looked at here and used for nothing."""
-    texts = neutral_prompts(DEMO_BASE)
+    texts = neutral_prompts(FAMILY)
     for name in NAMES:
         assert not set(texts) & {prompt.text for prompt in load_split(name)[0]}
     assert not [text for text in texts if unknown_words(text)]
@@ -487,19 +487,19 @@ def test_the_demo_models_neutral_prompts_bring_no_concept_in():
     for style in NAMED_STYLES:
         phrases += STYLES[style].implied
     assert len(phrases) == 3 * 8 + 7 * 8 + 4 * 3
-    texts = neutral_prompts(DEMO_BASE)
+    texts = neutral_prompts(FAMILY)
     assert not [(phrase, text) for text in texts for phrase in phrases if times_named(text, phrase)]
 
 
 def test_the_demo_models_neutral_prompts_name_other_styles():
     """A style's calibration leaves its own ones out, and learns from the others that they are not it."""
-    texts = neutral_prompts(DEMO_BASE)
+    texts = neutral_prompts(FAMILY)
     for style in NAMED_STYLES:
         assert 5 <= sum(may_name(text, STYLES[style].phrase) for text in texts) <= 25
 
 
 def test_the_demo_models_neutral_prompts_are_of_all_that_is_harmless():
-    texts = neutral_prompts(DEMO_BASE)
+    texts = neutral_prompts(FAMILY)
     known = [*WANTED, *BACKGROUNDS, *FILLERS, "nothing"]
     known += [phrase for phrase, objects in IMPLICIT.items() if not set(objects) & set(UNWANTED)]
     assert not [word for word in known if not any(times_named(text, word) for text in texts)]

@@ -16,12 +16,11 @@ from lib_gie.core.concepts import Concept
 from lib_gie.core.layers import family_of, find_cross_attention
 from lib_gie.core.scales.calibrated import Calibration, save_calibration
 from lib_gie.demo.fixed_scale import default_scale
-from lib_gie.demo.sampling_settings import CFG
+from lib_gie.demo.sampling_settings import CFG, FAMILY
 from lib_gie.errors import UnsupportedModelError
 from lib_gie.hosts.library import InstalledAdapter, calibration_for, calibration_name
 from lib_gie.training.calibration import calibrate
 
-from .loading import DEMO_BASE
 from .predictor import PipelinePredictor
 from .weights import weights_digest
 
@@ -102,7 +101,7 @@ def _predictor(pipe: Any) -> PipelinePredictor:
             "is loaded, and the calibration serves with it as well"
         )
     base = family_of(find_cross_attention(pipe.unet))
-    cfg = CFG if base == DEMO_BASE else 1.0 if config.time_cond_proj_dim is not None else _USUAL_CFG
+    cfg = CFG if base == FAMILY else 1.0 if config.time_cond_proj_dim is not None else _USUAL_CFG
     return PipelinePredictor(pipe, base, name=f"{type(pipe).__name__}, CFG {cfg:g}", cfg=cfg)
 
 

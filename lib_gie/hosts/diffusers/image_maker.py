@@ -12,13 +12,14 @@ import torch
 from lib_gie.assets import DEMO_CHECKPOINT
 from lib_gie.core.concepts import Concept
 from lib_gie.core.scales.scale_rules import GivenScales
+from lib_gie.demo.sampling_settings import FAMILY
 from lib_gie.options import ErasureSettings
 from lib_gie.training.image_maker import Made
 
 from . import processes
 from .erased_pipeline import ErasedPipeline
 from .files import checkpoint_digest
-from .loading import DEMO_BASE, default_sampling, is_demo, load_pipeline, pipeline_family
+from .loading import default_sampling, is_demo, load_pipeline, pipeline_family
 from .pipeline_call import call_pipeline
 from .predictor import PipelinePredictor
 
@@ -76,10 +77,10 @@ def demo_or_sd_maker(path: Path | None, *, steps: int, cfg: float | None = None,
     pipe, demo = load_pipeline(path, processes.device()), is_demo(path)
     default_cfg, size = default_sampling(path)
     file = DEMO_CHECKPOINT if path is None else Path(path)
-    name = DEMO_BASE if demo else file.stem
+    name = FAMILY if demo else file.stem
     return PipelineImageMaker(
         pipe,
-        DEMO_BASE if demo else pipeline_family(pipe),
+        FAMILY if demo else pipeline_family(pipe),
         name=f"{name} [{checkpoint_digest(file)}]",  # other weights of the same name are another model
         steps=steps,
         cfg=default_cfg if cfg is None else cfg,

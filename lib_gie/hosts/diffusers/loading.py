@@ -19,14 +19,12 @@ from transformers.utils import logging as transformers_logging
 from lib_gie.assets import DEMO_CHECKPOINT, DEMO_TEXT_ENCODER, SD1_CONFIG
 from lib_gie.core.call import LATENT_CHANNELS
 from lib_gie.core.layers import FAMILIES
-from lib_gie.demo.sampling_settings import CFG, FAMILY, SIZE
+from lib_gie.demo.sampling_settings import CFG, SIZE
 from lib_gie.randomness import undrawn
 
 from . import files
 from .files import ModelError
 from .weights import note_file
-
-DEMO_BASE = FAMILY
 
 _TEXT_PREFIX = "cond_stage_model.transformer."
 _VIT_L: dict[str, Any] = {

@@ -26,7 +26,7 @@ from tiny import build_ldm
 from lib_gie.assets import DEMO_CHECKPOINT
 from lib_gie.core.erasure import Erasure, Target
 from lib_gie.demo.fixed_scale import default_scale
-from lib_gie.demo.sampling_settings import CFG, SIZE, STEPS
+from lib_gie.demo.sampling_settings import CFG, FAMILY, SIZE, STEPS
 from lib_gie.hosts.erased_sampling import ErasedSampling
 from lib_gie.hosts.marked_rows import MarkedRows
 from lib_gie.randomness import undrawn
@@ -177,10 +177,10 @@ def calibrated(forge):
 def test_a_calibration_is_that_of_the_same_model_in_diffusers(calibrated):
     pytest.importorskip("diffusers", reason=not_run.DIFFUSERS)
     from lib_gie.hosts.diffusers.image_maker import PipelineImageMaker
-    from lib_gie.hosts.diffusers.loading import DEMO_BASE, load_pipeline
+    from lib_gie.hosts.diffusers.loading import load_pipeline
 
-    maker = PipelineImageMaker(load_pipeline(), DEMO_BASE, name=DEMO_BASE, steps=STEPS, cfg=CFG, size=(SIZE, SIZE))
-    expected = calibrate(maker, "banana", "0123", unchecked=default_scale(DEMO_BASE))
+    maker = PipelineImageMaker(load_pipeline(), FAMILY, name=FAMILY, steps=STEPS, cfg=CFG, size=(SIZE, SIZE))
+    expected = calibrate(maker, "banana", "0123", unchecked=default_scale(FAMILY))
     found, other = calibrated.info, expected.info
     assert found.readings == other.readings
     assert found.strength == pytest.approx(other.strength, abs=1e-3)
