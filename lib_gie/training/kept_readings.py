@@ -59,7 +59,7 @@ class KeptReadings:
         self._is_checked = True
         now, path = read([_ALWAYS_READ]), self._path(folder, [_ALWAYS_READ])
         before = self._loaded(path, 1)
-        if before and not _are_same(now, before):
+        if before and not all(is_same(*both) for both in zip(now, before, strict=True)):
             print("the model reads prompts otherwise than before, so all are read again", file=sys.stderr)
             for other in folder.glob(f"{self._start}-*.safetensors"):
                 other.unlink(missing_ok=True)
@@ -96,9 +96,6 @@ def _write(path: Path, found: Sequence[torch.Tensor]) -> None:
         write_file(path, {str(number): own.contiguous() for number, own in enumerate(found)}, {})
 
 
-def _are_same(found: Sequence[torch.Tensor], kept: Sequence[torch.Tensor]) -> bool:
-    """Tell whether a prompt's inputs are those that were kept, for each concept float32 [1, inputs, n]."""
-    return all(
-        new.shape == old.shape and float((new - old).norm()) <= _SAME * float(old.norm())
-        for new, old in zip(found, kept, strict=True)
-    )
+def is_same(found: torch.Tensor, kept: torch.Tensor) -> bool:
+    """Tell whether what a prompt gives now is what was kept of it, both float32 of one shape; NaN never is."""
+    return found.shape == kept.shape and float((found - kept).norm()) <= _SAME * float(kept.norm())

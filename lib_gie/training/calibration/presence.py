@@ -18,6 +18,7 @@ from lib_gie.core.scales.files import tensors_in, write_file
 from lib_gie.core.scales.input_range import InputRange, fit_range
 from lib_gie.errors import AdapterError
 from lib_gie.json_lines import identity_digest
+from lib_gie.training.kept_readings import is_same
 from lib_gie.training.prompts.reference import Naming, may_name, naming_prompts
 
 from .counted import BATCH, Counted
@@ -42,8 +43,6 @@ _LEAST_NAMING = 0.5
 draws, and far less for words that it does not know."""
 
 _LEAST_NEUTRAL = 40
-_SAME = 1e-3
-"""Root mean square by which a prompt's reading may differ from the one that was kept."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ class NeutralReadings:
                 continue
             found = read_prompts(counted, self._readings, self.prompts[block])  # [block, inputs]
             if block.start == 0:
-                if _are_same(found, self._values[block]):
+                if is_same(found, self._values[block]):
                     continue
                 self._values.fill_(torch.nan)
             self._values[block] = found
@@ -131,11 +130,6 @@ class NeutralReadings:
         if self._path is not None:
             with suppress(OSError):
                 write_file(self._path, {"inputs": self._values}, {})
-
-
-def _are_same(found: torch.Tensor, kept: torch.Tensor) -> bool:
-    """Tell whether a reading is the one that was kept, both float32 [rows, inputs]; NaN never is."""
-    return float((found - kept).square().mean().sqrt()) <= _SAME
 
 
 def find_presence(
