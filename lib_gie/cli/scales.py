@@ -14,7 +14,7 @@ from lib_gie.checks import quoted
 from lib_gie.core.concepts import Concept
 from lib_gie.core.rules import erasing_rule
 from lib_gie.core.scales.fitted import Fitted
-from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule, guarded, reason_of
+from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule, guarded
 from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.errors import AdapterError, ErasureError, OptionError, UnsupportedModelError
 from lib_gie.hosts.webui.request.infotext import ScaleSource
@@ -58,7 +58,7 @@ def adapter_path(name: str) -> Path:
     """
     if not name.strip():
         raise OptionError("the adapter's name is empty; give one of those that `python -m lib_gie adapters` lists")
-    if os.sep in name or Path(name).exists():
+    if os.sep in name or Path(name).is_file():
         return Path(name)
     file = f"{name.removesuffix('.safetensors')}.safetensors"
     folders = own_folder(), MODELS, calibrations_folder()
@@ -139,12 +139,12 @@ def _fixed(scale: float, why: str) -> Choice:
 
 def setters(eraser: Any, choices: Sequence[Choice], images: int) -> list[tuple[str, str]]:
     """Name what has set each concept's scale, and why: where there is a reason to, the fixed scale does if stronger."""
-    doubts = [eraser.erasure.doubts(image) for image in range(images)]
+    replaced = [eraser.erasure.replacements(image) for image in range(images)]
     found = []
     for number, choice in enumerate(choices):
-        told = [of_image[number] for of_image in doubts if of_image[number]]
+        told = [of_image[number] for of_image in replaced if of_image[number]]
         some = "" if len(told) == images else f" in {len(told)} of {images} images"
-        reasons = "; ".join(dict.fromkeys(map(reason_of, told)))
+        reasons = "; ".join(dict.fromkeys(one.reason for one in told))
         is_replaced = (f"the fixed scale{some}, stronger than that of the {choice.by}", reasons)
         found.append(is_replaced if told else (choice.by, choice.why))
     return found

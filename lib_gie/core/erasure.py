@@ -17,7 +17,7 @@ from .recorder import AttentionRecorder
 from .rows import Identities, Name, RowLedger
 from .rules import erasing_rule
 from .scales.resolved import ResolvedScales, Target
-from .scales.scale_rules import PromptFacts, ScaleRule
+from .scales.scale_rules import PromptFacts, Replacement, ScaleRule
 
 __all__ = ["Erasure", "Target"]
 
@@ -157,6 +157,6 @@ class Erasure:
         self.answers.clear()
         self.resolved.read_again()
 
-    def doubts(self, row: Hashable) -> tuple[str, ...]:
-        """Say why fixed scales took the place of weaker answers, see ``ResolvedScales.doubts``."""
-        return self.resolved.doubts(row)
+    def replacements(self, row: Hashable) -> tuple[Replacement | None, ...]:
+        """Return the fixed scales that took the place of weaker answers, see ``ResolvedScales.replacements``."""
+        return self.resolved.replacements(row)

@@ -411,7 +411,7 @@ def test_a_prompt_that_names_the_concept_has_it_in_full(unet, other, facts, w):
     with attach(unet.module, erasure):
         run(unet, erasure, context=torch.stack([other, CONTEXT[1]]))
     assert erasure.scales[0][0].tolist() == [w]
-    assert erasure.doubts(0) == ("",)  # the own words are a part of the method
+    assert erasure.replacements(0) == (None,)  # the own words are a part of the method
 
 
 @pytest.mark.parametrize(
@@ -429,7 +429,7 @@ def test_where_plain_prompts_alone_count_others_have_the_stronger_scale(unet, ot
     with attach(unet.module, erasure):
         run(unet, erasure, context=torch.stack([other, CONTEXT[1]]))
     assert erasure.scales[0][0].tolist() == [w]
-    assert bool(erasure.doubts(0)[0]) is (w == -3.0)
+    assert bool(erasure.replacements(0)[0]) is (w == -3.0)
 
 
 def test_where_plain_prompts_alone_count_the_strength_may_be_the_stronger(unet, other):
@@ -463,7 +463,7 @@ def test_a_prompt_that_had_to_be_read_in_another_way_counts_in_full(unet, other,
     finally:
         del unet.module.forward
     assert erasure.scales[0][0].tolist() == [-2.0]
-    assert erasure.doubts(0)[0].endswith(MISREAD)
+    assert erasure.replacements(0)[0].reason == MISREAD
 
 
 @pytest.mark.parametrize("size", [(8, 8), (16, 8), (12, 20)])

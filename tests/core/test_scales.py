@@ -24,6 +24,7 @@ from lib_gie.core.scales.scale_rules import (
     GivenScales,
     Guarded,
     PromptFacts,
+    Replacement,
 )
 from lib_gie.core.session import attach
 from lib_gie.errors import AdapterError, OptionError
@@ -355,7 +356,7 @@ def test_what_cannot_be_read_at_the_adapters_size_counts_as_doubtful(unet):
             del unet.module.forward
         scales.append(erasure.scales[0][0].tolist())
     assert scales == [[0.0], [-1.0]]
-    assert erasure.doubts(0)[0].endswith(MISREAD)
+    assert erasure.replacements(0)[0].reason == MISREAD
 
 
 def test_facts_that_change_are_looked_at_again():
@@ -439,15 +440,17 @@ def test_where_the_fixed_scale_took_its_place_only_a_name_tells_of_presence():
     assert answers._doubted(rule, "knife", row, "").presence == 0.125
     named, unknown = (answers._doubted(rule, "knife", row, doubt) for doubt in (NAMED, "something else"))
     assert (named.presence, unknown.presence) == (1.0, None)
-    assert "took the place" in named.doubt
+    assert named.replaced == Replacement(-1.0, "adapter", NAMED)
+    assert str(named.replaced).endswith(f"took the place of the adapter's weaker answer: {NAMED}")
     assert named.base.tolist() == unknown.base.tolist() == [-1.0]
-    assert answers._doubted(rule, "knife", torch.tensor([-1.7]), NAMED).doubt == ""
+    assert answers._doubted(rule, "knife", torch.tensor([-1.7]), NAMED).replaced is None
 
 
 def test_a_doubt_goes_where_a_later_answer_is_stronger():
-    doubted = answers._Found(torch.tensor([-1.0, -1.0]), "why", 1.0)
-    stronger, partly = (answers._Found(torch.tensor(values), "", 0.5) for values in ([-1.7, -1.7], [-1.7, -0.5]))
-    assert doubted.or_stronger(stronger).doubt == stronger.or_stronger(doubted).doubt == ""
-    assert doubted.or_stronger(partly).doubt == "why"
-    assert doubted.or_stronger(answers._Found(torch.tensor([-0.5, -0.5]))).doubt == "why"
+    why = Replacement(-1.0, "adapter", "why")
+    doubted = answers._Found(torch.tensor([-1.0, -1.0]), why, 1.0)
+    stronger, partly = (answers._Found(torch.tensor(values), None, 0.5) for values in ([-1.7, -1.7], [-1.7, -0.5]))
+    assert doubted.or_stronger(stronger).replaced is stronger.or_stronger(doubted).replaced is None
+    assert doubted.or_stronger(partly).replaced is why
+    assert doubted.or_stronger(answers._Found(torch.tensor([-0.5, -0.5]))).replaced is why
     assert doubted.or_stronger(stronger).presence == 1.0

@@ -289,7 +289,7 @@ def test_a_prompt_of_two_contexts_is_the_narrow_ones(unet, other):  # noqa: F811
     """What is predicted for those was not fitted. The narrow one's answer is no doubt."""
     erasure, _ = erased(unet, in_a_unet(unet, other), torch.cat([CONTEXT, CONTEXT], 1))
     assert erasure.scales[0][0].tolist() == [0.0]
-    assert erasure.doubts(0) == ("",)
+    assert erasure.replacements(0) == (None,)
 
 
 def test_attention_that_is_misread_is_a_doubt_as_ever(unet, other):  # noqa: F811
@@ -303,7 +303,7 @@ def test_attention_that_is_misread_is_a_doubt_as_ever(unet, other):  # noqa: F81
     finally:
         del unet.module.forward
     assert erasure.scales[0][0].tolist() == [-3.0]
-    assert erasure.doubts(0)[0].endswith(MISREAD)
+    assert erasure.replacements(0)[0].reason == MISREAD
 
 
 def test_each_token_of_a_concept_has_an_answer(unet, other):  # noqa: F811

@@ -14,7 +14,16 @@ from lib_gie.errors import OptionError
 from lib_gie.options import FLOOR
 
 from .fitted import Fitted
-from .scale_rules import MOST_EMPHASIS, NAMED, UNKNOWN_PROMPT, Guarded, PromptFacts, ScaleRule, emphasis_factor
+from .scale_rules import (
+    MOST_EMPHASIS,
+    NAMED,
+    UNKNOWN_PROMPT,
+    Guarded,
+    PromptFacts,
+    Replacement,
+    ScaleRule,
+    emphasis_factor,
+)
 
 _SAME_DIRECTION = 0.99
 """Least cosine between a context's first state and BOS's; half precision keeps far more."""
@@ -70,20 +79,20 @@ class _Seen:
 class _Found:
     """The answer of a rule for one row: w before weight, strength and emphasis, float32 [n]; and why not that alone.
 
-    ``doubt``: what users are told where the fixed scale took the place of a weaker answer, "" where it did not.
+    ``replaced``: by what a weaker answer was replaced; None where none was.
     ``presence``: how present the concept was found to be in the prompt, 0 to 1; None where nothing tells that.
     """
 
     base: torch.Tensor
-    doubt: str = ""
+    replaced: Replacement | None = None
     presence: float | None = None
 
     def or_stronger(self, other: _Found) -> _Found:
-        """Return the stronger of both, token by token, with the doubts of what is part of it."""
+        """Return the stronger of both, token by token, with the replacement that is part of it."""
         base = torch.minimum(self.base, other.base)  # [n]
-        doubts = [one.doubt for one in (self, other) if one.doubt and bool((one.base <= base).any())]
+        replaced = [one.replaced for one in (self, other) if one.replaced and bool((one.base <= base).any())]
         known = [one.presence for one in (self, other) if one.presence is not None]
-        return _Found(base, doubts[0] if doubts else "", max(known, default=None))
+        return _Found(base, replaced[0] if replaced else None, max(known, default=None))
 
 
 def _presence(fitted: Fitted, concept: str, row: torch.Tensor) -> float | None:
@@ -102,7 +111,7 @@ def _doubted(rule: Guarded, concept: str, row: torch.Tensor, doubt: str) -> _Fou
         return _Found(row, presence=_presence(rule.adapter, concept, row))
     least, presence = rule.behind(doubt), 1.0 if doubt == NAMED else None
     used = bool((row > least).any())
-    return _Found(row.clamp(max=least), rule.told(doubt) if used else "", presence)
+    return _Found(row.clamp(max=least), rule.replacement(doubt) if used else None, presence)
 
 
 def _emphasis(context: torch.Tensor, facts: Sequence[PromptFacts], states: torch.Tensor) -> list[float]:
@@ -246,9 +255,9 @@ class ResolvedScales:
             )
         return self._rule.range.grown(plain, emphasis_factor(emphasis, power))  # [n]
 
-    def doubts(self, row: Hashable) -> tuple[str, ...]:
-        """Say for each target that a fixed scale took the place of a weaker answer for this row; "" for nothing."""
-        return tuple(found.doubt for found in self._found.get(row, ())) or ("",) * len(self.targets)
+    def replacements(self, row: Hashable) -> tuple[Replacement | None, ...]:
+        """Return for each target by what a weaker answer was replaced for this row; None where none was."""
+        return tuple(found.replaced for found in self._found.get(row, ())) or (None,) * len(self.targets)
 
     def presence(self, row: Hashable) -> tuple[float | None, ...]:
         """Return for each target how present it was found to be in a row's prompt, 0 to 1; None: nothing tells that."""

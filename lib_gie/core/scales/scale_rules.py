@@ -22,18 +22,12 @@ MOST_EMPHASIS = 5.0
 _MOST_LAYERS = 4
 """The most layers apart by which a fixed scale grows: where fewer are used, little of the text is left."""
 
-NAMED = "the prompt names it"
-OUTSIDE = "it was fitted on nothing like this"
+NAMED = "the prompt names the concept"
+OUTSIDE = "no prompt that it was fitted on is like this one"
 MISREAD = (
-    "it had to be read in another way than it was fitted, which is at another size, in a longer prompt, or with "
-    "pictures beside the text"
+    "the prompt had to be read otherwise than in the fit: at another size, as a longer one, or with pictures beside "
+    "the text"
 )
-_BEFORE_REASON = "weaker answer: "
-
-
-def reason_of(told: str) -> str:
-    """Return the reason alone in what ``Guarded.told`` returns; "" where nothing is told."""
-    return told.partition(_BEFORE_REASON)[2]
 
 
 @dataclass(frozen=True)
@@ -65,6 +59,19 @@ def emphasis_factor(emphasis: float, power: float) -> float:
     ``power``: see ``ErasingRule.emphasis_power``.
     """
     return float(max(1.0, emphasis) ** power)
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """A fixed ``scale`` that took the place of the weaker answer of a ``kind`` of rule. ``reason``: why it did."""
+
+    scale: float
+    kind: str
+    reason: str
+
+    def __str__(self) -> str:
+        """Return what users are told of it."""
+        return f"the fixed scale {self.scale:g} took the place of the {self.kind}'s weaker answer: {self.reason}"
 
 
 class ScaleRule(Protocol):
@@ -237,13 +244,12 @@ class Guarded:
         """Return the scale that a doubt puts in the place of a weaker answer."""
         return self.fixed if doubt == NAMED else self.unknown
 
-    def told(self, doubt: str) -> str:
-        """Return what is told of a doubt, "" for nothing: a calibration counts on the prompt's own words."""
+    def replacement(self, doubt: str) -> Replacement | None:
+        """Return what is told of a doubt, None for nothing: a calibration counts on the prompt's own words."""
         is_calibrated = self.adapter.kind == CALIBRATED
         if is_calibrated and doubt == NAMED:
-            return ""
-        whose = "calibration's" if is_calibrated else "adapter's"
-        return f"the fixed scale {self.behind(doubt):g} took the place of the {whose} {_BEFORE_REASON}{doubt}"
+            return None
+        return Replacement(self.behind(doubt), "calibration" if is_calibrated else "adapter", doubt)
 
     def check_model(self, family: str, heads: Sequence[int]) -> None:
         """Raise AdapterError where the adapter does not fit a model."""

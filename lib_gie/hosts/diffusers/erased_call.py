@@ -108,10 +108,10 @@ class ErasedCall:
         if self.erasure is None:
             return []
         return _otherwise_encoded(self.wish, self._left_out) + [
-            f"image {image + 1}, {target.encoded.concept.text!r}: {doubt}"
+            f"image {image + 1}, {target.encoded.concept.text!r}: {replaced}"
             for image in range(self.images)
-            for target, doubt in zip(self.erasure.targets, self.erasure.doubts(image), strict=True)
-            if doubt
+            for target, replaced in zip(self.erasure.targets, self.erasure.replacements(image), strict=True)
+            if replaced
         ]
 
     # -- its beginning ------------------------------------------------

@@ -188,7 +188,10 @@ def test_a_named_concept_gets_at_least_the_fixed_scale_and_it_is_said(host):  # 
     p, done = process(host, prompt="a knife")
     assert scale_of(done) == -3
     (note,) = p.comments
-    assert "for 'knife' the fixed scale -3 took the place of the adapter's weaker answer: the prompt names it" in note
+    assert (
+        "for 'knife' the fixed scale -3 took the place of the adapter's weaker answer: the prompt names the concept"
+        in note
+    )
 
 
 def test_a_clip_skip_that_changes_while_the_job_runs_counts(host):  # noqa: F811

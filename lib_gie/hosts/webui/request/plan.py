@@ -110,7 +110,7 @@ class Plan:
         """
         found = []
         for k, concept in enumerate(self.request.concepts):
-            told = dict.fromkeys(erasure.doubts(row)[k] for row in erasure.scales)
+            told = dict.fromkeys(erasure.replacements(row)[k] for row in erasure.scales)
             found += [f"for {concept.text!r} {text}" for text in filter(None, told)]
         return found
 

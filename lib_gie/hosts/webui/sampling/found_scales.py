@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from lib_gie.core.scales.resolved import ResolvedScales
-from lib_gie.core.scales.scale_rules import reason_of
+from lib_gie.core.scales.scale_rules import Replacement
 
 Presence = tuple[float | None, ...]
 
@@ -36,8 +36,12 @@ def found_by_image(resolved: ResolvedScales) -> dict[int, FoundScales]:
 def _of_image(resolved: ResolvedScales, rows: list[Hashable]) -> FoundScales:
     scales = [[values.tolist() for values in resolved.values[row]] for row in rows]
     presence = tuple(map(_most, zip(*map(resolved.presence, rows), strict=True)))
-    doubts = zip(*map(resolved.doubts, rows), strict=True)
-    return FoundScales(scales, presence, tuple(reason_of(next(filter(None, told), "")) for told in doubts))
+    replaced = zip(*map(resolved.replacements, rows), strict=True)
+    return FoundScales(scales, presence, tuple(_reason(of_parts) for of_parts in replaced))
+
+
+def _reason(of_parts: Sequence[Replacement | None]) -> str:
+    return next((replaced.reason for replaced in of_parts if replaced), "")
 
 
 def _most(values: Presence) -> float | None:
