@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .world.captions import unknown_words, words
+from .world.concepts import STYLE_OF
 
 _EXAMPLES = 3
 
@@ -25,8 +26,8 @@ def unknown_words_message(text: str, what: str, with_known: bool = True) -> str 
 def unknown_in_prompts_message(prompts: Sequence[str], concept: str, better: str) -> str | None:
     """Return what is to be said of training prompts with words that the demo model does not know, None where none has.
 
-    Words of the concept do not count: they are no fault of the prompts. ``better``: the name of a starter list without
-    such words.
+    Words of the concept do not count: they are no fault of the prompts. ``better``: the name of a starter list for
+    things that has no such words.
     """
     own = set(unknown_words(concept))
     found = [[word for word in unknown_words(prompt) if word not in own] for prompt in prompts]
@@ -34,8 +35,9 @@ def unknown_in_prompts_message(prompts: Sequence[str], concept: str, better: str
     if not count:
         return None
     examples = list(dict.fromkeys(word for unknown in found for word in unknown))[:_EXAMPLES]
+    those = "prompt has" if count == 1 else "prompts have"
+    advice = "Leave such prompts out." if concept in STYLE_OF else f"Take the starter list {better}."
     return (
-        f"{count} of {len(prompts)} prompts have words that the demo model does not know, such as "
-        f"{', '.join(examples)}. Its images have little to do with such words. Take the starter list {better}, or "
-        f"leave those prompts out."
+        f"{count} {those} words that the demo model does not know, such as {', '.join(examples)}. Its images have "
+        f"little to do with such words. {advice}"
     )

@@ -66,7 +66,8 @@ def test_whether_a_prompt_names_a_concept(prompt, concept, named):
 )
 def test_the_starter_list_for_a_concept(concept, name):
     assert starter_list_for(concept) == name
-    assert "[unrelated]" in starter_list(name)
+    assert "[unrelated" in starter_list(name)
+    assert starter_list_for(concept, is_demo=True) == ("demo-object" if name == "object" else name)
 
 
 @pytest.mark.parametrize("name", ["", "../object", None, [], "object.txt"])

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from lib_gie.demo.world.captions import unknown_words
+from lib_gie.demo.world.concepts import STYLE_OF
+from lib_gie.demo.world.things import OBJECTS
 from lib_gie.errors import OptionError
 from lib_gie.training.prompts import KINDS, bare, load_prompts, parse_prompts, samples_of, starter_lists, webui_syntax
+from lib_gie.training.prompts.doubts import doubts, has_words
 
 
 def test_starter_lists_have_every_kind():
@@ -17,6 +21,32 @@ def test_starter_lists_have_every_kind():
         assert counts["unrelated"] >= 15
         assert counts["implicit"] >= 10 or name.endswith("object")
         assert not any("{" in prompt for prompt, _ in prompts)
+
+
+@pytest.mark.parametrize("concept", [*OBJECTS, *STYLE_OF])
+def test_the_list_for_the_demo_model_serves_whatever_it_knows(concept):
+    """Prompts that name a thing are unrelated to all others alone, and there are enough for every thing."""
+    prompts = load_prompts("demo-object", concept)
+    assert doubts(prompts, concept) == []
+    assert not any(unknown_words(prompt) for prompt, _ in prompts)
+    unrelated = [prompt for prompt, kind in prompts if kind == "unrelated"]
+    assert len(unrelated) > 50
+    assert not any(has_words(prompt, concept) for prompt in unrelated)
+
+
+def test_of_a_list_for_many_concepts_those_that_name_it_are_left_out():
+    text = "a {concept}\n[Unrelated unless named]\na cat\na dog\na dog and a cat\na cathedral\n[unrelated]\na tree"
+    assert parse_prompts(text, "cat") == [
+        ("a cat", "explicit"), ("a dog", "unrelated"), ("a cathedral", "unrelated"), ("a tree", "unrelated"),
+    ]  # fmt: skip
+    assert ("a cat", "unrelated") in parse_prompts(text, "dog")
+
+
+@pytest.mark.parametrize(("concept", "prompt"), [("apple", "an apple, a banana"), ("Umbrella", "an Umbrella, a banana"),
+                                                 ("cat", "a cat, a banana")])  # fmt: skip
+def test_the_article_suits_the_concept(concept, prompt):
+    assert parse_prompts("a {concept}, a banana", concept) == [(prompt, "explicit")]
+    assert parse_prompts("a {concept} in panama {concept}", "ant") == [("an ant in panama ant", "explicit")]
 
 
 def test_the_concept_takes_its_place():

@@ -13,12 +13,19 @@ from lib_gie.core.concepts import parse_concepts
 from lib_gie.errors import OptionError
 from lib_gie.training.labels import Sample
 
+from .doubts import has_words
+
 KINDS = ("explicit", "implicit", "unrelated")
 
 DEMO_LIST = "demo-object"
 """Name of the starter list that has no other words than those that the demo model knows."""
 
+_UNLESS_NAMED = "unrelated unless named"
+"""Section of prompts that are unrelated, but for those that name the concept: for lists that serve several concepts."""
+
 _SECTION = re.compile(r"\[([^:|\[\]]*)\]")  # one with : or | is prompt editing
+_ARTICLE = re.compile(r"\ba \{concept\}")
+_VOWELS = tuple("aeiou")
 _NEARLY = re.compile(rf"\W*({'|'.join(KINDS)})\W*", re.IGNORECASE)
 _BOM = "\ufeff"
 _ENCODINGS = {
@@ -59,7 +66,8 @@ def parse_prompts(text: str, concept: str, where: str = "the list") -> list[tupl
     """Return prompts and their kinds ("explicit", "implicit", "unrelated") from a list's text.
 
     Each line is a prompt. A line ``[kind]``, in any case, says what the following ones are; those before the first are
-    explicit. Empty lines and those that begin with # are left out. ``{concept}`` becomes the concept.
+    explicit. Under ``[unrelated unless named]`` those that name the concept are left out. So are empty lines and those
+    that begin with #. ``{concept}`` becomes the concept, and ``a {concept}`` "an ..." where it begins with a vowel.
     Raises OptionError for a list without prompts, and for a prompt in two sections.
     """
     kind = KINDS[0]
@@ -71,7 +79,11 @@ def parse_prompts(text: str, concept: str, where: str = "the list") -> list[tupl
         if (section := _section(line, f"line {number} of {where}")) is not None:
             kind = section
             continue
-        prompt = line.replace("{concept}", concept)
+        prompt = _with_concept(line, concept)
+        if kind == _UNLESS_NAMED:
+            if not has_words(prompt, concept):
+                found.setdefault(prompt, KINDS[-1])
+            continue
         if found.setdefault(prompt, kind) != kind:
             raise OptionError(
                 f"line {number} of {where} has {prompt[:100]!r} under [{kind}], and it is under [{found[prompt]}] as "
@@ -82,11 +94,17 @@ def parse_prompts(text: str, concept: str, where: str = "the list") -> list[tupl
     return list(found.items())
 
 
+def _with_concept(line: str, concept: str) -> str:
+    if concept[:1].casefold() in _VOWELS:
+        line = _ARTICLE.sub("an {concept}", line)
+    return line.replace("{concept}", concept)
+
+
 def _section(line: str, place: str) -> str | None:
     """Return the kind that a line names, None for a prompt. Raises OptionError for what is nearly such a line."""
     section = _SECTION.fullmatch(line)
     kind = section[1].strip().casefold() if section else None
-    if kind in KINDS:
+    if kind in (*KINDS, _UNLESS_NAMED):
         return kind
     nearly = _NEARLY.fullmatch(line)
     if section is None and (nearly is None or nearly[0] == nearly[1]):

@@ -41,7 +41,7 @@ def doubts(prompts: Sequence[tuple[str, str]], concept: str) -> list[str]:
             f"No prompt under [explicit] names {quoted(concept)}. Write {{concept}} where the name belongs, or put "
             f"prompts that only imply it under [implicit]."
         )
-    named = [prompt for prompt in unrelated if _has_words(prompt, concept)]
+    named = [prompt for prompt in unrelated if has_words(prompt, concept)]
     if named:
         found.append(
             f"There are prompts under [unrelated] that name {quoted(concept)}, such as {quoted(named[0])}. Move them "
@@ -50,7 +50,7 @@ def doubts(prompts: Sequence[tuple[str, str]], concept: str) -> list[str]:
     return found
 
 
-def _has_words(text: str, concept: str) -> bool:
+def has_words(text: str, concept: str) -> bool:
     """Tell whether a text has the concept's words as they are, one after the other."""
     return re.search(rf"(?<!\w){re.escape(concept.casefold())}(?!\w)", text.casefold()) is not None
 

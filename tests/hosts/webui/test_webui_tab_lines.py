@@ -48,7 +48,7 @@ def test_a_good_order_is_told_at_each_step(lines):
     assert "None implies it" not in lines(prompts=f"[implicit]\na robbery\n[explicit]\n{PROMPTS}")[WHAT]
     assert how.startswith("self: the diffusion model as a zero-shot classifier")
     assert "made with tiny, which is loaded" in how
-    assert go.startswith("It takes ")
+    assert go.startswith("Time: ")
     assert "gie-error" not in what + how + go
 
 
@@ -58,7 +58,7 @@ def test_what_was_trained_just_now_is_no_problem(lines, monkeypatch):
     trained = module.WorkOrder(**dataclasses.asdict(ORDER))
     monkeypatch.setattr(module, "trainer", SimpleNamespace(trained=trained, paces=NO_PACES))
     assert lines()[GO] == "knife is trained. To train it again, tick Replace or give another name."
-    assert lines(seeds=1)[GO].startswith("It takes ")
+    assert lines(seeds=1)[GO].startswith("Time: ")
 
 
 NO_PACES = SimpleNamespace(of=lambda setting: None)
@@ -80,12 +80,15 @@ def test_prompts_with_such_words_are_counted(lines, monkeypatch):
     module = importlib.import_module("lib_gie.hosts.webui.training.lines")
     monkeypatch.setattr(module, "family_now", lambda: "gie-demo")
     said = lines(prompts=starter_list("object"))[WHAT]
-    found = re.search(
-        r"(\d+) of (\d+) prompts have words that the demo model does not know, such as wooden, table", said
-    )
+    found = re.search(r"(\d+) prompts have words that the demo model does not know, such as wooden, table", said)
     assert found
-    assert 20 < int(found[1]) < int(found[2]) == 32
-    assert "Take the starter list demo-object" in said
+    assert 20 < int(found[1]) < 32
+    assert "Take the starter list demo-object." in said
+    assert "Leave such prompts out." in lines(concept="neon sign", prompts=starter_list("object"))[WHAT]
+    assert (
+        "1 prompt has words"
+        in lines(prompts=f"{starter_list('demo-object')}\na wooden <lora:table:1>\na wooden tree")[WHAT]
+    )
     for concept in ("wine", "lamp"):
         assert "have words that" not in lines(concept=concept, prompts=starter_list("demo-object"))[WHAT]
 
@@ -123,7 +126,7 @@ def test_doubts_stop_nobody(lines):
     what, _, go = lines(prompts=few)
     assert "There are few prompts with &#x27;knife&#x27;: 5." in what
     assert "gie-doubt" in what
-    assert go.startswith("It takes ")
+    assert go.startswith("Time: ")
     what, _, _ = lines(concept="umbrella")
     assert "No prompt under [explicit] names &#x27;umbrella&#x27;" in what
 
@@ -154,7 +157,7 @@ def test_a_name_that_is_taken_is_said_before_anything_is_made(lines, tmp_path):
     save_adapter(Adapter(AdapterInfo("sd1", 16, ("knife",), (-5.0, 0.0))), folder / "knife.safetensors")
     assert "tick &#x27;Replace&#x27;" in lines()[GO]
     assert "knife is replaced" in lines(replace=True)[GO]
-    assert lines(name="other")[GO].startswith("It takes ")
+    assert lines(name="other")[GO].startswith("Time: ")
 
 
 def test_a_checkpoint_that_cannot_be_trained_on_is_said(lines, host):  # noqa: F811
@@ -168,7 +171,7 @@ def test_no_checkpoint_is_loaded_yet(lines, host):  # noqa: F811
     host.modules["modules.sd_models"].model_data.sd_model = None
     _, how, go = lines()
     assert "No checkpoint is loaded yet" in how
-    assert go.startswith("It takes ")
+    assert go.startswith("Time: ")
 
 
 def test_an_unusual_size_is_a_doubt(lines):
@@ -179,7 +182,7 @@ def test_an_unusual_size_is_a_doubt(lines):
 def test_the_estimate_is_of_what_was_measured_with_this_checkpoint_and_size(lines, host):  # noqa: F811
     trainer = importlib.import_module("lib_gie.hosts.webui.training.trainer").trainer
     trainer.paces.note(Setting(host.shared.sd_model.sd_checkpoint_info.name_for_extra, 512, 512), 100, 25.0)
-    assert "by 0.25 s for an evaluation of the UNet as measured here" in lines()[GO]
+    assert "by 0.25 s for an evaluation of the UNet, as measured here" in lines()[GO]
     assert "is not measured yet" in lines(width=768)[GO]
     assert lines(seeds=4)[GO] != lines()[GO]
 
@@ -188,7 +191,7 @@ def test_nothing_is_asked_of_the_model(lines, host, monkeypatch):  # noqa: F811
     """A field that changes starts no work: the UNet and the queue are left alone."""
     unet = host.shared.sd_model.model.diffusion_model
     monkeypatch.setattr(type(unet), "forward", lambda *args, **kwargs: pytest.fail("the UNet ran"))
-    assert lines()[GO].startswith("It takes ")
+    assert lines()[GO].startswith("Time: ")
 
 
 def test_any_number_of_values(lines):
