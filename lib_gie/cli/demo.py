@@ -154,7 +154,7 @@ def _row(one: _Made):
     span = Span.of(*one.attention)
     overlays = [overlay(image, attention, span) for image, attention in zip(one.images, one.attention, strict=True)]
     note = (
-        f"erased: {one.concept}, seed {one.seed}\nscale: {one.scale:.2f}\n{one.set_by[0]}:\n{one.set_by[1]}\n"
+        f"erase: {one.concept}, seed {one.seed}\nscale: {one.scale:.2f}\n{one.set_by[0]}:\n{one.set_by[1]}\n"
         f"attention: grey {100 * span.grey:.0f} %, red {100 * span.red:.0f} %"
     )
     return SheetRow(one.prompt, note, (*one.images, *overlays))

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from lib_gie.core.concepts import Concept, format_concepts
 from lib_gie.errors import GieError, OptionError
-from lib_gie.options import BY_NAME
 
 from .arguments import add_options, check_number, check_sampling
 from .concepts import read_concepts
 from .examples import Example
+from .next_steps import next_steps, shows
 from .outputs import check_folder, write_files
 from .scales import Choice, adapter_path, add_automatic, choose_scales, given_choice, setters
 from .sights import Shown, shown_in, together
@@ -189,7 +189,7 @@ def _pictures(pair, options: argparse.Namespace, seeds: list[int], set_by: Seque
     said = [f"{who}:\n{why}" for who, why in set_by]
     rows, told = [], "\n".join(dict.fromkeys(said))
     for image, seed in enumerate(seeds):
-        note = f"erased: {text}\nseed {seed}, {_scale_text(pair.eraser, image)}\n{told}"
+        note = f"erase: {text}\nseed {seed}, {_scale_text(pair.eraser, image)}\n{told}"
         rows.append(SheetRow(options.prompt, note, (pair.before[image], pair.after[image], overlays[image])))
     sheet = contact_sheet(("without", "with", "attention to it"), rows)
     found = dict(zip(FILES, (strip(pair.before), strip(pair.after), strip(overlays), sheet), strict=True))
@@ -290,7 +290,7 @@ def _counts(report: dict) -> list[str]:
         return []
     found = []
     for concept in report["concepts"]:
-        shown = [sum(_shows(concept["text"], one, when) for one in images) for when in ("before", "after")]
+        shown = [sum(shows(concept["text"], one, when) for one in images) for when in ("before", "after")]
         found.append(f"{concept['text']}: in {shown[0]} of {len(images)} images without, in {shown[1]} with")
     return found
 
@@ -301,41 +301,19 @@ def _in_words(scales: Sequence[float]) -> str:
     return found[0] if len(set(found)) == 1 else " ".join(found)
 
 
-def _shows(concept: str, seen: dict, when: str) -> bool:
-    """Tell whether a concept is in what ``_seen`` returned."""
-    return concept in [*seen[f"objects_{when}"], *seen[f"styles_{when}"]]
-
-
-def _next_steps(report: dict, strength: float) -> list[str]:
-    """Say of each concept that still shows what to do. ``strength``: what its scales were multiplied by."""
-    stronger = min(BY_NAME["strength"].high, round(1.5 * strength, 2))
-    found = []
-    for concept in report["concepts"]:
-        if not _shows(concept["text"], report, "after"):
-            continue
-        if not any(any(of_image) for of_image in concept["scales"]):
-            advice = "its scale was 0; try a fixed one, such as --scale -1"
-        elif stronger > strength:
-            advice = f"try --strength {stronger:g}"
-        else:
-            advice = "no greater --strength is possible; try a stronger --scale"
-        found.append(f"{concept['text']} still shows: {advice}")
-    return found
-
-
 def _print(report: dict, demo: bool, strength: float) -> None:
     print(f"prompt: {report['prompt']}")
     for concept in report["concepts"]:
         scales = ", ".join(_in_words(of_image) for of_image in concept["scales"])
-        print(f"erased: {concept['text']} (tokens: {' '.join(concept['tokens'])}), scale {scales}")
-        print(f"        by {concept['set_by']}")
+        print(f"erase: {concept['text']} (tokens: {' '.join(concept['tokens'])}), scale {scales}")
+        print(f"       by {concept['set_by']}")
     for note in _together(report["notes"]):
         print(f"note: {note}")
     print(f"seconds: {report['seconds_before']} without, {report['seconds_after']} with")
     if demo:
         print(f"shown without: {_shown(report, 'before')}")
         print(f"shown with:    {_shown(report, 'after')}")
-        for line in (*_counts(report), *_next_steps(report, strength)):
+        for line in (*_counts(report), *next_steps(report, strength)):
             print(line)
     print("\n".join(report["files"]))
 

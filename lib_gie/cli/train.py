@@ -303,14 +303,21 @@ def _labels_all(options: argparse.Namespace) -> bool:
 
 def _trial_command(options: argparse.Namespace, work: Mapping[str, Sequence[Sample]]) -> str:
     """Return a command that erases with the new adapter from a prompt that it was trained on."""
-    concept, samples = next(iter(work.items()))
-    prompt = next(sample.prompt for sample in samples if sample.kind != "unrelated")
-    model = f" --model {shlex.quote(str(options.model))}" if options.model else ""
-    out = options.out if _out(options.out).parent == own_folder() else str(_out(options.out))
-    return (
-        f"python -m lib_gie erase {shlex.quote(prompt)} --erase {shlex.quote(concept)} --adapter {shlex.quote(out)}"
-        f"{model} --count 4 --out out"
-    )
+    from lib_gie.core.concepts import Concept, format_concepts
+    from lib_gie.training.prompts import webui_syntax
+
+    samples = [sample for own in work.values() for sample in own if sample.kind != "unrelated"]
+    samples.sort(key=lambda sample: bool(webui_syntax(sample.prompt)) or sample.prompt.startswith("-"))
+    given = {
+        "--erase": format_concepts([Concept(concept) for concept in work]),
+        "--adapter": options.out if _out(options.out).stem == options.out else str(_out(options.out)),
+        "--model": str(options.model or ""),
+        "--count": "4",
+        "--out": "out",
+    }
+    words = [f"{name}={value}" if value.startswith("-") else f"{name} {shlex.quote(value)}"
+             for name, value in given.items() if value]  # fmt: skip
+    return " ".join(["python -m lib_gie erase", shlex.quote(samples[0].prompt), *words])
 
 
 def _presumption(
@@ -348,12 +355,18 @@ def _say_extent(
 ) -> None:
     """Say how much there is to do for each concept, and how long one process takes here."""
     from lib_gie.training.search import GRID
-    from lib_gie.training.work import seconds_of_evaluation, work_left
+    from lib_gie.training.work import seconds_of_evaluation, together, work_left
 
-    pace = seconds_of_evaluation(maker, next(iter(samples)), options.batch)
-    for concept, own in samples.items():
-        work = work_left(own, len(GRID), type(judges[concept]), options.steps, presumed[concept])
-        print(_extent_text(concept, work, type(judges[concept]), pace), file=sys.stderr)
+    pace = seconds_of_evaluation(maker, next(iter(samples)))
+    works = {
+        concept: work_left(own, len(GRID), type(judges[concept]), options.steps, presumed[concept])
+        for concept, own in samples.items()
+    }
+    judge = type(next(iter(judges.values())))
+    for concept, work in works.items():
+        print(_extent_text(concept, work, judge, pace), file=sys.stderr)
+    if len(works) > 1:
+        print(_extent_text("all together", together(list(works.values())), judge, pace), file=sys.stderr)
 
 
 def _extent_text(concept: str, work: Work, judge: type[Judge], pace: float) -> str:
@@ -361,7 +374,7 @@ def _extent_text(concept: str, work: Work, judge: type[Judge], pace: float) -> s
     from lib_gie.training.work import uncounted_text
 
     return (
-        f"{concept}: {work.prompts:,} prompts are read. Images to make: {work.images_text}. One process takes "
+        f"{concept}: {work.prompts:,} prompts to read. Images to make: {work.images_text}. Time of one process: "
         f"{work.time_text(pace)}, less what an earlier run has kept.{uncounted_text(judge)}"
     )
 

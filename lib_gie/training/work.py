@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+
+from lib_gie.core.call import LATENT_CHANNELS
 
 from .calibration.counted import MOST_EVALUATIONS
 from .calibration.presence import POINTS
@@ -20,9 +22,9 @@ from .rounds import ROUND
 from .search import most_tries
 
 USUAL_TRIES = 2, 3
-"""Images that a label usually takes once the concept is calibrated, as those of the adapters in models/ did."""
+"""Images that a label usually takes where the calibration is sure, as those of the adapters in models/ did."""
 
-_USUAL_TRIES_OF_ALL = 2, 4  # without a calibration: 1 where the concept does not show, 3 and more where it does
+_USUAL_TRIES_OF_DOUBTFUL = 2, 4  # 1 where the concept does not show, 3 and more where it does
 
 _USUAL_ROUNDS_MORE = 1  # than those that a training needs, see ``Rounds``
 
@@ -51,7 +53,7 @@ class Work:
     def images_text(self) -> str:
         """How many images are made, such as "usually 48 to 144, at most 1,416"."""
         low, high, most = (f"{amount.images:,}" for amount in (*self.usual, self.most))
-        return _usually(low if low == high else f"{low} to {high}", most)
+        return _range_text(low if low == high else f"{low} to {high}", high, most)
 
     def time_text(self, seconds: float) -> str:
         """Return how long it takes, such as "usually 3 to 5 minutes, at most 1 hour".
@@ -59,11 +61,22 @@ class Work:
         ``seconds``: of one evaluation of the UNet.
         """
         low, high, most = (amount.evaluations * seconds for amount in (*self.usual, self.most))
-        return _usually(span(low, high), duration(most))
+        return _range_text(span(low, high), duration(high), duration(most))
 
 
-def _usually(usual: str, most: str) -> str:
-    return most if usual == most else f"usually {usual}, at most {most}"
+def together(works: Sequence[Work]) -> Work:
+    """Return the work for several concepts, one after the other."""
+
+    def summed(amounts: Iterable[Amount]) -> Amount:
+        return Amount(*map(sum, zip(*amounts, strict=True)))
+
+    low, high = (summed(work.usual[end] for work in works) for end in (0, 1))
+    return Work(sum(work.prompts for work in works), (low, high), summed(work.most for work in works))
+
+
+def _range_text(usual: str, high: str, most: str) -> str:
+    """Return a usual range and the most. Where that is the range's end, it is not said twice."""
+    return usual if high == most else f"usually {usual}, at most {most}"
 
 
 def evaluations_of_image(steps: int, judge: type[Judge]) -> int:
@@ -78,30 +91,32 @@ def uncounted_text(judge: type[Judge]) -> str:
     return " The time that the vision model takes for its answers is added." if judge.settings else ""
 
 
-def seconds_of_evaluation(model: Calibrator, concept: str, rows: int) -> float:
-    """Return the seconds of one evaluation of the UNet with erasure in a batch of ``rows``.
+def seconds_of_evaluation(model: Calibrator, concept: str) -> float:
+    """Return the seconds of one evaluation of the UNet with erasure, in a batch as large as a round.
 
-    A slow model is asked for two single rows: a whole batch would take minutes of those that it is to tell.
+    A slow model is asked for two single rows instead, which takes long enough.
     """
 
     def timed(count: int) -> float:
-        latents = torch.zeros(count, 4, *model.latent_size)  # [B, 4, h, w]
+        latents = torch.zeros(count, LATENT_CHANNELS, *model.latent_size)  # [B, 4, h, w]
         timesteps = torch.full((count,), len(model.alphas_cumprod) // 2)  # [B]
         begun = time.monotonic()
         model.predict(latents, timesteps, [concept] * count, concept, torch.full((count,), -1.0))
         return (time.monotonic() - begun) / count
 
-    return timed(rows) if timed(1) < _QUICK else timed(1)  # the first call of a model takes longer
+    return timed(ROUND) if timed(1) < _QUICK else timed(1)  # the first call of a model takes longer
 
 
 def work_of(samples: Sequence[Sample], scales: int, judge: type[Judge], steps: int) -> Work:
     """Return the work for one concept before it is calibrated.
 
     ``scales``: how many are searched. ``judge``: its class. Labels that an earlier training has kept save some of it.
+    Nobody knows yet of how many prompts the calibration will be sure: what is usual goes from all to none of those that
+    imply the concept.
     """
-    readings = len(POINTS) * len({sample.prompt for sample in samples if sample.kind == "implicit"})
-    labels = ROUND, ROUND * (1 + _USUAL_ROUNDS_MORE)
-    return _work(samples, scales, judge, steps, labels, USUAL_TRIES, MOST_EVALUATIONS + readings)
+    implying = len({sample.prompt for sample in samples if sample.kind == "implicit"})
+    low, high = _Labels(0, ROUND), _Labels(implying, max(ROUND, implying) + ROUND * _USUAL_ROUNDS_MORE)
+    return _work(samples, scales, judge, steps, (low, high), MOST_EVALUATIONS + len(POINTS) * implying)
 
 
 def work_left(
@@ -113,10 +128,28 @@ def work_left(
     """
     searched = [sample for sample in samples if sample.kind != "unrelated"]
     if presumption is None:
-        return _work(samples, scales, judge, steps, (len(searched),) * 2, _USUAL_TRIES_OF_ALL, 0)
-    needed = max(ROUND, len({sample.prompt for sample in searched if not presumption.is_sure(sample)}))
-    labels = needed, needed + ROUND * _USUAL_ROUNDS_MORE
-    return _work(samples, scales, judge, steps, labels, USUAL_TRIES, 0)
+        every = _Labels(len(searched), len(searched))
+        return _work(samples, scales, judge, steps, (every, every), 0)
+    doubtful = len({sample.prompt for sample in searched if not presumption.is_sure(sample)})
+    needed = max(ROUND, doubtful)
+    usual = _Labels(doubtful, needed), _Labels(doubtful, needed + ROUND * _USUAL_ROUNDS_MORE)
+    return _work(samples, scales, judge, steps, usual, 0)
+
+
+class _Labels(NamedTuple):
+    """A number of labels, the ``total`` and those of ``doubtful`` prompts."""
+
+    doubtful: int
+    total: int
+
+    def images(self, searched: int, most_tries: int, end: int) -> int:
+        """Return their images at the lower (0) or upper (1) ``end`` of what is usual.
+
+        ``searched``: how many samples there are. ``most_tries``: the most images of one.
+        """
+        sure, doubtful = (min(tries[end], most_tries) for tries in (USUAL_TRIES, _USUAL_TRIES_OF_DOUBTFUL))
+        labels = min(self.total, searched)
+        return min(self.doubtful, labels) * doubtful + max(0, labels - self.doubtful) * sure
 
 
 def _work(
@@ -124,8 +157,7 @@ def _work(
     scales: int,
     judge: type[Judge],
     steps: int,
-    usual_labels: tuple[int, int],
-    usual_tries: tuple[int, int],
+    usual: tuple[_Labels, _Labels],
     before: int,
 ) -> Work:
     """Return the work. ``before``: evaluations that come before the first image."""
@@ -136,9 +168,11 @@ def _work(
     absent = min(CALIBRATION, len(samples) - searched) if judge.calibrates else 0
     each, once = evaluations_of_image(steps, judge), len(POINTS) * prompts + before
 
-    def amount(labels: int, images_each: int) -> Amount:
-        images = min(labels, searched) * (tries if judge.whole_rows else min(images_each, tries)) + absent
-        return Amount(images, images * each + once)
+    def amount(images: int) -> Amount:
+        return Amount(images + absent, (images + absent) * each + once)
 
-    low, high = (amount(*usual) for usual in zip(usual_labels, usual_tries, strict=True))
-    return Work(prompts, (low, high), amount(searched, tries))
+    def usual_images(end: int) -> int:
+        labels = usual[end]
+        return min(labels.total, searched) * tries if judge.whole_rows else labels.images(searched, tries, end)
+
+    return Work(prompts, (amount(usual_images(0)), amount(usual_images(1))), amount(searched * tries))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import json
 import re
@@ -19,7 +20,7 @@ from lib_gie.assets import DEMO_FIXED_SCALE, MODELS
 from lib_gie.cli import main
 from lib_gie.cli.erase import FILES
 from lib_gie.cli.pages import END, begin
-from lib_gie.core.concepts import Concept
+from lib_gie.core.concepts import Concept, parse_concepts
 from lib_gie.core.scales.adapter import load_adapter
 from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.demo.world.detector import VERSION
@@ -294,9 +295,8 @@ def test_train_makes_an_adapter_that_the_other_commands_take(tmp_path, capsys):
         "step 1 of 3: calibrating knife", "step 2 of 3: making and judging images for knife",
         "step 3 of 3: fitting the adapter",
     ]  # fmt: skip
-    assert re.search(
-        r"knife: 16 prompts are read. Images to make: usually 16 to 24, at most \d+. One process", written.err
-    )
+    extent = r"knife: 16 prompts to read. Images to make: usually 16 to \d+, at most \d+. Time of one process: "
+    assert re.search(extent, written.err)
     assert (report["prompts"], report["unrelated_prompts"]) == (16, 8)
     assert (report["labelled"], report["presumed_prompts"]) == (8, 0)  # one round; none of the unrelated prompts
     assert 8 <= report["images"] <= 20  # without erasure and, where it shows, at the calibrated scale
@@ -316,7 +316,7 @@ def test_train_makes_an_adapter_that_the_other_commands_take(tmp_path, capsys):
     assert main([*arguments, "--label", "all", "--read-at", "half"]) == 0
     written = capsys.readouterr()
     assert "step 2 of 2: fitting the adapter" in written.err
-    assert "One process takes" in written.err
+    assert "Time of one process: " in written.err
     whole = json.loads(written.out)
     assert whole["labelled"] == 8
     assert whole["images"] > report["images"]  # a whole search for each
@@ -426,12 +426,11 @@ def test_what_set_a_scale_is_named_also_where_the_fixed_scale_took_over():
 
     from lib_gie.cli.erase import _in_words
     from lib_gie.cli.scales import setters
+    from lib_gie.core.scales.scale_rules import Replacement
 
-    named, strange = (
-        f"the fixed scale -1 took the place of the adapter's weaker answer: {why}" for why in ("a: b", "c")
-    )
-    doubts = {0: ("", named, named), 1: ("", strange, "")}
-    eraser = SimpleNamespace(erasure=SimpleNamespace(doubts=doubts.get))
+    named, strange = (Replacement(-1.0, "adapter", why) for why in ("a: b", "c"))
+    replaced = {0: (None, named, named), 1: (None, strange, None)}
+    eraser = SimpleNamespace(erasure=SimpleNamespace(replacements=replaced.get))
     choices = [SimpleNamespace(by=f"adapter {name}", why="trained") for name in ("a", "b", "c")]
     assert setters(eraser, choices, 2) == [
         ("adapter a", "trained"),
@@ -462,23 +461,6 @@ def test_of_several_images_it_is_counted_in_how_many_a_concept_shows():
     assert _counts({**report, "images": [one]}) == []
 
 
-@pytest.mark.parametrize(
-    ("shown", "scale", "strength", "said"),
-    [
-        (["cat"], -1.0, 1.0, []),
-        (["knife"], -1.0, 1.0, ["knife still shows: try --strength 1.5"]),
-        (["knife"], -1.0, 2.5, ["knife still shows: try --strength 3"]),
-        (["knife"], -1.0, 3.0, ["knife still shows: no greater --strength is possible; try a stronger --scale"]),
-        (["knife"], 0.0, 1.0, ["knife still shows: its scale was 0; try a fixed one, such as --scale -1"]),
-    ],
-)
-def test_what_to_do_where_a_concept_still_shows(shown, scale, strength, said):
-    from lib_gie.cli.erase import _next_steps
-
-    concepts = [{"text": "knife", "scales": [[scale], [0.0]]}]
-    assert _next_steps({"concepts": concepts, "objects_after": shown, "styles_after": []}, strength) == said
-
-
 def test_an_interrupted_training_says_how_it_goes_on(tmp_path, monkeypatch, capsys):
     from lib_gie.cli import train
 
@@ -490,3 +472,34 @@ def test_an_interrupted_training_says_how_it_goes_on(tmp_path, monkeypatch, caps
     assert main(["train", "--concept", "knife", "--out", "x.safetensors", "--labels", str(tmp_path / "kept")]) == 130
     assert "is kept in" in (said := capsys.readouterr().err)
     assert "the same command goes on from there" in said
+
+
+@pytest.mark.parametrize(
+    ("concepts", "prompt", "out", "words"),
+    [
+        (["knife"], "a knife", "my-knife", ["a knife", "--erase", "knife", "--adapter", "my-knife"]),
+        (["wine, red", "a: b"], "a cat", "x.safetensors", ["a cat", "--erase", '"wine, red", "a: b"', "--adapter",
+                                                         "x.safetensors"]),
+        (["3:2"], "it's one", "o/x.safetensors", ["it's one", "--erase", '"3:2"', "--adapter", "o/x.safetensors"]),
+    ],
+)  # fmt: skip
+def test_the_adapter_is_tried_on_what_it_was_trained_for(concepts, prompt, out, words):
+    """By the concepts as they are read again, and by a prompt that means the same without the WebUI."""
+    from lib_gie.cli import train
+    from lib_gie.training.labels import Sample
+
+    options = argparse.Namespace(out=out, model=Path("a b.safetensors"))
+    prompts = ["- a", "a (cat:1.2)", prompt]
+    samples = [Sample("a tree", 1, "unrelated"), *(Sample(text, 1, "explicit") for text in prompts)]
+    command = train._trial_command(options, dict.fromkeys(concepts, samples))
+    expected = ["erase", *words, "--model", "a b.safetensors", "--count", "4", "--out", "out"]
+    assert shlex.split(command)[3:] == expected
+    assert [concept.text for concept in parse_concepts(words[2])] == concepts
+
+
+def test_an_adapters_name_may_be_that_of_a_folder_here(tmp_path, monkeypatch):
+    from lib_gie.cli.scales import adapter_path
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo-knife").mkdir()
+    assert adapter_path("demo-knife").suffix == ".safetensors"

@@ -15,7 +15,7 @@ from lib_gie.training.labels import Sample
 from lib_gie.training.presumption import Presumption
 from lib_gie.training.rounds import ROUND
 from lib_gie.training.search import GRID
-from lib_gie.training.work import USUAL_TRIES, Work, seconds_of_evaluation, work_left, work_of
+from lib_gie.training.work import USUAL_TRIES, Amount, Work, seconds_of_evaluation, together, work_left, work_of
 
 NAMING = [Sample(f"a knife {number}", seed, "explicit") for number in range(30) for seed in (1, 2)]
 IMPLYING = [Sample(f"a robbery {number}", 1, "implicit") for number in range(40)]
@@ -39,13 +39,13 @@ def test_what_is_left_depends_on_what_the_calibration_knows():
     )
     every = len(NAMING) + len(IMPLYING)
     assert images(sure)[:2] == (ROUND * 2, 2 * ROUND * 3)
-    assert images(doubtful)[:2] == (38 * 2, (38 + ROUND) * 3)
+    assert images(doubtful)[:2] == (38 * 2, 38 * 4 + ROUND * 3)
     assert images(unknown)[:2] == (every * 2, every * 4)
     assert sure.most == doubtful.most == unknown.most
     assert sure.most.images > images(unknown)[1]
     assert sure.prompts == 30 + 40 + 50
     assert sure.usual[0].evaluations == 2 * ROUND * 40 + 2 * 120
-    before = work_of(SAMPLES, len(GRID), DETECTOR, 20)
+    assert images(before := work_of(SAMPLES, len(GRID), DETECTOR, 20))[:2] == (ROUND * 2, 40 * 4 + ROUND * 3)
     assert before.most.evaluations - sure.most.evaluations == 1000 + 2 * 40  # calibration, and what implies the concept
 
 
@@ -65,18 +65,45 @@ def test_a_usual_amount_is_never_beyond_the_most():
         for presumption in (presumed(0), None):
             work = work_left(few, 1, judge_class(judge), 20, presumption)
             assert images(work) == tuple(sorted(images(work)))
-            assert images(work_of(few, 1, judge_class(judge), 20)) == images(work_of(few, 1, judge_class(judge), 20))
+            before = images(work_of(few, 1, judge_class(judge), 20))
+            assert before == tuple(sorted(before))
+
+
+def test_the_work_for_several_concepts_is_their_sum():
+    one, two = (work_left(SAMPLES, len(GRID), DETECTOR, 20, presumed(sure)) for sure in (40, 2))
+    both = together([one, two])
+    assert images(both) == tuple(map(sum, zip(images(one), images(two), strict=True)))
+    assert both.most.evaluations == one.most.evaluations + two.most.evaluations
+    assert both.prompts == 2 * one.prompts
+
+
+@pytest.mark.parametrize(
+    ("amounts", "said"),
+    [((48, 144, 1416), "usually 48 to 144, at most 1,416"), ((10, 20, 20), "10 to 20"), ((20, 20, 20), "20"),
+     ((20, 20, 60), "usually 20, at most 60")],
+)  # fmt: skip
+def test_what_is_no_more_is_not_said_twice(amounts, said):
+    low, high, most = (Amount(count, count) for count in amounts)
+    assert Work(1, (low, high), most).images_text == said
+
+
+def test_times_in_words():
+    low, high, most = (Amount(1, count) for count in (1, 2, 60))
+    work = Work(1, (low, high), most)
+    assert work.time_text(0.1) == "usually less than a second, at most 6 seconds"
+    assert work.time_text(1) == "usually 1 to 2 seconds, at most 1 minute"
+    assert work.time_text(60) == "usually 1 to 2 minutes, at most 1 hour"
 
 
 def test_the_command_says_it_in_words():
     work = work_left(SAMPLES, len(GRID), DETECTOR, 20, presumed(40))
     text = _extent_text("knife", work, DETECTOR, 0.1)
-    assert text.startswith(f"knife: 120 prompts are read. Images to make: {work.images_text}. One process takes ")
+    assert text.startswith(f"knife: 120 prompts to read. Images to make: {work.images_text}. Time of one process: ")
     assert work.images_text == f"usually 48 to 144, at most {images(work)[2]}"
-    assert "takes usually 4 to 10 minutes, at most 54 minutes, less" in text
+    assert "process: usually 4 to 10 minutes, at most 54 minutes, less" in text
     hand = judge_class("hand")
     by_hand = _extent_text("knife", work_left(SAMPLES, len(GRID), hand, 20, None), hand, 0.1)
-    assert "Images to make: 1,300. One process takes 1 hour 27 minutes, less" in by_hand
+    assert "Images to make: 1,300. Time of one process: 1 hour 27 minutes, less" in by_hand
     assert by_hand.endswith("your answers is added.")
 
 
@@ -99,5 +126,5 @@ class Slow:
 def test_the_pace_is_measured_quickly(monkeypatch, seconds, batches):
     model = Slow(seconds)
     monkeypatch.setattr("lib_gie.training.work.time", SimpleNamespace(monotonic=lambda: model.now))
-    assert seconds_of_evaluation(model, "knife", 24) == pytest.approx(seconds)
+    assert seconds_of_evaluation(model, "knife") == pytest.approx(seconds)
     assert model.batches == batches

@@ -383,7 +383,7 @@ def test_what_is_enforced_is_erased_from_the_answer(enforced, webui):
         assert "erasure applied to knife, as always on this WebUI; erasure applied to cat (" in generated(page)
         erased = pixels(page, 0)
         ask(page)
-        assert "for comparison: only knife was erased, as always on this WebUI" in said(page)
+        assert "for comparison: erasure applied only to knife, as always on this WebUI" in said(page)
         shown = pixels(page, 1)
         page.choose_picture(1)
         page.wait(lambda: "GIE enforced: knife" in infotext(page), "its infotext")

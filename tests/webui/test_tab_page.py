@@ -72,11 +72,12 @@ def test_a_preset_fills_the_page_and_the_time_stands_there(fresh, webui):
     fresh.wait(lambda: fresh.value(f"{field('concept')} textarea") == "violence", "the concept")
     says(fresh, "what", "prompts for violence: 15 explicit, 15 implicit, 15 unrelated")
     assert "[implicit]" in fresh.value(f"{field('prompts')} textarea")
-    says(fresh, "estimate", "It takes ")
-    says(fresh, "estimate", "evaluations of the UNet")
+    says(fresh, "estimate", "Time: ")
+    says(fresh, "estimate", "Images to make: usually ")
     fresh.picture("tab-preset", TAB)
     press_preset(fresh, "knife")
-    says(fresh, "what", "prompts for knife: 16 explicit")
+    says(fresh, "what", "prompts for knife: 60 explicit")
+    assert fresh.value(f"{field('list')} input") == "demo-object"
     fresh.wait(lambda: fresh.value(f"{field('judge')} input") == "detector", "the judge that knows knives")
 
 
@@ -88,7 +89,7 @@ def test_the_presets_are_those_of_the_settings(fresh, webui):
 
 def test_effort_stands_for_three_numbers(fresh):
     press_preset(fresh, "violence")
-    says(fresh, "estimate", "It takes ")
+    says(fresh, "estimate", "Time: ")
     open_advanced(fresh)
     usual = fresh.text(field("estimate"))
     for name, count in (("Quick", "1"), ("Thorough", "8"), ("Usual", "4")):
@@ -134,13 +135,13 @@ def test_sampling_follows_the_loaded_model(fresh):
 
 def test_problems_stand_at_their_step(fresh):
     press_preset(fresh, "knife")
-    says(fresh, "estimate", "It takes ")
+    says(fresh, "estimate", "Time: ")
     fresh.fill(f"{field('concept')} textarea", "knife, wine")
     says(fresh, "what", "names 2 concepts")
     fresh.wait(lambda: not fresh.text(field("estimate")).strip(), "no estimate of what cannot be trained")
     fresh.fill(f"{field('concept')} textarea", "nothing known")
     says(fresh, "how", "the detector knows the demo model")
-    says(fresh, "what", "prompts for nothing known: 16 explicit")
+    says(fresh, "what", "prompts for nothing known: 60 explicit")
     fresh.fill(f"{field('prompts')} textarea", "a knife\n[unrelated]\na cat\na dog\na fish\na car")
     says(fresh, "what", "There are few prompts with 'nothing known': 1.")
     says(fresh, "what", "No prompt under [explicit] names 'nothing known'")
@@ -211,7 +212,7 @@ def test_everything_fits(page, webui, theme):
     page.load(webui.url, theme)
     page.open_tab("Growth Inhibitors")
     press_preset(page, "van gogh style")
-    says(page, "estimate", "It takes ")
+    says(page, "estimate", "Time: ")
     try:
         for width in WIDTHS:
             page.resize(width, 2200)

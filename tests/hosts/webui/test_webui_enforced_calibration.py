@@ -203,7 +203,7 @@ def test_users_are_told_no_figures(admin, tmp_path):
     told = read_out(done)
     assert told == {
         "concept": "wine", "scale": None, "by": "a calibration", "kind": "calibration", "present": None,
-        "in_prompt": None, "always": True, "reason": "",
+        "in_prompt": None, "always": True, "reason": "", "strength": None, "weight": None,
     }  # fmt: skip
     assert name not in json.dumps(done.extra_generation_params, default=str)
 

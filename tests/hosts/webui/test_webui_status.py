@@ -17,6 +17,7 @@ from test_webui_glue import host  # noqa: F401  # a fixture
 from test_webui_shown import BEFORE, run, same
 
 from lib_gie.core.scales.resolved import ResolvedScales
+from lib_gie.core.scales.scale_rules import Replacement
 from lib_gie.errors import ErasureError
 from lib_gie.hosts.webui.request.infotext import settings_line
 from lib_gie.options import AUTOMATIC
@@ -155,8 +156,8 @@ def test_what_found_the_scale_is_named(host, tmp_path):  # noqa: F811
 def test_where_the_fixed_scale_took_its_place_the_line_says_so(host, tmp_path, monkeypatch):  # noqa: F811
     """Not what an admin enforces: it would tell for which prompts erasing is weak."""
     name = kept(host, tmp_path, ABSENT, "wine")
-    doubt = "the fixed scale -3 took the place of the calibration's weaker answer: it is strange"
-    monkeypatch.setattr(ResolvedScales, "doubts", lambda *unused: (doubt,))
+    replacement = Replacement(-3.0, "calibration", "it is strange")
+    monkeypatch.setattr(ResolvedScales, "replacements", lambda *unused: (replacement,))
     _, done = run(host, {"concepts": "wine", "adapter": AUTOMATIC}, sampling=ONE)
     (line,) = lines(done)
     assert line.endswith(f", fixed scale, stronger than that of the calibration {name}, because it is strange)")
@@ -185,8 +186,11 @@ def test_what_to_do_next_is_said_of_what_a_user_has_chosen(host, tmp_path):  # n
     assert "Fixed scale" not in next_step(erased)
     _, absent = run(host, {"concepts": "wine", "adapter": AUTOMATIC})
     assert next_step(absent) == "If an image shows what was not erased, choose Fixed scale under Adapter."
-    _, zero = run(host, {"concepts": "wine:0"})
-    assert next_step(zero) == ""
+    for nothing in ({"concepts": "wine:0"}, {"concepts": "wine:0", "adapter": AUTOMATIC},
+                    {"concepts": "wine", "adapter": AUTOMATIC, "strength": 0}):  # fmt: skip
+        assert next_step(run(host, nothing)[1]) == ""
+    _, greatest = run(host, {"concepts": "knife", "strength": 3})
+    assert "no greater Strength is possible" in next_step(greatest)
     host.shared.cmd_opts.gie_enforce = "bomb"
     _, enforced = run(host)
     assert next_step(enforced) == ""
@@ -372,7 +376,7 @@ def test_the_images_without_erasure_have_lines(host):  # noqa: F811
     host.shared.cmd_opts.gie_enforce = "bomb"
     _, done = run(host, BEFORE, pictures=True)
     assert lines(done)[2:] == [
-        f"Picture {number}, seed {number - 3}, for comparison: only bomb was erased, as always on this WebUI"
+        f"Picture {number}, seed {number - 3}, for comparison: erasure applied only to bomb, as always on this WebUI"
         for number in (3, 4)
     ]
     host.shared.cmd_opts.gie_enforce = None
@@ -539,9 +543,9 @@ def test_the_shown_picture_is_the_kept_one(host):  # noqa: F811
     ("before", "after", "said"),
     [
         (None, None, "nothing was erased"),
-        (None, "knife", "only knife was erased, as always on this WebUI"),
-        ("bomb", "bomb", "only bomb was erased, as always on this WebUI"),
-        ("bomb", "bomb:0.5, wine", "only bomb, wine was erased, as always on this WebUI"),
+        (None, "knife", "erasure applied only to knife, as always on this WebUI"),
+        ("bomb", "bomb", "erasure applied only to bomb, as always on this WebUI"),
+        ("bomb", "bomb:0.5, wine", "erasure applied only to bomb, wine, as always on this WebUI"),
         ("bomb", None, "nothing was erased"),
     ],
 )

@@ -10,7 +10,7 @@ from test_webui_work_order import ORDER
 
 from lib_gie.hosts.webui.training.estimate import estimate_text
 from lib_gie.hosts.webui.training.pace import ASSUMED, Paces, Setting
-from lib_gie.hosts.webui.training.progress import STEPS, Progress, Stage
+from lib_gie.hosts.webui.training.progress import Progress, Stage
 from lib_gie.hosts.webui.training.status import stage_text, status_html
 from lib_gie.hosts.webui.training.work_order import amount
 from lib_gie.training.durations import duration, span
@@ -18,8 +18,8 @@ from lib_gie.training.durations import duration, span
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 seconds"), (1, "1 second"), (59.4, "59 seconds"), (59.6, "1 minute"), (90, "2 minutes"), (3600, "1 hour"),
-     (3900, "1 hour 5 minutes"), (7261, "2 hours 1 minute")],
+    [(0, "less than a second"), (1, "1 second"), (59.4, "59 seconds"), (59.6, "1 minute"), (90, "2 minutes"),
+     (3600, "1 hour"), (3900, "1 hour 5 minutes"), (7261, "2 hours 1 minute")],
 )  # fmt: skip
 def test_durations(seconds, text):
     assert duration(seconds) == text
@@ -28,6 +28,7 @@ def test_durations(seconds, text):
 @pytest.mark.parametrize(
     ("low", "high", "text"),
     [(180, 3000, "3 to 50 minutes"), (60, 120, "1 to 2 minutes"), (20, 120, "20 seconds to 2 minutes"),
+     (0.2, 0.4, "less than a second"), (0.2, 4, "up to 4 seconds"),
      (600, 610, "10 minutes"), (600, 4000, "10 minutes to 1 hour 7 minutes"), (3600, 7200, "1 to 2 hours"),
      (3900, 7800, "1 hour 5 minutes to 2 hours 10 minutes")],
 )  # fmt: skip
@@ -41,13 +42,15 @@ def test_ranges_of_durations(low, high, text):
 def test_an_estimate_says_what_it_rests_on():
     work = amount(ORDER)
     measured = estimate_text(ORDER, 0.25)
-    assert measured.startswith(f"It takes {work.time_text(0.25)}, by 0.25 s for an")
+    assert measured.startswith(
+        f"Time: {work.time_text(0.25)}. Images to make: {work.images_text}. The time is by 0.25 s"
+    )
     assert "as measured here" in measured
     assumed = estimate_text(ORDER, None)
-    assert assumed.startswith(f"It takes {work.time_text(1 / ASSUMED)}, if this machine")
+    assert assumed.startswith(
+        f"Time: {work.time_text(1 / ASSUMED)}. Images to make: {work.images_text}. The time is that"
+    )
     assert "is not measured yet" in assumed
-    for text in (measured, assumed):
-        assert f"Images to make: {work.images_text}." in text
 
 
 @pytest.mark.parametrize(
@@ -101,7 +104,7 @@ def test_a_time_that_cannot_be_is_no_pace(tmp_path, seconds, known):
     entry = f'{{"checkpoint": "some checkpoint", "width": 64, "height": 64, "seconds": {seconds}}}\n'
     file.write_text(entry, encoding="utf-8")
     assert Paces(file).of(SETTING) == (float(seconds) if known else None)
-    assert estimate_text(ORDER, Paces(file).of(SETTING)).startswith("It takes ")
+    assert estimate_text(ORDER, Paces(file).of(SETTING)).startswith("Time: ")
 
 
 @pytest.mark.parametrize("seconds", [1e308, float("inf"), float("nan"), 1e-320, -1.0])
@@ -121,10 +124,10 @@ def stage(done: int, total: int, seconds: float, found: int = 0, most: int = 0, 
 def test_progress_has_the_time_left():
     assert (
         stage_text(stage(120, 628, 180))
-        == "Labelling, round 2. Labels: 120 of 628, about 13 minutes left in this step."
+        == "Labelling, round 2. Labels: 120 of 628, about 13 minutes left in this part."
     )
     assert stage_text(stage(1120, 1628, 180, 1000)) == (
-        "Labelling, round 2. Labels: 1,120 of 1,628, about 13 minutes left in this step."
+        "Labelling, round 2. Labels: 1,120 of 1,628, about 13 minutes left in this part."
     )
 
 
@@ -142,10 +145,10 @@ def test_where_rounds_may_follow_both_times_are_told():
     )
 
 
-def test_a_stage_says_which_of_all_it_is():
-    numbered = dataclasses.replace(stage(120, 628, 180), number=3)
-    assert stage_text(numbered).startswith(f"Step 3 of {STEPS}: labelling, round 2. Labels: 120 of 628, about")
-    assert stage_text(Stage("drawing the report", number=4)) == "Step 4 of 4: drawing the report."
+def test_a_stage_says_which_part_of_all_it_is():
+    labelling = dataclasses.replace(stage(120, 628, 180), part="labels")
+    assert stage_text(labelling).startswith("Part 3 of 4: labelling, round 2. Labels: 120 of 628, about")
+    assert stage_text(Stage("drawing the report", part="fit")) == "Part 4 of 4: drawing the report."
 
 
 def test_a_stage_without_a_count():

@@ -78,7 +78,7 @@ def test_without_a_name_the_concept_is_the_name(tmp_path):
 def test_the_amount_has_a_usual_extent_and_a_bound():
     work = amount(ORDER)
     low, high, most = *work.usual, work.most
-    assert (work.prompts, low.images, high.images) == (6, 6 * 2, 6 * 3)
+    assert (work.prompts, low.images, high.images) == (6, 6 * 2, 5 * 3 + 4)  # one prompt implies it
     assert most.images == 6 * 8  # at most 8 tries, the calibrated scale included
     implied = {sample.prompt for sample in ORDER.samples() if sample.kind == "implicit"}
     assert most.evaluations == most.images * 2 * 20 + 2 * 6 + MOST_EVALUATIONS + 2 * len(implied)

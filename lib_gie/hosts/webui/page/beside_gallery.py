@@ -68,7 +68,8 @@ def place_beside(component: Any, elem_id: str | None = None, **unused: Any) -> N
 def _slider(tab: str) -> str:
     name = "How much of the picture is shown without erasure"
     field = f"<input type='range' id='gie_{tab}_compare_at' min='0' max='100' value='50' aria-label='{name}'>"
-    return f"<div class='gie-compare' hidden><span>Left: without erasure</span>{field}<span>Right: erased</span></div>"
+    sides = "<span>Left: without erasure</span>", "<span>Right: with erasure</span>"
+    return f"<div class='gie-compare' hidden>{field.join(sides)}</div>"
 
 
 def _build(tab: str, beside: _Beside) -> None:

@@ -1,6 +1,7 @@
-"""The lines beside the gallery after a generation: what was erased from each image, how present it was, and by what.
+"""The lines beside the gallery after a generation: what erasure was applied to, how present it was, and by what.
 
-They say in words what the read-out has, and where the images with and without erasure are in the gallery.
+Nobody has looked at the images, so the lines do not say that something is gone. They say in words what the read-out
+has, and where the images with and without erasure are in the gallery.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from lib_gie.core.concepts import parse_concepts
 from lib_gie.errors import GieError
 from lib_gie.hosts.webui.request.infotext import ENFORCED, NAME_AND_HASH
+from lib_gie.options import BY_NAME
 
 from .own_infotexts import NO_SCALE, Settings, first_places, image_in, is_erased, kept_texts, keys_in
 from .readout import CALIBRATION, NOT_OURS, PICTURES, is_number, setter_text, told
@@ -28,6 +30,10 @@ _YOURS_OFF = (
 _AFTER_ERASURE = (
     "Look whether it is gone. If an image still shows it, raise <i>Strength</i> and generate again; if too much else "
     "is gone, lower it."
+)
+_AT_GREATEST = (
+    "Look whether it is gone. If an image still shows it, no greater <i>Strength</i> is possible: choose <i>Fixed "
+    "scale</i> under <i>Adapter</i>, and lower <i>Scale</i>."
 )
 _AFTER_NONE = "If an image shows what was not erased, choose <i>Fixed scale</i> under <i>Adapter</i>."
 
@@ -54,16 +60,14 @@ def _setter(entry: Mapping[str, Any]) -> str:
 def _concept(entry: Mapping[str, Any]) -> str:
     """Say what was done to one concept."""
     concept = str(entry["concept"])
+    if _is_kept(entry):
+        said = f"{concept} not erased"
+    else:
+        said = f"erasure applied to {concept}{', as always on this WebUI' if entry['always'] else ''}"
     if entry["always"] and entry["scale"] is None:
-        return f"erasure applied to {concept}, as always on this WebUI"
+        return said
     scale = f"scale {entry['scale']:.2f}" if is_number(entry["scale"]) else ""
-    facts = ", ".join(part for part in (_presence(entry), scale, _setter(entry)) if part)
-    return f"{f'erasure applied to {concept}' if _is_applied(entry) else f'{concept} not erased'} ({facts})"
-
-
-def _is_applied(entry: Mapping[str, Any]) -> bool:
-    """Tell whether it is known that a concept was erased with a scale. Nobody has looked at the image."""
-    return is_number(entry["scale"]) and abs(entry["scale"]) >= NO_SCALE
+    return f"{said} ({', '.join(part for part in (_presence(entry), scale, _setter(entry)) if part)})"
 
 
 def _is_kept(entry: Mapping[str, Any]) -> bool:
@@ -82,7 +86,7 @@ def _line(name: str, entries: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _unerased_line(number: int, seed: str, always: str) -> str:
-    said = f"only {always} was erased, as always on this WebUI" if always else "nothing was erased"
+    said = f"erasure applied only to {always}, as always on this WebUI" if always else "nothing was erased"
     return f"<li><b>Picture {number + 1}, seed {html.escape(seed)}, for comparison</b>: {html.escape(said)}</li>"
 
 
@@ -196,7 +200,14 @@ def lines_of(info: Any, concepts: Any) -> str:
 
 def _next_step(own: Sequence[Mapping[str, Any]]) -> str:
     """Say what to do where an image is not as it should be. ``own``: of the concepts that the user has chosen."""
-    applied = any(map(_is_applied, own))
-    refused = any(_is_kept(entry) and entry.get("kind") != "fixed scale" for entry in own)
-    steps = [text for text, is_said in ((_AFTER_ERASURE, applied), (_AFTER_NONE, refused)) if is_said]
+    applied = [entry for entry in own if not _is_kept(entry)]
+    refused = any(_is_kept(entry) and entry.get("kind") != "fixed scale" and _is_wanted(entry) for entry in own)
+    is_greatest = any(entry.get("strength") == BY_NAME["strength"].high for entry in applied)
+    steps = [_AT_GREATEST if is_greatest else _AFTER_ERASURE] if applied else []
+    steps += [_AFTER_NONE] if refused else []
     return f"<p class='gie-next'>{' '.join(steps)}</p>" if steps else ""
+
+
+def _is_wanted(entry: Mapping[str, Any]) -> bool:
+    """Tell whether the user has asked for some erasure: a weight or a strength of 0 asks for none."""
+    return 0 not in (entry.get("strength"), entry.get("weight"))

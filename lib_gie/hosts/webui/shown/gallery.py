@@ -276,7 +276,7 @@ def _sheet(generation: Generation, number: int, rows: list[Any]) -> Picture:
         seed = p.all_seeds[batch * p.batch_size + image]
         small = [shown.small for shown in row]
         small.insert(at, result.convert("RGB"))
-        lines.append(SheetRow(f"seed {seed}", f"erased: {concepts_text(request.concepts)}", small))
+        lines.append(SheetRow(f"seed {seed}", f"erase: {concepts_text(request.concepts)}", small))
         sources += [result, *(shown.picture for shown in row if shown.setting == SAVE_BEFORE)]
     headings.insert(at, "with")
     sheet = contact_sheet(headings, lines, side=min(512, max(192, *rows[0][1].size)))

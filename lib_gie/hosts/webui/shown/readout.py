@@ -73,6 +73,8 @@ def _of_image(generation: Generation, number: int, plan: Plan, batch: int, image
             "present": None if hidden else round(max((recorder.strongest(k, row) for row in rows), default=0.0), 4),
             "in_prompt": None if hidden else _rounded(found.presence[k]),
             "always": plan.enforced,
+            "strength": None if plan.enforced else plan.request.strength,
+            "weight": None if plan.enforced else concept.weight,
         }
         for k, concept in enumerate(plan.request.concepts)
         for reason in ("" if hidden else found.reasons[k],)

@@ -15,13 +15,12 @@ def estimate_text(order: WorkOrder, seconds: float | None) -> str:
     ``seconds``: of one evaluation of the UNet, as measured here; None: nothing was measured.
     """
     work = amount(order)
-    takes = work.time_text(seconds or 1 / ASSUMED)
-    if seconds is None:
-        text = (
-            f"It takes {takes}, if this machine makes {ASSUMED:g} evaluations of the UNet in a second, as {ASSUMED_OF} "
-            f"does. How many it makes is not measured yet: the first training does that, and so does the button "
-            f"Measure the pace."
-        )
-    else:
-        text = f"It takes {takes}, by {seconds:.2g} s for an evaluation of the UNet as measured here."
-    return f"{text} Images to make: {work.images_text}.{uncounted_text(judge_class(order.judge))}"
+    takes = f"Time: {work.time_text(seconds or 1 / ASSUMED)}. Images to make: {work.images_text}."
+    uncounted = uncounted_text(judge_class(order.judge))
+    if seconds is not None:
+        return f"{takes} The time is by {seconds:.2g} s for an evaluation of the UNet, as measured here.{uncounted}"
+    return (
+        f"{takes} The time is that of a machine that makes {ASSUMED:g} evaluations of the UNet in a second, as "
+        f"{ASSUMED_OF} does. How many this one makes is not measured yet: the first training does that, and so does "
+        f"the button Measure the pace.{uncounted}"
+    )

@@ -12,8 +12,8 @@ from lib_gie.errors import ErasureError
 Captioned = tuple[Image.Image, str]
 """A picture and the text under it, as the page's galleries take them."""
 
-STEPS = 4
-"""The parts of a training: the judge is tried, the concept calibrated, prompts labelled, the adapter fitted."""
+PARTS = ("judge", "calibration", "labels", "fit")
+"""The parts of a training, one after the other."""
 
 _TELLING = 0.05  # the share of a stage from which on its pace says something
 
@@ -24,11 +24,11 @@ class BatchStoppedError(ErasureError):
 
 @dataclass
 class Stage:
-    """One part of a training, such as the calibration.
+    """One stage of a training, such as the calibration.
 
     ``text``: what is done, such as "calibrating knife". ``unit``: what is counted, such as "labels". ``done`` of
-    ``total`` are there, of which ``found`` were there when it began. ``most``: the greatest total that this part may
-    still grow to. ``number``: that of this part among STEPS; 0: it has none.
+    ``total`` are there, of which ``found`` were there when it began. ``most``: the greatest total that this stage
+    may still grow to. ``part``: the one of PARTS that it belongs to; "": none.
     """
 
     text: str
@@ -38,7 +38,12 @@ class Stage:
     found: int = 0
     most: int = 0
     begun: float = field(default_factory=time.monotonic)
-    number: int = 0
+    part: str = ""
+
+    @property
+    def place(self) -> str:
+        """Which part of all it is, such as "part 2 of 4: "; "" for none."""
+        return f"part {1 + PARTS.index(self.part)} of {len(PARTS)}: " if self.part else ""
 
     @property
     def share(self) -> float:

@@ -184,12 +184,12 @@ class Run:
             assert stage is not None
             self._end("stopped", f"interrupted with {stage.done} of {stage.total} labels; Train goes on from there")
             return
-        progress.stage = Stage("reading the prompts' attention and fitting the adapter", number=4)
+        progress.stage = Stage("reading the prompts' attention and fitting the adapter", part="fit")
         result = fit_labels(inputs, {self.concept: labels}, recipe, {self.concept: presumption})
         more = {"checkpoint": self.maker.name, TRAINED_IN: TAB}
         adapter = describe(result, {self.concept: labels}, self.maker, {self.concept: self.judge}, recipe, more)
         save_adapter(adapter, allowed_path(self.order))  # the admin may have chosen otherwise meanwhile
-        progress.stage = Stage("drawing the report", number=4)
+        progress.stage = Stage("drawing the report", part="fit")
         points = predictions(inputs, result, self.concept, labels, recipe, presumption)
         plot = scatter(points, self.path.stem), "predicted against labelled scales"
         progress.report = [plot, *strips(self.maker, self.concept, labels)]
@@ -206,7 +206,7 @@ class Run:
     def _may_go_on(self) -> bool:
         """Let the judge learn before all else, and tell whether it is worth going on."""
         labelling = self._labelling(None)
-        stage = Stage(f"trying the judge {self.order.judge}", "images", labelling.untaught, number=1)
+        stage = Stage(f"trying the judge {self.order.judge}", "images", labelling.untaught, part="judge")
         with self._images_of(stage, lambda: stage.total - labelling.untaught) as (on_batch, timer):
             _insist(lambda: labelling.teach(self.should_stop, on_batch), self.should_stop, timer)
         if self.should_stop():
@@ -222,7 +222,9 @@ class Run:
 
         Raises CalibrationStoppedError where it is stopped.
         """
-        stage = self.progress.stage = Stage(f"calibrating {self.concept}", "evaluations", MOST_EVALUATIONS, number=2)
+        stage = self.progress.stage = Stage(
+            f"calibrating {self.concept}", "evaluations", MOST_EVALUATIONS, part="calibration"
+        )
 
         def told(done: int, expected: int) -> None:
             stage.done, stage.total = done, expected
@@ -245,7 +247,7 @@ class Run:
     def _label(self, presumption: Presumption | None, inputs: PromptInputs, recipe: Recipe) -> list[Label]:
         labelling = self._labelling(presumption)
         found, count = labelling.done, len(labelling.searches)
-        stage = Stage("labelling", "labels", count, found, found, count, number=3)
+        stage = Stage("labelling", "labels", count, found, found, count, part="labels")
         with self._images_of(stage, lambda: labelling.done) as (on_batch, timer):
             if presumption is None:
                 return _insist(lambda: labelling.run(self.should_stop, on_batch), self.should_stop, timer) or []

@@ -6,7 +6,7 @@ import html
 
 from lib_gie.training.durations import duration
 
-from .progress import STEPS, Progress, Stage
+from .progress import Progress, Stage
 
 
 def status_html(progress: Progress, stopping: bool) -> str:
@@ -41,7 +41,7 @@ def stage_text(stage: Stage, with_time: bool = True) -> str:
 
     ``with_time``: False leaves the time out, as while a person is asked.
     """
-    text = f"Step {stage.number} of {STEPS}: {stage.text}" if stage.number else stage.text
+    text = f"{stage.place}{stage.text}"
     text = text[:1].upper() + text[1:]
     if not stage.total:
         return f"{text}."
@@ -49,7 +49,7 @@ def stage_text(stage: Stage, with_time: bool = True) -> str:
     each = stage.seconds_each
     if not with_time or each is None or stage.done >= stage.total:
         return f"{text}."
-    left = duration(each * (stage.total - stage.done))
+    left = duration(max(1.0, each * (stage.total - stage.done)))
     if stage.most <= stage.total:
-        return f"{text}, about {left} left in this step."
+        return f"{text}, about {left} left in this part."
     return f"{text}, about {left} left in this round and at most {duration(each * (stage.most - stage.done))} in all."

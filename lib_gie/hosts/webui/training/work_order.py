@@ -229,5 +229,5 @@ def check_name(order: WorkOrder, folders: Sequence[Path], enforced: Collection[s
 
 
 def amount(order: WorkOrder) -> Work:
-    """Return the bounds of an order's work; labels that an earlier training has kept save some."""
+    """Return an order's work; labels that an earlier training has kept save some."""
     return work_of(order.samples(), len(order.scales), judge_class(order.judge), order.steps)
