@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(chosen, arguments)
     except KeyboardInterrupt as stop:  # a command may say what the next try goes on from
-        return _fail(chosen, str(stop) or "interrupted", debug, _EXIT_INTERRUPTED)
+        return _fail(chosen, str(stop) or "interrupted", debug, _EXIT_INTERRUPTED, "")
     except BrokenPipeError as error:
         if not _is_reader_gone():  # another pipe broke: the work is not done
             return _fail(chosen, _named(error), debug)
@@ -185,8 +185,8 @@ def _missing(error: ModuleNotFoundError) -> str:
     return f"this needs the Python library {library}, which is not installed; {_INSTALL}"
 
 
-def _fail(command: str | None, message: str, debug: bool, code: int = _EXIT_ERROR) -> int:
-    """Write an error to standard error, and return the exit code."""
+def _fail(command: str | None, message: str, debug: bool, code: int = _EXIT_ERROR, kind: str = "error: ") -> int:
+    """Write an error to standard error, and return the exit code. ``kind``: stands before the message."""
     try:
         sys.stdout.flush()
     except OSError:  # a full disk, for example
@@ -195,7 +195,7 @@ def _fail(command: str | None, message: str, debug: bool, code: int = _EXIT_ERRO
         if debug:
             traceback.print_exc()
         print(
-            f"{' '.join(filter(None, [_program(), command]))}: error: {_one_line(message)}", file=sys.stderr, flush=True
+            f"{' '.join(filter(None, [_program(), command]))}: {kind}{_one_line(message)}", file=sys.stderr, flush=True
         )
     except OSError:  # nobody reads it
         _drop(sys.stderr)

@@ -105,12 +105,12 @@ def _check(options: argparse.Namespace) -> None:
 
 def _check_words(options: argparse.Namespace) -> None:
     """Raise GieError for words of concepts that the demo model does not know; warn of such words elsewhere."""
-    from lib_gie.demo.words import unknown_words_message
+    from lib_gie.demo.words import known_words_text, unknown_words_message
 
     for concept in read_concepts("--erase", options.erase):
-        message = unknown_words_message(concept.text, "concept")
+        message = unknown_words_message(concept.text, "concept", with_known=False)
         if message:
-            raise GieError(message)
+            raise GieError(f"{message}; name another thing, or take another model with --model. {known_words_text()}")
     for text, what in ((options.prompt, "prompt"), (options.negative, "negative prompt")):
         message = unknown_words_message(text, what)
         if message:
@@ -290,8 +290,11 @@ def _counts(report: dict) -> list[str]:
         return []
     found = []
     for concept in report["concepts"]:
-        shown = [sum(shows(concept["text"], one, when) for one in images) for when in ("before", "after")]
-        found.append(f"{concept['text']}: in {shown[0]} of {len(images)} images without, in {shown[1]} with")
+        before, after = ([one["seed"] for one in images if shows(concept["text"], one, w)] for w in ("before", "after"))
+        which = f" (seed {', '.join(map(str, after))})" if after else ""
+        found.append(
+            f"{concept['text']}: in {len(before)} of {len(images)} images without, in {len(after)} with{which}"
+        )
     return found
 
 

@@ -20,9 +20,10 @@ from .concepts import bare_concepts
 from .examples import Example
 from .outputs import check_file, check_folder
 from .steps import Steps
+from .training_told import say_extent, taken_text, trial_command
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from lib_gie.core.scales.calibrated import Calibration
     from lib_gie.training.fitting import PromptInputs, Recipe
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from lib_gie.training.judges import Judge
     from lib_gie.training.labels import Label, Sample
     from lib_gie.training.presumption import Presumption
-    from lib_gie.training.work import Work
 
 
 _JUDGE_HELP = (
@@ -271,19 +271,25 @@ def _train(options: argparse.Namespace) -> None:
     judges = {concept: make_judge(judge_name, maker, concept) for concept in concepts}
     recipe = _recipe(options)
     inputs = PromptInputs(maker, concepts, options.read_at == "half", recipe.predicted, options.labels)
-    steps = Steps((1 + (not _labels_all(options))) * len(concepts) + 1, processes.is_first())
+    steps = Steps((1 + (not _labels_all(options))) * len(concepts) + 2, processes.is_first())
     presumed = {concept: _presumption(options, maker, concept, samples, steps) for concept, samples in work.items()}
     if processes.is_first():
-        _say_extent(options, maker, work, presumed, judges)
+        say_extent(options, maker, work, presumed, judges)
+    steps.begin("reading the prompts' attention")
+    if processes.is_first() or not _labels_all(options):  # rounds fit an adapter in every process
+        inputs.of(concepts[0], {sample.prompt for samples in work.values() for sample in samples})  # for all concepts
     labels = {}
     for concept, samples in work.items():
-        steps.begin(f"making and judging images for {concept}")
+        rounds = "" if presumed[concept] is None else ", in rounds, after each of which an adapter is fitted"
+        steps.begin(f"making and judging images for {concept}{rounds}")
         labels[concept] = _labels(options, maker, judges[concept], concept, samples, presumed[concept], inputs, recipe)
     if not processes.is_first():
         return
     steps.begin("fitting the adapter")
     result = fit_labels(inputs, labels, recipe, presumed)
     path = _out(options.out)
+    if path.exists():
+        print(f"{path.name} was there, and is replaced", file=sys.stderr)
     save_adapter(describe(result, labels, maker, judges, recipe, {"command": command(options)}), path)
     text = summary(result, labels)
     said = verdict(result, text, path.stem)
@@ -292,32 +298,14 @@ def _train(options: argparse.Namespace) -> None:
     elif not options.json:
         print(said)
     print(json.dumps({"file": str(path), **text}) if options.json else _lines(path, text))
-    print(f"The training took {duration(time.monotonic() - begun)}. Try the adapter:", file=sys.stderr)
-    print(f"  {_trial_command(options, work)}", file=sys.stderr)
+    taken = taken_text(maker, concepts, path)
+    print(f"The training took {duration(time.monotonic() - begun)}.{taken} Try the adapter:", file=sys.stderr)
+    print(f"  {trial_command(options, path, work)}", file=sys.stderr)
 
 
 def _labels_all(options: argparse.Namespace) -> bool:
     """Tell whether images of all prompts are asked for, so that nothing is calibrated."""
     return options.label == "all" or (options.label is None and options.recipe == "paper")
-
-
-def _trial_command(options: argparse.Namespace, work: Mapping[str, Sequence[Sample]]) -> str:
-    """Return a command that erases with the new adapter from a prompt that it was trained on."""
-    from lib_gie.core.concepts import Concept, format_concepts
-    from lib_gie.training.prompts import webui_syntax
-
-    samples = [sample for own in work.values() for sample in own if sample.kind != "unrelated"]
-    samples.sort(key=lambda sample: bool(webui_syntax(sample.prompt)) or sample.prompt.startswith("-"))
-    given = {
-        "--erase": format_concepts([Concept(concept) for concept in work]),
-        "--adapter": options.out if _out(options.out).stem == options.out else str(_out(options.out)),
-        "--model": str(options.model or ""),
-        "--count": "4",
-        "--out": "out",
-    }
-    words = [f"{name}={value}" if value.startswith("-") else f"{name} {shlex.quote(value)}"
-             for name, value in given.items() if value]  # fmt: skip
-    return " ".join(["python -m lib_gie erase", shlex.quote(samples[0].prompt), *words])
 
 
 def _presumption(
@@ -344,39 +332,6 @@ def _presumption(
     if told is None and processes.is_first():
         print(f"{concept}: {reason}, so every prompt is labelled", file=sys.stderr)
     return told
-
-
-def _say_extent(
-    options: argparse.Namespace,
-    maker: ImageMaker,
-    samples: Mapping[str, Sequence[Sample]],
-    presumed: Mapping[str, Presumption | None],
-    judges: Mapping[str, Judge],
-) -> None:
-    """Say how much there is to do for each concept, and how long one process takes here."""
-    from lib_gie.training.search import GRID
-    from lib_gie.training.work import seconds_of_evaluation, together, work_left
-
-    pace = seconds_of_evaluation(maker, next(iter(samples)))
-    works = {
-        concept: work_left(own, len(GRID), type(judges[concept]), options.steps, presumed[concept])
-        for concept, own in samples.items()
-    }
-    judge = type(next(iter(judges.values())))
-    for concept, work in works.items():
-        print(_extent_text(concept, work, judge, pace), file=sys.stderr)
-    if len(works) > 1:
-        print(_extent_text("all together", together(list(works.values())), judge, pace), file=sys.stderr)
-
-
-def _extent_text(concept: str, work: Work, judge: type[Judge], pace: float) -> str:
-    """Say how much there is to do for a concept. ``pace``: the seconds that an evaluation of the UNet takes."""
-    from lib_gie.training.work import uncounted_text
-
-    return (
-        f"{concept}: {work.prompts:,} prompts to read. Images to make: {work.images_text}. Time of one process: "
-        f"{work.time_text(pace)}, less what an earlier run has kept.{uncounted_text(judge)}"
-    )
 
 
 def _labels(

@@ -20,7 +20,12 @@ def unknown_words_message(text: str, what: str, with_known: bool = True) -> str 
         return None
     noun = "word" if len(unknown) == 1 else "words"
     message = f"the demo model does not know the {noun} {', '.join(unknown)} of the {what}"
-    return f"{message}; it knows: {', '.join(words())}" if with_known else message
+    return f"{message}. {known_words_text()}" if with_known else message
+
+
+def known_words_text() -> str:
+    """Return a sentence with all words that the demo model knows."""
+    return f"It knows: {', '.join(words())}"
 
 
 def unknown_in_prompts_message(prompts: Sequence[str], concept: str, better: str) -> str | None:

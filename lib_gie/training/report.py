@@ -39,12 +39,21 @@ def summary(result: Fit, labels: Mapping[str, Sequence[Label]]) -> dict[str, Any
     }
 
 
+MUCH_BETTER = 0.5
+"""The share of the error of one fixed scale that a good adapter's does not exceed. Those of the adapters in models/
+are at most a tenth of it."""
+
+
 def is_good(result: Fit, figures: Mapping[str, Any]) -> bool:
-    """Tell whether images showed that scales erase the concept, and ``Fit.is_better`` says that it predicts them well.
+    """Tell whether images showed that scales erase the concept, and the adapter predicts these much better than one.
 
     ``figures``: those of ``summary``.
     """
-    return result.is_better and not _in_vain(figures)
+    return _is_much_better(result) and not _in_vain(figures)
+
+
+def _is_much_better(result: Fit) -> bool:
+    return result.validation_error <= MUCH_BETTER * result.constant_error
 
 
 def verdict(result: Fit, figures: Mapping[str, Any], name: str) -> str:
@@ -54,10 +63,16 @@ def verdict(result: Fit, figures: Mapping[str, Any], name: str) -> str:
     """
     if reason := _in_vain(figures):
         return f"{name} is not good enough, because {reason}."
+    if _is_much_better(result):
+        return (
+            f"{name} is good: for prompts that it was not trained on it finds much better scales than one fixed scale "
+            f"for all prompts."
+        )
     if result.is_better:
         return (
-            f"{name} is good: for prompts that it was not trained on it finds a better scale than one fixed scale for "
-            f"all prompts."
+            f"{name} is not good yet, because for prompts that it was not trained on it finds scales that are only a "
+            f"little better than one fixed scale for all prompts: train it again with more than these "
+            f"{figures['prompts']} prompts, some of each kind."
         )
     return (
         f"{name} is not good enough, because for prompts that it was not trained on one fixed scale for all prompts "

@@ -292,8 +292,9 @@ def test_train_makes_an_adapter_that_the_other_commands_take(tmp_path, capsys):
     assert report["file"] == str(out)
     steps = re.findall(r"step \d of \d: .*", written.err)
     assert steps == [
-        "step 1 of 3: calibrating knife", "step 2 of 3: making and judging images for knife",
-        "step 3 of 3: fitting the adapter",
+        "step 1 of 4: calibrating knife", "step 2 of 4: reading the prompts' attention",
+        "step 3 of 4: making and judging images for knife, in rounds, after each of which an adapter is fitted",
+        "step 4 of 4: fitting the adapter",
     ]  # fmt: skip
     extent = r"knife: 16 prompts to read. Images to make: usually 16 to \d+, at most \d+. Time of one process: "
     assert re.search(extent, written.err)
@@ -306,7 +307,8 @@ def test_train_makes_an_adapter_that_the_other_commands_take(tmp_path, capsys):
     assert info.training["judge"] == [f"detector {VERSION}"]
     assert info.validation["constant_error"] == report["constant_error"]
     tried = shlex.split(written.err.rpartition("python -m lib_gie ")[2])
-    assert tried[:6] == ["erase", "a cat and a knife", "--erase", "knife", "--adapter", str(out)]
+    assert tried[1].endswith(" and a knife")
+    assert tried[2:6] == ["--erase", "knife", "--adapter", str(out)]
     erase = ["erase", "a cat and a knife", "--erase", "knife", "--out", str(tmp_path), "--adapter", str(out), "--json"]
     assert main(erase) == 0
     (scale,), = json.loads(capsys.readouterr().out)["concepts"][0]["scales"]  # fmt: skip
@@ -315,7 +317,8 @@ def test_train_makes_an_adapter_that_the_other_commands_take(tmp_path, capsys):
     assert info.reading.size == (8, 8)
     assert main([*arguments, "--label", "all", "--read-at", "half"]) == 0
     written = capsys.readouterr()
-    assert "step 2 of 2: fitting the adapter" in written.err
+    assert "step 3 of 3: fitting the adapter" in written.err
+    assert "knife.safetensors was there, and is replaced" in written.err
     assert "Time of one process: " in written.err
     whole = json.loads(written.out)
     assert whole["labelled"] == 8
@@ -450,13 +453,25 @@ def test_notes_on_several_images_are_one():
 def test_of_several_images_it_is_counted_in_how_many_a_concept_shows():
     from lib_gie.cli.erase import _counts
 
-    one = {"objects_before": ["knife", "cat"], "styles_before": [], "objects_after": ["cat"], "styles_after": []}
-    two = {"objects_before": ["cat"], "styles_before": ["neon sign"], "objects_after": ["cat"], "styles_after": []}
+    one = {
+        "seed": 7,
+        "objects_before": ["knife", "cat"],
+        "styles_before": [],
+        "objects_after": ["cat"],
+        "styles_after": [],
+    }
+    two = {
+        "seed": 8,
+        "objects_before": ["cat"],
+        "styles_before": ["neon sign"],
+        "objects_after": ["cat"],
+        "styles_after": [],
+    }
     report = {"concepts": [{"text": "knife"}, {"text": "neon sign"}, {"text": "cat"}], "images": [one, two]}
     assert _counts(report) == [
         "knife: in 1 of 2 images without, in 0 with",
         "neon sign: in 1 of 2 images without, in 0 with",
-        "cat: in 2 of 2 images without, in 2 with",
+        "cat: in 2 of 2 images without, in 2 with (seed 7, 8)",
     ]
     assert _counts({**report, "images": [one]}) == []
 
@@ -485,13 +500,14 @@ def test_an_interrupted_training_says_how_it_goes_on(tmp_path, monkeypatch, caps
 )  # fmt: skip
 def test_the_adapter_is_tried_on_what_it_was_trained_for(concepts, prompt, out, words):
     """By the concepts as they are read again, and by a prompt that means the same without the WebUI."""
-    from lib_gie.cli import train
+    from lib_gie.cli.training_told import trial_command
     from lib_gie.training.labels import Sample
 
     options = argparse.Namespace(out=out, model=Path("a b.safetensors"))
+    path = Path(out) if out.endswith(".safetensors") else Path("models", f"{out}.safetensors")
     prompts = ["- a", "a (cat:1.2)", prompt]
     samples = [Sample("a tree", 1, "unrelated"), *(Sample(text, 1, "explicit") for text in prompts)]
-    command = train._trial_command(options, dict.fromkeys(concepts, samples))
+    command = trial_command(options, path, dict.fromkeys(concepts, samples))
     expected = ["erase", *words, "--model", "a b.safetensors", "--count", "4", "--out", "out"]
     assert shlex.split(command)[3:] == expected
     assert [concept.text for concept in parse_concepts(words[2])] == concepts

@@ -310,7 +310,7 @@ def test_every_command_takes_debug(capsys, command):
 def test_an_interruption_is_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(lib_gie.cli.erase, "run", _raising(KeyboardInterrupt()))
     assert main(["erase", "a cat", "--erase", "knife", "--out", str(tmp_path)]) == 130
-    assert capsys.readouterr().err == "python -m lib_gie erase: error: interrupted\n"
+    assert capsys.readouterr().err == "python -m lib_gie erase: interrupted\n"
 
 
 def test_bytes_that_are_no_text(tmp_path, capsys, no_model):

@@ -11,7 +11,7 @@ from lib_gie.core.scales.adapter import Adapter, AdapterInfo
 from lib_gie.training.fitting import Fit, PromptInputs, Recipe, fit_labels
 from lib_gie.training.judges.trial import FEWEST, LEAST_AUC, Trial, auc
 from lib_gie.training.labels import CALIBRATION, Label, Labelling, Sample
-from lib_gie.training.report import summary, verdict
+from lib_gie.training.report import is_good, summary, verdict
 
 NAMED = [Sample(f"knife {scale}", seed) for scale in (-0.5, -3) for seed in range(6)]
 OTHERS = [Sample(f"a cat {number} 0", 1, "unrelated") for number in range(30)]
@@ -87,7 +87,7 @@ def fitted(validation: float, constant: float) -> Fit:
 
 
 def said(better: bool, labels) -> str:
-    result = fitted(0.1 if better else 0.2, 0.15)
+    result = fitted(0.07 if better else 0.2, 0.15)
     assert result.is_better == better
     return verdict(result, summary(result, {"knife": labels}), "my-knife")
 
@@ -127,6 +127,17 @@ def test_whatever_is_predicted_nothing_is_good_that_was_never_seen_to_erase(made
 def test_it_is_good_if_half_of_the_images_are_erased(resisting, good):
     made = labels(-16.0, erased=False)[:resisting] + labels(-1.0)[resisting:]
     assert ("is good:" in said(True, made)) == good
+
+
+@pytest.mark.parametrize(("error", "begins"), [(0.075, "is good:"), (0.08, "is not good yet, because"),
+                                               (0.15, "is not good enough, because")])  # fmt: skip
+def test_a_good_one_is_much_better_than_one_scale_for_all(error, begins):
+    """It is a doubt for who trained on too little, whom nothing else tells of it."""
+    result, figures = fitted(error, 0.15), summary(fitted(error, 0.15), {"knife": labels(-1.0)})
+    text = verdict(result, figures, "my-knife")
+    assert text.startswith(f"my-knife {begins}")
+    assert is_good(result, figures) == ("is good:" in text)
+    assert ("train it again with more than these 2 prompts" in text) == (not is_good(result, figures))
 
 
 def test_without_an_image_the_error_alone_decides():

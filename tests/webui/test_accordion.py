@@ -153,10 +153,10 @@ def test_each_concept_has_a_line(fresh):
     fresh.fill("#txt2img_prompt textarea", "a cat and a knife")
     small(fresh)
     fresh.generate()
-    fresh.wait(lambda: "last image: in the prompt 100 %" in line_of(fresh, "knife"), "the presence")
+    fresh.wait(lambda: "last image: named or implied 100 %" in line_of(fresh, "knife"), "the presence")
     fresh.fill(CONCEPTS, "knife")
     fresh.wait(lambda: not line_of(fresh, "wine"), "the line to go")
-    assert "last image: in the prompt 100 %" in line_of(fresh, "knife")
+    assert "last image: named or implied 100 %" in line_of(fresh, "knife")
 
 
 def test_the_line_is_current_while_the_server_is_slow(fresh):

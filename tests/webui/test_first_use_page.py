@@ -50,10 +50,10 @@ def test_one_click(page):
     assert "'banana' was calibrated on this checkpoint" in text
     assert "banana-calibrated-" in page.text("#gie_txt2img_readout")
     assert page.text("#gie_txt2img_now").strip() == ""
-    assert "erasure applied to banana (in the prompt" in page.text("#gie_txt2img_erased")
+    assert "erasure applied to banana (named or implied" in page.text("#gie_txt2img_erased")
     line = page.text("#gie_txt2img_tokens")
     assert "calibration banana-calibrated-" in line  # it is there now
-    assert "last image: in the prompt" in line
+    assert "last image: named or implied" in line
     page.picture("calibration-done")
     assert "house" in shown_by(page)
     assert "banana" not in shown_by(page)

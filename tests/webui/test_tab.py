@@ -84,7 +84,7 @@ def test_interrupt_go_on_and_use_at_once(page, webui):
     page.click("#gie_train_measure")
     page.wait(lambda: "as measured here" in page.text("#gie_train_estimate"), "the time")
     page.click("#gie_train_start")
-    page.wait(lambda: "Trying the judge self. Images: " in status(page), "the judge's trial")
+    page.wait(lambda: "Part 1 of 4: trying the judge self. Images: " in status(page), "the judge's trial")
     page.wait(lambda: re.search(r"Labels: [1-9]\d* of \d+", status(page)), "the first batch", TRAINING_SECONDS)
     started = time.monotonic()
     assert webui.txt2img().images  # someone else's generation meanwhile
@@ -100,7 +100,7 @@ def test_interrupt_go_on_and_use_at_once(page, webui):
     page.picture("tab-report", "#gie_train_status")
     assert page.text("#gie_train_status .gie-verdict").startswith(f"{CONCEPT} is ")
     assert "with one fixed scale" in status(page)
-    assert f"Automatic takes {CONCEPT} for {CONCEPT}." in status(page)
+    assert f"Now Automatic takes for {CONCEPT} the adapter {CONCEPT}. To see it work, open txt2img" in status(page)
     page.wait(lambda: f"{CONCEPT} is trained. To train it again" in page.text("#gie_train_estimate"), "the step's line")
     installed = {found["name"]: found for found in webui.get("gie/v1/adapters")["adapters"]}
     assert installed[CONCEPT]["concepts"] == installed[CONCEPT]["automatic"] == [CONCEPT]

@@ -15,6 +15,8 @@ from lib_gie.training.fitting import READING
 CONCEPT, INPUTS, ADAPTER = "balloon", 128, "gieprompt"
 LORA, HYPERNETWORK = "<lora:gietest:60>", "<hypernet:gietest:20>"
 PLAIN = "a cat and a knife"
+ALIKE = 0.02
+"""The most by which a number of the same image's latents may differ."""
 LONG = f"{PLAIN}, {'a dog, ' * 60}"
 PROMPTS = {
     "plain": PLAIN,
@@ -73,9 +75,9 @@ def test_a_batch_of_prompts_with_networks_of_their_own(webui, training, scale):
     together = training("make", prompts=prompts, seeds=[5] * len(prompts), scales=[scale] * len(prompts))
     for prompt, found in zip(prompts, together, strict=True):
         leave_behind(webui, f"a robbery {HYPERNETWORK}")
-        assert np.abs(found - alone(training, prompt, scale)).max() < 0.02, prompt
+        assert np.abs(found - alone(training, prompt, scale)).max() < ALIKE, prompt
     differences = [np.abs(found - together[0]).max() for found in together[1:]]
-    assert min(differences) > 0.1, differences
+    assert min(differences) > 2 * ALIKE, differences
 
 
 @pytest.mark.parametrize("name", PROMPTS)

@@ -107,7 +107,7 @@ def test_after_a_generation_a_line_says_how_present_it_was(host, lines, tmp_path
     kept(host, tmp_path, PRESENT, "wine")
     _, done = host.process([True, "knife, wine"], sampling=Sampling(parts=((1.0,),)))
     present = readout.presence_of(told(done))
-    assert "last image: in the prompt 100 %" in lines("wine", AUTOMATIC, None, present)[0]
+    assert "last image: named or implied 100 %" in lines("wine", AUTOMATIC, None, present)[0]
     assert re.search(r"last image: attention to it up to \d+ %$", lines("Knife", AUTOMATIC, None, present)[0])
     assert "last" not in lines("dog", AUTOMATIC, None, present)[0]
     _, done = host.process([True, "knife"])

@@ -220,7 +220,8 @@ def test_a_textual_inversions_name_is_not_calibrated(host, asked, monkeypatch): 
     host.process([True, "knife, dog"])
     assert asked == ["dog"]
     told = plans.automatic_text(concepts, host.shared.sd_model)
-    assert told == f"{AUTOMATIC} takes the fixed scale for knife, a calibration, which the first image makes, for dog"
+    made = "a calibration, which is made with the first image"
+    assert told == f"Now {AUTOMATIC} takes for knife the fixed scale, for dog {made}."
 
 
 def test_nothing_is_said_of_a_concept_that_is_too_long(host):  # noqa: F811
@@ -236,7 +237,8 @@ def test_the_accordion_says_what_comes(host, tmp_path):  # noqa: F811
     name = kept(host, tmp_path, PRESENT, "wine")
     host.shared.opts.gie_calibrate = True
     text = plans.automatic_text(concepts, host.shared.sd_model)
-    assert text == f"{AUTOMATIC} takes a calibration, which the first image makes, for knife, {name} for wine"
+    made = "a calibration, which is made with the first image"
+    assert text == f"Now {AUTOMATIC} takes for knife {made}, for wine the calibration {name}."
 
 
 def test_the_list_tells_them_apart(host, tmp_path):  # noqa: F811

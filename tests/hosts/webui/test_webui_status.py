@@ -149,7 +149,7 @@ def test_what_found_the_scale_is_named(host, tmp_path):  # noqa: F811
     _, done = run(host, {"concepts": "wine", "adapter": AUTOMATIC}, sampling=ONE)
     (line,) = lines(done)
     assert re.fullmatch(
-        rf"Seed 0: erasure applied to wine \(in the prompt 100 %, scale -[\d.]+, calibration {name}\)", line
+        rf"Seed 0: erasure applied to wine \(named or implied 100 %, scale -[\d.]+, calibration {name}\)", line
     )
 
 
@@ -173,7 +173,7 @@ def test_an_image_from_which_nothing_was_erased_says_so(host, tmp_path):  # noqa
     _, done = run(host, {"concepts": "wine", "adapter": AUTOMATIC})
     found = lines(done)
     assert len(found) == 2
-    assert all("nothing was erased: wine not erased (in the prompt 0 %, scale 0.00" in line for line in found)
+    assert all("nothing was erased: wine not erased (named or implied 0 %, scale 0.00" in line for line in found)
     _, erased = run(host, {})
     assert not any("nothing was erased" in line for line in lines(erased))
 
@@ -182,7 +182,7 @@ def test_what_to_do_next_is_said_of_what_a_user_has_chosen(host, tmp_path):  # n
     """Nobody has looked whether it is gone, and a strength changes nothing where the scale is 0."""
     kept(host, tmp_path, ABSENT, "wine")
     _, erased = run(host, {"concepts": "knife"})
-    assert next_step(erased).startswith("Look whether it is gone. If an image still shows it, raise Strength")
+    assert next_step(erased).startswith("Look whether it is gone. If an image still shows it, take its seed")
     assert "Fixed scale" not in next_step(erased)
     _, absent = run(host, {"concepts": "wine", "adapter": AUTOMATIC})
     assert next_step(absent) == "If an image shows what was not erased, choose Fixed scale under Adapter."

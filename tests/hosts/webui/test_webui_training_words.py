@@ -10,7 +10,7 @@ from test_webui_work_order import ORDER
 
 from lib_gie.hosts.webui.training.estimate import estimate_text
 from lib_gie.hosts.webui.training.pace import ASSUMED, Paces, Setting
-from lib_gie.hosts.webui.training.progress import Progress, Stage
+from lib_gie.hosts.webui.training.progress import PARTS, Progress, Stage
 from lib_gie.hosts.webui.training.status import stage_text, status_html
 from lib_gie.hosts.webui.training.work_order import amount
 from lib_gie.training.durations import duration, span
@@ -149,6 +149,8 @@ def test_a_stage_says_which_part_of_all_it_is():
     labelling = dataclasses.replace(stage(120, 628, 180), part="labels")
     assert stage_text(labelling).startswith("Part 3 of 4: labelling, round 2. Labels: 120 of 628, about")
     assert stage_text(Stage("drawing the report", part="fit")) == "Part 4 of 4: drawing the report."
+    without = Progress("running", stage=labelling, parts=PARTS[1:])
+    assert "Part 2 of 3: labelling" in status_html(without, stopping=False)
 
 
 def test_a_stage_without_a_count():

@@ -19,6 +19,10 @@ from lib_gie.hosts.webui.shown.erased_lines import can_ask, lines_of
 from lib_gie.hosts.webui.shown.readout import NOT_OURS
 
 ASK = "Was it there?"
+_OF_GRID = (
+    "The chosen picture shows several images, so the first of them was made without erasure. Choose one of the others "
+    "to ask for it"
+)
 _PERFORMANCE = "<div class='performance'>"
 _ERROR = re.compile(r"<div class='error'>.*?</div>", re.DOTALL)
 
@@ -117,7 +121,7 @@ def _ask(id_task: str, chosen: Any, info: Any, gallery: Any, log: Any) -> tuple[
     picture = ChosenPicture(chosen, info)
     job, pictures = kept_job(picture.job), _files_of(gallery)
     made = make_unerased(job, picture.text)
-    notes = html.escape("\n".join(made.notes)).replace("\n", "<br>")
+    notes = html.escape("\n".join([*made.notes, *([_OF_GRID] if picture.is_grid else [])])).replace("\n", "<br>")
     shown = [*map(_again, pictures), made.picture]
     told = picture.with_unerased(len(pictures), made.text)
     return shown, told, _with_notes(log, f"<p class='comments'>{notes}</p>" if notes else "")

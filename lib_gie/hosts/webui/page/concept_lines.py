@@ -8,8 +8,16 @@ from typing import Any
 
 from lib_gie.core.concepts import MAX_TOKENS, Concept, parse_concepts
 from lib_gie.core.scales.scale_rules import ScaleRule
+from lib_gie.demo.sampling_settings import FAMILY
 from lib_gie.errors import GieError
-from lib_gie.hosts.webui.host.model import loaded_model, split_tokens, text_encoders
+from lib_gie.hosts.webui.host.model import (
+    family_and_heads,
+    inversions_in,
+    loaded_model,
+    split_tokens,
+    text_encoders,
+    unet_of,
+)
 from lib_gie.hosts.webui.request.enforcement import enforced_requests, not_enforced
 from lib_gie.hosts.webui.request.infotext import ScaleSource
 from lib_gie.hosts.webui.request.parsing import Request
@@ -53,15 +61,29 @@ def _presence(found: Presence | None) -> str:
         return ""
     images = "last images" if found.images > 1 else "last image"
     if found.in_prompt:
-        return f"{images}: in the prompt {_shares(found.in_prompt)}"
+        return f"{images}: named or implied {_shares(found.in_prompt)}"
     return f"{images}: attention to it up to {_shares(found.attention)}" if found.attention else ""
 
 
-def _line(concept: Concept, count: int, source: str, presence: str) -> str:
+def _unknown(concept: Concept, model: Any) -> str:
+    """Say that the demo model does not know a concept's words; "" where it does, and for other models."""
+    try:
+        if family_and_heads(unet_of(model))[0] != FAMILY or inversions_in(concept.text, model):
+            return ""
+    except GieError:  # the line below says what cannot be done
+        return ""
+    from lib_gie.demo.words import unknown_words_message  # loads the drawings
+
+    message = unknown_words_message(concept.text, "concept", with_known=False)
+    return f"{message}: name something else" if message else ""
+
+
+def _line(concept: Concept, count: int, source: str, presence: str, unknown: str) -> str:
     tokens, name = f"{count}/{MAX_TOKENS} tokens", html.escape(concept.text)
     if count > MAX_TOKENS:  # no image is made then
         return f"<li class='gie-error'><b>{name}</b>: {tokens} (too long: shorten it)</li>"
-    return f"<li><b>{name}</b>: {' · '.join(html.escape(part) for part in (tokens, source, presence) if part)}</li>"
+    parts = [html.escape(part) for part in (tokens, source, presence, unknown) if part]
+    return f"<li><b>{name}</b>: {' · '.join(parts)}</li>"
 
 
 def concept_lines(text: Any, adapter: Any = None, rule: Any = None, present: Any = None) -> str:
@@ -87,7 +109,7 @@ def concept_lines(text: Any, adapter: Any = None, rule: Any = None, present: Any
         problem = _error(error)
     known: Mapping[str, Presence] = present if isinstance(present, dict) else {}
     lines = [
-        _line(concept, count, sources.get(concept.key, ""), _presence(known.get(concept.key)))
+        _line(concept, count, sources.get(concept.key, ""), _presence(known.get(concept.key)), _unknown(concept, model))
         for concept, count in zip(concepts, counts, strict=True)
     ]
     return f"<ul class='gie-concepts'>{''.join(lines)}</ul>{problem}"

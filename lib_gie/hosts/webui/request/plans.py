@@ -40,15 +40,23 @@ CALIBRATE = "gie_calibrate"
 
 
 def automatic_text(concepts: Sequence[Concept], model: Any) -> str:
-    """Say what Automatic takes for each concept on a model; "" for models that cannot be erased from."""
+    """Say in a sentence what Automatic takes for each concept on a model; "" for models that cannot be erased from."""
     try:
         base, heads = family_and_heads(unet_of(model))
     except GieError:  # the user is told when an image is asked for
         return ""
     usable = [concept for concept in concepts if len(split_tokens(concept.text, model)[0]) <= MAX_TOKENS]
     found = [(concept, _found_for(concept, base, heads, model)) for concept in usable]
-    named = [f"{chosen.name if chosen else _otherwise(concept, model)} for {concept.text}" for concept, chosen in found]
-    return f"{AUTOMATIC} takes {', '.join(named)}" if named else ""
+    named = [
+        f"for {concept.text} {_kind_and_name(chosen) if chosen else _otherwise(concept, model)}"
+        for concept, chosen in found
+    ]
+    return f"Now {AUTOMATIC} takes {', '.join(named)}." if named else ""
+
+
+def _kind_and_name(chosen: InstalledAdapter) -> str:
+    kind = "calibration" if isinstance(chosen.adapter, Calibration) else "adapter"
+    return f"the {kind} {chosen.name}"
 
 
 def _found_for(concept: Concept, base: str, heads: Sequence[int], model: Any) -> InstalledAdapter | None:
@@ -111,7 +119,7 @@ def _is_words(text: str, model: Any) -> bool:
 
 def _otherwise(concept: Concept, model: Any) -> str:
     is_made = calibrates() and _is_words(concept.text, model)
-    return "a calibration, which the first image makes," if is_made else "the fixed scale"
+    return "a calibration, which is made with the first image" if is_made else "the fixed scale"
 
 
 def calibrates(enforced: bool = False) -> bool:

@@ -26,6 +26,8 @@ class ChosenPicture:
             self._kept = json.loads(info)
             self._texts, self._first = _texts_of(self._kept)
             number = int(chosen)  # gradio makes a text of it
+            self.is_grid = 0 <= number < self._first
+            """Whether it stands before the results, as the picture of all of them does. Its text is the first one's."""
             self.text = self._texts[number if 0 <= number < len(self._texts) else self._first]
             pictures = self._kept["extra_generation_params"][PICTURES]
             self._pairs, self.job = [*pictures["pairs"]], pictures["again"]

@@ -28,12 +28,12 @@ _YOURS_OFF = (
     "<b>Your own concepts were not erased</b> ({}): <i>Erase concepts</i> was not ticked when this was generated."
 )
 _AFTER_ERASURE = (
-    "Look whether it is gone. If an image still shows it, raise <i>Strength</i> and generate again; if too much else "
-    "is gone, lower it."
+    "Look whether it is gone. If an image still shows it, take its seed (♻️), raise <i>Strength</i> by a half and "
+    "generate again; if too much else is gone, lower it."
 )
 _AT_GREATEST = (
-    "Look whether it is gone. If an image still shows it, no greater <i>Strength</i> is possible: choose <i>Fixed "
-    "scale</i> under <i>Adapter</i>, and lower <i>Scale</i>."
+    "Look whether it is gone. If an image still shows it, no greater <i>Strength</i> is possible: take its seed (♻️), "
+    "choose <i>Fixed scale</i> under <i>Adapter</i>, and lower <i>Scale</i>."
 )
 _AFTER_NONE = "If an image shows what was not erased, choose <i>Fixed scale</i> under <i>Adapter</i>."
 
@@ -43,7 +43,7 @@ def _share(value: float) -> str:
 
 
 def _presence(entry: Mapping[str, Any]) -> str:
-    for name, words in (("in_prompt", "in the prompt"), ("present", "attention to it up to")):
+    for name, words in (("in_prompt", "named or implied"), ("present", "attention to it up to")):
         if is_number(entry.get(name)):
             return f"{words} {_share(entry[name])}"
     return ""

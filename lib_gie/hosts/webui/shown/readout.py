@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # not loaded before images are made
     from lib_gie.hosts.webui.sampling.erased_generation import Generation
 
 KEY, PICTURES = "GIE read-out", "GIE pictures"
-_HEADINGS = ("seed", "concept", "in the prompt", "attention to it", "scale", "by")
+_HEADINGS = ("seed", "concept", "named or implied", "attention to it", "scale", "by")
 _MOST_ROWS, _MOST_CHARACTERS, _MOST_READ = 24, 4000, 4096
 
 REPLACED = "fixed scale, stronger than that of the"

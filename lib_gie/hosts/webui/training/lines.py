@@ -119,7 +119,7 @@ def _unknown_words(concept: str, prompts: Sequence[str]) -> list[str]:
 
     message = unknown_words_message(concept, "concept", with_known=False)
     of_concept = f"{message[0].upper()}{message[1:]}, so nothing of it can be learnt." if message else None
-    return list(filter(None, (of_concept, unknown_in_prompts_message(prompts, concept, DEMO_LIST))))
+    return [of_concept] if of_concept else list(filter(None, [unknown_in_prompts_message(prompts, concept, DEMO_LIST)]))
 
 
 def _trained_on(order: WorkOrder) -> list[tuple[str, str]]:
@@ -163,5 +163,5 @@ def _of_go(fields: _Fields) -> str:
     if model is not None:
         seconds = trainer.paces.of(Setting(model.sd_checkpoint_info.name_for_extra, order.width, order.height))
     replaced = f" <b>{html.escape(path.stem)} is replaced.</b>" if path.exists() else ""
-    taken = f" {html.escape(automatic_text([Concept(order.bare_concept)], model))} now." if model else ""
+    taken = f" {html.escape(automatic_text([Concept(order.bare_concept)], model))}" if model else ""
     return f"{html.escape(estimate_text(order, seconds))}{replaced}{taken}"

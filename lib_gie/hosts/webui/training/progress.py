@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from PIL import Image
@@ -41,11 +42,6 @@ class Stage:
     part: str = ""
 
     @property
-    def place(self) -> str:
-        """Which part of all it is, such as "part 2 of 4: "; "" for none."""
-        return f"part {1 + PARTS.index(self.part)} of {len(PARTS)}: " if self.part else ""
-
-    @property
     def share(self) -> float:
         """What is done, 0 to 1."""
         return min(1.0, self.done / self.total) if self.total else 0.0
@@ -65,8 +61,8 @@ class Progress:
 
     ``state``: "idle", "running", "asking", "warned", "stopped", "failed" or "done"; "warned": it stopped because
     something is doubtful, and goes on if it is started again. ``text``: what is to be said. ``verdict``: the first
-    sentence of the report. ``pictures``: the latest of the ``images`` that were made, or those that a person is asked
-    about.
+    sentence of the report. ``parts``: those of PARTS that it has. ``pictures``: the latest of the ``images`` that were
+    made, or those that a person is asked about.
     """
 
     state: str = "idle"
@@ -74,5 +70,6 @@ class Progress:
     verdict: str = ""
     stage: Stage | None = None
     images: int = 0
+    parts: Sequence[str] = PARTS
     pictures: list[Captioned] = field(default_factory=list)
     report: list[Captioned] = field(default_factory=list)

@@ -27,13 +27,13 @@ from lib_gie.training.judges.base import Verdict
 from lib_gie.training.labels import Label, Labelling, OnBatch, Sample
 from lib_gie.training.presumption import Presumption, presume_or_say_why, search_by
 from lib_gie.training.report import describe, summary, verdict
-from lib_gie.training.rounds import Rounds
+from lib_gie.training.rounds import ROUND, Rounds
 from lib_gie.training.work import evaluations_of_image
 
 from .adapter_file import allowed_path, calibration_of
 from .image_maker import WebUIImageMaker, take_turn
 from .pace import BatchTimer, Paces, Setting, TimedTurns
-from .progress import BatchStoppedError, Progress, Stage
+from .progress import PARTS, BatchStoppedError, Progress, Stage
 from .report import report_text, strips
 from .work_order import RANGES, WorkOrder
 
@@ -196,7 +196,8 @@ class Run:
         figures = summary(result, {"": labels})
         progress.verdict = verdict(result, figures, self.path.stem)
         why = f" Every prompt was labelled: {self._all_labelled}." if self._all_labelled else ""
-        text = f"{report_text(figures, self.path.stem)}{why} {self.maker.automatic_text(self.concept)}."
+        text = f"{report_text(figures, self.path.stem)}{why} {self.maker.automatic_text(self.concept)} To see it work, "
+        text += f"open txt2img and type {self.concept} under Concepts to erase."
         self._end("done", text)
 
     def _end(self, state: str, text: str) -> None:
@@ -206,6 +207,7 @@ class Run:
     def _may_go_on(self) -> bool:
         """Let the judge learn before all else, and tell whether it is worth going on."""
         labelling = self._labelling(None)
+        self.progress.parts = PARTS if self.judge.calibrates else PARTS[1:]
         stage = Stage(f"trying the judge {self.order.judge}", "images", labelling.untaught, part="judge")
         with self._images_of(stage, lambda: stage.total - labelling.untaught) as (on_batch, timer):
             _insist(lambda: labelling.teach(self.should_stop, on_batch), self.should_stop, timer)
@@ -247,7 +249,8 @@ class Run:
     def _label(self, presumption: Presumption | None, inputs: PromptInputs, recipe: Recipe) -> list[Label]:
         labelling = self._labelling(presumption)
         found, count = labelling.done, len(labelling.searches)
-        stage = Stage("labelling", "labels", count, found, found, count, part="labels")
+        soon = count if presumption is None else max(found, min(count, ROUND))
+        stage = Stage("labelling", "labels", soon, found, found, count, part="labels")
         with self._images_of(stage, lambda: labelling.done) as (on_batch, timer):
             if presumption is None:
                 return _insist(lambda: labelling.run(self.should_stop, on_batch), self.should_stop, timer) or []

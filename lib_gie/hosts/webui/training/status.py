@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 
 from lib_gie.training.durations import duration
 
-from .progress import Progress, Stage
+from .progress import PARTS, Progress, Stage
 
 
 def status_html(progress: Progress, stopping: bool) -> str:
@@ -22,7 +23,7 @@ def status_html(progress: Progress, stopping: bool) -> str:
     if progress.state not in ("running", "asking"):
         return text
     stage = progress.stage or Stage("starting")
-    said = html.escape(stage_text(stage, progress.state == "running"))
+    said = html.escape(stage_text(stage, progress.state == "running", progress.parts))
     asked = f"<p class='gie-verdict'>{text}</p>" if text else ""
     ending = " It stops after this batch." if stopping else ""
     return f"{_bar(stage)}{asked}{said}{ending}"
@@ -36,12 +37,12 @@ def _bar(stage: Stage) -> str:
     )
 
 
-def stage_text(stage: Stage, with_time: bool = True) -> str:
+def stage_text(stage: Stage, with_time: bool = True, parts: Sequence[str] = PARTS) -> str:
     """Return what a stage does, how much of it is done, and how long the rest takes.
 
-    ``with_time``: False leaves the time out, as while a person is asked.
+    ``with_time``: False leaves the time out, as while a person is asked. ``parts``: those that the training has.
     """
-    text = f"{stage.place}{stage.text}"
+    text = f"part {1 + parts.index(stage.part)} of {len(parts)}: {stage.text}" if stage.part in parts else stage.text
     text = text[:1].upper() + text[1:]
     if not stage.total:
         return f"{text}."

@@ -1,0 +1,96 @@
+"""What ``train`` says before and after the work: how much it is, and how to try the adapter."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lib_gie.assets import adapter_folders
+
+if TYPE_CHECKING:
+    from lib_gie.hosts.diffusers.image_maker import PipelineImageMaker
+    from lib_gie.training.image_maker import ImageMaker
+    from lib_gie.training.judges import Judge
+    from lib_gie.training.labels import Sample
+    from lib_gie.training.presumption import Presumption
+    from lib_gie.training.work import Work
+
+_LONGEST_TRIAL = 60  # characters of the prompt that an adapter is tried on, if there is one as short
+
+
+def say_extent(
+    options: argparse.Namespace,
+    maker: ImageMaker,
+    samples: Mapping[str, Sequence[Sample]],
+    presumed: Mapping[str, Presumption | None],
+    judges: Mapping[str, Judge],
+) -> None:
+    """Say how much there is to do for each concept, and how long one process takes here."""
+    from lib_gie.training.search import GRID
+    from lib_gie.training.work import seconds_of_evaluation, together, work_left
+
+    pace = seconds_of_evaluation(maker, next(iter(samples)))
+    works = {
+        concept: work_left(own, len(GRID), type(judges[concept]), options.steps, presumed[concept])
+        for concept, own in samples.items()
+    }
+    judge = type(next(iter(judges.values())))
+    for concept, work in works.items():
+        print(extent_text(concept, work, judge, pace), file=sys.stderr)
+    if len(works) > 1:
+        print(extent_text("all together", together(list(works.values())), judge, pace), file=sys.stderr)
+
+
+def extent_text(concept: str, work: Work, judge: type[Judge], pace: float) -> str:
+    """Say how much there is to do for a concept. ``pace``: the seconds that an evaluation of the UNet takes."""
+    from lib_gie.training.work import uncounted_text
+
+    return (
+        f"{concept}: {work.prompts:,} prompts to read. Images to make: {work.images_text}. Time of one process: "
+        f"{work.time_text(pace)}, less what an earlier run has kept.{uncounted_text(judge)}"
+    )
+
+
+def taken_text(maker: PipelineImageMaker, concepts: Sequence[str], path: Path) -> str:
+    """Return a sentence, after a space, on the concepts that `erase` takes a new adapter for, where none is named."""
+    from lib_gie.core.concepts import Concept
+    from lib_gie.core.layers import find_cross_attention
+    from lib_gie.hosts.library import adapter_for
+
+    heads = [layer.heads for layer in find_cross_attention(maker.pipe.unet)]
+    found = {text: adapter_for(Concept(text).key, maker.base, heads, adapter_folders()) for text in concepts}
+    taken = [text for text, chosen in found.items() if chosen is not None and chosen.path == path]
+    return f" From now on `erase` takes it for {', '.join(taken)}, where no other is named." if taken else ""
+
+
+def trial_command(options: argparse.Namespace, path: Path, work: Mapping[str, Sequence[Sample]]) -> str:
+    """Return a command that erases with the new adapter from a prompt that it was trained on.
+
+    Best is one that only implies the concept: where a prompt names it, the fixed scale may be stronger. Next best is
+    one that has more in it than the concept.
+    """
+    from lib_gie.core.concepts import Concept, format_concepts
+    from lib_gie.training.prompts import webui_syntax
+
+    samples = [sample for own in work.values() for sample in own if sample.kind != "unrelated"]
+
+    def order(sample: Sample) -> tuple[bool, bool, int]:
+        text = sample.prompt
+        is_odd = text.startswith("-") or len(text) > _LONGEST_TRIAL or webui_syntax(text) is not None
+        return is_odd, sample.kind != "implicit", -len(text)
+
+    prompt = min(samples, key=order).prompt
+    given = {
+        "--erase": format_concepts([Concept(concept) for concept in work]),
+        "--adapter": options.out if path.stem == options.out else str(path),
+        "--model": str(options.model or ""),
+        "--count": "4",
+        "--out": "out",
+    }
+    words = [f"{name}={value}" if value.startswith("-") else f"{name} {shlex.quote(value)}"
+             for name, value in given.items() if value]  # fmt: skip
+    return " ".join(["python -m lib_gie erase", shlex.quote(prompt), *words])
