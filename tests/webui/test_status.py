@@ -100,7 +100,7 @@ def test_the_lines_and_the_button(page, webui):
     assert page.find(field("erased")).get_attribute("aria-live") == "polite"
     line = generated(page)
     assert line.startswith("Seed 10: erasure applied to knife (named or implied 100 %, scale -")
-    line, _, next_step = line.partition(" Look whether ")
+    line, _, next_step = line.partition("Look whether ")
     assert "adapter demo-knife" in line
     assert next_step.startswith("it is gone. If an image still shows it, take its seed")
     page.wait(lambda: is_there(page, ASK), "the button")

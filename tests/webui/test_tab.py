@@ -152,7 +152,7 @@ def test_a_judge_that_is_too_weak_is_told_before_the_concept_is_calibrated(page)
     page.picture("tab-weak-judge", "#gie_train_step_go")
     time.sleep(2)
     page.click("#gie_train_start")
-    page.wait(lambda: "Calibrating isosceles" in status(page), "the training nevertheless")
+    page.wait(lambda: "calibrating isosceles" in status(page), "the training nevertheless")
     page.click("#gie_train_stop")
     page.wait(lambda: "interrupted" in status(page), "the interruption")
 
