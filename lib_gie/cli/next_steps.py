@@ -41,5 +41,5 @@ def _advice(concept: Mapping[str, Any], left: list[int], strength: float) -> lis
         return found
     greatest = BY_NAME["strength"].high
     if strength >= greatest:
-        return [*found, f"no greater --strength is possible; try a stronger scale than {fixed}, and no --adapter"]
+        return [*found, "no greater --strength is possible; try a stronger --scale than this, and no --adapter"]
     return [*found, f"try --strength {min(greatest, strength + max(_MORE, strength * _MORE)):g}"]

@@ -63,7 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--concept", required=True, help="one concept, or several for a joint adapter: knife, wine")
     parser.add_argument(
         "--prompts",
-        help="file with one prompt a line, after a line [unrelated] those without the concept; or "
+        help="file with one prompt a line, after a line [unrelated] those without the concept, after [unrelated unless "
+        "named] those of which the ones that name it are left out; or "
         "a starter list's name (default on the demo model: its own)",
     )
     parser.add_argument(
@@ -275,9 +276,14 @@ def _train(options: argparse.Namespace) -> None:
     presumed = {concept: _presumption(options, maker, concept, samples, steps) for concept, samples in work.items()}
     if processes.is_first():
         say_extent(options, maker, work, presumed, judges)
-    steps.begin("reading the prompts' attention")
-    if processes.is_first() or not _labels_all(options):  # rounds fit an adapter in every process
-        inputs.of(concepts[0], {sample.prompt for samples in work.values() for sample in samples})  # for all concepts
+    prompts = {sample.prompt for samples in work.values() for sample in samples}
+
+    def read() -> None:
+        steps.begin("reading the prompts' attention")
+        inputs.of(concepts[0], prompts)  # for all concepts
+
+    if not _labels_all(options):  # the rounds fit adapters, in every process
+        read()
     labels = {}
     for concept, samples in work.items():
         rounds = "" if presumed[concept] is None else ", in rounds, after each of which an adapter is fitted"
@@ -285,6 +291,8 @@ def _train(options: argparse.Namespace) -> None:
         labels[concept] = _labels(options, maker, judges[concept], concept, samples, presumed[concept], inputs, recipe)
     if not processes.is_first():
         return
+    if _labels_all(options):  # the other processes must not wait for it
+        read()
     steps.begin("fitting the adapter")
     result = fit_labels(inputs, labels, recipe, presumed)
     path = _out(options.out)

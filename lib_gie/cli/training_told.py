@@ -33,7 +33,7 @@ def say_extent(
     from lib_gie.training.search import GRID
     from lib_gie.training.work import seconds_of_evaluation, together, work_left
 
-    pace = seconds_of_evaluation(maker, next(iter(samples)))
+    pace = seconds_of_evaluation(maker, next(iter(samples)), options.batch)
     works = {
         concept: work_left(own, len(GRID), type(judges[concept]), options.steps, presumed[concept])
         for concept, own in samples.items()
@@ -42,7 +42,8 @@ def say_extent(
     for concept, work in works.items():
         print(extent_text(concept, work, judge, pace), file=sys.stderr)
     if len(works) > 1:
-        print(extent_text("all together", together(list(works.values())), judge, pace), file=sys.stderr)
+        prompts = len({sample.prompt for own in samples.values() for sample in own})
+        print(extent_text("all together", together(list(works.values()), prompts), judge, pace), file=sys.stderr)
 
 
 def extent_text(concept: str, work: Work, judge: type[Judge], pace: float) -> str:
@@ -63,7 +64,7 @@ def taken_text(maker: PipelineImageMaker, concepts: Sequence[str], path: Path) -
 
     heads = [layer.heads for layer in find_cross_attention(maker.pipe.unet)]
     found = {text: adapter_for(Concept(text).key, maker.base, heads, adapter_folders()) for text in concepts}
-    taken = [text for text, chosen in found.items() if chosen is not None and chosen.path == path]
+    taken = [text for text, chosen in found.items() if chosen is not None and chosen.path.resolve() == path.resolve()]
     return f" From now on `erase` takes it for {', '.join(taken)}, where no other is named." if taken else ""
 
 
@@ -91,6 +92,6 @@ def trial_command(options: argparse.Namespace, path: Path, work: Mapping[str, Se
         "--count": "4",
         "--out": "out",
     }
-    words = [f"{name}={value}" if value.startswith("-") else f"{name} {shlex.quote(value)}"
+    words = [f"{name}={shlex.quote(value)}" if value.startswith("-") else f"{name} {shlex.quote(value)}"
              for name, value in given.items() if value]  # fmt: skip
     return " ".join(["python -m lib_gie erase", shlex.quote(prompt), *words])

@@ -41,7 +41,7 @@ def unknown_in_prompts_message(prompts: Sequence[str], concept: str, better: str
         return None
     examples = list(dict.fromkeys(word for unknown in found for word in unknown))[:_EXAMPLES]
     those = "prompt has" if count == 1 else "prompts have"
-    advice = "Leave such prompts out." if concept in STYLE_OF else f"Take the starter list {better}."
+    advice = "Leave such prompts out." if concept.casefold() in STYLE_OF else f"Take the starter list {better}."
     return (
         f"{count} {those} words that the demo model does not know, such as {', '.join(examples)}. Its images have "
         f"little to do with such words. {advice}"

@@ -53,7 +53,7 @@ def is_good(result: Fit, figures: Mapping[str, Any]) -> bool:
 
 
 def _is_much_better(result: Fit) -> bool:
-    return result.validation_error <= MUCH_BETTER * result.constant_error
+    return result.is_better and result.validation_error <= MUCH_BETTER * result.constant_error
 
 
 def verdict(result: Fit, figures: Mapping[str, Any], name: str) -> str:

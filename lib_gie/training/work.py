@@ -64,14 +64,16 @@ class Work:
         return _range_text(span(low, high), duration(high), duration(most))
 
 
-def together(works: Sequence[Work]) -> Work:
-    """Return the work for several concepts, one after the other."""
+def together(works: Sequence[Work], prompts: int) -> Work:
+    """Return the work for several concepts. ``prompts``: how many different ones there are: each is read once."""
+    spared = len(POINTS) * (sum(work.prompts for work in works) - prompts)
 
     def summed(amounts: Iterable[Amount]) -> Amount:
-        return Amount(*map(sum, zip(*amounts, strict=True)))
+        images, evaluations = map(sum, zip(*amounts, strict=True))
+        return Amount(images, evaluations - spared)
 
     low, high = (summed(work.usual[end] for work in works) for end in (0, 1))
-    return Work(sum(work.prompts for work in works), (low, high), summed(work.most for work in works))
+    return Work(prompts, (low, high), summed(work.most for work in works))
 
 
 def _range_text(usual: str, high: str, most: str) -> str:
@@ -91,8 +93,8 @@ def uncounted_text(judge: type[Judge]) -> str:
     return " The time that the vision model takes for its answers is added." if judge.settings else ""
 
 
-def seconds_of_evaluation(model: Calibrator, concept: str) -> float:
-    """Return the seconds of one evaluation of the UNet with erasure, in a batch as large as a round.
+def seconds_of_evaluation(model: Calibrator, concept: str, batch: int) -> float:
+    """Return the seconds of one evaluation of the UNet with erasure, in such a batch, but no larger than a round.
 
     A slow model is asked for two single rows instead, which takes long enough.
     """
@@ -104,7 +106,7 @@ def seconds_of_evaluation(model: Calibrator, concept: str) -> float:
         model.predict(latents, timesteps, [concept] * count, concept, torch.full((count,), -1.0))
         return (time.monotonic() - begun) / count
 
-    return timed(ROUND) if timed(1) < _QUICK else timed(1)  # the first call of a model takes longer
+    return timed(min(batch, ROUND)) if timed(1) < _QUICK else timed(1)  # the first call of a model takes longer
 
 
 def work_of(samples: Sequence[Sample], scales: int, judge: type[Judge], steps: int) -> Work:

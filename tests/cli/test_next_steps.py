@@ -30,7 +30,7 @@ def test_a_greater_strength_comes_first(strength, greater):
         ([True], [-0.0], 0.0, 1.0, ["its weight or --strength is 0, which erases nothing"]),
         ([True], [-0.0], 1.0, 0.0, ["its weight or --strength is 0, which erases nothing"]),
         ([True, False], [0.0, -1.0], 1.0, 1.0, ["in 1 of the images its scale was 0; try --scale -1 and no --adapter"]),
-        ([True], [-1.0], 1.0, 3.0, ["no greater --strength is possible; try a stronger scale than --scale -1, and no "
+        ([True], [-1.0], 1.0, 3.0, ["no greater --strength is possible; try a stronger --scale than this, and no "
                                     "--adapter"]),
         ([True, True], [0.0, -1.0], 1.0, 1.0, ["in 1 of the images its scale was 0; try --scale -1 and no --adapter",
                                                "try --strength 1.5"]),

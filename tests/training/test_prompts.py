@@ -37,16 +37,32 @@ def test_the_list_for_the_demo_model_serves_whatever_it_knows(concept):
 def test_of_a_list_for_many_concepts_those_that_name_it_are_left_out():
     text = "a {concept}\n[Unrelated unless named]\na cat\na dog\na dog and a cat\na cathedral\n[unrelated]\na tree"
     assert parse_prompts(text, "cat") == [
-        ("a cat", "explicit"), ("a dog", "unrelated"), ("a cathedral", "unrelated"), ("a tree", "unrelated"),
+        ("a cat", "explicit"), ("a tree", "unrelated"), ("a dog", "unrelated"), ("a cathedral", "unrelated"),
     ]  # fmt: skip
     assert ("a cat", "unrelated") in parse_prompts(text, "dog")
+
+
+def test_what_such_a_list_has_elsewhere_as_well_is_of_that_kind():
+    """In whatever order the sections are."""
+    parts = "[unrelated unless named]\na pub\na tree", "[implicit]\na pub", "[unrelated]\na tree"
+    for order in (parts, parts[::-1]):
+        found = dict(parse_prompts("\n".join(order), "beer"))
+        assert found == {"a pub": "implicit", "a tree": "unrelated"}
+
+
+@pytest.mark.parametrize("line", ["[unrelated unless named", "unrelated unless named:", "[unrelated_unless_named]",
+                                  "[UNRELATED UNLESS NAME]"])  # fmt: skip
+def test_nearly_such_a_section_is_no_prompt(line):
+    with pytest.raises(OptionError, match=r"must be one of .*\[unrelated unless named\]"):
+        parse_prompts(f"a pub\n{line}\na cat", "beer")
+    assert dict(parse_prompts("a pub\n[ Unrelated  unless named ]\na cat", "beer"))["a cat"] == "unrelated"
 
 
 @pytest.mark.parametrize(("concept", "prompt"), [("apple", "an apple, a banana"), ("Umbrella", "an Umbrella, a banana"),
                                                  ("cat", "a cat, a banana")])  # fmt: skip
 def test_the_article_suits_the_concept(concept, prompt):
     assert parse_prompts("a {concept}, a banana", concept) == [(prompt, "explicit")]
-    assert parse_prompts("a {concept} in panama {concept}", "ant") == [("an ant in panama ant", "explicit")]
+    assert parse_prompts("A {concept} in panama {concept}", "ant") == [("An ant in panama ant", "explicit")]
 
 
 def test_the_concept_takes_its_place():

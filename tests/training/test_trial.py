@@ -136,6 +136,7 @@ def test_a_good_one_is_much_better_than_one_scale_for_all(error, begins):
     result, figures = fitted(error, 0.15), summary(fitted(error, 0.15), {"knife": labels(-1.0)})
     text = verdict(result, figures, "my-knife")
     assert text.startswith(f"my-knife {begins}")
+    assert not is_good(fitted(0.0, 0.0), figures)  # it was fitted to no erasure at all
     assert is_good(result, figures) == ("is good:" in text)
     assert ("train it again with more than these 2 prompts" in text) == (not is_good(result, figures))
 

@@ -71,10 +71,10 @@ def test_a_usual_amount_is_never_beyond_the_most():
 
 def test_the_work_for_several_concepts_is_their_sum():
     one, two = (work_left(SAMPLES, len(GRID), DETECTOR, 20, presumed(sure)) for sure in (40, 2))
-    both = together([one, two])
+    both = together([one, two], 130)  # of 120 each, 110 are the same
     assert images(both) == tuple(map(sum, zip(images(one), images(two), strict=True)))
-    assert both.most.evaluations == one.most.evaluations + two.most.evaluations
-    assert both.prompts == 2 * one.prompts
+    assert both.most.evaluations == one.most.evaluations + two.most.evaluations - 2 * 110
+    assert both.prompts == 130
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ class Slow:
         self.now += self.seconds * len(latents)
 
 
-@pytest.mark.parametrize(("seconds", "batches"), [(0.01, [1, 24]), (5.0, [1, 1])])
-def test_the_pace_is_measured_quickly(monkeypatch, seconds, batches):
+@pytest.mark.parametrize(("seconds", "batch", "batches"), [(0.01, 1024, [1, 24]), (0.01, 2, [1, 2]), (5.0, 24, [1, 1])])
+def test_the_pace_is_measured_quickly(monkeypatch, seconds, batch, batches):
     model = Slow(seconds)
     monkeypatch.setattr("lib_gie.training.work.time", SimpleNamespace(monotonic=lambda: model.now))
-    assert seconds_of_evaluation(model, "knife") == pytest.approx(seconds)
+    assert seconds_of_evaluation(model, "knife", batch) == pytest.approx(seconds)
     assert model.batches == batches

@@ -24,9 +24,10 @@ _UNLESS_NAMED = "unrelated unless named"
 """Section of prompts that are unrelated, but for those that name the concept: for lists that serve several concepts."""
 
 _SECTION = re.compile(r"\[([^:|\[\]]*)\]")  # one with : or | is prompt editing
-_ARTICLE = re.compile(r"\ba \{concept\}")
+_ARTICLE = re.compile(r"\b([Aa]) \{concept\}")
 _VOWELS = tuple("aeiou")
-_NEARLY = re.compile(rf"\W*({'|'.join(KINDS)})\W*", re.IGNORECASE)
+_NAMES = (*KINDS, _UNLESS_NAMED)
+_NEARLY = re.compile(rf"\W*({_UNLESS_NAMED.replace(' ', '[ _-]*')}|{'|'.join(KINDS)})\W*", re.IGNORECASE)
 _BOM = "\ufeff"
 _ENCODINGS = {
     codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",  # before UTF-16's, which is the beginning of one
@@ -66,12 +67,13 @@ def parse_prompts(text: str, concept: str, where: str = "the list") -> list[tupl
     """Return prompts and their kinds ("explicit", "implicit", "unrelated") from a list's text.
 
     Each line is a prompt. A line ``[kind]``, in any case, says what the following ones are; those before the first are
-    explicit. Under ``[unrelated unless named]`` those that name the concept are left out. So are empty lines and those
-    that begin with #. ``{concept}`` becomes the concept, and ``a {concept}`` "an ..." where it begins with a vowel.
-    Raises OptionError for a list without prompts, and for a prompt in two sections.
+    explicit. Under ``[unrelated unless named]`` those that name the concept, or are in another section, are left out.
+    So are empty lines and those that begin with #. ``{concept}`` becomes the concept, and ``a {concept}`` gets "an"
+    where it begins with a vowel. Raises OptionError for a list without prompts, and for a prompt in two sections.
     """
     kind = KINDS[0]
     found: dict[str, str] = {}
+    yielding: list[str] = []
     for number, line in enumerate(text.removeprefix(_BOM).splitlines(), 1):
         line = line.strip()
         if not line or line.startswith("#"):
@@ -81,14 +83,15 @@ def parse_prompts(text: str, concept: str, where: str = "the list") -> list[tupl
             continue
         prompt = _with_concept(line, concept)
         if kind == _UNLESS_NAMED:
-            if not has_words(prompt, concept):
-                found.setdefault(prompt, KINDS[-1])
+            yielding += [] if has_words(prompt, concept) else [prompt]
             continue
         if found.setdefault(prompt, kind) != kind:
             raise OptionError(
                 f"line {number} of {where} has {prompt[:100]!r} under [{kind}], and it is under [{found[prompt]}] as "
                 f"well; leave it in one of them"
             )
+    for prompt in yielding:
+        found.setdefault(prompt, KINDS[-1])
     if not found:
         raise OptionError(f"{where} has no prompts; write one per line")
     return list(found.items())
@@ -96,20 +99,20 @@ def parse_prompts(text: str, concept: str, where: str = "the list") -> list[tupl
 
 def _with_concept(line: str, concept: str) -> str:
     if concept[:1].casefold() in _VOWELS:
-        line = _ARTICLE.sub("an {concept}", line)
+        line = _ARTICLE.sub(r"\1n {concept}", line)
     return line.replace("{concept}", concept)
 
 
 def _section(line: str, place: str) -> str | None:
     """Return the kind that a line names, None for a prompt. Raises OptionError for what is nearly such a line."""
     section = _SECTION.fullmatch(line)
-    kind = section[1].strip().casefold() if section else None
-    if kind in (*KINDS, _UNLESS_NAMED):
+    kind = " ".join(section[1].split()).casefold() if section else None
+    if kind in _NAMES:
         return kind
     nearly = _NEARLY.fullmatch(line)
     if section is None and (nearly is None or nearly[0] == nearly[1]):
         return None
-    raise OptionError(f"{place} is {line[:100]}; it must be one of [{'], ['.join(KINDS)}]")
+    raise OptionError(f"{place} is {line[:100]}; it must be one of [{'], ['.join(_NAMES)}]")
 
 
 def all_unrelated(kinds: Sequence[str]) -> bool:

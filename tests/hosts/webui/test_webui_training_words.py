@@ -11,6 +11,7 @@ from test_webui_work_order import ORDER
 from lib_gie.hosts.webui.training.estimate import estimate_text
 from lib_gie.hosts.webui.training.pace import ASSUMED, Paces, Setting
 from lib_gie.hosts.webui.training.progress import PARTS, Progress, Stage
+from lib_gie.hosts.webui.training.report import use_text
 from lib_gie.hosts.webui.training.status import stage_text, status_html
 from lib_gie.hosts.webui.training.work_order import amount
 from lib_gie.training.durations import duration, span
@@ -178,3 +179,17 @@ def test_a_question_stands_in_the_status():
     shown = status_html(Progress("asking", "click on <one>", stage=stage(2, 4, 500)), stopping=False)
     assert "click on &lt;one&gt;" in shown
     assert "Labels: 2 of 4." in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "concept", "automatic", "typed"),
+    [
+        ("guitar", "guitar", "Now Automatic takes for guitar the adapter guitar.", "guitar under Concepts to erase."),
+        ("mine", "a: b", "Now Automatic takes for a: b the adapter other.",
+         '"a: b" under Concepts to erase, and choose mine under Adapter.'),
+        ("mine", "cat", "", "cat under Concepts to erase, and choose mine under Adapter."),
+    ],
+)  # fmt: skip
+def test_how_to_use_what_was_trained(name, concept, automatic, typed):
+    said = f" {automatic}" if automatic else ""
+    assert use_text(name, concept, automatic) == f"{said} To see it work, open txt2img and type {typed}"

@@ -34,7 +34,7 @@ from .adapter_file import allowed_path, calibration_of
 from .image_maker import WebUIImageMaker, take_turn
 from .pace import BatchTimer, Paces, Setting, TimedTurns
 from .progress import PARTS, BatchStoppedError, Progress, Stage
-from .report import report_text, strips
+from .report import report_text, strips, use_text
 from .work_order import RANGES, WorkOrder
 
 Result = TypeVar("Result")
@@ -195,10 +195,8 @@ class Run:
         progress.report = [plot, *strips(self.maker, self.concept, labels)]
         figures = summary(result, {"": labels})
         progress.verdict = verdict(result, figures, self.path.stem)
-        why = f" Every prompt was labelled: {self._all_labelled}." if self._all_labelled else ""
-        text = f"{report_text(figures, self.path.stem)}{why} {self.maker.automatic_text(self.concept)} To see it work, "
-        text += f"open txt2img and type {self.concept} under Concepts to erase."
-        self._end("done", text)
+        use = use_text(self.path.stem, self.concept, self.maker.automatic_text(self.concept))
+        self._end("done", f"{report_text(figures, self.path.stem, self._all_labelled)}{use}")
 
     def _end(self, state: str, text: str) -> None:
         self.progress.text = text
