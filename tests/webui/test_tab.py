@@ -15,6 +15,11 @@ from lib_gie.json_lines import read_entries
 CONCEPT = "umbrella"
 OTHERS = [name for name in OBJECTS if name != CONCEPT]
 TAB = "#tab_gie_train"
+CLICK_SECOND = """
+const images = document.querySelectorAll('#gie_train_pictures button.thumbnail-item');
+images[1]?.click();
+return images.length > 1;
+"""
 TRAINING_SECONDS = 900
 
 
@@ -131,8 +136,8 @@ def test_by_hand(page, webui):
             lambda: len(page.driver.find_elements("css selector", "#gie_train_pictures button img")) > 1, "images"
         )
         page.picture("tab-by-hand", "#gie_train_estimate")
-        images = page.driver.find_elements("css selector", "#gie_train_pictures button.thumbnail-item")
-        page.driver.execute_script("arguments[0].click()", images[1])
+        # in one go: the page empties the pictures before a question
+        page.wait(lambda: page.driver.execute_script(CLICK_SECOND), "the second image")
     page.wait(lambda: "is trained" in status(page), "the end", TRAINING_SECONDS)
     assert "images for 4 labels: the concept showed in 4 without erasure" in status(page)
 
