@@ -81,6 +81,22 @@ def test_a_preset_fills_the_page_and_the_time_stands_there(fresh, webui):
     fresh.wait(lambda: fresh.value(f"{field('judge')} input") == "detector", "the judge that knows knives")
 
 
+def test_a_concept_that_is_typed_brings_what_suits_it(fresh):
+    """As long as nobody has written prompts."""
+    fresh.find(f"{field('concept')} textarea").send_keys("guitar" + Keys.TAB)
+    fresh.wait(lambda: fresh.value(f"{field('list')} input") == "demo-object", "the list for the demo model")
+    says(fresh, "what", "60 explicit, 0 implicit, 7")
+    fresh.wait(lambda: fresh.value(f"{field('judge')} input") == "detector", "the judge that knows guitars")
+    own = "a guitar\n[unrelated]\na cat"
+    fresh.fill(f"{field('prompts')} textarea", own)
+    time.sleep(1)
+    fresh.find(f"{field('concept')} textarea").send_keys(" style" + Keys.TAB)
+    says(fresh, "what", "2 prompts for guitar style")
+    time.sleep(2)
+    assert fresh.value(f"{field('prompts')} textarea") == own
+    assert fresh.value(f"{field('list')} input") == "demo-object"
+
+
 def test_the_presets_are_those_of_the_settings(fresh, webui):
     names = [line.partition(":")[0] for line in webui.call("options")["gie_presets"].splitlines()]
     buttons = fresh.driver.find_elements("css selector", f"{field('presets')} button")

@@ -9,10 +9,10 @@ import gradio as gr
 
 from lib_gie.core.concepts import Concept, format_concepts, parse_concepts
 from lib_gie.demo.sampling_settings import FAMILY
-from lib_gie.errors import OptionError
+from lib_gie.errors import GieError, OptionError
 from lib_gie.hosts.presets import Preset
 from lib_gie.hosts.webui.page.presets import buttons_of_presets
-from lib_gie.training.prompts import starter_list, starter_list_for, starter_lists
+from lib_gie.training.prompts import bare, starter_list, starter_list_for, starter_lists
 
 from .fields import PREFIX, line, named, step
 from .lines import error_html
@@ -49,6 +49,7 @@ def build_what(judge: Any) -> WhatFields:
         starter.render()
         prompts.render()
         said = line("what")
+    concept.blur(_suited, [concept, starter, prompts], [starter, prompts, judge], show_progress=False, queue=False)
     starter.input(_chosen, [starter], [prompts, said], show_progress=False, queue=False)
     return WhatFields(concept, prompts, said)
 
@@ -58,6 +59,24 @@ def _fill(preset: Preset) -> list[str]:
     concept = parse_concepts(preset.concepts)[0].text
     name = starter_list_for(concept, family_now() == FAMILY)
     return [format_concepts([Concept(concept)]), name, starter_list(name), suitable_judge(concept)]
+
+
+def _suited(text: Any, name: Any, prompts: Any) -> list[Any]:
+    """Return the starter list, the prompts and the judge that suit a concept that was typed.
+
+    Nothing changes where the list suits it already, and where there are prompts of the user's own.
+    ``name``: that of the list.
+    """
+    as_before = [gr.update()] * 3
+    try:
+        concept = bare(text) if isinstance(text, str) and text.strip() else ""
+        is_untouched = prompts == starter_list(name)
+    except GieError:  # the step's line says what is wrong
+        return as_before
+    suits = starter_list_for(concept, family_now() == FAMILY)
+    if not concept or suits == name or not is_untouched:
+        return as_before
+    return [suits, starter_list(suits), suitable_judge(concept)]
 
 
 def _chosen(name: Any) -> list[Any]:
