@@ -58,7 +58,7 @@ def test_no_file_of_the_server_is_read(webui, handlers):
         assert lists
         absolute = str(secret)[: -len(".txt")]
         for number in lists:
-            assert "[unrelated]" in send(webui, number, ["object"])[1]
+            assert "[unrelated" in send(webui, number, ["object"])[1]
             for up in range(12):
                 name = "../" * up + absolute.strip("/")
                 for path in (
@@ -71,7 +71,7 @@ def test_no_file_of_the_server_is_read(webui, handlers):
                 ):
                     status, text = send(webui, number, [path])
                     assert SECRET not in text
-                    assert status != 200 or ("gie-error" in text and "[unrelated]" not in text), path
+                    assert status != 200 or ("gie-error" in text and "[unrelated" not in text), path
     finally:
         secret.unlink()
 

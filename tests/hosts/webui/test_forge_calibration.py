@@ -134,8 +134,9 @@ def test_its_noise_schedule(forge):
         predictor.prediction_type = "epsilon"
     forge.model.model_config.ztsnr = True
     try:
-        assert forge.maker.alphas_cumprod[-1] < 1e-6
-        assert torch.allclose(forge.maker.alphas_cumprod[0], predictor.alphas_cumprod[0], atol=1e-4)
+        marked = _maker(SIZE)
+        assert marked.alphas_cumprod[-1] < 1e-6
+        assert torch.allclose(marked.alphas_cumprod[0], predictor.alphas_cumprod[0], atol=1e-4)
     finally:
         forge.model.model_config.ztsnr = False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -77,8 +78,14 @@ class AUTOMATIC1111:
         return dtype
 
     def alphas_cumprod(self, model: Any) -> torch.Tensor:
-        """Return the model's, which settings of the noise schedule change."""
-        alphas: torch.Tensor = model.alphas_cumprod
+        """Return the model's as the settings of the noise schedule change them.
+
+        The model itself has those of the last generation, which may have overridden a setting.
+        """
+        original = getattr(model, "alphas_cumprod_original", model.alphas_cumprod)
+        stand_in = SimpleNamespace(alphas_cumprod=original, alphas_cumprod_original=original)
+        sd_models.apply_alpha_schedule_override(stand_in, None)
+        alphas: torch.Tensor = stand_in.alphas_cumprod
         return alphas
 
     def predicts_velocity(self, model: Any) -> bool:

@@ -138,8 +138,8 @@ class WebUIImageMaker:
     """Makes images with the checkpoint and settings that are chosen when it is made; others are an error later.
 
     Its methods are those of ``lib_gie.training.image_maker``. ``width``, ``height``: in pixels. ``turn``: stands
-    around every use of the model. Raises UnsupportedModelError for a checkpoint that makes no image from a prompt
-    alone.
+    around every use of the model. ``alphas_cumprod``: the share of signal at every timestep, float32 [timesteps].
+    Raises UnsupportedModelError for a checkpoint that makes no image from a prompt alone.
     """
 
     def __init__(
@@ -156,6 +156,7 @@ class WebUIImageMaker:
         self._turn = turn
         with turn():  # in a turn no other request has overridden settings or the checkpoint
             self._chosen = ChosenCheckpoint(shared.sd_model)
+            self.alphas_cumprod = HOST.alphas_cumprod(shared.sd_model).float().cpu()  # [timesteps]
         self.base, self.name, self.weights = self._chosen.base, self._chosen.name, self._chosen.weights
         self.sampler, self.steps, self.cfg = sampler, steps, cfg
         self.width, self.height, self.negative = width, height, negative
@@ -253,11 +254,6 @@ class WebUIImageMaker:
     def as_in(self, text: str, prompt: str) -> str:
         """Return the text with the extra networks that a prompt names."""
         return text + networks_in(prompt)
-
-    @property
-    def alphas_cumprod(self) -> torch.Tensor:
-        """The share of signal at every timestep, float32 [timesteps]."""
-        return HOST.alphas_cumprod(self._chosen.model()).float().cpu()
 
     @property
     def predicts_velocity(self) -> bool:

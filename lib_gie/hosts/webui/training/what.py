@@ -45,6 +45,11 @@ def build_what(judge: Any) -> WhatFields:
                         render=False)  # fmt: skip
         prompts = named(gr.Textbox, "prompts", label="Prompts", lines=10, max_lines=20, value=starter_list(FIRST),
                         info=_PROMPTS_NOTE, render=False)  # fmt: skip
+        for field in (
+            starter,
+            prompts,
+        ):  # the WebUI would keep the text of a list that the next version may have mended
+            field.do_not_save_to_config = True
         buttons_of_presets(PREFIX, _fill, [], [concept, starter, prompts, judge])
         starter.render()
         prompts.render()

@@ -19,7 +19,7 @@ def make(body: dict):
 def read(body: dict):
     """What adapters of the tab's kind would see, [B, inputs, n]."""
     reading = importlib.import_module("lib_gie.training.fitting").READING
-    return _host().read(body["prompts"], [body["concept"]], reading)[0].tolist()
+    return _host().read(body["prompts"], [body["concept"]], [reading])[0].tolist()
 
 
 def judge(body: dict):
