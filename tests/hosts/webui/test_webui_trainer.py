@@ -275,3 +275,16 @@ def test_a_turn_that_ends_with_an_error_has_lasted_too(training):
         training.clock.now += 7
         raise ErasureError("stopped")
     assert turns.seconds == 7
+
+
+def test_the_noise_schedule_is_that_of_the_settings(host, monkeypatch):  # noqa: F811
+    """Not the one that the last generation has left in the model, which may have overridden a setting."""
+    a1111 = importlib.import_module("lib_gie.hosts.webui.host.a1111")
+
+    def override(model, p) -> None:
+        model.alphas_cumprod = model.alphas_cumprod_original / 2
+
+    monkeypatch.setattr(a1111.sd_models, "apply_alpha_schedule_override", override)
+    model = SimpleNamespace(alphas_cumprod=torch.zeros(3), alphas_cumprod_original=torch.ones(3))
+    assert a1111.AUTOMATIC1111().alphas_cumprod(model).tolist() == [0.5] * 3
+    assert model.alphas_cumprod.tolist() == [0.0] * 3
