@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(chosen, arguments)
     except KeyboardInterrupt as stop:  # a command may say what the next try goes on from
-        return _fail(chosen, str(stop) or "interrupted", debug, _EXIT_INTERRUPTED, "")
+        return _fail(chosen, str(stop) or "interrupted", debug, _EXIT_INTERRUPTED, kind="")
     except BrokenPipeError as error:
         if not _is_reader_gone():  # another pipe broke: the work is not done
             return _fail(chosen, _named(error), debug)

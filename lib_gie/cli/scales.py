@@ -13,7 +13,7 @@ from lib_gie.assets import MODELS, adapter_folders, calibrations_folder, own_fol
 from lib_gie.checks import quoted
 from lib_gie.core.concepts import Concept
 from lib_gie.core.rules import erasing_rule
-from lib_gie.core.scales.fitted import Fitted
+from lib_gie.core.scales.fitted import Fitted, kind_name
 from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule, guarded
 from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.errors import AdapterError, ErasureError, OptionError, UnsupportedModelError
@@ -126,10 +126,8 @@ def _guarded(fitted: Fitted, base: str, name: str, why: str) -> Choice:
 
 
 def _fitted(fitted: Fitted, rule: ScaleRule, name: str, why: str) -> Choice:
-    from lib_gie.hosts.diffusers.erased_pipeline import kind_of
-
     source = ScaleSource(name, fitted.weights_digest[:10], DEFAULT_SCALE)
-    kind = kind_of(fitted)
+    kind = kind_name(fitted)
     return Choice(rule, source, name if kind in name else f"{kind} {name}", why)
 
 

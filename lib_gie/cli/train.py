@@ -198,7 +198,7 @@ def demo_samples(concept: str, count: int) -> list[Sample]:
 def _check_prompts(prompts: list[tuple[str, str]], concept: str, demo: bool) -> None:
     """Raise OptionError where there is nothing to label; warn of prompts that are probably not meant so."""
     from lib_gie.demo.words import unknown_in_prompts_message, unknown_words_message
-    from lib_gie.training.prompts import DEMO_LIST, all_unrelated, webui_syntax
+    from lib_gie.training.prompts import DEMO_LIST, all_unrelated, webui_syntax, without_syntax
     from lib_gie.training.prompts.doubts import doubts
 
     kinds = [kind for _, kind in prompts]
@@ -206,15 +206,11 @@ def _check_prompts(prompts: list[tuple[str, str]], concept: str, demo: bool) -> 
         raise OptionError("the prompts are all unrelated; give some that name or imply the concept")
     if "unrelated" not in kinds:
         print("warning: no prompt is unrelated; without [unrelated] ones an adapter erases everywhere", file=sys.stderr)
-    unknown = []
+    doubted = doubts(prompts, concept)
     if demo:
-        unknown = [
-            unknown_words_message(concept, "concept"),
-            unknown_in_prompts_message(
-                [prompt for prompt, _ in prompts if not webui_syntax(prompt)], concept, DEMO_LIST
-            ),
-        ]
-    for text in (*doubts(prompts, concept), *filter(None, unknown)):
+        of_prompts = unknown_in_prompts_message(without_syntax(prompts), concept, DEMO_LIST)
+        doubted += filter(None, [unknown_words_message(concept, "concept"), of_prompts])
+    for text in doubted:
         print(f"warning: {text}", file=sys.stderr)
     marked = [found for prompt, _ in prompts if (found := webui_syntax(prompt))]
     if marked:

@@ -34,11 +34,10 @@ def say_extent(
     from lib_gie.training.work import seconds_of_evaluation, together, work_left
 
     pace = seconds_of_evaluation(maker, next(iter(samples)), options.batch)
+    judge = type(next(iter(judges.values())))  # it is the same for all concepts
     works = {
-        concept: work_left(own, len(GRID), type(judges[concept]), options.steps, presumed[concept])
-        for concept, own in samples.items()
+        concept: work_left(own, len(GRID), judge, options.steps, presumed[concept]) for concept, own in samples.items()
     }
-    judge = type(next(iter(judges.values())))
     for concept, work in works.items():
         print(extent_text(concept, work, judge, pace), file=sys.stderr)
     if len(works) > 1:

@@ -17,8 +17,10 @@ def duration(seconds: float) -> str:
 def span(low: float, high: float) -> str:
     """Return two durations in seconds as a range in words, such as "3 to 50 minutes"."""
     first, last = duration(low), duration(high)
-    if first == last or low < 1:
-        return last if first == last else f"up to {last}"
+    if first == last:
+        return last
+    if low < 1:
+        return f"up to {last}"
     number, *unit = first.split(" ")
     alike = len(unit) == 1 and last.count(" ") == 1 and last.split(" ")[1].rstrip("s") == unit[0].rstrip("s")
     return f"{number if alike else first} to {last}"

@@ -9,6 +9,8 @@ import torch
 
 from lib_gie.core.recorder import Reading
 
+from .calibrated.info import CALIBRATED
+
 
 class FittedInfo(Protocol):
     """A file's description of itself."""
@@ -92,3 +94,8 @@ class Fitted(Protocol):
     def check_model(self, family: str, heads: Sequence[int]) -> None:
         """Raise AdapterError for a model that it does not fit."""
         ...
+
+
+def kind_name(fitted: Fitted) -> str:
+    """Return what users are told that a fitted scale is: "adapter" or "calibration"."""
+    return "calibration" if fitted.kind == CALIBRATED else "adapter"

@@ -14,7 +14,7 @@ from lib_gie.options import BY_NAME, LOWEST_SCALE
 
 from .adapter import Adapter
 from .calibrated import CALIBRATED
-from .fitted import Fitted
+from .fitted import Fitted, kind_name
 
 MOST_EMPHASIS = 5.0
 """The most emphasis up to which the demo model erases (docs/ADAPTERS.md); beyond, it draws nothing recognisable."""
@@ -246,10 +246,9 @@ class Guarded:
 
     def replacement(self, doubt: str) -> Replacement | None:
         """Return what is told of a doubt, None for nothing: a calibration counts on the prompt's own words."""
-        is_calibrated = self.adapter.kind == CALIBRATED
-        if is_calibrated and doubt == NAMED:
+        if self.adapter.kind == CALIBRATED and doubt == NAMED:
             return None
-        return Replacement(self.behind(doubt), "calibration" if is_calibrated else "adapter", doubt)
+        return Replacement(self.behind(doubt), kind_name(self.adapter), doubt)
 
     def check_model(self, family: str, heads: Sequence[int]) -> None:
         """Raise AdapterError where the adapter does not fit a model."""

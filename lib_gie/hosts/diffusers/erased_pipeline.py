@@ -15,8 +15,8 @@ from lib_gie.core.encoding import check_token_count
 from lib_gie.core.erasure import Erasure
 from lib_gie.core.layers import find_cross_attention
 from lib_gie.core.recorder import AttentionRecorder
-from lib_gie.core.scales.calibrated import CALIBRATED, Calibration
-from lib_gie.core.scales.fitted import Fitted
+from lib_gie.core.scales.calibrated import Calibration
+from lib_gie.core.scales.fitted import kind_name
 from lib_gie.core.scales.scale_rules import Guarded, ScaleRule
 from lib_gie.core.session import check_rules, is_inner_call
 from lib_gie.errors import ErasureError, OptionError
@@ -44,18 +44,13 @@ def rule_notes(concepts: Sequence[Concept], rules: Sequence[ScaleRule]) -> list[
     both = zip(concepts, rules, strict=True)
     pairs = [(concept, rule.adapter) for concept, rule in both if isinstance(rule, Guarded)]
     found = [
-        f"the {kind_of(known)} was fitted for {', '.join(known.info.concepts)}, not for {concept.text!r}"
+        f"the {kind_name(known)} was fitted for {', '.join(known.info.concepts)}, not for {concept.text!r}"
         for concept, known in pairs
         if not known.is_for(concept.key)
     ]
     if not all(known.knows_its_range for _, known in pairs):
         found.append("the adapter does not say what it was fitted on, so it cannot be told where it knows nothing")
     return found + [known.info.warning for _, known in pairs if isinstance(known, Calibration) and known.info.warning]
-
-
-def kind_of(fitted: Fitted) -> str:
-    """Return what a fitted scale is called."""
-    return "calibration" if fitted.kind == CALIBRATED else "adapter"
 
 
 def check_pipeline(pipe: Any, concepts: Sequence[Concept]) -> tuple[Layout, bool]:

@@ -129,6 +129,11 @@ def webui_syntax(text: str) -> str | None:
     return found[0] if found else None
 
 
+def without_syntax(prompts: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the texts of those prompts that have no such syntax. ``prompts``: as ``parse_prompts`` returns them."""
+    return [prompt for prompt, _ in prompts if webui_syntax(prompt) is None]
+
+
 def load_prompts(name: str | Path, concept: str) -> list[tuple[str, str]]:
     """Read prompts and kinds from a file, or from the starter list of that name. Raises OptionError."""
     path = Path(name)

@@ -12,7 +12,7 @@ from lib_gie.checks import quoted
 from lib_gie.core.concepts import MAX_TOKENS, Concept
 from lib_gie.core.rules import erasing_rule
 from lib_gie.core.scales.calibrated import Calibration
-from lib_gie.core.scales.fitted import Fitted
+from lib_gie.core.scales.fitted import Fitted, kind_name
 from lib_gie.core.scales.scale_rules import FixedScale, Guarded, ScaleRule, guarded
 from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.errors import AdapterError, GieError, OptionError
@@ -46,17 +46,17 @@ def automatic_text(concepts: Sequence[Concept], model: Any) -> str:
     except GieError:  # the user is told when an image is asked for
         return ""
     usable = [concept for concept in concepts if len(split_tokens(concept.text, model)[0]) <= MAX_TOKENS]
-    found = [(concept, _found_for(concept, base, heads, model)) for concept in usable]
-    named = [
-        f"for {concept.text} {_kind_and_name(chosen) if chosen else _otherwise(concept, model)}"
-        for concept, chosen in found
-    ]
+    named = [f"for {concept.text} {_taken_for(concept, base, heads, model)}" for concept in usable]
     return f"Now {AUTOMATIC} takes {', '.join(named)}." if named else ""
 
 
-def _kind_and_name(chosen: InstalledAdapter) -> str:
-    kind = "calibration" if isinstance(chosen.adapter, Calibration) else "adapter"
-    return f"the {kind} {chosen.name}"
+def _taken_for(concept: Concept, base: str, heads: Sequence[int], model: Any) -> str:
+    """Say what Automatic takes for a user's concept."""
+    chosen = _found_for(concept, base, heads, model)
+    if chosen is not None:
+        return f"the {kind_name(chosen.adapter)} {chosen.name}"
+    is_made = calibrates() and _is_words(concept.text, model)
+    return "a calibration, which is made with the first image" if is_made else "the fixed scale"
 
 
 def _found_for(concept: Concept, base: str, heads: Sequence[int], model: Any) -> InstalledAdapter | None:
@@ -115,11 +115,6 @@ def _is_words(text: str, model: Any) -> bool:
         return 0 < len(split_tokens(text, model)[0]) <= MAX_TOKENS and not inversions_in(text, model)
     except GieError:  # it ends the request when it is encoded
         return False
-
-
-def _otherwise(concept: Concept, model: Any) -> str:
-    is_made = calibrates() and _is_words(concept.text, model)
-    return "a calibration, which is made with the first image" if is_made else "the fixed scale"
 
 
 def calibrates(enforced: bool = False) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lib_gie.core.recorder import AttentionRecorder
 from lib_gie.core.scales.calibrated import CALIBRATED
+from lib_gie.core.scales.fitted import kind_name
 from lib_gie.core.scales.scale_rules import Guarded, ScaleRule
 from lib_gie.hosts.webui.request.enforcement import shows_enforced_scale
 
@@ -63,13 +64,14 @@ def _of_image(generation: Generation, number: int, plan: Plan, batch: int, image
     hidden = plan.enforced and not shows_enforced_scale()  # both tell for which prompts erasing is weak
     if found is None:
         return []
+    reasons = ("",) * len(found.reasons) if hidden else found.reasons
     return [
         {
             "concept": concept.text,
             "scale": None if hidden else _scale(found.scales, k),
             "by": CALIBRATION if hidden and _is_calibrated(plan.rules[k]) else str(plan.sources[k]),
-            "kind": _kind(plan, k, bool(reason)),
-            "reason": reason,
+            "kind": _kind(plan, k, bool(reasons[k])),
+            "reason": reasons[k],
             "present": None if hidden else round(max((recorder.strongest(k, row) for row in rows), default=0.0), 4),
             "in_prompt": None if hidden else _rounded(found.presence[k]),
             "always": plan.enforced,
@@ -77,7 +79,6 @@ def _of_image(generation: Generation, number: int, plan: Plan, batch: int, image
             "weight": None if plan.enforced else concept.weight,
         }
         for k, concept in enumerate(plan.request.concepts)
-        for reason in ("" if hidden else found.reasons[k],)
     ]
 
 
@@ -95,7 +96,7 @@ def kind_of(rule: ScaleRule, source: ScaleSource) -> str:
     """Name the kind of what sets a concept's scale."""
     if source.adapter is None:
         return "fixed scale"
-    return "calibration" if _is_calibrated(rule) else "adapter"
+    return kind_name(rule.adapter) if isinstance(rule, Guarded) else "adapter"
 
 
 def _is_calibrated(rule: ScaleRule) -> bool:

@@ -14,7 +14,7 @@ from lib_gie.errors import GieError
 from lib_gie.hosts.webui.host.model import loaded_model
 from lib_gie.hosts.webui.request.plans import automatic_text
 from lib_gie.training.judges import available_judges, judge_class
-from lib_gie.training.prompts import DEMO_LIST, KINDS, bare, parse_prompts, webui_syntax
+from lib_gie.training.prompts import DEMO_LIST, KINDS, bare, parse_prompts, without_syntax
 from lib_gie.training.prompts.doubts import doubts
 
 from .adapter_file import allowed_path
@@ -104,9 +104,7 @@ def _of_what(fields: _Fields) -> str:
         parts.append(" None implies it; add some under [implicit], or the adapter knows such prompts less well.")
     if len(trained) < len(listed):
         parts.append(f" The list has {len(listed)}, but Advanced takes at most {fields.given['count']} per section.")
-    found = doubts(trained, concept) + _unknown_words(
-        concept, [prompt for prompt, _ in trained if not webui_syntax(prompt)]
-    )
+    found = doubts(trained, concept) + _unknown_words(concept, without_syntax(trained))
     parts += [f"<br><span class='gie-doubt'>{html.escape(text)}</span>" for text in found]
     return "".join(parts)
 
@@ -118,8 +116,10 @@ def _unknown_words(concept: str, prompts: Sequence[str]) -> list[str]:
     from lib_gie.demo.words import unknown_in_prompts_message, unknown_words_message  # loads the drawings
 
     message = unknown_words_message(concept, "concept", with_known=False)
-    of_concept = f"{message[0].upper()}{message[1:]}, so nothing of it can be learnt." if message else None
-    return [of_concept] if of_concept else list(filter(None, [unknown_in_prompts_message(prompts, concept, DEMO_LIST)]))
+    if message:
+        return [f"{message[0].upper()}{message[1:]}, so nothing of it can be learnt."]
+    of_prompts = unknown_in_prompts_message(prompts, concept, DEMO_LIST)
+    return [of_prompts] if of_prompts else []
 
 
 def _trained_on(order: WorkOrder) -> list[tuple[str, str]]:

@@ -45,11 +45,8 @@ def build_what(judge: Any) -> WhatFields:
                         render=False)  # fmt: skip
         prompts = named(gr.Textbox, "prompts", label="Prompts", lines=10, max_lines=20, value=starter_list(FIRST),
                         info=_PROMPTS_NOTE, render=False)  # fmt: skip
-        for field in (
-            starter,
-            prompts,
-        ):  # the WebUI would keep the text of a list that the next version may have mended
-            field.do_not_save_to_config = True
+        # the WebUI would keep the text of a list that the next version may have mended
+        starter.do_not_save_to_config = prompts.do_not_save_to_config = True
         buttons_of_presets(PREFIX, _fill, [], [concept, starter, prompts, judge])
         starter.render()
         prompts.render()
@@ -62,8 +59,13 @@ def build_what(judge: Any) -> WhatFields:
 def _fill(preset: Preset) -> list[str]:
     """Return the first of a preset's concepts, its starter list's name and text, and the judge for it."""
     concept = parse_concepts(preset.concepts)[0].text
+    return [format_concepts([Concept(concept)]), *_suitable(concept)]
+
+
+def _suitable(concept: str) -> list[str]:
+    """Return a concept's starter list's name and text, and the judge for it."""
     name = starter_list_for(concept, family_now() == FAMILY)
-    return [format_concepts([Concept(concept)]), name, starter_list(name), suitable_judge(concept)]
+    return [name, starter_list(name), suitable_judge(concept)]
 
 
 def _suited(text: Any, name: Any, prompts: Any) -> list[Any]:
@@ -78,10 +80,8 @@ def _suited(text: Any, name: Any, prompts: Any) -> list[Any]:
         is_untouched = prompts == starter_list(name)
     except GieError:  # the step's line says what is wrong
         return as_before
-    suits = starter_list_for(concept, family_now() == FAMILY)
-    if not concept or suits == name or not is_untouched:
-        return as_before
-    return [suits, starter_list(suits), suitable_judge(concept)]
+    found = _suitable(concept) if concept and is_untouched else [name]
+    return as_before if found[0] == name else found
 
 
 def _chosen(name: Any) -> list[Any]:
