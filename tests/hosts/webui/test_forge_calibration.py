@@ -334,14 +334,16 @@ def fake(start, monkeypatch, tmp_path, request):  # noqa: F811
 
 
 def _fake_backend(monkeypatch, model) -> None:
-    """What Forge brings models to run with; it notes what is brought."""
+    """What Forge brings models to run with, which notes what is brought, and its rescaling to end in pure noise."""
     memory = ModuleType("backend.memory_management")
     memory.load_model_gpu = lambda patcher: model.used.append(patcher.name)
     sampling = ModuleType("backend.sampling.sampling_function")
     sampling.sampling_prepare = lambda patcher, latents: model.used.append(patcher.name)
+    prediction = ModuleType("backend.modules.k_prediction")
+    prediction.rescale_zero_terminal_snr_sigmas = lambda sigmas: torch.cat((sigmas[:-1], sigmas.new_full((1,), 4096)))
     backend = ModuleType("backend")
     backend.memory_management = memory
-    for module in (backend, memory, sampling):
+    for module in (backend, memory, sampling, prediction):
         monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
@@ -355,6 +357,20 @@ def test_predictions_on_a_fake(fake):
         assert torch.allclose(found, unet(noise(3), STEPS_OF_ROWS, context=context), atol=1e-5)
     assert fake.model.used == ["text encoder", "UNet"]  # the UNet last, and without patches
     assert fake.model.forge_objects.vae == "its own"
+
+
+@pytest.mark.parametrize("start", [FORGE], indirect=True)
+@pytest.mark.parametrize("by", ["nothing", "checkpoint", "setting"])
+def test_its_noise_schedule_on_a_fake(fake, start, by, monkeypatch):  # noqa: F811
+    """Only a checkpoint that is marked, or the setting, makes it end in pure noise."""
+    monkeypatch.setattr(fake.model, "model_config", SimpleNamespace(ztsnr=by == "checkpoint"), raising=False)
+    chosen = "Zero Terminal SNR" if by == "setting" else "Default"
+    monkeypatch.setattr(start[1].shared.opts, "sd_noise_schedule", chosen, raising=False)
+    sigmas = fake.model.forge_objects_original.unet.model.predictor.sigmas  # [timesteps]
+    found, expected = _maker(64).alphas_cumprod, 1 / (sigmas**2 + 1)  # [timesteps]
+    assert torch.allclose(found[:-1], expected[:-1])
+    assert (found[-1] < 1e-6) == (by != "nothing")
+    assert (found[-1] == expected[-1]) == (by == "nothing")
 
 
 @pytest.mark.parametrize("start", [FORGE], indirect=True)
