@@ -33,10 +33,40 @@ def test_a_nested_generation_without_scripts_is_erased_from(webui):
     assert webui.txt2img(args=ON) != webui.txt2img(args=OFF)
 
 
-def test_the_generation_around_goes_on_erasing(webui):
+KEEP = [{"concepts": "knife", "adapter": "Fixed scale", "scale": SCALE, "keep_composition": True}]
+
+
+@pytest.mark.parametrize("args", [OFF, ON, KEEP], ids=["off", "on", "composition"])
+def test_a_nested_generation_by_a_function_that_another_extension_keeps(webui, args):
+    """As ADetailer's is where ControlNet is installed, too."""
+    assert routed(webui, "kept", args) == routed(webui, "nested", args)
+
+
+def test_a_nested_generation_past_what_is_wrapped(webui):
+    """It is erased from, but its infotext does not say so."""
+    nested, past = routed(webui, "nested", ON), routed(webui, "past", ON)
+    assert np.array_equal(past.pixels, nested.pixels)
+    assert past.infotexts[0].count("GIE concepts: knife") == 1
+    assert routed(webui, "past", OFF) == routed(webui, "nested", OFF)
+
+
+def test_a_script_that_makes_images_past_what_is_wrapped(webui):
+    assert webui.txt2img(args=OFF, script_name="GIE test past", script_args=[]) == webui.txt2img(args=OFF)
+    with pytest.raises(RequestFailedError, match="past growth inhibitors"):
+        webui.txt2img(args=ON, script_name="GIE test past", script_args=[])
+    assert webui.txt2img(args=ON) == webui.txt2img(args=ON)
+
+
+def test_a_script_that_makes_images_past_what_erases_an_enforced_concept(enforced):
+    with pytest.raises(RequestFailedError, match="past growth inhibitors"):
+        enforced.txt2img(args=OFF, script_name="GIE test past", script_args=[])
+
+
+@pytest.mark.parametrize("route", ["nested", "kept"])
+def test_the_generation_around_goes_on_erasing(webui, route):
     """The second and third batch are sampled after a nested generation has ended."""
     plain = webui.txt2img(args=ON, n_iter=3)
-    nested = routed(webui, "nested", ON, n_iter=3)
+    nested = routed(webui, route, ON, n_iter=3)
     assert [text.count("GIE concepts") for text in nested.infotexts] == [2, 2, 2]
     assert nested != plain
 

@@ -229,6 +229,11 @@ AS_WITHOUT_US = {
     "soft inpainting, only masked": ({**MASKED, "inpaint_full_res": True, "inpaint_full_res_padding": 8}, SOFT),
     "colour correction": ({**IMG2IMG, **settings(img2img_color_correction=True)}, {}),
     "a nested generation": ({"n_iter": 2}, {"GIE test routes": {"args": ["nested"]}}),
+    "a nested generation by a function that another extension keeps": (
+        {"n_iter": 2},
+        {"GIE test routes": {"args": ["kept"]}},
+    ),
+    "a nested generation past what is wrapped": ({"n_iter": 2}, {"GIE test routes": {"args": ["past"]}}),
     "a nested generation, two images": ({"batch_size": 2}, {"GIE test routes": {"args": ["nested"]}}),
 }
 

@@ -19,11 +19,12 @@ from .host.chosen import HOST
 from .request.enforcement import enforced_text
 from .request.parsing import TITLE, check_api_arguments
 from .request.prompts import note_reading
-from .sampling.running import stack
+from .sampling.running import entered, stack
 from .shown.afterwards import wrap_scripts
 from .shown.previews import wrap_previews
 
 _MARK = "_gie_original"
+_PROCESS = "process_images_inner"
 
 
 def _for_the_api(error: GieError) -> None:
@@ -35,6 +36,7 @@ def _process(inner: Callable[..., Any], p: Any) -> Any:
     """Stand in for ``process_images_inner``. An error counts for the generations around this one as well."""
     from . import job  # loads all that samples: the WebUI's start is not to wait for it
 
+    entered().append(p)
     try:
         return job.process(inner, p)
     except GieError as error:
@@ -42,13 +44,15 @@ def _process(inner: Callable[..., Any], p: Any) -> Any:
         for outer in stack():
             outer.nested_failure = error
         raise
+    finally:
+        entered().pop()
 
 
 def _run_script(inner: Callable[..., Any], runner: Any, p: Any, *args: Any) -> Any:
     """Stand in for ``ScriptRunner.run``, which runs the script that is selected in the page."""
-    from . import job
+    from .sampling.inherited import within_script
 
-    with job.within_script(p):
+    with within_script(p):
         return inner(runner, p, *args)
 
 
@@ -87,9 +91,25 @@ def _wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
     setattr(owner, name, wrapped)
 
 
+def _wrap_process(around: Callable[..., Any]) -> None:
+    """Replace the host's own ``process_images_inner``, wherever it is.
+
+    ControlNet puts a function of its own in its place and keeps the host's under another name. ADetailer puts that one
+    back for its inpainting, so a wrapper of ControlNet's function would not see it.
+    """
+    own = [name for name, value in vars(processing).items() if _is_hosts(value)]
+    for name in own or [_PROCESS]:
+        _wrap(processing, name, around)
+
+
+def _is_hosts(value: Any) -> bool:
+    of = getattr(value, "__module__", None), getattr(value, "__name__", None)
+    return callable(value) and of == (processing.__name__, _PROCESS)
+
+
 def install() -> None:
     """Put the wrappers in place; a second time changes nothing."""
-    _wrap(processing, "process_images_inner", _process)
+    _wrap_process(_process)
     _wrap(scripts.ScriptRunner, "run", _run_script)
     if HOST.notes_readings:
         _wrap(prompt_parser, "get_multicond_learned_conditioning", note_reading)
@@ -107,7 +127,7 @@ def install_refusal(reason: str) -> None:
             raise error
         return inner(p)
 
-    _wrap(processing, "process_images_inner", refuse)
+    _wrap_process(refuse)
 
 
 def install_api() -> None:

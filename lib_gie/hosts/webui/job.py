@@ -5,7 +5,6 @@ A generation of another extension within a job, a detailer's for example, is a j
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,12 +14,13 @@ from modules import errors, shared
 from lib_gie.errors import ErasureError
 
 from .host.chosen import HOST
-from .request.asked import given_plans, own_request
+from .request.asked import given_plans
 from .request.enforcement import enforced_requests, erased_anyway, tell_admin
 from .request.parsing import TITLE, Request
 from .request.plan import Plan
 from .request.plans import differences, plans_for, to_calibrate
 from .sampling.erased_generation import Generation, is_stopped
+from .sampling.inherited import is_in_script, request_of
 from .sampling.running import stack
 from .shown.afterwards import leave_out
 from .shown.parameters import clear_parameters, write_parameters
@@ -31,34 +31,6 @@ if TYPE_CHECKING:
     from .shown.kept_jobs import KeptJob
 
 _NOT_GONE_OVER = f"{TITLE}: nothing is shown beside the images: this WebUI lets no scripts go over a job's images\n"
-_ambient = threading.local()
-
-# -- what is asked of it ------------------------------------------------
-
-
-@contextmanager
-def within_script(p: Any) -> Iterator[None]:
-    """Run a selected script within the context. Processing objects that it makes inherit what ``p`` asks for."""
-    before = getattr(_ambient, "request", None), getattr(_ambient, "in_script", False)
-    _ambient.request, _ambient.in_script = request_of(p), True
-    try:
-        yield
-    finally:
-        _ambient.request, _ambient.in_script = before
-
-
-def request_of(p: Any) -> Request | None:
-    """Return what is asked of ``p``: its own request, else that of what it runs in (another generation, a script).
-
-    None where it runs in a generation that makes images without erasure.
-    """
-    if stack() and stack()[-1].is_unerased:
-        return None
-    own = own_request(p)
-    if own is not None:
-        return own
-    around: Request | None = stack()[-1].request if stack() else getattr(_ambient, "request", None)
-    return around
 
 
 def process(inner: Callable[..., Any], p: Any) -> Any:
@@ -197,7 +169,7 @@ def _gallery(request: Request | None, plans: Sequence[Plan]) -> Gallery | None:
     """
     if request is None or not (request.show_before or request.show_attention) or not _users(plans):
         return None
-    if stack() or getattr(_ambient, "in_script", False):
+    if stack() or is_in_script():
         return None
     from .shown.gallery import Gallery  # most jobs show no pictures: the WebUI's start is not to wait for it
 
@@ -206,7 +178,7 @@ def _gallery(request: Request | None, plans: Sequence[Plan]) -> Gallery | None:
 
 def _kept(p: Any, request: Request | None, plans: Sequence[Plan]) -> KeptJob | None:
     """Keep how a plain generation of the page begins: who has something erased may ask what it would have been."""
-    if request is None or getattr(p, "is_api", False) or stack() or getattr(_ambient, "in_script", False):
+    if request is None or getattr(p, "is_api", False) or stack() or is_in_script():
         return None
     if not (HOST.makes_unerased_later and _users(plans)):
         return None

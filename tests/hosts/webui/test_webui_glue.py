@@ -300,7 +300,7 @@ def test_a_batch_that_cannot_be_begun_in_a_callback_fails_the_unet_call(host):
     )
     request = requests.read_request([{"concepts": "knife", "adapter": FIXED, "keep_composition": True}])
     running = generation.Generation(Processing(host), [plans.make_plan(request, host.shared.sd_model)])
-    running.on_step(SimpleNamespace())
+    running.on_step(SimpleNamespace(denoiser=SimpleNamespace()))
     assert running.has_failed
     with pytest.raises(ErasureError, match="without erasure"):
         host.shared.sd_model.model.diffusion_model(torch.zeros(1, 4, 8, 8), torch.zeros(1))

@@ -271,15 +271,15 @@ def test_nothing_is_left_and_no_grid_is_made(host):  # noqa: F811
 
 def test_a_generation_without_scripts_leaves_the_batch_out_as_well(host):  # noqa: F811
     """One within another one, say, which keeps the composition."""
-    job = importlib.import_module("lib_gie.hosts.webui.job")  # which the start does not load
-    job._ambient.request = read_request([{**ON, **KEEP}])
+    inherited = importlib.import_module("lib_gie.hosts.webui.sampling.inherited")  # which the start does not load
+    inherited._ambient.request = read_request([{**ON, **KEEP}])
     host.callbacks.append(stopping(host, 0, 1))
     p = Processing(host)
     p.scripts = None
     try:
         assert host.processing.process_images_inner(p).images == []
     finally:
-        del job._ambient.request
+        del inherited._ambient.request
     assert p.scripts is None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -28,6 +28,19 @@ from .loaded_model import AnswersByState, LoadedModel
 from .pass_prompts import PassPrompts
 from .plain_state import why_not_plain
 from .reading_text import ReadingText, unread
+
+
+def raise_in_next_call(error: BaseException) -> Callable[[], None]:
+    """Have the loaded model's next UNet call raise ``error``. Return what undoes that; the call does so as well."""
+    unet, taken = find_unet(shared.sd_model), ExitStack()
+
+    def raise_failure(module: torch.nn.Module, args: Any) -> None:
+        taken.close()
+        raise error
+
+    if unet is not None:
+        taken.callback(take_off, unet, unet.register_forward_pre_hook(raise_failure))
+    return taken.close
 
 
 class BatchSampling:
@@ -119,13 +132,7 @@ class BatchSampling:
         """Take the hooks off, and have the next UNet call raise this error."""
         self.failure = error
         self._attached.close()
-
-        def raise_failure(module: torch.nn.Module, args: Any) -> None:
-            raise error
-
-        unet = find_unet(shared.sd_model)
-        if unet is not None:
-            self._attached.callback(take_off, unet, unet.register_forward_pre_hook(raise_failure))
+        self._attached.callback(raise_in_next_call(error))
 
     def _announce(self, params: StepParams) -> None:
         denoiser = params.denoiser

@@ -8,24 +8,20 @@ from typing import Any
 
 from modules import shared
 
-from lib_gie.core.composition import Composition, Trace
-from lib_gie.core.recorder import AttentionRecorder
 from lib_gie.core.session import is_inner_call
-from lib_gie.errors import ErasureError
+from lib_gie.errors import ErasureError, GieError
 from lib_gie.hosts.webui.host.contract import Processing, StepParams
-from lib_gie.hosts.webui.host.other_extensions import check_own_calls
-from lib_gie.hosts.webui.request.enforcement import tell_admin
+from lib_gie.hosts.webui.request.enforcement import enforced_requests, tell_admin
 from lib_gie.hosts.webui.request.parsing import TITLE, Request
-from lib_gie.hosts.webui.request.plan import Plan, PlanInBatch
+from lib_gie.hosts.webui.request.plan import Plan
 
-from .batch_sampling import BatchSampling
-from .found_scales import FoundScales, found_by_image
+from .batch_sampling import BatchSampling, raise_in_next_call
+from .found_scales import FoundInJob, FoundScales
+from .inherited import request_of
 from .left_out import LeftOut
 from .loaded_model import AnswersByState
-from .running import stack
-
-PRESENCE_EVERY, PRESENCE_PIXELS = 4, 16 * 16
-"""How strongly a concept is present is always recorded: in every fourth step, in layers of at most 256 pixels."""
+from .plans_in_batches import PlansInBatches
+from .running import entered, stack
 
 
 def is_stopped() -> bool:
@@ -41,16 +37,22 @@ class Generation:
         self.p, self.plans = p, tuple(plans)
         self.request, self.gallery = request, gallery
         self.nested_failure: BaseException | None = None  # of a generation within this one, which a script may swallow
-        self.recorders: dict[tuple[int, int], AttentionRecorder] = {}  # by plan and batch
+        self._in_batches = PlansInBatches(p, plans)
+        self.recorders = self._in_batches.recorders
         self.batches = 0
         self.is_unerased = False  # what runs now makes images without what the user wants erased
         self.left_out = LeftOut(p)
         self._batch: BatchSampling | None = None  # that is sampled now, or was sampled last
+        self._is_sampling = False  # whether p.sample runs
         self._answers = AnswersByState()
-        self._found: dict[tuple[int, int], dict[int, FoundScales]] = {}  # by plan and batch, then by image
-        self._traces: dict[int, Trace] = {}  # by plan, of the batch's images without erasure
+        self._found = FoundInJob()
 
     # -- a batch ------------------------------------------------
+
+    @property
+    def _number(self) -> int:
+        """The number of the job's batch."""
+        return getattr(self.p, "iteration", 0)
 
     @property
     def wants_unerased(self) -> bool:
@@ -60,11 +62,13 @@ class Generation:
     def sample(self, inner: Callable[[], Any], unerased: bool = False) -> Any:
         """Return what ``inner`` does; it has been erased from (``unerased``: by the admin's wishes alone), or raise."""
         batch = self.begin_batch(unerased)
+        self._is_sampling = True
         try:
             result = inner()
             self._end(batch)
             return result
         finally:
+            self._is_sampling = False
             self.detach()
 
     @contextmanager
@@ -76,42 +80,21 @@ class Generation:
         finally:
             self.is_unerased = before
 
-    def begin_batch(self, unerased: bool = False) -> BatchSampling:
+    def begin_batch(self, unerased: bool = False, other: Processing | None = None) -> BatchSampling:
         """Prepare a batch before ``p.sample``: extra networks are active, nothing is sampled yet.
 
-        ``unerased``: what is sampled now are the same images without what the user wants erased.
+        ``unerased``: what is sampled now are the same images without what the user wants erased. ``other``: whose batch
+        it is, where it is not that of ``p``.
         """
         if self._batch is not None:  # something may have sampled since it ended, outside of p.sample
             self._batch.check()
             self._batch.detach()
-        make = self._watching if unerased else self._erased
-        plans = [make(number, plan) for number, plan in enumerate(self.plans)]
-        self._batch = BatchSampling(self.p, plans, self._answers)
+        of = other or self.p
+        plans = self._in_batches.watching(of) if unerased else self._in_batches.erased(of)
+        self._batch = BatchSampling(of, plans, self._answers)
         self.batches += not unerased
         self._batch.attach()
         return self._batch
-
-    def _watching(self, number: int, plan: Plan) -> PlanInBatch:
-        if plan.enforced:
-            return PlanInBatch(plan)
-        if plan.wants_unerased:
-            self._traces[number] = Trace()
-        return PlanInBatch(plan, is_unerased=True, trace=self._traces.get(number))
-
-    def _erased(self, number: int, plan: Plan) -> PlanInBatch:
-        check_own_calls(self.p, plan.request)
-        request, trace = plan.request, self._traces.pop(number, None)
-        recorder = AttentionRecorder() if request.show_attention else AttentionRecorder(PRESENCE_EVERY, PRESENCE_PIXELS)
-        self.recorders[number, getattr(self.p, "iteration", 0)] = recorder
-        if not plan.wants_unerased:
-            return PlanInBatch(plan, recorder=recorder)
-        if trace is None:
-            raise ErasureError(
-                "the images without erasure, whose composition is to be kept, were not made: another extension samples "
-                "in its own way. Switch it off, or do not keep the composition"
-            )
-        composition = Composition(trace, request.composition_cross, request.composition_self)
-        return PlanInBatch(plan, recorder=recorder, composition=composition)
 
     def _end(self, batch: BatchSampling) -> None:
         """Raise, after ``p.sample``, unless every step of the chosen passes was erased from.
@@ -153,31 +136,33 @@ class Generation:
         """Tell of a denoiser call: the WebUI's cfg_denoiser callback."""
         if not self.plans:
             return
-        (self._batch or self._begin_late()).on_step(params)
+        of = self.p if self._is_sampling else getattr(params.denoiser, "p", None) or self.p
+        batch = self._batch if self._batch is not None and self._batch.p is of else self._begin_late(of)
+        batch.on_step(params)
 
-    def _begin_late(self) -> BatchSampling:
-        """Begin a batch in a callback, where something has replaced ``p.sample``."""
+    def _begin_late(self, of: Processing) -> BatchSampling:
+        """Begin a batch in a callback, where something has replaced ``p.sample``, or samples another object itself.
+
+        That object's prompts are others, and it is sampled after ``p.sample``, as detailers do.
+        """
         try:
-            return self.begin_batch()
+            return self.begin_batch(self.is_unerased, None if of is self.p else of)
         except BaseException as error:  # whatever it is, the image must not come out
-            self._batch = self._batch or BatchSampling(self.p, [])
+            self._batch = BatchSampling(of, [])
             self._batch.fail(error)
             return self._batch
 
     # -- afterwards ------------------------------------------------
 
     def _keep_found(self) -> None:
-        for number, progress in enumerate([] if self._batch is None else self._batch.plans):
-            if progress.is_unerased:
-                continue
-            key = number, getattr(self.p, "iteration", 0)
-            self._found[key] = {} if progress.erasure is None else found_by_image(progress.erasure.resolved)
+        if self._batch is not None and self._batch.p is self.p:
+            self._found.keep(self._number, self._batch.plans)
 
     def found(self, plan: int, batch: int, image: int) -> FoundScales | None:
         """Return what was found for an image by one of ``plans``; None where it is not known (yet)."""
-        if batch == getattr(self.p, "iteration", 0):
+        if batch == self._number:
             self._keep_found()
-        return self._found.get((plan, batch), {}).get(image)
+        return self._found.of(plan, batch, image)
 
 
 def _tell_doubts(p: Processing, batch: BatchSampling) -> None:
@@ -211,5 +196,26 @@ def _nothing_done(request: Request) -> str:
 
 def on_cfg_denoiser(params: StepParams) -> None:
     """Tell the innermost generation of a step: the WebUI's cfg_denoiser callback."""
-    if stack() and not is_inner_call():
+    if is_inner_call():
+        return
+    if stack():
         stack()[-1].on_step(params)
+    else:
+        _check_unseen(getattr(params.denoiser, "p", None))
+
+
+def _check_unseen(p: Processing | None) -> None:
+    """Have the UNet call raise where something is to be erased from the images of ``p``, which the guard never saw."""
+    if p is None or any(one is p for one in entered()):
+        return
+    try:
+        wanted = bool(enforced_requests()) or request_of(p) is not None
+    except GieError:  # nobody can tell what is wanted
+        wanted = True
+    if wanted:
+        raise_in_next_call(
+            ErasureError(
+                "another extension makes these images past growth inhibitors, so nothing would be erased from them; "
+                "switch that extension off"
+            )
+        )

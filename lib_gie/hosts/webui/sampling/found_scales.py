@@ -1,12 +1,16 @@
-"""What erasing has found for each image of a batch: scales, how present concepts are, and where that was doubted."""
+"""What erasing has found for each image of a job: scales, how present concepts are, and why a scale was replaced."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lib_gie.core.scales.resolved import ResolvedScales
 from lib_gie.core.scales.scale_rules import Replacement
+
+if TYPE_CHECKING:
+    from lib_gie.hosts.webui.request.plan import PlanInBatch
 
 Presence = tuple[float | None, ...]
 
@@ -25,7 +29,25 @@ class FoundScales:
     reasons: tuple[str, ...]
 
 
-def found_by_image(resolved: ResolvedScales) -> dict[int, FoundScales]:
+class FoundInJob:
+    """What was found for every image of a job, by plan and batch."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, int], dict[int, FoundScales]] = {}  # by plan and batch, then by image
+
+    def keep(self, batch: int, plans: Sequence[PlanInBatch]) -> None:
+        """Keep what plans that erase have found in a batch by now."""
+        for number, progress in enumerate(plans):
+            if not progress.is_unerased:
+                found = {} if progress.erasure is None else _found_by_image(progress.erasure.resolved)
+                self._found[number, batch] = found
+
+    def of(self, plan: int, batch: int, image: int) -> FoundScales | None:
+        """Return what was found for an image; None where it is not known (yet)."""
+        return self._found.get((plan, batch), {}).get(image)
+
+
+def _found_by_image(resolved: ResolvedScales) -> dict[int, FoundScales]:
     """Return what was found, by the image's number in the batch."""
     rows: dict[int, list[Hashable]] = {}
     for row in sorted(row for row in resolved.values if isinstance(row, tuple)):  # (image, part of its prompt)

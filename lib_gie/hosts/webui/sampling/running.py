@@ -14,3 +14,14 @@ def stack() -> list[Any]:
         _running.stack = []
     generations: list[Any] = _running.stack
     return generations
+
+
+def entered() -> list[Any]:
+    """The processing objects that have come to the guard in this thread and are worked on, nested ones last.
+
+    Those are among them from which nothing is to be erased.
+    """
+    if not hasattr(_running, "entered"):
+        _running.entered = []
+    objects: list[Any] = _running.entered
+    return objects
