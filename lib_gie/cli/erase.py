@@ -285,11 +285,15 @@ def _of_images(numbers: Sequence[str]) -> str:
 
 def _counts(report: dict) -> list[str]:
     """Say of each concept in how many of several images it shows, without and with erasure."""
+    from lib_gie.demo.words import thing_named
+
     images = report["images"]
     if len(images) < 2:
         return []
     found = []
     for concept in report["concepts"]:
+        if thing_named(concept["text"]) is None:  # next_steps says so
+            continue
         before, after = ([one["seed"] for one in images if shows(concept["text"], one, w)] for w in ("before", "after"))
         which = f" (seed {', '.join(map(str, after))})" if after else ""
         found.append(
@@ -304,7 +308,7 @@ def _in_words(scales: Sequence[float]) -> str:
     return found[0] if len(set(found)) == 1 else " ".join(found)
 
 
-def _print(report: dict, demo: bool, strength: float) -> None:
+def _print(report: dict, demo: bool, options: argparse.Namespace) -> None:
     print(f"prompt: {report['prompt']}")
     for concept in report["concepts"]:
         scales = ", ".join(_in_words(of_image) for of_image in concept["scales"])
@@ -316,7 +320,7 @@ def _print(report: dict, demo: bool, strength: float) -> None:
     if demo:
         print(f"shown without: {_shown(report, 'before')}")
         print(f"shown with:    {_shown(report, 'after')}")
-        for line in (*_counts(report), *next_steps(report, strength)):
+        for line in (*_counts(report), *next_steps(report, options)):
             print(line)
     print("\n".join(report["files"]))
 
@@ -359,7 +363,7 @@ def run(options: argparse.Namespace) -> None:
     set_by = setters(pair.eraser, choices, len(seeds))
     _write(options.out, _pictures(pair, options, seeds, set_by), told)  # no other file is an image of these parameters
     report = _report(pair, options, seeds, choices, set_by, demo)
-    print(json.dumps(report)) if options.json else _print(report, demo, options.strength)
+    print(json.dumps(report)) if options.json else _print(report, demo, options)
 
 
 def _given(options: argparse.Namespace, demo: bool) -> Choice | None:

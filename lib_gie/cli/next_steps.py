@@ -2,44 +2,59 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
 from typing import Any
 
 from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.demo.sampling_settings import FAMILY
+from lib_gie.demo.words import thing_named
 from lib_gie.options import BY_NAME
+from lib_gie.stronger import greater_strength, stronger_scale
 
-_MORE = 0.5  # of the strength, at least
+_NARROWING = {"start": "--start", "end": "--end", "keep_composition": "--keep-composition"}
+"""Options with which less is erased, by their attributes."""
 
 
 def shows(concept: str, seen: Mapping[str, Any], when: str) -> bool:
-    """Tell whether a concept is among the objects and styles that were seen ("before" or "after")."""
-    return concept in [*seen[f"objects_{when}"], *seen[f"styles_{when}"]]
+    """Tell whether what a concept names is among the objects and styles that were seen ("before" or "after")."""
+    return thing_named(concept) in [*seen[f"objects_{when}"], *seen[f"styles_{when}"]]
 
 
-def next_steps(report: Mapping[str, Any], strength: float) -> list[str]:
-    """Say of each concept that still shows what to do.
+def next_steps(report: Mapping[str, Any], options: argparse.Namespace) -> list[str]:
+    """Say of each concept that still shows what to do, and of which nobody can tell.
 
-    ``report``: the command's JSON object. ``strength``: the option, by which scales were multiplied.
+    ``report``: the command's JSON object. ``options``: the command's.
     """
     found = []
     for concept in report["concepts"]:
-        left = [number for number, image in enumerate(report["images"]) if shows(concept["text"], image, "after")]
+        text = concept["text"]
+        if thing_named(text) is None:
+            found.append(f"{text}: the detector has no name for it; look at the pictures whether it shows")
+            continue
+        left = [number for number, image in enumerate(report["images"]) if shows(text, image, "after")]
         if left:
-            found += [f"{concept['text']} still shows: {advice}" for advice in _advice(concept, left, strength)]
+            found += [f"{text} still shows: {advice}" for advice in _advice(concept, left, options)]
     return found
 
 
-def _advice(concept: Mapping[str, Any], left: list[int], strength: float) -> list[str]:
+def _advice(concept: Mapping[str, Any], left: list[int], options: argparse.Namespace) -> list[str]:
     """Return what to do about the images ``left`` that show a concept."""
-    if concept["weight"] * strength == 0:
+    if concept["weight"] * options.strength == 0:
         return ["its weight or --strength is 0, which erases nothing"]
     without = [number for number in left if not any(concept["scales"][number])]
     fixed = f"--scale {default_scale(FAMILY):g}"
     found = [f"in {len(without)} of the images its scale was 0; try {fixed} and no --adapter"] if without else []
     if len(without) == len(left):
         return found
-    greatest = BY_NAME["strength"].high
-    if strength >= greatest:
-        return [*found, "no greater --strength is possible; try a stronger --scale than this, and no --adapter"]
-    return [*found, f"try --strength {min(greatest, strength + max(_MORE, strength * _MORE)):g}"]
+    narrowing = [text for name, text in _NARROWING.items() if getattr(options, name) != BY_NAME[name].default]
+    if narrowing:
+        return [*found, f"try it without {' and '.join(narrowing)}, with which less is erased"]
+    greater = greater_strength(options.strength)
+    if greater is not None:
+        return [*found, f"try --strength {greater:g}"]
+    own = [min(concept["scales"][number]) / concept["weight"] / options.strength for number in left]
+    stronger = stronger_scale(min(own))
+    if stronger is not None:
+        return [*found, f"no greater --strength is possible; try --scale {stronger:g} as well, and no --adapter"]
+    return [*found, "neither a greater --strength nor a stronger --scale is possible; try another seed"]

@@ -1,13 +1,18 @@
-"""Words that the demo model has never seen."""
+"""Words that the demo model has never seen, and what those mean that it has."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+
+from lib_gie.named import words_of
 
 from .world.captions import unknown_words, words
 from .world.concepts import STYLE_OF
+from .world.things import OBJECTS, UNWANTED
 
 _EXAMPLES = 3
+_ARTICLES = ("a", "an", "the")
 
 
 def unknown_words_message(text: str, what: str, with_known: bool = True) -> str | None:
@@ -46,3 +51,25 @@ def unknown_in_prompts_message(prompts: Sequence[str], concept: str, better: str
         f"{count} {those} words that the demo model does not know, such as {', '.join(examples)}. Its images have "
         f"little to do with such words. {advice}"
     )
+
+
+def thing_named(text: str) -> str | None:
+    """Return the object or style that a text names, by the detector's name for it; None where it has no name for it.
+
+    The name, a synonym or a description may have an article before it, and letters of any case.
+    """
+    return _names().get(_bare(text))
+
+
+@functools.cache
+def _names() -> dict[tuple[str, ...], str]:
+    """Return the detector's name for all that a text may call a thing."""
+    own = {name: (name,) for name in (*OBJECTS, *STYLE_OF)}
+    others = {name: (*thing.synonyms, *thing.descriptions) for name, thing in UNWANTED.items()}
+    return {_bare(called): name for names in (others, own) for name, calls in names.items() for called in calls}
+
+
+def _bare(text: str) -> tuple[str, ...]:
+    """Return a text's words without an article at their head."""
+    found = words_of(text)
+    return tuple(found[1:] if len(found) > 1 and found[0] in _ARTICLES else found)

@@ -183,7 +183,14 @@ def test_what_to_do_next_is_said_of_what_a_user_has_chosen(host, tmp_path):  # n
     kept(host, tmp_path, ABSENT, "wine")
     _, erased = run(host, {"concepts": "knife"})
     assert next_step(erased).startswith("Look whether it is gone. If an image still shows it, take its seed")
+    assert "raise Strength to 1.5 and generate again" in next_step(erased)
+    assert "raise Strength to 3 and" in next_step(run(host, {"concepts": "knife", "strength": 2.8})[1])
     assert "Fixed scale" not in next_step(erased)
+    for less, said in (({"start": 0.5}, "set Start to 0 and End to 1"), ({"end": 0.5}, "set Start to 0 and End to 1"),
+                       ({"keep_composition": True, "strength": 3}, "untick Keep composition")):  # fmt: skip
+        found = next_step(run(host, {"concepts": "knife", **less}, sampling=Sampling(steps=4))[1])
+        assert said in found
+        assert "Strength" not in found
     _, absent = run(host, {"concepts": "wine", "adapter": AUTOMATIC})
     assert next_step(absent) == "If an image shows what was not erased, choose Fixed scale under Adapter."
     for nothing in ({"concepts": "wine:0"}, {"concepts": "wine:0", "adapter": AUTOMATIC},

@@ -15,6 +15,7 @@ from lib_gie.core.concepts import parse_concepts
 from lib_gie.errors import GieError
 from lib_gie.hosts.webui.request.infotext import ENFORCED, NAME_AND_HASH
 from lib_gie.options import BY_NAME
+from lib_gie.stronger import greater_strength
 
 from .own_infotexts import NO_SCALE, Settings, first_places, image_in, is_erased, kept_texts, keys_in
 from .readout import CALIBRATION, NOT_OURS, PICTURES, is_number, setter_text, told
@@ -27,14 +28,19 @@ _OFF = (
 _YOURS_OFF = (
     "<b>Your own concepts were not erased</b> ({}): <i>Erase concepts</i> was not ticked when this was generated."
 )
-_AFTER_ERASURE = (
-    "Look whether it is gone. If an image still shows it, take its seed (♻️), raise <i>Strength</i> by a half and "
-    "generate again; if too much else is gone, lower it."
-)
+_LOOK = "Look whether it is gone. If an image still shows it, {}"
+_RAISE = "take its seed (♻️), raise <i>Strength</i> to {:g} and generate again; if too much else is gone, lower it."
+_WIDEN = "take its seed (♻️), {} and generate again: with {} less is erased."
 _AT_GREATEST = (
-    "Look whether it is gone. If an image still shows it, no greater <i>Strength</i> is possible: take its seed (♻️), "
-    "choose <i>Fixed scale</i> under <i>Adapter</i>, and lower <i>Scale</i>."
+    "no greater <i>Strength</i> is possible: take its seed (♻️), choose <i>Fixed scale</i> under <i>Adapter</i>, and "
+    "lower <i>Scale</i>."
 )
+_NARROWING = {
+    BY_NAME["start"].infotext: ("set <i>Start</i> to 0 and <i>End</i> to 1", "fewer steps"),
+    BY_NAME["keep_composition"].infotext: ("untick <i>Keep composition</i>", "the composition kept"),
+}
+"""What to do, by the infotext's key of a setting with which less is erased, and how that setting is called."""
+
 _AFTER_NONE = "If an image shows what was not erased, choose <i>Fixed scale</i> under <i>Adapter</i>."
 
 
@@ -195,17 +201,26 @@ def lines_of(info: Any, concepts: Any) -> str:
     data = {"job": job, "pairs": json.dumps(pairs), "results": json.dumps(results)}  # for the page's script
     attributes = " ".join(f"data-{name}='{html.escape(value, quote=True)}'" for name, value in data.items())
     listed = f"<ul class='gie-erased' {attributes}>{''.join(lines[:MOST_LINES])}{more}</ul>"
-    return f"{said}{listed}{_next_step([entry for _, entry in entries if not entry['always']])}"
+    return f"{said}{listed}{_next_step([entry for _, entry in entries if not entry['always']], texts)}"
 
 
-def _next_step(own: Sequence[Mapping[str, Any]]) -> str:
+def _next_step(own: Sequence[Mapping[str, Any]], texts: Sequence[Settings]) -> str:
     """Say what to do where an image is not as it should be. ``own``: of the concepts that the user has chosen."""
     applied = [entry for entry in own if not _is_kept(entry)]
     refused = any(_is_kept(entry) and entry.get("kind") != "fixed scale" and _is_wanted(entry) for entry in own)
-    is_greatest = any(entry.get("strength") == BY_NAME["strength"].high for entry in applied)
-    steps = [_AT_GREATEST if is_greatest else _AFTER_ERASURE] if applied else []
+    steps = [_LOOK.format(_for_more(applied, texts))] if applied else []
     steps += [_AFTER_NONE] if refused else []
     return f"<p class='gie-next'>{' '.join(steps)}</p>" if steps else ""
+
+
+def _for_more(applied: Sequence[Mapping[str, Any]], texts: Sequence[Settings]) -> str:
+    """Say how to erase more. ``applied``: what was erased by. ``texts``: the settings in the images' infotexts."""
+    for key, (what, called) in _NARROWING.items():
+        if any(key in settings for settings in texts):
+            return _WIDEN.format(what, called)
+    strengths = [entry["strength"] for entry in applied if is_number(entry.get("strength"))]
+    greater = greater_strength(max(strengths, default=BY_NAME["strength"].default))
+    return _AT_GREATEST if greater is None else _RAISE.format(greater)
 
 
 def _is_wanted(entry: Mapping[str, Any]) -> bool:
