@@ -110,6 +110,7 @@ def test_the_starter_lists_are_installed(installed):
     assert installed.run(installed.python, "-c", code).split() == [
         "artist-style",
         "demo-object",
+        "demo-style",
         "nudity",
         "object",
         "violence",

@@ -74,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="name of the adapter in models/ (in the current folder where lib-gie is installed as a package), or the "
         "path of a .safetensors file",
     )
+    parser.add_argument("--replace", action="store_true", help="let the new adapter take the place of one of that name")
     parser.add_argument("--model", type=Path, help="SD 1.x or 2.x file or folder (default: the demo model)")
     parser.add_argument("--judge", help=_JUDGE_HELP)
     parser.add_argument("--seeds", type=int, default=4, help="images of each prompt (default: 4)")
@@ -137,6 +138,8 @@ def _add_fit_arguments(parser: argparse.ArgumentParser) -> None:
 def _samples(options: argparse.Namespace, concept: str, demo: bool) -> list[Sample]:
     from lib_gie.training.prompts import load_prompts, samples_of
 
+    if demo:
+        _check_concept(concept)
     if options.prompts is not None:
         prompts = load_prompts(options.prompts, concept)
         _check_prompts(prompts, concept, demo)
@@ -146,6 +149,15 @@ def _samples(options: argparse.Namespace, concept: str, demo: bool) -> list[Samp
             "--prompts is missing; give a file with one prompt per line, or a starter list such as nudity"
         )
     return demo_samples(concept, options.seeds)
+
+
+def _check_concept(concept: str) -> None:
+    """Raise OptionError for a concept with words that the demo model has never seen: it draws nothing for them."""
+    from lib_gie.demo.words import known_words_text, unknown_words_message
+
+    message = unknown_words_message(concept, "concept", with_known=False)
+    if message:
+        raise OptionError(f"{message}; name another thing, or take another model with --model. {known_words_text()}")
 
 
 def _without(text: str | None, concept: str, samples: list[Sample]) -> list[Sample]:
@@ -179,26 +191,26 @@ def demo_samples(concept: str, count: int) -> list[Sample]:
     from lib_gie.demo.world.fitting import fitting_prompts, training_kind
     from lib_gie.demo.world.splits import load_split
     from lib_gie.training.labels import Sample
-    from lib_gie.training.prompts import DEMO_LIST
+    from lib_gie.training.prompts import starter_list_for
 
-    if concept not in CONCEPTS:
+    if concept.casefold() not in CONCEPTS:
         raise OptionError(
             f"the demo model has no prompts for {concept!r}; name one of {', '.join(CONCEPTS)}, or give --prompts, "
-            f"such as --prompts {DEMO_LIST}"
+            f"such as --prompts {starter_list_for(concept, is_demo=True)}"
         )
     split, seeds = load_split("train")
     of_split = {prompt.text for prompt in split}
     return [
         Sample(prompt.text, seed, training_kind(prompt))
-        for number, prompt in enumerate(fitting_prompts(concept))
+        for number, prompt in enumerate(fitting_prompts(concept.casefold()))
         for seed in (seeds[:count] if prompt.text in of_split else (number % _OTHER_SEEDS,))
     ]
 
 
 def _check_prompts(prompts: list[tuple[str, str]], concept: str, demo: bool) -> None:
     """Raise OptionError where there is nothing to label; warn of prompts that are probably not meant so."""
-    from lib_gie.demo.words import unknown_in_prompts_message, unknown_words_message
-    from lib_gie.training.prompts import DEMO_LIST, all_unrelated, webui_syntax, without_syntax
+    from lib_gie.demo.words import is_style, unknown_in_prompts_message
+    from lib_gie.training.prompts import all_unrelated, starter_list_for, webui_syntax, without_syntax
     from lib_gie.training.prompts.doubts import doubts
 
     kinds = [kind for _, kind in prompts]
@@ -208,8 +220,8 @@ def _check_prompts(prompts: list[tuple[str, str]], concept: str, demo: bool) -> 
         print("warning: no prompt is unrelated; without [unrelated] ones an adapter erases everywhere", file=sys.stderr)
     doubted = doubts(prompts, concept)
     if demo:
-        of_prompts = unknown_in_prompts_message(without_syntax(prompts), concept, DEMO_LIST)
-        doubted += filter(None, [unknown_words_message(concept, "concept"), of_prompts])
+        better = starter_list_for(concept, is_demo=True, is_style=is_style(concept))
+        doubted += filter(None, [unknown_in_prompts_message(without_syntax(prompts), concept, better)])
     for text in doubted:
         print(f"warning: {text}", file=sys.stderr)
     marked = [found for prompt, _ in prompts if (found := webui_syntax(prompt))]
@@ -236,7 +248,10 @@ def _check(options: argparse.Namespace) -> None:
         raise OptionError("--own goes with --recipe paper: it says which parts are this project's nevertheless")
     if options.judge is not None:
         check_judge(options.judge)
-    check_file("--out", _out(options.out))
+    path = _out(options.out)
+    check_file("--out", path)
+    if path.exists() and not options.replace:
+        raise OptionError(f"--out {options.out}: {path.name} is there already; take another name, or give --replace")
     check_folder("--labels", options.labels)
 
 
@@ -256,13 +271,15 @@ def _train(options: argparse.Namespace) -> None:
     from lib_gie.hosts.diffusers import processes
     from lib_gie.hosts.diffusers.image_maker import demo_or_sd_maker
     from lib_gie.training.durations import duration
-    from lib_gie.training.fitting import PromptInputs, fit_labels
+    from lib_gie.training.fitting import PromptInputs, check_enough, fit_labels
     from lib_gie.training.report import describe, is_good, summary, verdict
 
     begun = time.monotonic()
     concepts = bare_concepts("--concept", options.concept)
     demo = options.model is None
     work = {concept: _without(options.leave_out, concept, _samples(options, concept, demo)) for concept in concepts}
+    prompts = {sample.prompt for samples in work.values() for sample in samples}
+    check_enough(prompts)
     maker = demo_or_sd_maker(options.model, steps=options.steps, cfg=options.cfg)
     judge_name = options.judge or usual_judge(maker.base)
     judges = {concept: make_judge(judge_name, maker, concept) for concept in concepts}
@@ -272,7 +289,6 @@ def _train(options: argparse.Namespace) -> None:
     presumed = {concept: _presumption(options, maker, concept, samples, steps) for concept, samples in work.items()}
     if processes.is_first():
         say_extent(options, maker, work, presumed, judges)
-    prompts = {sample.prompt for samples in work.values() for sample in samples}
 
     def read() -> None:
         steps.begin("reading the prompts' attention")
@@ -292,19 +308,21 @@ def _train(options: argparse.Namespace) -> None:
     steps.begin("fitting the adapter")
     result = fit_labels(inputs, labels, recipe, presumed)
     path = _out(options.out)
-    if path.exists():
-        print(f"{path.name} was there, and is replaced", file=sys.stderr)
     save_adapter(describe(result, labels, maker, judges, recipe, {"command": command(options)}), path)
     text = summary(result, labels)
-    said = verdict(result, text, path.stem)
-    if not is_good(result, text):
-        print(f"warning: {said}", file=sys.stderr)
-    elif not options.json:
-        print(said)
-    print(json.dumps({"file": str(path), **text}) if options.json else _lines(path, text))
+    _say_result(verdict(result, text, path.stem), is_good(result, text), path, text, options.json)
     taken = taken_text(maker, concepts, path)
     print(f"The training took {duration(time.monotonic() - begun)}.{taken} Try the adapter:", file=sys.stderr)
     print(f"  {trial_command(options, path, work)}", file=sys.stderr)
+
+
+def _say_result(said: str, is_good: bool, path: Path, figures: dict, as_json: bool) -> None:
+    """Print the verdict, which is a warning where the adapter is not good, then the figures and the file."""
+    if not is_good:
+        print(f"warning: {said}", file=sys.stderr)
+    elif not as_json:
+        print(said)
+    print(json.dumps({"file": str(path), **figures}) if as_json else _lines(path, figures))
 
 
 def _labels_all(options: argparse.Namespace) -> bool:

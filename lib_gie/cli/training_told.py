@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -64,7 +66,9 @@ def taken_text(maker: PipelineImageMaker, concepts: Sequence[str], path: Path) -
     heads = [layer.heads for layer in find_cross_attention(maker.pipe.unet)]
     found = {text: adapter_for(Concept(text).key, maker.base, heads, adapter_folders()) for text in concepts}
     taken = [text for text, chosen in found.items() if chosen is not None and chosen.path.resolve() == path.resolve()]
-    return f" From now on `erase` takes it for {', '.join(taken)}, where no other is named." if taken else ""
+    if not taken:
+        return " `erase` takes it only where --adapter names it."
+    return f" From now on `erase` takes it for {', '.join(taken)}, where no other is named."
 
 
 def trial_command(options: argparse.Namespace, path: Path, work: Mapping[str, Sequence[Sample]]) -> str:
@@ -91,6 +95,12 @@ def trial_command(options: argparse.Namespace, path: Path, work: Mapping[str, Se
         "--count": "4",
         "--out": "out",
     }
-    words = [f"{name}={shlex.quote(value)}" if value.startswith("-") else f"{name} {shlex.quote(value)}"
-             for name, value in given.items() if value]  # fmt: skip
-    return " ".join(["python -m lib_gie erase", shlex.quote(prompt), *words])
+    words = ["python", "-m", "lib_gie", "erase", prompt]
+    for name, value in given.items():
+        words += [f"{name}={value}"] if value.startswith("-") else [name, value] if value else []
+    return for_shell(words, is_windows=os.name == "nt")
+
+
+def for_shell(words: Sequence[str], is_windows: bool) -> str:
+    """Return words as one line to paste: Windows' command prompt knows no single quotes."""
+    return subprocess.list2cmdline(words) if is_windows else shlex.join(words)

@@ -36,8 +36,8 @@ def known_words_text() -> str:
 def unknown_in_prompts_message(prompts: Sequence[str], concept: str, better: str) -> str | None:
     """Return what is to be said of training prompts with words that the demo model does not know, None where none has.
 
-    Words of the concept do not count: they are no fault of the prompts. ``better``: the name of a starter list for
-    things that has no such words.
+    Words of the concept do not count: they are no fault of the prompts. ``better``: the name of a starter list that
+    has no such words.
     """
     own = set(unknown_words(concept))
     found = [[word for word in unknown_words(prompt) if word not in own] for prompt in prompts]
@@ -46,10 +46,9 @@ def unknown_in_prompts_message(prompts: Sequence[str], concept: str, better: str
         return None
     examples = list(dict.fromkeys(word for unknown in found for word in unknown))[:_EXAMPLES]
     those = "prompt has" if count == 1 else "prompts have"
-    advice = "Leave such prompts out." if concept.casefold() in STYLE_OF else f"Take the starter list {better}."
     return (
         f"{count} {those} words that the demo model does not know, such as {', '.join(examples)}. Its images have "
-        f"little to do with such words. {advice}"
+        f"little to do with such words. Take the starter list {better}."
     )
 
 
@@ -59,6 +58,11 @@ def thing_named(text: str) -> str | None:
     The name, a synonym or a description may have an article before it, and letters of any case.
     """
     return _names().get(_bare(text))
+
+
+def is_style(text: str) -> bool:
+    """Tell whether a text names a style that the demo model knows."""
+    return thing_named(text) in STYLE_OF
 
 
 @functools.cache

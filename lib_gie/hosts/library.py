@@ -17,7 +17,7 @@ from lib_gie.checks import quoted
 from lib_gie.core.scales.adapter import ADAPTER
 from lib_gie.core.scales.calibrated import CALIBRATED, Calibration
 from lib_gie.core.scales.files import read_file
-from lib_gie.core.scales.fitted import Fitted, FittedInfo
+from lib_gie.core.scales.fitted import GOOD_ENOUGH, Fitted, FittedInfo
 from lib_gie.core.scales.kept import fitted_header, fitted_in
 from lib_gie.errors import AdapterError
 from lib_gie.json_lines import identity_digest
@@ -198,7 +198,8 @@ def adapter_for(
 ) -> InstalledAdapter | None:
     """Return the adapter that was trained for a concept (its folded text) on this model family, if there is one.
 
-    Of several it is the first in ``by_choice``. ``heads``: how many each cross-attention layer has. ``trusted``: leave
+    Of several it is the first in ``by_choice``; those that their own training found not good enough are left out. They
+    can still be taken by name. ``heads``: how many each cross-attention layer has. ``trusted``: leave
     out those that were trained in the tab, where anybody may train one that erases little.
     """
     fitting = [
@@ -208,6 +209,7 @@ def adapter_for(
         and installed.info.base == base
         and installed.adapter.fits(base, heads)
         and is_for(installed.info, concept_key)
+        and installed.info.validation.get(GOOD_ENOUGH) is not False
         and not (trusted and is_anybodys(installed.info))
     ]
     return next(iter(by_choice(fitting, folders)), None)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lib_gie.core.scales.adapter import Adapter
+from lib_gie.core.scales.fitted import GOOD_ENOUGH
 
 from .fitting import Fit, Recipe
 from .image_maker import ImageMaker
@@ -52,6 +53,11 @@ def is_good(result: Fit, figures: Mapping[str, Any]) -> bool:
     return _is_much_better(result) and not _in_vain(figures)
 
 
+def _is_good_enough(result: Fit, figures: Mapping[str, Any]) -> bool:
+    """Tell whether an adapter may be taken for its concept where nobody has named it."""
+    return result.is_better and not _in_vain(figures)
+
+
 def _is_much_better(result: Fit) -> bool:
     return result.is_better and result.validation_error <= MUCH_BETTER * result.constant_error
 
@@ -76,8 +82,8 @@ def verdict(result: Fit, figures: Mapping[str, Any], name: str) -> str:
         )
     return (
         f"{name} is not good enough, because for prompts that it was not trained on one fixed scale for all prompts "
-        f"is as good: train it again with more than these {figures['prompts']} prompts, some of each kind, and choose "
-        f"the fixed scale until then."
+        f"is as good or better: train it again with more than these {figures['prompts']} prompts, some of each kind, "
+        f"and choose the fixed scale until then."
     )
 
 
@@ -114,7 +120,7 @@ def describe(
     """
     figures = summary(result, labels)
     names = ("train_error", "validation_error", "constant", "constant_error", "best_epoch", "better_than_constant")
-    validation = {name: figures.pop(name) for name in names}
+    validation = {GOOD_ENOUGH: _is_good_enough(result, figures), **{name: figures.pop(name) for name in names}}
     training = {
         **figures,
         "images_from": maker.description,

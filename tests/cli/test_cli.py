@@ -315,16 +315,20 @@ def test_train_makes_an_adapter_that_the_other_commands_take(tmp_path, capsys):
     strongest = min(info.label_range[0], default_scale("gie-demo"))  # the prompt names the concept
     assert strongest <= scale <= 0
     assert info.reading.size == (8, 8)
+    there = out.read_bytes()
+    assert "knife.safetensors is there already; take another name, or give --replace" in fails(capsys, *arguments)
+    assert out.read_bytes() == there
+    arguments.append("--replace")
     assert main([*arguments, "--label", "all", "--read-at", "half"]) == 0
     written = capsys.readouterr()
     assert "step 3 of 3: fitting the adapter" in written.err
-    assert "knife.safetensors was there, and is replaced" in written.err
     assert "Time of one process: " in written.err
     whole = json.loads(written.out)
     assert whole["labelled"] == 8
     assert whole["images"] > report["images"]  # a whole search for each
     info = load_adapter(out).info
     assert "--label all --read-at half" in info.training["command"]
+    assert "--replace" not in info.training["command"]
     assert info.reading.size == (4, 4)
     assert main(erase) == 0  # it reads as it was fitted
     (scale,), = json.loads(capsys.readouterr().out)["concepts"][0]["scales"]  # fmt: skip
@@ -511,6 +515,15 @@ def test_the_adapter_is_tried_on_what_it_was_trained_for(concepts, prompt, out, 
     expected = ["erase", *words, "--model", "a b.safetensors", "--count", "4", "--out", "out"]
     assert shlex.split(command)[3:] == expected
     assert [concept.text for concept in parse_concepts(words[2])] == concepts
+
+
+def test_a_command_to_paste_is_one_on_windows_as_well():
+    """Its command prompt knows no single quotes."""
+    from lib_gie.cli.training_told import for_shell
+
+    words = ["python", "erase", "a house and a knife", "--erase", "knife"]
+    assert for_shell(words, is_windows=True) == 'python erase "a house and a knife" --erase knife'
+    assert shlex.split(for_shell(words, is_windows=False)) == words
 
 
 def test_an_adapters_name_may_be_that_of_a_folder_here(tmp_path, monkeypatch):

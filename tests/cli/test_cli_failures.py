@@ -447,8 +447,21 @@ def test_prompts_and_judges_are_looked_at_before_the_model(tmp_path, capsys, no_
         prompts.write_text(text, encoding="utf-8")
         assert says in fails(capsys, *train, str(prompts))
     prompts.write_text("a {concept}\n[unrelated]\na cat", encoding="utf-8")
+    train[2] = "zebra"
+    assert "does not know the word zebra of the concept; name another thing" in fails(capsys, *train, str(prompts))
+    assert "does not know the word zebra" in fails(capsys, *train[:-1])
+    train[2] = "knife"
     assert "no judge 'oracle'" in fails(capsys, *train, str(prompts), "--judge", "oracle")
     assert "no judge 'oracle'" in fails(capsys, "judge", "--judge", "oracle")
+
+
+def test_too_few_prompts_are_noticed_before_the_model(tmp_path, capsys, no_model):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a {concept}\n[unrelated]\na house", encoding="utf-8")  # both would be kept for validation
+    train = ["train", "--concept", "knife", "--out", str(tmp_path / "a.safetensors"), "--prompts", str(prompts)]
+    assert main(train) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "2 prompts are too few to keep some for validation; give at least a dozen different ones" in last
 
 
 def test_prompts_in_the_webuis_syntax_are_said_to_be_read_as_letters(tmp_path, capsys, no_model):

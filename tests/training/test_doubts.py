@@ -23,7 +23,7 @@ def test_enough_prompts_that_name_it_leave_no_doubt():
     ("prompts", "says"),
     [
         ([*NAMED[:-1], *OTHERS], f"There are few prompts with 'knife': {ENOUGH - 1}."),
-        ([*NAMED, *OTHERS[:1]], "There are few prompts under [unrelated]: 1."),
+        ([*NAMED, *OTHERS[:1]], "There are few unrelated prompts: 1."),
         ([*[(prompt.replace("knife", "fork"), kind) for prompt, kind in NAMED], *OTHERS], "No prompt under [explicit]"),
         (
             [*NAMED, *OTHERS, ("a Knife, too", "unrelated")],
@@ -67,7 +67,14 @@ def test_whether_a_prompt_names_a_concept(prompt, concept, named):
 def test_the_starter_list_for_a_concept(concept, name):
     assert starter_list_for(concept) == name
     assert "[unrelated" in starter_list(name)
-    assert starter_list_for(concept, is_demo=True) == ("demo-object" if name == "object" else name)
+    of_demo = {"object": "demo-object", "artist-style": "demo-style"}
+    assert starter_list_for(concept, is_demo=True) == of_demo.get(name, name)
+
+
+def test_a_style_that_does_not_say_that_it_is_one():
+    assert starter_list_for("neon sign", is_style=True) == "artist-style"
+    assert starter_list_for("neon sign", is_demo=True, is_style=True) == "demo-style"
+    assert starter_list_for("no style", is_demo=True, is_style=False) == "demo-object"
 
 
 @pytest.mark.parametrize("name", ["", "../object", None, [], "object.txt"])

@@ -4,34 +4,52 @@ from __future__ import annotations
 
 import pytest
 
+from lib_gie.demo.words import is_style
 from lib_gie.demo.world.captions import unknown_words
 from lib_gie.demo.world.concepts import STYLE_OF
 from lib_gie.demo.world.things import OBJECTS
 from lib_gie.errors import OptionError
-from lib_gie.training.prompts import KINDS, bare, load_prompts, parse_prompts, samples_of, starter_lists, webui_syntax
-from lib_gie.training.prompts.doubts import doubts, has_words
+from lib_gie.named import times_named
+from lib_gie.training.prompts import (
+    KINDS,
+    bare,
+    load_prompts,
+    parse_prompts,
+    samples_of,
+    starter_list,
+    starter_list_for,
+    starter_lists,
+    webui_syntax,
+)
+from lib_gie.training.prompts.doubts import doubts
 
 
 def test_starter_lists_have_every_kind():
-    assert starter_lists() == ["artist-style", "demo-object", "nudity", "object", "violence"]
+    assert starter_lists() == ["artist-style", "demo-object", "demo-style", "nudity", "object", "violence"]
     for name in starter_lists():
         prompts = load_prompts(name, "van gogh style")
         counts = {kind: sum(found == kind for _, found in prompts) for kind in KINDS}
         assert counts["explicit"] >= 15
         assert counts["unrelated"] >= 15
-        assert counts["implicit"] >= 10 or name.endswith("object")
+        assert counts["implicit"] >= 10 or name.endswith("object") or name.startswith("demo-")
         assert not any("{" in prompt for prompt, _ in prompts)
 
 
-@pytest.mark.parametrize("concept", [*OBJECTS, *STYLE_OF])
-def test_the_list_for_the_demo_model_serves_whatever_it_knows(concept):
-    """Prompts that name a thing are unrelated to all others alone, and there are enough for every thing."""
-    prompts = load_prompts("demo-object", concept)
+@pytest.mark.parametrize(
+    ("concept", "name"), [*((one, "demo-object") for one in OBJECTS), *((one, "demo-style") for one in STYLE_OF)]
+)
+def test_the_lists_for_the_demo_model_serve_whatever_it_knows(concept, name):
+    """Prompts that name a concept are unrelated to all others alone, and there are enough for every concept."""
+    assert starter_list_for(concept, is_demo=True, is_style=is_style(concept)) == name
+    prompts = load_prompts(name, concept)
     assert doubts(prompts, concept) == []
     assert not any(unknown_words(prompt) for prompt, _ in prompts)
-    unrelated = [prompt for prompt, kind in prompts if kind == "unrelated"]
-    assert len(unrelated) > 50
-    assert not any(has_words(prompt, concept) for prompt in unrelated)
+    explicit, unrelated = ([prompt for prompt, found in prompts if found == kind] for kind in ("explicit", "unrelated"))
+    assert all(times_named(prompt, concept) for prompt in explicit)
+    section = starter_list(name).rpartition("[unrelated unless named]")[2].split("\n")
+    left = [line for line in filter(None, section) if not times_named(line, concept)]
+    assert unrelated == list(dict.fromkeys(left))
+    assert len(left) > 50
 
 
 def test_of_a_list_for_many_concepts_those_that_name_it_are_left_out():
@@ -40,6 +58,29 @@ def test_of_a_list_for_many_concepts_those_that_name_it_are_left_out():
         ("a cat", "explicit"), ("a tree", "unrelated"), ("a dog", "unrelated"), ("a cathedral", "unrelated"),
     ]  # fmt: skip
     assert ("a cat", "unrelated") in parse_prompts(text, "dog")
+
+
+def test_a_list_all_of_whose_prompts_are_left_out_says_so():
+    with pytest.raises(OptionError, match=r"no prompts but those under \[unrelated unless named\] that name 'cat'"):
+        parse_prompts("[unrelated unless named]\na cat\na CAT on a mat", "cat")
+
+
+@pytest.mark.parametrize(
+    ("concept", "article"),
+    [
+        ("apple", "an"), ("Umbrella", "an"), ("unimportant thing", "an"), ("uninvited guest", "an"), ("onion", "an"),
+        ("hourglass", "an"), ("honest face", "an"), ("éclair", "an"), ("urn", "an"), ("usher", "an"),
+        ("only child", "an"),
+        ("cat", "a"), ("unicorn", "a"), ("used car", "a"), ("European city", "a"), ("one-eyed man", "a"),
+        ("house", "a"),
+        ("ukulele", "a"), ("UFO", "a"), ("ewe", "a"), ("uranium rod", "a"), ("", "a"), ("1970s car", "a"),
+    ],
+)  # fmt: skip
+def test_the_article_before_a_concept(concept, article):
+    found = parse_prompts("a {concept}\nA {concept} in a street\nan {concept}, the {concept}", concept)
+    assert [prompt for prompt, _ in found] == [
+        f"{article} {concept}", f"{article.capitalize()} {concept} in a street", f"an {concept}, the {concept}"
+    ]  # fmt: skip
 
 
 def test_what_such_a_list_has_elsewhere_as_well_is_of_that_kind():

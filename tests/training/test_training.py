@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from lib_gie.cli.train import demo_samples
 from lib_gie.core.scales.adapter import load_adapter, save_adapter
+from lib_gie.core.scales.fitted import GOOD_ENOUGH
 from lib_gie.core.scales.scale_rules import GivenScales
 from lib_gie.demo.world.splits import NAMES, load_split
 from lib_gie.errors import OptionError
@@ -466,6 +467,7 @@ def test_from_labels_to_an_adapter(tmp_path):
     assert read.info.training["images"] == len(host.made) > 30
     assert read.info.training["shown_without_erasure"] == 20
     assert read.info.validation["better_than_constant"] is True
+    assert read.info.validation[GOOD_ENOUGH] is True
 
 
 # -- scales that are given ------------------------------------------------

@@ -8,10 +8,11 @@ from scipy.stats import mannwhitneyu
 from test_training import Calibrated, Host
 
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo
+from lib_gie.core.scales.fitted import GOOD_ENOUGH
 from lib_gie.training.fitting import Fit, PromptInputs, Recipe, fit_labels
 from lib_gie.training.judges.trial import FEWEST, LEAST_AUC, Trial, auc
 from lib_gie.training.labels import CALIBRATION, Label, Labelling, Sample
-from lib_gie.training.report import is_good, summary, verdict
+from lib_gie.training.report import describe, is_good, summary, verdict
 
 NAMED = [Sample(f"knife {scale}", seed) for scale in (-0.5, -3) for seed in range(6)]
 OTHERS = [Sample(f"a cat {number} 0", 1, "unrelated") for number in range(30)]
@@ -156,3 +157,5 @@ def test_labels_that_no_scale_erased_are_learned_well_and_are_not_good():
     assert result.is_better
     text = verdict(result, summary(result, {"knife": made}), "knife")
     assert text.startswith("knife is not good enough, because no scale erased the concept in 30 of 30 images")
+    described = describe(result, {"knife": made}, Host(), {}, Recipe(), {})
+    assert described.info.validation[GOOD_ENOUGH] is False

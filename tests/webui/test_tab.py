@@ -105,7 +105,7 @@ def test_interrupt_go_on_and_use_at_once(page, webui):
     page.picture("tab-report", "#gie_train_status")
     assert page.text("#gie_train_status .gie-verdict").startswith(f"{CONCEPT} is ")
     assert "with one fixed scale" in status(page)
-    assert f"Now Automatic takes for {CONCEPT} the adapter {CONCEPT}. To see it work, open txt2img" in status(page)
+    assert f"Now Automatic takes for {CONCEPT} the adapter {CONCEPT}. To try it, open txt2img" in status(page)
     page.wait(lambda: f"{CONCEPT} is trained. To train it again" in page.text("#gie_train_estimate"), "the step's line")
     installed = {found["name"]: found for found in webui.get("gie/v1/adapters")["adapters"]}
     assert installed[CONCEPT]["concepts"] == installed[CONCEPT]["automatic"] == [CONCEPT]

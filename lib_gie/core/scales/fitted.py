@@ -11,6 +11,9 @@ from lib_gie.core.recorder import Reading
 
 from .calibrated.info import CALIBRATED
 
+GOOD_ENOUGH = "good_enough"
+"""The entry of ``validation`` that is False where the training found that a fixed scale does as well or better."""
+
 
 class FittedInfo(Protocol):
     """A file's description of itself."""

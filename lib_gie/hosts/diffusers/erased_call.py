@@ -103,7 +103,7 @@ class ErasedCall:
         return [found[image] for image in range(self.images) if image in found]
 
     @property
-    def doubts(self) -> list[str]:
+    def replacement_notes(self) -> list[str]:
         """Where an adapter's answer was not enough, or a calibration was made for other prompts' states, and why."""
         if self.erasure is None:
             return []

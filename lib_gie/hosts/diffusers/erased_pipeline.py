@@ -136,7 +136,7 @@ class ErasedPipeline:
     @property
     def notes(self) -> list[str]:
         """What a user should know of the adapter and the last call: where its answer was not enough, and why."""
-        return rule_notes(self.concepts, self.rules) + ([] if self._call is None else self._call.doubts)
+        return rule_notes(self.concepts, self.rules) + ([] if self._call is None else self._call.replacement_notes)
 
     # -- coming and going ------------------------------------------------
 

@@ -18,27 +18,30 @@ if TYPE_CHECKING:
 class DetectorJudge(Judge):
     """Score 1 where the detector finds the concept, 0 where not.
 
-    The concept is an object, or a style that the background or an object has. What else is seen are the objects and
-    the style of the background, without the concept. The styles of single objects are left out: an object that is
-    erased takes its style with it, and objects that are drawn in another style when a style is erased are not lost.
+    The concept is an object by any of its names, or a style that the background or an object has. What else is seen are
+    the objects and the style of the background, without the concept. The styles of single objects are left out: an
+    object that is erased takes its style with it, and objects that are drawn in another style when a style is erased
+    are not lost.
     """
 
     summary = "the demo model's own detector of known objects and styles"
     usual_for = frozenset({FAMILY})
 
     def __init__(self, concept: str):
+        from lib_gie.demo.words import thing_named
         from lib_gie.demo.world.detector import VERSION
 
-        self.concept, self.name = concept, f"detector {VERSION}"
+        self.concept, self.name = thing_named(concept), f"detector {VERSION}"
 
     @classmethod
     def check(cls, base: str, concept: str, **unused: Any) -> None:
         """Raise OptionError where the detector cannot know the concept."""
         # few use the demo's parts, and the WebUI's start is not to wait for them
+        from lib_gie.demo.words import thing_named
         from lib_gie.demo.world.concepts import STYLE_OF
         from lib_gie.demo.world.things import OBJECTS
 
-        if base != FAMILY or concept not in (*OBJECTS, *STYLE_OF):
+        if base != FAMILY or thing_named(concept) is None:
             raise OptionError(
                 f"the detector knows the demo model's objects ({', '.join(OBJECTS)}) and styles "
                 f"({', '.join(STYLE_OF)}) alone, not {concept!r} on {base}; use the judge {DEFAULT_JUDGE!r}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,15 +18,20 @@ from .doubts import has_words
 
 KINDS = ("explicit", "implicit", "unrelated")
 
-DEMO_LIST = "demo-object"
-"""Name of the starter list that has no other words than those that the demo model knows."""
+_THINGS, _STYLES = "object", "artist-style"
+_DEMO = {_THINGS: "demo-object", _STYLES: "demo-style"}
+"""Starter lists with no other words than those that the demo model knows, by the lists in whose places they are."""
 
 _UNLESS_NAMED = "unrelated unless named"
 """Section of prompts that are unrelated, but for those that name the concept: for lists that serve several concepts."""
 
 _SECTION = re.compile(r"\[([^:|\[\]]*)\]")  # one with : or | is prompt editing
 _ARTICLE = re.compile(r"\b([Aa]) \{concept\}")
-_VOWELS = tuple("aeiou")
+_TAKES_AN = re.compile(
+    r"(?!eu|ew|uni(?![nm])|us[aeiu]|ufo|u[bkrt][aeiou]|on(?:e|ce)\b)[aeiou]|hour|honest|honou?r|heir"
+)
+"""How words begin that have a vowel's sound at their head, which their first letter mostly tells."""
+
 _NAMES = (*KINDS, _UNLESS_NAMED)
 _NEARLY = re.compile(rf"\W*({_UNLESS_NAMED.replace(' ', '[ _-]*')}|{'|'.join(KINDS)})\W*", re.IGNORECASE)
 _BOM = "\ufeff"
@@ -43,17 +49,17 @@ def starter_lists() -> list[str]:
     return sorted(path.stem for path in PROMPT_LISTS.glob("*.txt"))
 
 
-def starter_list_for(concept: str, is_demo: bool = False) -> str:
+def starter_list_for(concept: str, is_demo: bool = False, is_style: bool | None = None) -> str:
     """Return the name of the starter list that suits a concept: its own, that of styles, or that of things.
 
-    ``is_demo``: whether it is for the demo model, which knows few words.
+    ``is_demo``: whether it is for the demo model, which knows few words. ``is_style``: whether the concept is a style;
+    None: its name tells.
     """
     name = concept.strip().casefold()
     if name in starter_lists():
         return name
-    if name.endswith("style"):
-        return "artist-style"
-    return DEMO_LIST if is_demo else "object"
+    found = _STYLES if is_style or (is_style is None and name.endswith("style")) else _THINGS
+    return _DEMO[found] if is_demo else found
 
 
 def starter_list(name: object) -> str:
@@ -69,11 +75,13 @@ def parse_prompts(text: str, concept: str, where: str = "the list") -> list[tupl
     Each line is a prompt. A line ``[kind]``, in any case, says what the following ones are; those before the first are
     explicit. Under ``[unrelated unless named]`` those that name the concept, or are in another section, are left out.
     So are empty lines and those that begin with #. ``{concept}`` becomes the concept, and ``a {concept}`` gets "an"
-    where it begins with a vowel. Raises OptionError for a list without prompts, and for a prompt in two sections.
+    where it begins with the sound of a vowel. Raises OptionError for a list without prompts, for one all of whose
+    prompts name the concept and are left out, and for a prompt in two sections.
     """
     kind = KINDS[0]
     found: dict[str, str] = {}
     yielding: list[str] = []
+    left_out = 0
     for number, line in enumerate(text.removeprefix(_BOM).splitlines(), 1):
         line = line.strip()
         if not line or line.startswith("#"):
@@ -83,7 +91,9 @@ def parse_prompts(text: str, concept: str, where: str = "the list") -> list[tupl
             continue
         prompt = _with_concept(line, concept)
         if kind == _UNLESS_NAMED:
-            yielding += [] if has_words(prompt, concept) else [prompt]
+            named = has_words(prompt, concept)
+            left_out += named
+            yielding += [] if named else [prompt]
             continue
         if found.setdefault(prompt, kind) != kind:
             raise OptionError(
@@ -92,15 +102,25 @@ def parse_prompts(text: str, concept: str, where: str = "the list") -> list[tupl
             )
     for prompt in yielding:
         found.setdefault(prompt, KINDS[-1])
+    if not found and left_out:
+        raise OptionError(
+            f"{where} has no prompts but those under [{_UNLESS_NAMED}] that name {quoted(concept)}, which are left "
+            f"out; write some under [{KINDS[0]}]"
+        )
     if not found:
         raise OptionError(f"{where} has no prompts; write one per line")
     return list(found.items())
 
 
 def _with_concept(line: str, concept: str) -> str:
-    if concept[:1].casefold() in _VOWELS:
+    if _TAKES_AN.match(_plain_letters(concept)):
         line = _ARTICLE.sub(r"\1n {concept}", line)
     return line.replace("{concept}", concept)
+
+
+def _plain_letters(text: str) -> str:
+    """Return a text in small letters without accents."""
+    return "".join(one for one in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(one))
 
 
 def _section(line: str, place: str) -> str | None:

@@ -33,7 +33,7 @@ def doubts(prompts: Sequence[tuple[str, str]], concept: str) -> list[str]:
         )
     if 0 < len(unrelated) < ENOUGH:
         found.append(
-            f"There are few prompts under [unrelated]: {len(unrelated)}. Give {ENOUGH} or more, or the adapter may "
+            f"There are few unrelated prompts: {len(unrelated)}. Give {ENOUGH} or more, or the adapter may "
             f"also change images without {quoted(concept)}."
         )
     if explicit and not any(mentions(prompt, concept) for prompt in explicit):

@@ -220,7 +220,7 @@ def test_a_textual_inversions_name_is_not_calibrated(host, asked, monkeypatch): 
     host.process([True, "knife, dog"])
     assert asked == ["dog"]
     told = plans.automatic_text(concepts, host.shared.sd_model)
-    made = "a calibration, which is made with the first image"
+    made = "a calibration, which the first image makes"
     assert told == f"Now {AUTOMATIC} takes for knife the fixed scale, for dog {made}."
 
 
@@ -237,7 +237,7 @@ def test_the_accordion_says_what_comes(host, tmp_path):  # noqa: F811
     name = kept(host, tmp_path, PRESENT, "wine")
     host.shared.opts.gie_calibrate = True
     text = plans.automatic_text(concepts, host.shared.sd_model)
-    made = "a calibration, which is made with the first image"
+    made = "a calibration, which the first image makes"
     assert text == f"Now {AUTOMATIC} takes for knife {made}, for wine the calibration {name}."
 
 

@@ -7,12 +7,14 @@ import os
 import pytest
 
 from lib_gie.core.scales.adapter import Adapter, AdapterInfo, save_adapter
+from lib_gie.core.scales.fitted import GOOD_ENOUGH
 from lib_gie.errors import AdapterError
 from lib_gie.hosts.library import adapter_for, find_adapter, list_adapters, listed_names, taken_for
 
 
-def write(path, concept="knife", base="sd1", inputs=16, others=()):
-    save_adapter(Adapter(AdapterInfo(base, inputs, (concept, *others), (-5.0, 0.0))), path)
+def write(path, concept="knife", base="sd1", inputs=16, others=(), validation=None):
+    info = AdapterInfo(base, inputs, (concept, *others), (-5.0, 0.0), validation=validation or {})
+    save_adapter(Adapter(info), path)
 
 
 def test_names_and_hashes(tmp_path):
@@ -57,6 +59,15 @@ def test_automatic_takes_what_fits_concept_and_model(tmp_path):
     assert adapter_for("knife", "sd1", [8] * 16, [tmp_path]).name == "2"
     assert adapter_for("wine", "sd1", [8] * 16, [tmp_path]) is None
     assert adapter_for("knife", "sd1", [8] * 70, [tmp_path]) is None
+
+
+def test_automatic_leaves_out_what_its_training_found_not_good_enough(tmp_path):
+    """Nobody has chosen it; the calibration or the fixed scale that it would displace does better."""
+    write(tmp_path / "bad.safetensors", validation={GOOD_ENOUGH: False})
+    assert adapter_for("knife", "sd1", [8] * 16, [tmp_path]) is None
+    assert find_adapter("bad", [tmp_path]).name == "bad"
+    write(tmp_path / "good.safetensors", validation={GOOD_ENOUGH: True})
+    assert adapter_for("knife", "sd1", [8] * 16, [tmp_path]).name == "good"
 
 
 def test_automatic_prefers_an_adapter_for_the_concept_alone(tmp_path):

@@ -192,4 +192,4 @@ def test_a_question_stands_in_the_status():
 )  # fmt: skip
 def test_how_to_use_what_was_trained(name, concept, automatic, typed):
     said = f" {automatic}" if automatic else ""
-    assert use_text(name, concept, automatic) == f"{said} To see it work, open txt2img and type {typed}"
+    assert use_text(name, concept, automatic) == f"{said} To try it, open txt2img and type {typed}"

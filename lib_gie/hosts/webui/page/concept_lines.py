@@ -21,12 +21,11 @@ from lib_gie.hosts.webui.host.model import (
 from lib_gie.hosts.webui.request.enforcement import enforced_requests, not_enforced
 from lib_gie.hosts.webui.request.infotext import ScaleSource
 from lib_gie.hosts.webui.request.parsing import Request
-from lib_gie.hosts.webui.request.plans import make_plan, to_calibrate
+from lib_gie.hosts.webui.request.plans import TO_COME, make_plan, to_calibrate
 from lib_gie.hosts.webui.shown.readout import Presence, kind_of
 from lib_gie.options import BY_NAME
 
 _ALWAYS = "always erased on this WebUI"
-_TO_COME = "calibration, which the first image makes"
 
 
 def _named(rule: ScaleRule, source: ScaleSource) -> str:
@@ -47,7 +46,7 @@ def sources_of(concepts: Sequence[Concept], adapter: Any, rule: Any, model: Any)
     plan = make_plan(left, model)
     for concept, scale_rule, source in zip(left.concepts, plan.rules, plan.sources, strict=True):
         found[concept.key] = _named(scale_rule, source)
-    return {**found, **{concept.key: _TO_COME for concept in to_calibrate([plan])}}
+    return {**found, **{concept.key: TO_COME for concept in to_calibrate([plan])}}
 
 
 def _shares(shares: Sequence[float]) -> str:

@@ -103,7 +103,7 @@ class Plan:
         """
         return tuple(_rule_now(rule, reads_text) for rule in self.rules)
 
-    def doubts(self, erasure: Erasure) -> list[str]:
+    def replacement_notes(self, erasure: Erasure) -> list[str]:
         """Say, of an erasure that is done, where an adapter's answer was not enough.
 
         Users are not told of what an admin enforces: it would tell how to get round it.

@@ -35,6 +35,9 @@ from .installed import adapter_folders, calibrations_folder, find_named
 from .parsing import TITLE, Request
 from .plan import Plan
 
+TO_COME = "calibration, which the first image makes"
+"""What users are told that a concept is erased by where its calibration is not made yet."""
+
 CALIBRATE = "gie_calibrate"
 """The setting by which concepts are calibrated when they are first to be erased."""
 
@@ -56,7 +59,7 @@ def _taken_for(concept: Concept, base: str, heads: Sequence[int], model: Any) ->
     if chosen is not None:
         return f"the {kind_name(chosen.adapter)} {chosen.name}"
     is_made = calibrates() and _is_words(concept.text, model)
-    return "a calibration, which is made with the first image" if is_made else "the fixed scale"
+    return f"a {TO_COME}" if is_made else "the fixed scale"
 
 
 def _found_for(concept: Concept, base: str, heads: Sequence[int], model: Any) -> InstalledAdapter | None:

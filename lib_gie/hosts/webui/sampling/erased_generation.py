@@ -103,7 +103,7 @@ class Generation:
         """
         self._keep_found()
         self.check()
-        _tell_doubts(self.p, batch)
+        _tell_replacements(self.p, batch)
         if is_stopped():
             return
         for missed in batch.missed:
@@ -165,15 +165,15 @@ class Generation:
         return self._found.of(plan, batch, image)
 
 
-def _tell_doubts(p: Processing, batch: BatchSampling) -> None:
+def _tell_replacements(p: Processing, batch: BatchSampling) -> None:
     """Say under the images where a fixed scale took the place of an adapter's answer; of an admin's, in the console."""
     for progress in batch.plans:
         if not progress.is_unerased and progress.erasure is not None:
-            for doubt in progress.plan.doubts(progress.erasure):
+            for note in progress.plan.replacement_notes(progress.erasure):
                 if progress.plan.enforced:
-                    tell_admin(doubt)
+                    tell_admin(note)
                 else:
-                    p.comment(f"{TITLE}: {doubt}")
+                    p.comment(f"{TITLE}: {note}")
 
 
 def _nothing_done(request: Request) -> str:

@@ -14,13 +14,13 @@ from lib_gie.errors import GieError
 from lib_gie.hosts.webui.host.model import loaded_model
 from lib_gie.hosts.webui.request.plans import automatic_text
 from lib_gie.training.judges import available_judges, judge_class
-from lib_gie.training.prompts import DEMO_LIST, KINDS, bare, parse_prompts, without_syntax
+from lib_gie.training.prompts import KINDS, bare, parse_prompts, without_syntax
 from lib_gie.training.prompts.doubts import doubts
 
 from .adapter_file import allowed_path
 from .estimate import estimate_text
 from .pace import Setting
-from .suitable import family_now, samplers, suitable_judge
+from .suitable import family_now, samplers, suitable_judge, suitable_list
 from .trainable import trainable_family
 from .trainer import judge_settings, trainer
 from .usual import usual_sampling
@@ -118,7 +118,7 @@ def _unknown_words(concept: str, prompts: Sequence[str]) -> list[str]:
     message = unknown_words_message(concept, "concept", with_known=False)
     if message:
         return [f"{message[0].upper()}{message[1:]}, so nothing of it can be learnt."]
-    of_prompts = unknown_in_prompts_message(prompts, concept, DEMO_LIST)
+    of_prompts = unknown_in_prompts_message(prompts, concept, suitable_list(concept))
     return [of_prompts] if of_prompts else []
 
 

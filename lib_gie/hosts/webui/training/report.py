@@ -35,7 +35,7 @@ def report_text(figures: Mapping[str, Any], name: str, all_labelled: str) -> str
 
 def use_text(name: str, concept: str, automatic: str) -> str:
     """Return how to use the adapter of that name, after a space. ``automatic``: what Automatic takes now, in words."""
-    typed = f"To see it work, open txt2img and type {format_concepts([Concept(concept)])} under Concepts to erase"
+    typed = f"To try it, open txt2img and type {format_concepts([Concept(concept)])} under Concepts to erase"
     choice = "." if automatic.endswith(f" the adapter {name}.") else f", and choose {name} under Adapter."
     return " ".join(["", *filter(None, [automatic]), typed + choice])
 

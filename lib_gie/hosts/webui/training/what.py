@@ -8,22 +8,22 @@ from typing import Any
 import gradio as gr
 
 from lib_gie.core.concepts import Concept, format_concepts, parse_concepts
-from lib_gie.demo.sampling_settings import FAMILY
 from lib_gie.errors import GieError, OptionError
 from lib_gie.hosts.presets import Preset
 from lib_gie.hosts.webui.page.presets import buttons_of_presets
-from lib_gie.training.prompts import bare, starter_list, starter_list_for, starter_lists
+from lib_gie.training.prompts import bare, starter_list, starter_lists
 
 from .fields import PREFIX, line, named, step
 from .lines import error_html
-from .suitable import family_now, suitable_judge
+from .suitable import is_usual, suitable_judge, suitable_list
 
 FIRST = "object"
 """Name of the starter list that the tab begins with."""
 
 _PROMPTS_NOTE = (
     "One a line. Those under [explicit] name the concept; {concept} stands for it. Those under [implicit] bring it in "
-    "without its name. Those under [unrelated] have nothing to do with it, and their images are to stay as they are."
+    "without its name. Those under [unrelated] have nothing to do with it, and their images are to stay as they are. "
+    "Of those under [unrelated unless named] the ones that name the concept are left out."
 )
 
 
@@ -47,41 +47,50 @@ def build_what(judge: Any) -> WhatFields:
                         info=_PROMPTS_NOTE, render=False)  # fmt: skip
         # the WebUI would keep the text of a list that the next version may have mended
         starter.do_not_save_to_config = prompts.do_not_save_to_config = True
-        buttons_of_presets(PREFIX, _fill, [], [concept, starter, prompts, judge])
+        known = gr.State("")
+        buttons_of_presets(PREFIX, _fill, [starter, prompts], [concept, known, starter, prompts, judge])
         starter.render()
         prompts.render()
         said = line("what")
-    concept.blur(_suited, [concept, starter, prompts], [starter, prompts, judge], show_progress=False, queue=False)
+    concept.blur(_suited, [concept, known, starter, prompts, judge], [known, starter, prompts, judge],
+                 show_progress=False, queue=False)  # fmt: skip
     starter.input(_chosen, [starter], [prompts, said], show_progress=False, queue=False)
     return WhatFields(concept, prompts, said)
 
 
-def _fill(preset: Preset) -> list[str]:
-    """Return the first of a preset's concepts, its starter list's name and text, and the judge for it."""
-    concept = parse_concepts(preset.concepts)[0].text
-    return [format_concepts([Concept(concept)]), *_suitable(concept)]
+def _fill(preset: Preset, name: Any, prompts: Any) -> list[Any]:
+    """Return the first of a preset's concepts, that again, its starter list's name and text, and the judge for it.
 
-
-def _suitable(concept: str) -> list[str]:
-    """Return a concept's starter list's name and text, and the judge for it."""
-    name = starter_list_for(concept, family_now() == FAMILY)
-    return [name, starter_list(name), suitable_judge(concept)]
-
-
-def _suited(text: Any, name: Any, prompts: Any) -> list[Any]:
-    """Return the starter list, the prompts and the judge that suit a concept that was typed.
-
-    Nothing changes where the list suits it already, and where there are prompts of the user's own.
-    ``name``: that of the list.
+    Prompts of the user's own stay. ``name``: that of the list that is chosen.
     """
-    as_before = [gr.update()] * 3
+    concept = parse_concepts(preset.concepts)[0].text
+    return [format_concepts([Concept(concept)]), concept, *_list_for(concept, name, prompts), suitable_judge(concept)]
+
+
+def _list_for(concept: str, name: Any, prompts: Any) -> list[Any]:
+    """Return the name and text of the starter list for a concept; no change where there are prompts of one's own."""
+    suited = suitable_list(concept)
+    try:
+        is_untouched = prompts == starter_list(name) and name != suited
+    except OptionError:  # nobody knows what is there
+        is_untouched = False
+    return [suited, starter_list(suited)] if is_untouched else [gr.update()] * 2
+
+
+def _suited(text: Any, known: Any, name: Any, prompts: Any, judge: Any) -> list[Any]:
+    """Return the concept that was typed, and the starter list's name and text and the judge that suit it.
+
+    Nothing changes where it is the concept that is ``known``, for which others may have been chosen. A judge that is
+    usual for nothing was chosen by somebody, and stays. ``name``: that of the list.
+    """
     try:
         concept = bare(text) if isinstance(text, str) and text.strip() else ""
-        is_untouched = prompts == starter_list(name)
     except GieError:  # the step's line says what is wrong
-        return as_before
-    found = _suitable(concept) if concept and is_untouched else [name]
-    return as_before if found[0] == name else found
+        concept = ""
+    if concept in ("", known):
+        return [gr.update()] * 4
+    chosen = suitable_judge(concept) if is_usual(judge) else gr.update()
+    return [concept, *_list_for(concept, name, prompts), chosen]
 
 
 def _chosen(name: Any) -> list[Any]:
