@@ -19,7 +19,7 @@ from .host.chosen import HOST
 from .request.enforcement import enforced_text
 from .request.parsing import TITLE, check_api_arguments
 from .request.prompts import note_reading
-from .sampling.running import entered, stack
+from .sampling.running import entered, stack, take_refusal_off
 from .shown.afterwards import wrap_scripts
 from .shown.previews import wrap_previews
 
@@ -33,7 +33,13 @@ def _for_the_api(error: GieError) -> None:
 
 
 def _process(inner: Callable[..., Any], p: Any) -> Any:
-    """Stand in for ``process_images_inner``. An error counts for the generations around this one as well."""
+    """Stand in for ``process_images_inner``. An error counts for the generations around this one as well.
+
+    Two of these may be around one job: see ``_wrap_process``. Then the outer one has done the work.
+    """
+    if entered() and entered()[-1] is p:
+        return inner(p)
+    take_refusal_off()
     from . import job  # loads all that samples: the WebUI's start is not to wait for it
 
     entered().append(p)
@@ -92,13 +98,13 @@ def _wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
 
 
 def _wrap_process(around: Callable[..., Any]) -> None:
-    """Replace the host's own ``process_images_inner``, wherever it is.
+    """Replace ``process_images_inner``, and the host's own function of that name wherever it is kept.
 
     ControlNet puts a function of its own in its place and keeps the host's under another name. ADetailer puts that one
-    back for its inpainting, so a wrapper of ControlNet's function would not see it.
+    back for its inpainting. Functions of other extensions may make images without the host's.
     """
-    own = [name for name, value in vars(processing).items() if _is_hosts(value)]
-    for name in own or [_PROCESS]:
+    kept = [name for name, value in vars(processing).items() if _is_hosts(value)]
+    for name in (_PROCESS, *kept):
         _wrap(processing, name, around)
 
 

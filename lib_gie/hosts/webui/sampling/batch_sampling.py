@@ -30,16 +30,20 @@ from .plain_state import why_not_plain
 from .reading_text import ReadingText, unread
 
 
-def raise_in_next_call(error: BaseException) -> Callable[[], None]:
-    """Have the loaded model's next UNet call raise ``error``. Return what undoes that; the call does so as well."""
-    unet, taken = find_unet(shared.sd_model), ExitStack()
+def raise_in_next_call(error: BaseException, denoiser: Any = None) -> Callable[[], None]:
+    """Have the loaded model's next UNet call raise ``error``, or the next call of what a denoiser calls.
+
+    Return what undoes that; the call does so as well.
+    """
+    taken = ExitStack()
 
     def raise_failure(module: torch.nn.Module, args: Any) -> None:
         taken.close()
         raise error
 
-    if unet is not None:
-        taken.callback(take_off, unet, unet.register_forward_pre_hook(raise_failure))
+    for module in (find_unet(shared.sd_model), getattr(denoiser, "inner_model", None)):
+        if isinstance(module, torch.nn.Module):
+            taken.callback(take_off, module, module.register_forward_pre_hook(raise_failure))
     return taken.close
 
 
@@ -51,6 +55,7 @@ class BatchSampling:
 
     def __init__(self, p: Processing, plans: Sequence[PlanInBatch], answers: AnswersByState | None = None):
         self.p, self.plans = p, list(plans)
+        self.is_late = False  # whether a denoiser call began it: then nothing ends it
         self._answers = answers or AnswersByState()
         self.failure: BaseException | None = None
         self._done: set[int] = set()  # plans that have erased from at least one step

@@ -9,8 +9,8 @@ from typing import Any
 from modules import shared
 
 from lib_gie.core.session import is_inner_call
-from lib_gie.errors import ErasureError, GieError
-from lib_gie.hosts.webui.host.contract import Processing, StepParams
+from lib_gie.errors import ErasureError
+from lib_gie.hosts.webui.host.contract import Denoiser, Processing, StepParams
 from lib_gie.hosts.webui.request.enforcement import enforced_requests, tell_admin
 from lib_gie.hosts.webui.request.parsing import TITLE, Request
 from lib_gie.hosts.webui.request.plan import Plan
@@ -21,7 +21,7 @@ from .inherited import request_of
 from .left_out import LeftOut
 from .loaded_model import AnswersByState
 from .plans_in_batches import PlansInBatches
-from .running import entered, stack
+from .running import entered, keep_refusal, stack
 
 
 def is_stopped() -> bool:
@@ -42,7 +42,8 @@ class Generation:
         self.batches = 0
         self.is_unerased = False  # what runs now makes images without what the user wants erased
         self.left_out = LeftOut(p)
-        self._batch: BatchSampling | None = None  # that is sampled now, or was sampled last
+        self._batch: BatchSampling | None = None  # of p, which is sampled now or was sampled last
+        self._other: BatchSampling | None = None  # of another object, which an extension samples past the guard
         self._is_sampling = False  # whether p.sample runs
         self._answers = AnswersByState()
         self._found = FoundInJob()
@@ -80,21 +81,21 @@ class Generation:
         finally:
             self.is_unerased = before
 
-    def begin_batch(self, unerased: bool = False, other: Processing | None = None) -> BatchSampling:
+    def begin_batch(self, unerased: bool = False) -> BatchSampling:
         """Prepare a batch before ``p.sample``: extra networks are active, nothing is sampled yet.
 
-        ``unerased``: what is sampled now are the same images without what the user wants erased. ``other``: whose batch
-        it is, where it is not that of ``p``.
+        ``unerased``: what is sampled now are the same images without what the user wants erased.
         """
-        if self._batch is not None:  # something may have sampled since it ended, outside of p.sample
-            self._batch.check()
-            self._batch.detach()
-        of = other or self.p
-        plans = self._in_batches.watching(of) if unerased else self._in_batches.erased(of)
-        self._batch = BatchSampling(of, plans, self._answers)
+        self.check()  # something may have sampled since the last one ended, outside of p.sample
+        self.detach()
+        self._batch, self._other = self._batch_of(self.p, unerased), None
         self.batches += not unerased
         self._batch.attach()
         return self._batch
+
+    def _batch_of(self, p: Processing, unerased: bool) -> BatchSampling:
+        plans = self._in_batches.watching(p) if unerased else self._in_batches.erased(p)
+        return BatchSampling(p, plans, self._answers)
 
     def _end(self, batch: BatchSampling) -> None:
         """Raise, after ``p.sample``, unless every step of the chosen passes was erased from.
@@ -104,18 +105,17 @@ class Generation:
         self._keep_found()
         self.check()
         _tell_replacements(self.p, batch)
-        if is_stopped():
-            return
-        for missed in batch.missed:
-            raise ErasureError(_nothing_done(missed.plan.request))
+        if not is_stopped():
+            _check_nothing_missed(batch)
 
     def check(self) -> None:
         """Raise what was refused, here or in a generation within this one, whether or not somebody swallowed it."""
-        for failure in (None if self._batch is None else self._batch.failure, self.nested_failure):
+        batches = [batch for batch in (self._batch, self._other) if batch is not None]
+        for failure in (*(batch.failure for batch in batches), self.nested_failure):
             if failure is not None:
                 raise failure
-        if self._batch is not None:
-            self._batch.check()
+        for batch in batches:
+            _check_batch(batch)
 
     @property
     def is_erased(self) -> bool:
@@ -125,32 +125,43 @@ class Generation:
     @property
     def has_failed(self) -> bool:
         """Whether the request ends with an error."""
-        return bool(self._batch and self._batch.failure) or self.nested_failure is not None
+        failed = any(batch is not None and batch.failure for batch in (self._batch, self._other))
+        return failed or self.nested_failure is not None
 
     def detach(self) -> None:
         """Take all hooks off; the next denoiser call puts them on again."""
-        if self._batch is not None:
-            self._batch.detach()
+        for batch in (self._batch, self._other):
+            if batch is not None:
+                batch.detach()
 
     def on_step(self, params: StepParams) -> None:
         """Tell of a denoiser call: the WebUI's cfg_denoiser callback."""
         if not self.plans:
             return
-        of = self.p if self._is_sampling else getattr(params.denoiser, "p", None) or self.p
-        batch = self._batch if self._batch is not None and self._batch.p is of else self._begin_late(of)
-        batch.on_step(params)
+        of = _sampled(params.denoiser, self.p, self._is_sampling)
+        batch, beside = (self._batch, self._other) if of is self.p else (self._other, self._batch)
+        if beside is not None:
+            beside.detach()
+        (batch if batch is not None and batch.p is of else self._begin_late(of)).on_step(params)
 
     def _begin_late(self, of: Processing) -> BatchSampling:
-        """Begin a batch in a callback, where something has replaced ``p.sample``, or samples another object itself.
-
-        That object's prompts are others, and it is sampled after ``p.sample``, as detailers do.
-        """
+        """Begin a batch in a callback, where something has replaced ``p.sample``, or samples another object itself."""
+        batch = BatchSampling(of, [])
         try:
-            return self.begin_batch(self.is_unerased, None if of is self.p else of)
+            if of is not self.p and self._other is not None:
+                self._other.detach()
+                _check_batch(self._other)
+            batch = self._batch_of(of, self.is_unerased)
+            batch.attach()
         except BaseException as error:  # whatever it is, the image must not come out
-            self._batch = BatchSampling(of, [])
-            self._batch.fail(error)
-            return self._batch
+            batch.fail(error)
+        batch.is_late = True
+        if of is self.p:
+            self._batch = batch
+            self.batches += 1
+        else:
+            self._other = batch
+        return batch
 
     # -- afterwards ------------------------------------------------
 
@@ -163,6 +174,29 @@ class Generation:
         if batch == self._number:
             self._keep_found()
         return self._found.of(plan, batch, image)
+
+
+def _sampled(denoiser: Denoiser, p: Processing, is_sampling: bool) -> Processing:
+    """Return the object that a denoiser samples in a job of ``p``.
+
+    Another than ``p`` is one that an extension samples itself, as detailers do. It goes by its own prompts. A copy of
+    ``p``, which has the same list of prompts, counts as ``p`` where ``p.sample`` runs (``is_sampling``).
+    """
+    found = getattr(denoiser, "p", None) or p
+    is_copy = getattr(found, "prompts", None) is getattr(p, "prompts", None)
+    return p if is_sampling and is_copy else found
+
+
+def _check_batch(batch: BatchSampling) -> None:
+    """Raise what was refused in a batch. Nothing has ended one that began late, so what it missed is told here."""
+    batch.check()
+    if batch.is_late and not is_stopped():
+        _check_nothing_missed(batch)
+
+
+def _check_nothing_missed(batch: BatchSampling) -> None:
+    for missed in batch.missed:
+        raise ErasureError(_nothing_done(missed.plan.request))
 
 
 def _tell_replacements(p: Processing, batch: BatchSampling) -> None:
@@ -201,21 +235,21 @@ def on_cfg_denoiser(params: StepParams) -> None:
     if stack():
         stack()[-1].on_step(params)
     else:
-        _check_unseen(getattr(params.denoiser, "p", None))
+        _check_unseen(params.denoiser)
 
 
-def _check_unseen(p: Processing | None) -> None:
-    """Have the UNet call raise where something is to be erased from the images of ``p``, which the guard never saw."""
+def _check_unseen(denoiser: Denoiser) -> None:
+    """Have the UNet call raise where something is to be erased from images that the guard has never seen."""
+    p = getattr(denoiser, "p", None)
     if p is None or any(one is p for one in entered()):
         return
     try:
         wanted = bool(enforced_requests()) or request_of(p) is not None
-    except GieError:  # nobody can tell what is wanted
+    except Exception:  # whatever it is, nobody can tell what is wanted
         wanted = True
     if wanted:
-        raise_in_next_call(
-            ErasureError(
-                "another extension makes these images past growth inhibitors, so nothing would be erased from them; "
-                "switch that extension off"
-            )
+        error = ErasureError(
+            "another extension makes these images past growth inhibitors, so nothing would be erased from them; "
+            "switch that extension off"
         )
+        keep_refusal(raise_in_next_call(error, denoiser))

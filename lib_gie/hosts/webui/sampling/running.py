@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 _running = threading.local()
@@ -25,3 +26,14 @@ def entered() -> list[Any]:
         _running.entered = []
     objects: list[Any] = _running.entered
     return objects
+
+
+def keep_refusal(undo: Callable[[], None]) -> None:
+    """Keep what takes the refusal off that the next UNet call of this thread is to raise. The one before comes off."""
+    take_refusal_off()
+    _running.undo = undo
+
+
+def take_refusal_off() -> None:
+    """Take off what no UNet call has raised: it must not meet somebody else's images."""
+    vars(_running).pop("undo", lambda: None)()
