@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from lib_gie.options import BY_NAME
 
+NARROWING = ("start", "end", "hires", "keep_composition")
+"""The options with which less is erased than at their defaults."""
+
 _MORE = 0.5  # at least
+
+
+def narrowed(values: Mapping[str, Any]) -> list[str]:
+    """Return the names of the options with which less is erased. ``values``: of options by their names."""
+    return [name for name in NARROWING if values.get(name, BY_NAME[name].default) != BY_NAME[name].default]
 
 
 def greater_strength(strength: float) -> float | None:

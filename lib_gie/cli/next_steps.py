@@ -9,11 +9,7 @@ from typing import Any
 from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.demo.sampling_settings import FAMILY
 from lib_gie.demo.words import thing_named
-from lib_gie.options import BY_NAME
-from lib_gie.stronger import greater_strength, stronger_scale
-
-_NARROWING = {"start": "--start", "end": "--end", "keep_composition": "--keep-composition"}
-"""Options with which less is erased, by their attributes."""
+from lib_gie.stronger import greater_strength, narrowed, stronger_scale
 
 
 def shows(concept: str, seen: Mapping[str, Any], when: str) -> bool:
@@ -47,9 +43,9 @@ def _advice(concept: Mapping[str, Any], left: list[int], options: argparse.Names
     found = [f"in {len(without)} of the images its scale was 0; try {fixed} and no --adapter"] if without else []
     if len(without) == len(left):
         return found
-    narrowing = [text for name, text in _NARROWING.items() if getattr(options, name) != BY_NAME[name].default]
-    if narrowing:
-        return [*found, f"try it without {' and '.join(narrowing)}, with which less is erased"]
+    wider = _wider(concept["weight"], options)
+    if wider:
+        return [*found, f"try it {wider}, so that more is erased"]
     greater = greater_strength(options.strength)
     if greater is not None:
         return [*found, f"try --strength {greater:g}"]
@@ -58,3 +54,13 @@ def _advice(concept: Mapping[str, Any], left: list[int], options: argparse.Names
     if stronger is not None:
         return [*found, f"no greater --strength is possible; try --scale {stronger:g} as well, and no --adapter"]
     return [*found, "neither a greater --strength nor a stronger --scale is possible; try another seed"]
+
+
+def _wider(weight: float, options: argparse.Namespace) -> str:
+    """Say which options leave something unerased that their defaults would not; "" where none does."""
+    without = [f"--{name.replace('_', '-')}" for name in narrowed(vars(options))]
+    more = ["a weight of 1"] if weight < 1 else []
+    if options.strength < 1 and (without or more):
+        more.append("--strength 1")
+    parts = [("without", without), ("with", more)]
+    return " and ".join(f"{word} {' and '.join(names)}" for word, names in parts if names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import shlex
 import sys
@@ -187,22 +188,26 @@ def demo_samples(concept: str, count: int) -> list[Sample]:
     of them for all prompts the labels would say so of every prompt. Raises OptionError for a concept that is not among
     the demo model's.
     """
+    from lib_gie.demo.words import bare_name, is_style, thing_named
     from lib_gie.demo.world.concepts import CONCEPTS
     from lib_gie.demo.world.fitting import fitting_prompts, training_kind
     from lib_gie.demo.world.splits import load_split
     from lib_gie.training.labels import Sample
     from lib_gie.training.prompts import starter_list_for
 
-    if concept.casefold() not in CONCEPTS:
+    name = bare_name(concept)
+    if name not in CONCEPTS:
+        meant = thing_named(concept)
+        hint = f" To its detector that is {meant!r}." if meant in CONCEPTS else ""
         raise OptionError(
             f"the demo model has no prompts for {concept!r}; name one of {', '.join(CONCEPTS)}, or give --prompts, "
-            f"such as --prompts {starter_list_for(concept, is_demo=True)}"
+            f"such as --prompts {starter_list_for(concept, is_demo=True, is_style=is_style(concept))}.{hint}"
         )
     split, seeds = load_split("train")
     of_split = {prompt.text for prompt in split}
     return [
         Sample(prompt.text, seed, training_kind(prompt))
-        for number, prompt in enumerate(fitting_prompts(concept.casefold()))
+        for number, prompt in enumerate(fitting_prompts(name))
         for seed in (seeds[:count] if prompt.text in of_split else (number % _OTHER_SEEDS,))
     ]
 
@@ -236,6 +241,16 @@ def _check_prompts(prompts: list[tuple[str, str]], concept: str, demo: bool) -> 
 def _out(name: str) -> Path:
     path = Path(name)
     return path if path.suffix == ".safetensors" else own_folder() / f"{name}.safetensors"
+
+
+def _free(options: argparse.Namespace) -> Path:
+    """Return where the adapter goes: beside one that somebody has saved meanwhile, so that neither is lost."""
+    path, numbers = _out(options.out), itertools.count(2)
+    while path.exists() and not options.replace:
+        path = path.with_stem(f"{_out(options.out).stem}-{next(numbers)}")
+    if path != _out(options.out):
+        print(f"another adapter was saved as {options.out} meanwhile; this one is {path.name}", file=sys.stderr)
+    return path
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -307,7 +322,7 @@ def _train(options: argparse.Namespace) -> None:
         read()
     steps.begin("fitting the adapter")
     result = fit_labels(inputs, labels, recipe, presumed)
-    path = _out(options.out)
+    path = _free(options)
     save_adapter(describe(result, labels, maker, judges, recipe, {"command": command(options)}), path)
     text = summary(result, labels)
     _say_result(verdict(result, text, path.stem), is_good(result, text), path, text, options.json)

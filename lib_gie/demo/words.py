@@ -57,7 +57,7 @@ def thing_named(text: str) -> str | None:
 
     The name, a synonym or a description may have an article before it, and letters of any case.
     """
-    return _names().get(_bare(text))
+    return _names().get(bare_name(text))
 
 
 def is_style(text: str) -> bool:
@@ -66,14 +66,14 @@ def is_style(text: str) -> bool:
 
 
 @functools.cache
-def _names() -> dict[tuple[str, ...], str]:
+def _names() -> dict[str, str]:
     """Return the detector's name for all that a text may call a thing."""
     own = {name: (name,) for name in (*OBJECTS, *STYLE_OF)}
     others = {name: (*thing.synonyms, *thing.descriptions) for name, thing in UNWANTED.items()}
-    return {_bare(called): name for names in (others, own) for name, calls in names.items() for called in calls}
+    return {bare_name(called): name for names in (others, own) for name, calls in names.items() for called in calls}
 
 
-def _bare(text: str) -> tuple[str, ...]:
-    """Return a text's words without an article at their head."""
+def bare_name(text: str) -> str:
+    """Return a text's words in small letters, without an article at their head."""
     found = words_of(text)
-    return tuple(found[1:] if len(found) > 1 and found[0] in _ARTICLES else found)
+    return " ".join(found[1:] if len(found) > 1 and found[0] in _ARTICLES else found)

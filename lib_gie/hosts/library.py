@@ -209,10 +209,15 @@ def adapter_for(
         and installed.info.base == base
         and installed.adapter.fits(base, heads)
         and is_for(installed.info, concept_key)
-        and installed.info.validation.get(GOOD_ENOUGH) is not False
+        and _is_good_enough(installed.info)
         and not (trusted and is_anybodys(installed.info))
     ]
     return next(iter(by_choice(fitting, folders)), None)
+
+
+def _is_good_enough(info: FittedInfo) -> bool:
+    """Tell whether a training found an adapter worth taking; one that does not say so is. Older ones say less."""
+    return all(info.validation.get(name) is not False for name in (GOOD_ENOUGH, "better_than_constant"))
 
 
 def calibration_for(

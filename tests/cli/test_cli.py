@@ -517,6 +517,20 @@ def test_the_adapter_is_tried_on_what_it_was_trained_for(concepts, prompt, out, 
     assert [concept.text for concept in parse_concepts(words[2])] == concepts
 
 
+def test_an_adapter_that_was_saved_meanwhile_is_not_lost(tmp_path, capsys):
+    from lib_gie.cli.train import _free
+
+    options = argparse.Namespace(out=str(tmp_path / "a.safetensors"), replace=False)
+    assert _free(options) == tmp_path / "a.safetensors"
+    assert capsys.readouterr().err == ""
+    for name in ("a", "a-2"):
+        (tmp_path / f"{name}.safetensors").touch()
+    assert _free(options) == tmp_path / "a-3.safetensors"
+    assert "another adapter was saved as" in capsys.readouterr().err
+    options.replace = True
+    assert _free(options) == tmp_path / "a.safetensors"
+
+
 def test_a_command_to_paste_is_one_on_windows_as_well():
     """Its command prompt knows no single quotes."""
     from lib_gie.cli.training_told import for_shell

@@ -38,7 +38,7 @@ def test_a_greater_strength_comes_first(strength, greater):
         ([True], [-0.0], 1.0, 0.0, ["its weight or --strength is 0, which erases nothing"]),
         ([True, False], [0.0, -1.0], 1.0, 1.0, ["in 1 of the images its scale was 0; try --scale -1 and no --adapter"]),
         ([True], [-3.0], 1.0, 3.0, ["no greater --strength is possible; try --scale -1.5 as well, and no --adapter"]),
-        ([True], [-1.5], 0.5, 3.0, ["no greater --strength is possible; try --scale -1.5 as well, and no --adapter"]),
+        ([True], [-6.0], 2.0, 3.0, ["no greater --strength is possible; try --scale -1.5 as well, and no --adapter"]),
         ([True], [-0.03], 1.0, 3.0, ["no greater --strength is possible; try --scale -0.51 as well, and no "
                                      "--adapter"]),
         ([True], [-60.0], 1.0, 3.0, ["neither a greater --strength nor a stronger --scale is possible; try another "
@@ -60,15 +60,19 @@ def test_a_style_shows_as_well():
 @pytest.mark.parametrize(
     ("narrowing", "named"),
     [
-        ({"start": 0.95}, "--start"),
-        ({"end": 0.1, "strength": 1.5}, "--end"),
-        ({"start": 0.2, "end": 0.8, "keep_composition": True}, "--start and --end and --keep-composition"),
-        ({"keep_composition": True, "strength": 3.0}, "--keep-composition"),
+        ({"start": 0.95}, "without --start"),
+        ({"end": 0.1, "strength": 1.5}, "without --end"),
+        ({"start": 0.2, "end": 0.8, "keep_composition": True}, "without --start and --end and --keep-composition"),
+        ({"keep_composition": True, "strength": 3.0}, "without --keep-composition"),
+        ({"keep_composition": True, "strength": 0.01}, "without --keep-composition and with --strength 1"),
+        ({"weight": 0.001, "strength": 3.0}, "with a weight of 1"),
+        ({"weight": 0.5, "strength": 0.5, "end": 0.5}, "without --end and with a weight of 1 and --strength 1"),
     ],
 )
 def test_what_erases_less_is_left_out_first(narrowing, named):
-    found = next_steps(report([True], [-1.0]), asked(**narrowing))
-    assert found == [f"{STILL}try it without {named}, with which less is erased"]
+    weight = narrowing.get("weight", 1.0)
+    asking = asked(**{name: value for name, value in narrowing.items() if name != "weight"})
+    assert next_steps(report([True], [-1.0], weight), asking) == [f"{STILL}try it {named}, so that more is erased"]
 
 
 NAMED = {

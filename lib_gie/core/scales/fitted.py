@@ -12,7 +12,8 @@ from lib_gie.core.recorder import Reading
 from .calibrated.info import CALIBRATED
 
 GOOD_ENOUGH = "good_enough"
-"""The entry of ``validation`` that is False where the training found that a fixed scale does as well or better."""
+"""The entry of ``validation`` that is False where the training found that one fixed scale does as well or better, or
+saw the concept in no image, or saw no scale erase it."""
 
 
 class FittedInfo(Protocol):

@@ -28,7 +28,7 @@ _UNLESS_NAMED = "unrelated unless named"
 _SECTION = re.compile(r"\[([^:|\[\]]*)\]")  # one with : or | is prompt editing
 _ARTICLE = re.compile(r"\b([Aa]) \{concept\}")
 _TAKES_AN = re.compile(
-    r"(?!eu|ew|uni(?![nm])|us[aeiu]|ufo|u[bkrt][aeiou]|on(?:e|ce)\b)[aeiou]|hour|honest|honou?r|heir"
+    r"(?!eu|ew|uni(?![nm]|dent)|us[aeiu]|ufo|u[bkrt][aeiou]|on(?:e|ce)\b)[aeiou]|hour|honest|honou?r|heir"
 )
 """How words begin that have a vowel's sound at their head, which their first letter mostly tells."""
 
@@ -75,8 +75,8 @@ def parse_prompts(text: str, concept: str, where: str = "the list") -> list[tupl
     Each line is a prompt. A line ``[kind]``, in any case, says what the following ones are; those before the first are
     explicit. Under ``[unrelated unless named]`` those that name the concept, or are in another section, are left out.
     So are empty lines and those that begin with #. ``{concept}`` becomes the concept, and ``a {concept}`` gets "an"
-    where it begins with the sound of a vowel. Raises OptionError for a list without prompts, for one all of whose
-    prompts name the concept and are left out, and for a prompt in two sections.
+    where it seems to begin with the sound of a vowel. Raises OptionError for a list without prompts, for one all of
+    whose prompts name the concept and are left out, and for a prompt in two sections.
     """
     kind = KINDS[0]
     found: dict[str, str] = {}

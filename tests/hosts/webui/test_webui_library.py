@@ -66,6 +66,8 @@ def test_automatic_leaves_out_what_its_training_found_not_good_enough(tmp_path):
     write(tmp_path / "bad.safetensors", validation={GOOD_ENOUGH: False})
     assert adapter_for("knife", "sd1", [8] * 16, [tmp_path]) is None
     assert find_adapter("bad", [tmp_path]).name == "bad"
+    write(tmp_path / "bad.safetensors", validation={"better_than_constant": False})  # by an older version
+    assert adapter_for("knife", "sd1", [8] * 16, [tmp_path]) is None
     write(tmp_path / "good.safetensors", validation={GOOD_ENOUGH: True})
     assert adapter_for("knife", "sd1", [8] * 16, [tmp_path]).name == "good"
 

@@ -186,11 +186,16 @@ def test_what_to_do_next_is_said_of_what_a_user_has_chosen(host, tmp_path):  # n
     assert "raise Strength to 1.5 and generate again" in next_step(erased)
     assert "raise Strength to 3 and" in next_step(run(host, {"concepts": "knife", "strength": 2.8})[1])
     assert "Fixed scale" not in next_step(erased)
-    for less, said in (({"start": 0.5}, "set Start to 0 and End to 1"), ({"end": 0.5}, "set Start to 0 and End to 1"),
-                       ({"keep_composition": True, "strength": 3}, "untick Keep composition")):  # fmt: skip
+    steps, composition = "set Start to 0 and End to 1", "untick Keep composition"
+    for less, said in (
+        ({"start": 0.5}, steps), ({"end": 0.5, "keep_composition": True}, f"{steps}, {composition}"),
+        ({"keep_composition": True, "strength": 3}, composition), ({"concepts": "knife:0.5"}, "no concept a weight"),
+        ({"start": 0.5, "strength": 0.5}, f"{steps}, set Strength to 1"), ({"hires": "first only"}, "Hires. fix pass"),
+    ):  # fmt: skip
         found = next_step(run(host, {"concepts": "knife", **less}, sampling=Sampling(steps=4))[1])
         assert said in found
-        assert "Strength" not in found
+        assert "so that more is erased" in found
+        assert "raise Strength" not in found
     _, absent = run(host, {"concepts": "wine", "adapter": AUTOMATIC})
     assert next_step(absent) == "If an image shows what was not erased, choose Fixed scale under Adapter."
     for nothing in ({"concepts": "wine:0"}, {"concepts": "wine:0", "adapter": AUTOMATIC},
@@ -198,6 +203,8 @@ def test_what_to_do_next_is_said_of_what_a_user_has_chosen(host, tmp_path):  # n
         assert next_step(run(host, nothing)[1]) == ""
     _, greatest = run(host, {"concepts": "knife", "strength": 3})
     assert "no greater Strength is possible" in next_step(greatest)
+    _, strongest = run(host, {"concepts": "knife", "strength": 3, "scale": -20})
+    assert "neither a greater Strength nor a lower Scale is possible: take another seed" in next_step(strongest)
     host.shared.cmd_opts.gie_enforce = "bomb"
     _, enforced = run(host)
     assert next_step(enforced) == ""

@@ -78,5 +78,6 @@ def test_a_list_that_there_is_not(what, name):
 def test_a_preset_fills_all_in_but_keeps_ones_own_prompts(what):
     preset = Preset("styles", '"neon sign", watercolour')
     filled = ["neon sign", "neon sign", "demo-style", starter_list("demo-style"), "detector"]
-    assert what._fill(preset, "object", starter_list("object")) == filled
-    assert what._fill(preset, "object", OWN) == ["neon sign", "neon sign", SAME, SAME, "detector"]
+    assert what._fill(preset, "object", starter_list("object"), "self") == filled
+    assert what._fill(preset, "object", OWN, "self") == ["neon sign", "neon sign", SAME, SAME, "detector"]
+    assert what._fill(preset, "object", starter_list("object"), "hand") == [*filled[:-1], SAME]

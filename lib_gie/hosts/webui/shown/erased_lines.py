@@ -15,12 +15,15 @@ from lib_gie.core.concepts import parse_concepts
 from lib_gie.errors import GieError
 from lib_gie.hosts.webui.request.infotext import ENFORCED, NAME_AND_HASH
 from lib_gie.options import BY_NAME
-from lib_gie.stronger import greater_strength
+from lib_gie.stronger import greater_strength, stronger_scale
 
 from .own_infotexts import NO_SCALE, Settings, first_places, image_in, is_erased, kept_texts, keys_in
 from .readout import CALIBRATION, NOT_OURS, PICTURES, is_number, setter_text, told
 
 MOST_LINES = 12
+_FACTORS = ("strength", "weight")
+"""What a scale was multiplied by, as the read-out has it."""
+
 _OFF = (
     "<b>Nothing was erased</b>: concepts are filled in, but <i>Erase concepts</i> was not ticked when this was "
     "generated."
@@ -30,16 +33,18 @@ _YOURS_OFF = (
 )
 _LOOK = "Look whether it is gone. If an image still shows it, {}"
 _RAISE = "take its seed (♻️), raise <i>Strength</i> to {:g} and generate again; if too much else is gone, lower it."
-_WIDEN = "take its seed (♻️), {} and generate again: with {} less is erased."
+_WIDEN = "take its seed (♻️), {} and generate again, so that more is erased."
 _AT_GREATEST = (
     "no greater <i>Strength</i> is possible: take its seed (♻️), choose <i>Fixed scale</i> under <i>Adapter</i>, and "
     "lower <i>Scale</i>."
 )
-_NARROWING = {
-    BY_NAME["start"].infotext: ("set <i>Start</i> to 0 and <i>End</i> to 1", "fewer steps"),
-    BY_NAME["keep_composition"].infotext: ("untick <i>Keep composition</i>", "the composition kept"),
+_AT_STRONGEST = "neither a greater <i>Strength</i> nor a lower <i>Scale</i> is possible: take another seed."
+_WIDER = {
+    BY_NAME["start"].infotext: "set <i>Start</i> to 0 and <i>End</i> to 1",
+    BY_NAME["hires"].infotext: "set <i>Hires. fix pass</i> to both",
+    BY_NAME["keep_composition"].infotext: "untick <i>Keep composition</i>",
 }
-"""What to do, by the infotext's key of a setting with which less is erased, and how that setting is called."""
+"""What to do with an option that leaves something unerased which its default would not, by its key in infotexts."""
 
 _AFTER_NONE = "If an image shows what was not erased, choose <i>Fixed scale</i> under <i>Adapter</i>."
 
@@ -215,12 +220,25 @@ def _next_step(own: Sequence[Mapping[str, Any]], texts: Sequence[Settings]) -> s
 
 def _for_more(applied: Sequence[Mapping[str, Any]], texts: Sequence[Settings]) -> str:
     """Say how to erase more. ``applied``: what was erased by. ``texts``: the settings in the images' infotexts."""
-    for key, (what, called) in _NARROWING.items():
-        if any(key in settings for settings in texts):
-            return _WIDEN.format(what, called)
-    strengths = [entry["strength"] for entry in applied if is_number(entry.get("strength"))]
-    greater = greater_strength(max(strengths, default=BY_NAME["strength"].default))
-    return _AT_GREATEST if greater is None else _RAISE.format(greater)
+    strengths, weights = ([entry[name] for entry in applied if is_number(entry.get(name))] for name in _FACTORS)
+    strength = max(strengths, default=BY_NAME["strength"].default)
+    wider = [what for key, what in _WIDER.items() if any(key in settings for settings in texts)]
+    if min(weights, default=1) < 1:
+        wider.append("give no concept a weight below 1")
+    if wider:
+        wider += ["set <i>Strength</i> to 1"] if strength < 1 else []
+        return _WIDEN.format(", ".join(wider))
+    greater = greater_strength(strength)
+    if greater is not None:
+        return _RAISE.format(greater)
+    return _AT_STRONGEST if all(map(_is_strongest, applied)) else _AT_GREATEST
+
+
+def _is_strongest(entry: Mapping[str, Any]) -> bool:
+    """Tell whether a concept was erased by a fixed scale that cannot be stronger."""
+    if entry.get("kind") != "fixed scale" or not all(is_number(entry.get(name)) for name in ("scale", *_FACTORS)):
+        return False
+    return bool(stronger_scale(entry["scale"] / (entry["strength"] * entry["weight"])) is None)
 
 
 def _is_wanted(entry: Mapping[str, Any]) -> bool:

@@ -48,7 +48,7 @@ def build_what(judge: Any) -> WhatFields:
         # the WebUI would keep the text of a list that the next version may have mended
         starter.do_not_save_to_config = prompts.do_not_save_to_config = True
         known = gr.State("")
-        buttons_of_presets(PREFIX, _fill, [starter, prompts], [concept, known, starter, prompts, judge])
+        buttons_of_presets(PREFIX, _fill, [starter, prompts, judge], [concept, known, starter, prompts, judge])
         starter.render()
         prompts.render()
         said = line("what")
@@ -58,13 +58,18 @@ def build_what(judge: Any) -> WhatFields:
     return WhatFields(concept, prompts, said)
 
 
-def _fill(preset: Preset, name: Any, prompts: Any) -> list[Any]:
+def _fill(preset: Preset, name: Any, prompts: Any, judge: Any) -> list[Any]:
     """Return the first of a preset's concepts, that again, its starter list's name and text, and the judge for it.
 
-    Prompts of the user's own stay. ``name``: that of the list that is chosen.
+    See ``_suited`` for what stays.
     """
     concept = parse_concepts(preset.concepts)[0].text
-    return [format_concepts([Concept(concept)]), concept, *_list_for(concept, name, prompts), suitable_judge(concept)]
+    return [format_concepts([Concept(concept)]), concept, *_suitable(concept, name, prompts, judge)]
+
+
+def _suitable(concept: str, name: Any, prompts: Any, judge: Any) -> list[Any]:
+    """Return the name and text of the starter list for a concept, and the judge for it."""
+    return [*_list_for(concept, name, prompts), suitable_judge(concept) if is_usual(judge) else gr.update()]
 
 
 def _list_for(concept: str, name: Any, prompts: Any) -> list[Any]:
@@ -80,8 +85,9 @@ def _list_for(concept: str, name: Any, prompts: Any) -> list[Any]:
 def _suited(text: Any, known: Any, name: Any, prompts: Any, judge: Any) -> list[Any]:
     """Return the concept that was typed, and the starter list's name and text and the judge that suit it.
 
-    Nothing changes where it is the concept that is ``known``, for which others may have been chosen. A judge that is
-    usual for nothing was chosen by somebody, and stays. ``name``: that of the list.
+    Nothing changes where it is the concept that is ``known``, for which others may have been chosen. Prompts of the
+    user's own stay. So does a judge that is usual for nothing, because somebody has chosen it. ``name``: that of the
+    list.
     """
     try:
         concept = bare(text) if isinstance(text, str) and text.strip() else ""
@@ -89,8 +95,7 @@ def _suited(text: Any, known: Any, name: Any, prompts: Any, judge: Any) -> list[
         concept = ""
     if concept in ("", known):
         return [gr.update()] * 4
-    chosen = suitable_judge(concept) if is_usual(judge) else gr.update()
-    return [concept, *_list_for(concept, name, prompts), chosen]
+    return [concept, *_suitable(concept, name, prompts, judge)]
 
 
 def _chosen(name: Any) -> list[Any]:
