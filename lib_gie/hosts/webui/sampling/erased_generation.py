@@ -166,7 +166,7 @@ class Generation:
     # -- afterwards ------------------------------------------------
 
     def _keep_found(self) -> None:
-        if self._batch is not None and self._batch.p is self.p:
+        if self._batch is not None:
             self._found.keep(self._number, self._batch.plans)
 
     def found(self, plan: int, batch: int, image: int) -> FoundScales | None:
