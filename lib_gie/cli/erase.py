@@ -29,7 +29,7 @@ FILES = ("before.png", "after.png", "attention.png", "comparison.png")
 EXAMPLES = (
     Example(
         '"a cat and a knife" --erase knife --seed 20 --out out',
-        "The demo model's adapter for knife finds the scale. Four pictures go into the folder out.",
+        "The prompt names the knife, so at least the fixed scale counts. Four pictures go into the folder out.",
     ),
     Example(
         '"a picnic" --erase banana --seed 7 --out out',
@@ -105,12 +105,11 @@ def _check(options: argparse.Namespace) -> None:
 
 def _check_words(options: argparse.Namespace) -> None:
     """Raise GieError for words of concepts that the demo model does not know; warn of such words elsewhere."""
-    from lib_gie.demo.words import known_words_text, unknown_words_message
+    from lib_gie.demo.words import unknown_concept_message, unknown_words_message
 
     for concept in read_concepts("--erase", options.erase):
-        message = unknown_words_message(concept.text, "concept", with_known=False)
-        if message:
-            raise GieError(f"{message}; name another thing, or take another model with --model. {known_words_text()}")
+        if message := unknown_concept_message(concept.text):
+            raise GieError(message)
     for text, what in ((options.prompt, "prompt"), (options.negative, "negative prompt")):
         message = unknown_words_message(text, what)
         if message:
@@ -213,8 +212,17 @@ def _attention(pair, seeds: list[int]) -> dict:
 
 
 def _scale_text(eraser, image: int) -> str:
-    values = [f"{float(value):.2f}" for concept in eraser.scales[image] for value in concept]
+    values = [f"{round(float(value), 4):.2f}" for concept in eraser.scales[image] for value in concept]
     return f"scale {', '.join(values)}"
+
+
+def _nothing_found(pair, number: int, choice: Choice) -> bool:
+    """Tell whether nothing was erased because an adapter or a calibration found a concept in no image's prompt."""
+    from lib_gie.core.scales.scale_rules import Guarded
+
+    is_wanted = pair.eraser.settings.strength * pair.eraser.concepts[number].weight != 0
+    scales = [float(value) for of_image in pair.eraser.scales for value in of_image[number]]
+    return is_wanted and isinstance(choice.rule, Guarded) and not any(scales)
 
 
 def _report(
@@ -238,6 +246,7 @@ def _report(
             "by": choices[number].by,
             "set_by": ": ".join(set_by[number]),
             "why": choices[number].why,
+            "nothing_found": _nothing_found(pair, number, choices[number]),
         }
         for number, concept in enumerate(pair.eraser.concepts)
     ]
@@ -314,12 +323,15 @@ def _print(report: dict, demo: bool, options: argparse.Namespace) -> None:
         scales = ", ".join(_in_words(of_image) for of_image in concept["scales"])
         print(f"erase: {concept['text']} (tokens: {' '.join(concept['tokens'])}), scale {scales}")
         print(f"       by {concept['set_by']}")
+        if concept["nothing_found"]:
+            print("       so nothing was erased: no image's prompt was found to name or imply it")
     for note in _together(report["notes"]):
         print(f"note: {note}")
     print(f"seconds: {report['seconds_before']} without, {report['seconds_after']} with")
     if demo:
-        print(f"shown without: {_shown(report, 'before')}")
-        print(f"shown with:    {_shown(report, 'after')}")
+        together = " (all images together)" if len(report["images"]) > 1 else ""
+        print(f"shown without: {_shown(report, 'before')}{together}")
+        print(f"shown with:    {_shown(report, 'after')}{together}")
         for line in (*_counts(report), *next_steps(report, options)):
             print(line)
     print("\n".join(report["files"]))

@@ -8,7 +8,7 @@ from typing import Any
 
 from lib_gie.demo.fixed_scale import default_scale
 from lib_gie.demo.sampling_settings import FAMILY
-from lib_gie.demo.words import thing_named
+from lib_gie.demo.words import MISTAKEN, thing_named
 from lib_gie.stronger import greater_strength, narrowed, stronger_scale
 
 
@@ -26,11 +26,13 @@ def next_steps(report: Mapping[str, Any], options: argparse.Namespace) -> list[s
     for concept in report["concepts"]:
         text = concept["text"]
         if thing_named(text) is None:
-            found.append(f"{text}: the detector has no name for it; look at the pictures whether it shows")
+            found.append(f"{text}: the detector has no name for it; look whether the pictures show it")
             continue
         left = [number for number, image in enumerate(report["images"]) if shows(text, image, "after")]
         if left:
             found += [f"{text} still shows: {advice}" for advice in _advice(concept, left, options)]
+        if left and thing_named(text) in MISTAKEN:
+            found.append(f"{text}: the detector takes many a blurred picture for it; look at the pictures first")
     return found
 
 
@@ -46,13 +48,14 @@ def _advice(concept: Mapping[str, Any], left: list[int], options: argparse.Names
     wider = _wider(concept["weight"], options)
     if wider:
         return [*found, f"try it {wider}, so that more is erased"]
+    spoilt = ", or another seed if the rest is spoilt" if options.strength > 1 else ""
     greater = greater_strength(options.strength)
     if greater is not None:
-        return [*found, f"try --strength {greater:g}"]
-    own = [min(concept["scales"][number]) / concept["weight"] / options.strength for number in left]
-    stronger = stronger_scale(min(own))
+        return [*found, f"try --strength {greater:g}{spoilt}"]
+    stronger = stronger_scale(min(min(concept["scales"][number]) / concept["weight"] for number in left))
     if stronger is not None:
-        return [*found, f"no greater --strength is possible; try --scale {stronger:g} as well, and no --adapter"]
+        others = "--strength and --adapter" if options.adapter else "--strength"
+        return [*found, f"no greater --strength is possible; try --scale {stronger:g} in place of {others}{spoilt}"]
     return [*found, "neither a greater --strength nor a stronger --scale is possible; try another seed"]
 
 

@@ -21,7 +21,7 @@ from .concepts import bare_concepts
 from .examples import Example
 from .outputs import check_file, check_folder
 from .steps import Steps
-from .training_told import say_extent, taken_text, trial_command
+from .training_told import say_extent, taken_text, trial
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,9 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--concept", required=True, help="one concept, or several for a joint adapter: knife, wine")
     parser.add_argument(
         "--prompts",
-        help="file with one prompt a line, after a line [unrelated] those without the concept, after [unrelated unless "
-        "named] those of which the ones that name it are left out; or "
-        "a starter list's name (default on the demo model: its own)",
+        help="file with one prompt a line, in sections that lines head: [explicit] (and before any such line) for "
+        "those that name the concept, for which {concept} may stand, [implicit] for those that only imply it, "
+        "[unrelated] for those without it, [unrelated unless named] for those of which the ones that name it are left "
+        "out; or a starter list's name (default on the demo model: its own)",
     )
     parser.add_argument(
         "--out",
@@ -143,6 +144,7 @@ def _samples(options: argparse.Namespace, concept: str, demo: bool) -> list[Samp
         _check_concept(concept)
     if options.prompts is not None:
         prompts = load_prompts(options.prompts, concept)
+        _check_list(options.prompts, concept, demo)
         _check_prompts(prompts, concept, demo)
         return samples_of(prompts, range(options.seeds))
     if not demo:
@@ -154,11 +156,10 @@ def _samples(options: argparse.Namespace, concept: str, demo: bool) -> list[Samp
 
 def _check_concept(concept: str) -> None:
     """Raise OptionError for a concept with words that the demo model has never seen: it draws nothing for them."""
-    from lib_gie.demo.words import known_words_text, unknown_words_message
+    from lib_gie.demo.words import unknown_concept_message
 
-    message = unknown_words_message(concept, "concept", with_known=False)
-    if message:
-        raise OptionError(f"{message}; name another thing, or take another model with --model. {known_words_text()}")
+    if message := unknown_concept_message(concept):
+        raise OptionError(message)
 
 
 def _without(text: str | None, concept: str, samples: list[Sample]) -> list[Sample]:
@@ -210,6 +211,19 @@ def demo_samples(concept: str, count: int) -> list[Sample]:
         for number, prompt in enumerate(fitting_prompts(name))
         for seed in (seeds[:count] if prompt.text in of_split else (number % _OTHER_SEEDS,))
     ]
+
+
+def _check_list(name: str, concept: str, demo: bool) -> None:
+    """Warn of a starter list for things where the concept is a style of the demo model, and of the reverse."""
+    if not demo:
+        return
+    from lib_gie.demo.words import is_style
+    from lib_gie.training.prompts import general_list, starter_list_for
+
+    kind, suited = general_list(name), starter_list_for(concept, is_demo=True, is_style=is_style(concept))
+    if kind is not None and kind != general_list(suited):
+        print(f"warning: the list {name} is not for {concept!r}, a {'style' if is_style(concept) else 'thing'} of the "
+              f"demo model; take --prompts {suited}", file=sys.stderr)  # fmt: skip
 
 
 def _check_prompts(prompts: list[tuple[str, str]], concept: str, demo: bool) -> None:
@@ -266,7 +280,7 @@ def _check(options: argparse.Namespace) -> None:
     path = _out(options.out)
     check_file("--out", path)
     if path.exists() and not options.replace:
-        raise OptionError(f"--out {options.out}: {path.name} is there already; take another name, or give --replace")
+        raise OptionError(f"--out {options.out}: {path} is there already; take another name, or give --replace")
     check_folder("--labels", options.labels)
 
 
@@ -327,8 +341,9 @@ def _train(options: argparse.Namespace) -> None:
     text = summary(result, labels)
     _say_result(verdict(result, text, path.stem), is_good(result, text), path, text, options.json)
     taken = taken_text(maker, concepts, path)
-    print(f"The training took {duration(time.monotonic() - begun)}.{taken} Try the adapter:", file=sys.stderr)
-    print(f"  {trial_command(options, path, work)}", file=sys.stderr)
+    print(
+        f"The training took {duration(time.monotonic() - begun)}.{taken} {trial(options, path, work)}", file=sys.stderr
+    )
 
 
 def _say_result(said: str, is_good: bool, path: Path, figures: dict, as_json: bool) -> None:

@@ -49,10 +49,12 @@ def say_extent(
 
 def extent_text(concept: str, work: Work, judge: type[Judge], pace: float) -> str:
     """Say how much there is to do for a concept. ``pace``: the seconds that an evaluation of the UNet takes."""
+    from lib_gie.hosts.diffusers import processes
     from lib_gie.training.work import uncounted_text
 
+    of_one = " of one process" if processes.count() > 1 else ""
     return (
-        f"{concept}: {work.prompts:,} prompts to read. Images to make: {work.images_text}. Time of one process: "
+        f"{concept}: {work.prompts:,} prompts to read. Images to make: {work.images_text}. Time{of_one}: "
         f"{work.time_text(pace)}, less what an earlier run has kept.{uncounted_text(judge)}"
     )
 
@@ -71,34 +73,37 @@ def taken_text(maker: PipelineImageMaker, concepts: Sequence[str], path: Path) -
     return f" From now on `erase` takes it for {', '.join(taken)}, where no other is named."
 
 
-def trial_command(options: argparse.Namespace, path: Path, work: Mapping[str, Sequence[Sample]]) -> str:
-    """Return a command that erases with the new adapter from a prompt that it was trained on.
+def trial(options: argparse.Namespace, path: Path, work: Mapping[str, Sequence[Sample]]) -> str:
+    """Return two lines: how to try the new adapter, and a command that erases with it from a prompt of its training.
 
     Best is one that only implies the concept: where a prompt names it, the fixed scale may be stronger. Next best is
-    one that has more in it than the concept.
+    one that names it once and has more in it.
     """
     from lib_gie.core.concepts import Concept, format_concepts
+    from lib_gie.named import times_named
     from lib_gie.training.prompts import webui_syntax
 
     samples = [sample for own in work.values() for sample in own if sample.kind != "unrelated"]
 
-    def order(sample: Sample) -> tuple[bool, bool, int]:
+    def order(sample: Sample) -> tuple[bool, bool, bool, int]:
         text = sample.prompt
         is_odd = text.startswith("-") or len(text) > _LONGEST_TRIAL or webui_syntax(text) is not None
-        return is_odd, sample.kind != "implicit", -len(text)
+        is_repeated = sum(times_named(text, concept) for concept in work) > 1
+        return is_odd, sample.kind != "implicit", is_repeated, -len(text)
 
-    prompt = min(samples, key=order).prompt
+    chosen = min(samples, key=order)
     given = {
         "--erase": format_concepts([Concept(concept) for concept in work]),
         "--adapter": options.out if path.stem == options.out else str(path),
         "--model": str(options.model or ""),
         "--count": "4",
-        "--out": "out",
+        "--out": f"out-{path.stem}",
     }
-    words = ["python", "-m", "lib_gie", "erase", prompt]
+    words = ["python", "-m", "lib_gie", "erase", chosen.prompt]
     for name, value in given.items():
         words += [f"{name}={value}"] if value.startswith("-") else [name, value] if value else []
-    return for_shell(words, is_windows=os.name == "nt")
+    names = "" if chosen.kind == "implicit" else " (its prompt names the concept, so the fixed scale may be stronger)"
+    return f"Try the adapter{names}:\n  {for_shell(words, is_windows=os.name == 'nt')}"
 
 
 def for_shell(words: Sequence[str], is_windows: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 from lib_gie.named import words_of
 
@@ -12,25 +13,42 @@ from .world.concepts import STYLE_OF
 from .world.things import OBJECTS, UNWANTED
 
 _EXAMPLES = 3
+MISTAKEN = frozenset({"watercolour"})
+"""What the detector sees in blurred images of the plain style as well: see ``world.detector.BLURRED_PREFERENCE``."""
+
+_NEAR = 0.75  # likeness of two words of which one may be meant by the other
 _ARTICLES = ("a", "an", "the")
 
 
 def unknown_words_message(text: str, what: str, with_known: bool = True) -> str | None:
     """Return one line about the words of ``text`` that the demo model does not know, None where it knows all.
 
-    ``what``: what the text is ("prompt", "concept"). ``with_known``: whether the line lists the words that it knows.
+    ``what``: what the text is ("prompt", "concept"). ``with_known``: whether the line says what it draws.
     """
     unknown = unknown_words(text)
     if not unknown:
         return None
     noun = "word" if len(unknown) == 1 else "words"
     message = f"the demo model does not know the {noun} {', '.join(unknown)} of the {what}"
-    return f"{message}. {known_words_text()}" if with_known else message
+    return f"{message}. {known_words_text(text)}" if with_known else message
 
 
-def known_words_text() -> str:
-    """Return a sentence with all words that the demo model knows."""
-    return f"It knows: {', '.join(words())}"
+def unknown_concept_message(text: str) -> str | None:
+    """Return one line for a command that is to erase what the demo model does not know, None where it knows it."""
+    message = unknown_words_message(text, "concept", with_known=False)
+    if message is None:
+        return None
+    return f"{message}; name another thing, or take another model with --model. {known_words_text(text)}"
+
+
+def known_words_text(text: str) -> str:
+    """Return sentences on what the demo model draws. ``text``: one with words that it does not know."""
+    near = [found for word in unknown_words(text) for found in get_close_matches(word, words(), 1, _NEAR)]
+    meant = f"Did you mean {', '.join(dict.fromkeys(near))}? " if near else ""
+    return (
+        f"{meant}It draws {', '.join(OBJECTS)}, and the styles {', '.join(STYLE_OF)}; models/demo/README.md lists all "
+        f"words that it knows"
+    )
 
 
 def unknown_in_prompts_message(prompts: Sequence[str], concept: str, better: str) -> str | None:

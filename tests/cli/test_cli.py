@@ -296,7 +296,7 @@ def test_train_makes_an_adapter_that_the_other_commands_take(tmp_path, capsys):
         "step 3 of 4: making and judging images for knife, in rounds, after each of which an adapter is fitted",
         "step 4 of 4: fitting the adapter",
     ]  # fmt: skip
-    extent = r"knife: 16 prompts to read. Images to make: usually 16 to \d+, at most \d+. Time of one process: "
+    extent = r"knife: 16 prompts to read. Images to make: usually 16 to \d+, at most \d+. Time: "
     assert re.search(extent, written.err)
     assert (report["prompts"], report["unrelated_prompts"]) == (16, 8)
     assert (report["labelled"], report["presumed_prompts"]) == (8, 0)  # one round; none of the unrelated prompts
@@ -322,7 +322,7 @@ def test_train_makes_an_adapter_that_the_other_commands_take(tmp_path, capsys):
     assert main([*arguments, "--label", "all", "--read-at", "half"]) == 0
     written = capsys.readouterr()
     assert "step 3 of 3: fitting the adapter" in written.err
-    assert "Time of one process: " in written.err
+    assert "Time: " in written.err
     whole = json.loads(written.out)
     assert whole["labelled"] == 8
     assert whole["images"] > report["images"]  # a whole search for each
@@ -504,15 +504,16 @@ def test_an_interrupted_training_says_how_it_goes_on(tmp_path, monkeypatch, caps
 )  # fmt: skip
 def test_the_adapter_is_tried_on_what_it_was_trained_for(concepts, prompt, out, words):
     """By the concepts as they are read again, and by a prompt that means the same without the WebUI."""
-    from lib_gie.cli.training_told import trial_command
+    from lib_gie.cli.training_told import trial
     from lib_gie.training.labels import Sample
 
     options = argparse.Namespace(out=out, model=Path("a b.safetensors"))
     path = Path(out) if out.endswith(".safetensors") else Path("models", f"{out}.safetensors")
     prompts = ["- a", "a (cat:1.2)", prompt]
     samples = [Sample("a tree", 1, "unrelated"), *(Sample(text, 1, "explicit") for text in prompts)]
-    command = trial_command(options, path, dict.fromkeys(concepts, samples))
-    expected = ["erase", *words, "--model", "a b.safetensors", "--count", "4", "--out", "out"]
+    told, command = trial(options, path, dict.fromkeys(concepts, samples)).split("\n")
+    assert told == "Try the adapter (its prompt names the concept, so the fixed scale may be stronger):"
+    expected = ["erase", *words, "--model", "a b.safetensors", "--count", "4", "--out", f"out-{path.stem}"]
     assert shlex.split(command)[3:] == expected
     assert [concept.text for concept in parse_concepts(words[2])] == concepts
 

@@ -455,6 +455,21 @@ def test_prompts_and_judges_are_looked_at_before_the_model(tmp_path, capsys, no_
     assert "no judge 'oracle'" in fails(capsys, "judge", "--judge", "oracle")
 
 
+@pytest.mark.parametrize(
+    ("concept", "name", "said"),
+    [
+        ("watercolour", "demo-object", "the list demo-object is not for 'watercolour', a style of the demo model; take "
+                                       "--prompts demo-style"),
+        ("watercolour", "object", "a style of the demo model"), ("moon", "demo-style", "take --prompts demo-object"),
+        ("Moon", "demo-object", ""), ("neon sign", "demo-style", ""), ("moon", "violence", ""),
+    ],
+)  # fmt: skip
+def test_a_starter_list_that_is_for_others_is_warned_of(concept, name, said, tmp_path, capsys, no_model):
+    assert main(["train", "--concept", concept, "--prompts", name, "--out", str(tmp_path / "a.safetensors")]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: the list")]
+    assert [said in line for line in lines] == [True] * bool(said)
+
+
 def test_too_few_prompts_are_noticed_before_the_model(tmp_path, capsys, no_model):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a {concept}\n[unrelated]\na house", encoding="utf-8")  # both would be kept for validation

@@ -176,6 +176,16 @@ def here(*folders) -> Here:
     return Here(lambda name, digest: find_recorded(name, digest, [MODELS, *folders]).name)
 
 
+def test_where_nothing_was_found_it_is_said(kept, tmp_path, capsys):
+    """A scale of 0.00 alone says nothing to a newcomer."""
+    said = "so nothing was erased: no image's prompt was found to name or imply it"
+    main(["erase", "a cat", "--erase", "banana", "--seed", "3", "--out", str(tmp_path)])
+    assert said in capsys.readouterr().out
+    for more in (["--scale", "0"], ["--strength", "0"], ["--scale", "-1"]):
+        main(["erase", "a cat", "--erase", "banana", "--seed", "3", "--out", str(tmp_path), *more])
+        assert said not in capsys.readouterr().out
+
+
 def test_a_kept_calibration_is_taken_and_erases(kept, tmp_path, capsys):
     main(["erase", "a picnic", "--erase", "banana", "--seed", "3", "--out", str(tmp_path)])
     said = capsys.readouterr().out

@@ -10,10 +10,13 @@ from lib_gie.cli.next_steps import next_steps, shows
 from lib_gie.demo.words import thing_named
 
 STILL = "knife still shows: "
+SPOILT = ", or another seed if the rest is spoilt"
 
 
-def asked(strength: float = 1.0, start: float = 0.0, end: float = 1.0, keep_composition: bool = False):
-    return SimpleNamespace(strength=strength, start=start, end=end, keep_composition=keep_composition)
+def asked(strength: float = 1.0, start: float = 0.0, end: float = 1.0, keep_composition: bool = False, adapter=None):
+    return SimpleNamespace(
+        strength=strength, start=start, end=end, keep_composition=keep_composition, adapter=adapter
+    )  # fmt: skip
 
 
 def report(shown: list[bool], scales: list[float], weight: float = 1.0) -> dict:
@@ -26,7 +29,8 @@ def report(shown: list[bool], scales: list[float], weight: float = 1.0) -> dict:
     ("strength", "greater"), [(0.01, "0.51"), (0.5, "1"), (1.0, "1.5"), (1.5, "2.25"), (2.5, "3"), (2.99, "3")]
 )
 def test_a_greater_strength_comes_first(strength, greater):
-    assert next_steps(report([True, False], [-1.0, -1.0]), asked(strength)) == [f"{STILL}try --strength {greater}"]
+    found = next_steps(report([True, False], [-1.0, -1.0]), asked(strength))
+    assert found == [f"{STILL}try --strength {greater}{SPOILT if strength > 1 else ''}"]
 
 
 @pytest.mark.parametrize(
@@ -37,10 +41,12 @@ def test_a_greater_strength_comes_first(strength, greater):
         ([True], [-0.0], 0.0, 1.0, ["its weight or --strength is 0, which erases nothing"]),
         ([True], [-0.0], 1.0, 0.0, ["its weight or --strength is 0, which erases nothing"]),
         ([True, False], [0.0, -1.0], 1.0, 1.0, ["in 1 of the images its scale was 0; try --scale -1 and no --adapter"]),
-        ([True], [-3.0], 1.0, 3.0, ["no greater --strength is possible; try --scale -1.5 as well, and no --adapter"]),
-        ([True], [-6.0], 2.0, 3.0, ["no greater --strength is possible; try --scale -1.5 as well, and no --adapter"]),
-        ([True], [-0.03], 1.0, 3.0, ["no greater --strength is possible; try --scale -0.51 as well, and no "
-                                     "--adapter"]),
+        ([True], [-3.0], 1.0, 3.0, [f"no greater --strength is possible; try --scale -4.5 in place of --strength"
+                                     f"{SPOILT}"]),
+        ([True], [-6.0], 2.0, 3.0, [f"no greater --strength is possible; try --scale -4.5 in place of --strength"
+                                     f"{SPOILT}"]),
+        ([True], [-0.03], 1.0, 3.0, [f"no greater --strength is possible; try --scale -0.53 in place of --strength"
+                                      f"{SPOILT}"]),
         ([True], [-60.0], 1.0, 3.0, ["neither a greater --strength nor a stronger --scale is possible; try another "
                                      "seed"]),
         ([True, True], [0.0, -1.0], 1.0, 1.0, ["in 1 of the images its scale was 0; try --scale -1 and no --adapter",
@@ -98,4 +104,16 @@ def test_a_concept_shows_by_whatever_it_is_called(text):
 def test_nobody_says_that_what_the_detector_has_no_name_for_is_gone():
     found = report([True], [-1.0])
     found["concepts"][0]["text"] = "red"
-    assert next_steps(found, asked()) == ["red: the detector has no name for it; look at the pictures whether it shows"]
+    assert next_steps(found, asked()) == ["red: the detector has no name for it; look whether the pictures show it"]
+
+
+def test_an_adapter_gives_way_to_a_scale():
+    (found,) = next_steps(report([True], [-3.0]), asked(3.0, adapter="mine"))
+    assert "try --scale -4.5 in place of --strength and --adapter, or" in found
+
+
+def test_what_the_detector_mistakes_is_said():
+    found = report([True], [-1.0])
+    found["concepts"][0]["text"] = "watercolour"
+    found["images"][0]["styles_after"] = ["watercolour"]
+    assert next_steps(found, asked())[-1].startswith("watercolour: the detector takes many a blurred picture for it")

@@ -16,15 +16,26 @@ from lib_gie.demo import diffusion, export, text, vae
 from lib_gie.demo.loop import run
 from lib_gie.demo.sampling_settings import SIZE
 from lib_gie.demo.words import unknown_words_message
+from lib_gie.demo.world.captions import words
 from lib_gie.demo.world.styles import STYLES
+from lib_gie.named import words_of
 
 
-def test_unknown_words_are_named_with_the_known_ones():
+def test_unknown_words_are_named_with_what_is_drawn():
     message = unknown_words_message("a gun and a tank", "prompt")
     assert "words gun, tank of the prompt" in message
     assert "umbrella" in message
+    assert "pencil sketch" in message
+    assert "Did you mean" not in message
+    assert "Did you mean knife? It draws" in unknown_words_message("a knif", "concept")
+    assert "Did you mean watercolour, banana?" in unknown_words_message("watercolor of a bananna", "prompt")
     assert "the word gun of the concept" in unknown_words_message("a gun, a GUN", "concept")
     assert unknown_words_message("A Pencil Sketch of a cheroot", "prompt") is None
+
+
+def test_the_models_page_lists_every_word():
+    page = (DEMO_CHECKPOINT.parent / "README.md").read_text(encoding="utf-8")
+    assert set(words()) <= set(words_of(page))
 
 
 def test_training_can_be_interrupted(tmp_path):

@@ -98,12 +98,12 @@ def test_times_in_words():
 def test_the_command_says_it_in_words():
     work = work_left(SAMPLES, len(GRID), DETECTOR, 20, presumed(40))
     text = extent_text("knife", work, DETECTOR, 0.1)
-    assert text.startswith(f"knife: 120 prompts to read. Images to make: {work.images_text}. Time of one process: ")
+    assert text.startswith(f"knife: 120 prompts to read. Images to make: {work.images_text}. Time: ")
     assert work.images_text == f"usually 48 to 144, at most {images(work)[2]}"
-    assert "process: usually 4 to 10 minutes, at most 54 minutes, less" in text
+    assert "Time: usually 4 to 10 minutes, at most 54 minutes, less" in text
     hand = judge_class("hand")
     by_hand = extent_text("knife", work_left(SAMPLES, len(GRID), hand, 20, None), hand, 0.1)
-    assert "Images to make: 1,300. Time of one process: 1 hour 27 minutes, less" in by_hand
+    assert "Images to make: 1,300. Time: 1 hour 27 minutes, less" in by_hand
     assert by_hand.endswith("your answers is added.")
 
 

@@ -27,6 +27,12 @@ def rank() -> int:
     return 0 if state is None else state.process_index
 
 
+def count() -> int:
+    """Return how many processes share the work."""
+    state = _state()
+    return 1 if state is None else int(state.num_processes)
+
+
 def is_first() -> bool:
     """Tell whether this process is the one that prints and writes results."""
     return rank() == 0

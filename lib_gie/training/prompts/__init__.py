@@ -62,6 +62,14 @@ def starter_list_for(concept: str, is_demo: bool = False, is_style: bool | None 
     return _DEMO[found] if is_demo else found
 
 
+def general_list(name: object) -> str | None:
+    """Return which of the two lists for whatever is erased a starter list is, "object" or "artist-style", or None.
+
+    Those of the demo model count as those in whose places they are.
+    """
+    return next((general for general, own in _DEMO.items() if name in (general, own)), None)
+
+
 def starter_list(name: object) -> str:
     """Return the text of a starter list. Raises OptionError for the name of none."""
     if name not in starter_lists():
