@@ -329,9 +329,9 @@ def _print(report: dict, demo: bool, options: argparse.Namespace) -> None:
         print(f"note: {note}")
     print(f"seconds: {report['seconds_before']} without, {report['seconds_after']} with")
     if demo:
-        together = " (all images together)" if len(report["images"]) > 1 else ""
-        print(f"shown without: {_shown(report, 'before')}{together}")
-        print(f"shown with:    {_shown(report, 'after')}{together}")
+        of_all = " (all images together)" if len(report["images"]) > 1 else ""
+        print(f"shown without: {_shown(report, 'before')}{of_all}")
+        print(f"shown with:    {_shown(report, 'after')}{of_all}")
         for line in (*_counts(report), *next_steps(report, options)):
             print(line)
     print("\n".join(report["files"]))

@@ -25,13 +25,14 @@ def next_steps(report: Mapping[str, Any], options: argparse.Namespace) -> list[s
     found = []
     for concept in report["concepts"]:
         text = concept["text"]
-        if thing_named(text) is None:
+        thing = thing_named(text)
+        if thing is None:
             found.append(f"{text}: the detector has no name for it; look whether the pictures show it")
             continue
         left = [number for number, image in enumerate(report["images"]) if shows(text, image, "after")]
         if left:
             found += [f"{text} still shows: {advice}" for advice in _advice(concept, left, options)]
-        if left and thing_named(text) in MISTAKEN:
+        if left and thing in MISTAKEN:
             found.append(f"{text}: the detector takes many a blurred picture for it; look at the pictures first")
     return found
 

@@ -189,12 +189,11 @@ def demo_samples(concept: str, count: int) -> list[Sample]:
     of them for all prompts the labels would say so of every prompt. Raises OptionError for a concept that is not among
     the demo model's.
     """
-    from lib_gie.demo.words import bare_name, is_style, thing_named
+    from lib_gie.demo.words import bare_name, thing_named
     from lib_gie.demo.world.concepts import CONCEPTS
     from lib_gie.demo.world.fitting import fitting_prompts, training_kind
     from lib_gie.demo.world.splits import load_split
     from lib_gie.training.labels import Sample
-    from lib_gie.training.prompts import starter_list_for
 
     name = bare_name(concept)
     if name not in CONCEPTS:
@@ -202,7 +201,7 @@ def demo_samples(concept: str, count: int) -> list[Sample]:
         hint = f" To its detector that is {meant!r}." if meant in CONCEPTS else ""
         raise OptionError(
             f"the demo model has no prompts for {concept!r}; name one of {', '.join(CONCEPTS)}, or give --prompts, "
-            f"such as --prompts {starter_list_for(concept, is_demo=True, is_style=is_style(concept))}.{hint}"
+            f"such as --prompts {_list_on_demo(concept)}.{hint}"
         )
     split, seeds = load_split("train")
     of_split = {prompt.text for prompt in split}
@@ -213,14 +212,22 @@ def demo_samples(concept: str, count: int) -> list[Sample]:
     ]
 
 
+def _list_on_demo(concept: str) -> str:
+    """Return the name of the starter list for a concept on the demo model."""
+    from lib_gie.demo.words import is_style
+    from lib_gie.training.prompts import starter_list_for
+
+    return starter_list_for(concept, is_demo=True, is_style=is_style(concept))
+
+
 def _check_list(name: str, concept: str, demo: bool) -> None:
     """Warn of a starter list for things where the concept is a style of the demo model, and of the reverse."""
     if not demo:
         return
     from lib_gie.demo.words import is_style
-    from lib_gie.training.prompts import general_list, starter_list_for
+    from lib_gie.training.prompts import general_list
 
-    kind, suited = general_list(name), starter_list_for(concept, is_demo=True, is_style=is_style(concept))
+    kind, suited = general_list(name), _list_on_demo(concept)
     if kind is not None and kind != general_list(suited):
         print(f"warning: the list {name} is not for {concept!r}, a {'style' if is_style(concept) else 'thing'} of the "
               f"demo model; take --prompts {suited}", file=sys.stderr)  # fmt: skip
@@ -228,8 +235,8 @@ def _check_list(name: str, concept: str, demo: bool) -> None:
 
 def _check_prompts(prompts: list[tuple[str, str]], concept: str, demo: bool) -> None:
     """Raise OptionError where there is nothing to label; warn of prompts that are probably not meant so."""
-    from lib_gie.demo.words import is_style, unknown_in_prompts_message
-    from lib_gie.training.prompts import all_unrelated, starter_list_for, webui_syntax, without_syntax
+    from lib_gie.demo.words import unknown_in_prompts_message
+    from lib_gie.training.prompts import all_unrelated, webui_syntax, without_syntax
     from lib_gie.training.prompts.doubts import doubts
 
     kinds = [kind for _, kind in prompts]
@@ -239,8 +246,8 @@ def _check_prompts(prompts: list[tuple[str, str]], concept: str, demo: bool) -> 
         print("warning: no prompt is unrelated; without [unrelated] ones an adapter erases everywhere", file=sys.stderr)
     doubted = doubts(prompts, concept)
     if demo:
-        better = starter_list_for(concept, is_demo=True, is_style=is_style(concept))
-        doubted += filter(None, [unknown_in_prompts_message(without_syntax(prompts), concept, better)])
+        of_words = unknown_in_prompts_message(without_syntax(prompts), concept, _list_on_demo(concept))
+        doubted += [of_words] if of_words else []
     for text in doubted:
         print(f"warning: {text}", file=sys.stderr)
     marked = [found for prompt, _ in prompts if (found := webui_syntax(prompt))]
@@ -259,10 +266,11 @@ def _out(name: str) -> Path:
 
 def _free(options: argparse.Namespace) -> Path:
     """Return where the adapter goes: beside one that somebody has saved meanwhile, so that neither is lost."""
-    path, numbers = _out(options.out), itertools.count(2)
+    path = wanted = _out(options.out)
+    numbers = itertools.count(2)
     while path.exists() and not options.replace:
-        path = path.with_stem(f"{_out(options.out).stem}-{next(numbers)}")
-    if path != _out(options.out):
+        path = wanted.with_stem(f"{wanted.stem}-{next(numbers)}")
+    if path != wanted:
         print(f"another adapter was saved as {options.out} meanwhile; this one is {path.name}", file=sys.stderr)
     return path
 

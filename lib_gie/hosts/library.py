@@ -199,8 +199,8 @@ def adapter_for(
     """Return the adapter that was trained for a concept (its folded text) on this model family, if there is one.
 
     Of several it is the first in ``by_choice``; those that their own training found not good enough are left out. They
-    can still be taken by name. ``heads``: how many each cross-attention layer has. ``trusted``: leave
-    out those that were trained in the tab, where anybody may train one that erases little.
+    can still be taken by name. ``heads``: how many each cross-attention layer has. ``trusted``: leave out those that
+    were trained in the tab, where anybody may train one that erases little.
     """
     fitting = [
         installed

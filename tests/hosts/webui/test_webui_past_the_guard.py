@@ -181,10 +181,7 @@ def test_a_copy_that_is_sampled_in_its_place_is_the_job(host):  # noqa: F811
     _, expected = host.process(ON)
 
     def sample_a_copy(p):
-        denoise, p.one_pass = p.one_pass, None
-        twin = copy.copy(p)
-        p.one_pass = lambda x: type(p).one_pass(twin, x)
-        assert denoise
+        p.one_pass = copy.copy(p).one_pass
 
     _, done = host.process(ON, before_sampling=sample_a_copy)
     assert torch.equal(stacked(done), stacked(expected))

@@ -205,6 +205,8 @@ def test_what_to_do_next_is_said_of_what_a_user_has_chosen(host, tmp_path):  # n
     assert "no greater Strength is possible" in next_step(greatest)
     _, strongest = run(host, {"concepts": "knife", "strength": 3, "scale": -20})
     assert "neither a greater Strength nor a lower Scale is possible: take another seed" in next_step(strongest)
+    sent = {"kind": "fixed scale", "scale": -20.0, "strength": 0.0, "weight": 1.0}  # by who knows the address
+    assert module("shown.erased_lines")._is_strongest(sent) is False
     host.shared.cmd_opts.gie_enforce = "bomb"
     _, enforced = run(host)
     assert next_step(enforced) == ""

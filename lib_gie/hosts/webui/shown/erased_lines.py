@@ -15,7 +15,7 @@ from lib_gie.core.concepts import parse_concepts
 from lib_gie.errors import GieError
 from lib_gie.hosts.webui.request.infotext import ENFORCED, NAME_AND_HASH
 from lib_gie.options import BY_NAME
-from lib_gie.stronger import greater_strength, stronger_scale
+from lib_gie.stronger import NARROWING, greater_strength, stronger_scale
 
 from .own_infotexts import NO_SCALE, Settings, first_places, image_in, is_erased, kept_texts, keys_in
 from .readout import CALIBRATION, NOT_OURS, PICTURES, is_number, setter_text, told
@@ -39,12 +39,14 @@ _AT_GREATEST = (
     "lower <i>Scale</i>."
 )
 _AT_STRONGEST = "neither a greater <i>Strength</i> nor a lower <i>Scale</i> is possible: take another seed."
+_ALL_STEPS = "set <i>Start</i> to 0 and <i>End</i> to 1"
 _WIDER = {
-    BY_NAME["start"].infotext: "set <i>Start</i> to 0 and <i>End</i> to 1",
-    BY_NAME["hires"].infotext: "set <i>Hires. fix pass</i> to both",
-    BY_NAME["keep_composition"].infotext: "untick <i>Keep composition</i>",
+    "start": _ALL_STEPS,
+    "end": _ALL_STEPS,
+    "hires": "set <i>Hires. fix pass</i> to both",
+    "keep_composition": "untick <i>Keep composition</i>",
 }
-"""What to do with an option that leaves something unerased which its default would not, by its key in infotexts."""
+"""What to do with each of the options ``NARROWING``."""
 
 _AFTER_NONE = "If an image shows what was not erased, choose <i>Fixed scale</i> under <i>Adapter</i>."
 
@@ -222,7 +224,8 @@ def _for_more(applied: Sequence[Mapping[str, Any]], texts: Sequence[Settings]) -
     """Say how to erase more. ``applied``: what was erased by. ``texts``: the settings in the images' infotexts."""
     strengths, weights = ([entry[name] for entry in applied if is_number(entry.get(name))] for name in _FACTORS)
     strength = max(strengths, default=BY_NAME["strength"].default)
-    wider = [what for key, what in _WIDER.items() if any(key in settings for settings in texts)]
+    narrowing = [name for name in NARROWING if any(BY_NAME[name].infotext in settings for settings in texts)]
+    wider = list(dict.fromkeys(_WIDER[name] for name in narrowing))  # two of them are one key in infotexts
     if min(weights, default=1) < 1:
         wider.append("give no concept a weight below 1")
     if wider:
@@ -238,7 +241,8 @@ def _is_strongest(entry: Mapping[str, Any]) -> bool:
     """Tell whether a concept was erased by a fixed scale that cannot be stronger."""
     if entry.get("kind") != "fixed scale" or not all(is_number(entry.get(name)) for name in ("scale", *_FACTORS)):
         return False
-    return bool(stronger_scale(entry["scale"] / (entry["strength"] * entry["weight"])) is None)
+    factor = entry["strength"] * entry["weight"]
+    return factor != 0 and stronger_scale(entry["scale"] / factor) is None
 
 
 def _is_wanted(entry: Mapping[str, Any]) -> bool:

@@ -90,7 +90,7 @@ def _suited(text: Any, known: Any, name: Any, prompts: Any, judge: Any) -> list[
     list.
     """
     try:
-        concept = bare(text) if isinstance(text, str) and text.strip() else ""
+        concept = bare(text) if isinstance(text, str) else ""
     except GieError:  # the step's line says what is wrong
         concept = ""
     if concept in ("", known):
